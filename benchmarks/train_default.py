@@ -1,0 +1,106 @@
+"""Makes the shipped model: simulates runs, trains `light` on them, and scores it on phantoms of seeds it never saw.
+
+    python benchmarks/train_default.py WORK [--device cuda]
+
+Repeated after an interruption it goes on where it stopped. Copy WORK/model's recipe.json, detector.json,
+weights.safetensors and README.md to src/tomopick/models/default to ship it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from tomopick import Detector, FitOptions, Source, fit
+from tomopick.evaluate import czii_score, matched_scores
+from tomopick.io import MemoryProject
+from tomopick.presets import CZII_OBJECTS
+from tomopick.progress import bar
+from tomopick.recipes import get
+from tomopick.simulate import simulate_run
+from tomopick.simulation import spec_of
+
+TRAIN_SHAPE, VAL_SHAPE, DEMO_SHAPE = (96, 192, 192), (96, 384, 384), (128, 512, 512)
+# Seeds of training and validation; the demo's phantoms use small ones.
+TRAIN_SEED, VAL_SEED = 7_000_000, 8_000_000
+
+
+def one(job: tuple[str, tuple[int, int, int], str, int]):
+    preset, shape, run, seed = job
+    tomograms, picks = simulate_run(spec_of(preset, shape, ("denoised",)), CZII_OBJECTS, run=run, seed=seed)
+    return tomograms["denoised"], picks
+
+
+def simulated(jobs: list, workers: int, text: str) -> MemoryProject:
+    project = MemoryProject(CZII_OBJECTS, text)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, bar(len(jobs), text, "run") as shown:
+        for tomogram, picks in pool.map(one, jobs, chunksize=2):
+            project.add(tomogram, picks)
+            shown.update(1)
+    return project
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--recipe", default="light")
+    parser.add_argument("--train-runs", type=int, default=200, help="a quarter like CZII runs, the others much varied")
+    parser.add_argument("--val-runs", type=int, default=4)
+    parser.add_argument("--test-seeds", default="0,1,2", help="phantoms of the demo to score on")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--init-from", default="")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1)
+    args = parser.parse_args()
+
+    recipe = get(args.recipe).override(
+        ["train.steps=2000", "train.lr=2e-3", "train.validate_every=250", "tiling.shape=96,192,192", *args.set]
+    )
+    out = args.work / "model"
+    if not (out / "detector.json").is_file():
+        jobs = [
+            ("czii" if i % 4 == 0 else "varied", TRAIN_SHAPE, f"T{i:04d}", TRAIN_SEED) for i in range(args.train_runs)
+        ]
+        began = time.perf_counter()
+        project = simulated(jobs, args.workers, "simulated training runs")
+        held = simulated(
+            [("czii", VAL_SHAPE, f"V{i}", VAL_SEED) for i in range(args.val_runs)],
+            args.workers,
+            "simulated held-out runs",
+        )
+        print(f"simulated {args.train_runs + args.val_runs} runs in {time.perf_counter() - began:.0f} s", flush=True)
+        options = FitOptions(
+            device=args.device, workers=args.workers if args.workers > 1 else 0, resume=out.exists(),
+            init_from=args.init_from, say=lambda line: print(line, file=sys.stderr, flush=True),
+        )  # fmt: skip
+        args.work.mkdir(parents=True, exist_ok=True)
+        sources = [Source(project, val_runs=[]), Source(held, train_runs=[], val_runs=held.runs())]
+        fit(recipe, sources, out, options)
+    score(Detector.load(out), [int(s) for s in args.test_seeds.split(",")], args)
+
+
+def score(detector: Detector, seeds: list[int], args: argparse.Namespace) -> None:
+    candidates, truth, seconds = {}, {}, 0.0
+    for seed in seeds:
+        tomogram, picks = one(("czii", DEMO_SHAPE, "phantom", seed))
+        run = f"seed {seed}"
+        truth[run] = picks
+        began = time.perf_counter()
+        candidates[run] = detector.pick(tomogram, detector.thresholds["czii"], detector.predictor(args.device))
+        seconds += time.perf_counter() - began
+    result = czii_score(candidates, truth, detector.objects)
+    print(f"demo phantoms of seeds {seeds}, {seconds / len(seeds):.1f} s each to pick, thresholds for czii")
+    print(result.table())
+    f1 = {run: p.above(detector.thresholds["f1"]) for run, p in candidates.items()}
+    print("thresholds for f1")
+    print(matched_scores(f1, truth, detector.objects).table())
+    (args.work / "scores.json").write_text(json.dumps(result.to_json(), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""tomopick: particle picking in cryo-electron tomograms with heatmap networks."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public names and where they live; looked up on first use, so that `import tomopick` needs no torch.
+_HOMES = {
+    "Detector": "detector",
+    "FitOptions": "fitting",
+    "Grid": "types",
+    "Heatmap": "types",
+    "PickableObject": "types",
+    "Picks": "types",
+    "Recipe": "recipe",
+    "Source": "fitting",
+    "Tomogram": "types",
+    "TomopickError": "errors",
+    "czii_score": "evaluate",
+    "fit": "fitting",
+    "open_project": "io",
+}
+
+__all__ = [
+    "Detector",
+    "FitOptions",
+    "Grid",
+    "Heatmap",
+    "PickableObject",
+    "Picks",
+    "Recipe",
+    "Source",
+    "Tomogram",
+    "TomopickError",
+    "czii_score",
+    "fit",
+    "open_project",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tomopick' has no attribute '{name}'")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,5 @@
+"""`python -m tomopick`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,360 @@
+"""The command line: thin verbs. Flags say where and which; `section.field=value` says what."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import TomopickError
+
+
+class _Group(click.Group):
+    """Turns what a user can cause into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TomopickError as error:
+            say(f"error: {error}")
+            ctx.exit(2)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            say(f"error: {error.filename or 'output'}: {error.strerror}; make room or choose another place")
+            ctx.exit(2)
+
+
+def say(line: str) -> None:
+    """One line on standard error; standard output is for results."""
+    click.echo(line, err=True)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="tomopick")
+def main() -> None:
+    """Pick protein particles in cryo-electron tomograms with heatmap networks.
+
+    \b
+    A first look, with no data of your own:   tomopick demo
+    Picks with the shipped model:             tomopick pick default tomograms/ --out picks/
+    Train on your own picks:                  tomopick train bpd tomograms/ model/ --object ribosome:150
+    """
+
+
+def _comma(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:
+    return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _pairs(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for text in value:
+        name, equals, number = text.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise click.BadParameter(f"'{text}' is not object=value, for example ribosome=0.4", param=param)
+    return found
+
+
+def _project_options(command: Any) -> Any:
+    """What every verb that reads a project understands."""
+    for option in (
+        click.option("--voxel-spacing", type=float, help="Voxel size in Å, in place of the file header's."),
+        click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help="An object, radius in Å."),
+        click.option("--coordinate-offset", default="none", show_default=True, metavar="none|czii|Z,Y,X",
+                     help="Where the data set centres its voxels, in voxels."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--runs", default=1, show_default=True, type=click.IntRange(1), help="How many tomograms.")
+@click.option("--shape", default="184,630,630", show_default=True, help="z,y,x in voxels.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same tomograms.")
+@click.option(
+    "--tomo-type", default="denoised", show_default=True, help="wbp, ctfdeconvolved, denoised; comma-separated."
+)
+@click.option(
+    "--preset",
+    default="czii",
+    show_default=True,
+    type=click.Choice(["czii", "varied"]),
+    help="czii: runs like the challenge's. varied: much varied from run to run, to train on.",
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
+def simulate(out: Path, runs: int, shape: str, seed: int, tomo_type: str, preset: str, workers: int) -> None:
+    """Simulate labelled tomograms of the six CZII objects as a copick project in OUT.
+
+    \b
+    Example:  tomopick simulate sim/ --runs 4 --shape 96,256,256 --seed 1
+    """
+    from .simulation import simulate_project
+
+    sizes = _shape(shape)
+    types = tuple(part.strip() for part in tomo_type.split(","))
+    names = simulate_project(out, sizes, runs=runs, seed=seed, tomo_types=types, preset=preset, workers=workers)
+    click.echo(f"{len(names)} runs in {out / 'copick.json'}")
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    try:
+        z, y, x = (int(part) for part in text.split(","))
+    except ValueError:
+        raise TomopickError(f"--shape '{text}' is not z,y,x in voxels; write for example 96,256,256") from None
+    return z, y, x
+
+
+@main.command()
+@click.argument("recipe")
+@click.argument("arguments", nargs=-1, required=True, metavar="PROJECT... OUT [section.field=value ...]")
+@click.option("--train-runs", callback=_comma, help="Runs to learn from, comma-separated. Default: all with picks.")
+@click.option("--val-runs", callback=_comma, help="Runs to validate on. Default: a fifth of the labelled ones.")
+@click.option("--tomo-type", multiple=True, metavar="TYPE[@SPACING]", help="What to read; once, or once a PROJECT.")
+@click.option("--picks", multiple=True, metavar="OBJECT:USER/SESSION", help="The truth; once, or once a PROJECT.")
+@click.option("--objects", "learn", callback=_comma, help="Objects to learn, comma-separated. Default: all defined.")
+@click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@click.option("--seed", default=0, show_default=True, help="Of weights and patches.")
+@click.option("--workers", default=0, show_default=True, help="Processes that make patches; 0: none besides this one.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training in OUT.")
+@click.option(
+    "--init-from", default="", metavar="MODEL", help="Start from a model; heads of objects it knows are kept."
+)
+@_project_options
+def train(
+    recipe: str, arguments: tuple[str, ...], tomo_type: tuple[str, ...], picks: tuple[str, ...],
+    learn: list[str] | None, drop_outside: bool, train_runs: list[str] | None, val_runs: list[str] | None, device: str, seed: int, workers: int, resume: bool,
+    init_from: str, voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str,
+) -> None:  # fmt: skip
+    """Train RECIPE on one or several PROJECTs and write the model folder OUT.
+
+    \b
+    Examples:
+      tomopick train bpd tomograms/ model/ --object ribosome:150
+      tomopick train bpd copick.json model/ --val-runs TS_6_4 --picks '*:curator/*' train.lr=3e-4
+      tomopick train bpd real.json sim/copick.json model/ --tomo-type denoised --init-from default
+    """
+    from . import recipes
+    from .fitting import FitOptions, Source, fit
+    from .io import open_project
+    from .show import draw_training
+
+    places = [a for a in arguments if "=" not in a]
+    if len(places) < 2:
+        raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
+    method = recipes.get(recipe).override([a for a in arguments if "=" in a])
+    *projects, out = places
+    opened = [
+        open_project(p, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
+        for p in projects
+    ]
+    sources = [
+        Source(
+            project,
+            _each(tomo_type, i, len(projects), "--tomo-type"),
+            _each(picks, i, len(projects), "--picks"),
+            _named(train_runs, project, opened),
+            _named(val_runs, project, opened),
+            drop_outside,
+        )
+        for i, project in enumerate(opened)
+    ]
+    options = FitOptions(
+        device=device, seed=seed, workers=workers, resume=resume, init_from=init_from, objects=learn, say=say
+    )
+    detector = fit(method, sources, Path(out), options)
+    draw_training(_log(Path(out)), Path(out) / "training.png")
+    click.echo((Path(out) / "README.md").read_text().split("\nProvenance:")[0].rstrip())
+    click.echo(f"\nmodel in {out} ({sum(p.numel() for p in detector.network.parameters()):,} parameters)")
+
+
+def _each(values: tuple[str, ...], i: int, n: int, flag: str) -> str | None:
+    if len(values) not in (0, 1, n):
+        raise TomopickError(f"{flag} was given {len(values)} times for {n} projects; give it once, or once a project")
+    return None if not values else values[i if len(values) > 1 else 0]
+
+
+def _named(runs: list[str] | None, project: Any, projects: list[Any]) -> list[str] | None:
+    """The named runs that this project has; each must be in one of them."""
+    if runs is None:
+        return None
+    from .io.select import near_miss
+
+    known = {run for p in projects for run in p.runs()}
+    for run in runs:
+        if run not in known:
+            raise TomopickError(
+                f"no run '{run}' in {', '.join(p.uri for p in projects)}; {near_miss(run, sorted(known))}"
+            )
+    return [run for run in runs if run in project.runs()]
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    import json
+
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@main.command()
+@click.argument("arguments", nargs=-1, required=True, metavar="MODEL... INPUT")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for RUN.csv and records.")
+@click.option("--runs", callback=_comma, help="Runs to pick, comma-separated. Default: all.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="What to read.")
+@click.option("--metric", default="f1", show_default=True, type=click.Choice(["f1", "czii"]), help="Whose thresholds.")
+@click.option("--threshold", multiple=True, callback=_pairs, metavar="OBJECT=VALUE", help="In place of the model's.")
+@click.option("--keep-below", is_flag=True, help="Write picks below the threshold too, down to a score of 0.02.")
+@click.option(
+    "--tta",
+    default="none",
+    show_default=True,
+    type=click.Choice(["none", "flips", "all"]),
+    help="Average over 4 (flips) or 8 (all) mirrored views.",
+)
+@click.option("--invert", is_flag=True, help="The tomograms have light particles on dark.")
+@click.option(
+    "--offset",
+    default="none",
+    show_default=True,
+    type=click.Choice(["none", "fitted"]),
+    help="Take out the displacement that training measured.",
+)
+@click.option("--save-heatmaps", is_flag=True, help="Write RUN_OBJECT_heatmap.mrc too.")
+@click.option("--user-id", default="tomopick", show_default=True, help="Of picks in a copick project.")
+@click.option("--session-id", default="0", show_default=True, help="Of picks in a copick project.")
+@click.option("--overwrite", is_flag=True, help="Replace output that is there.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@_project_options
+def pick(
+    arguments: tuple[str, ...], out: Path, runs: list[str] | None, threshold: dict[str, float], overwrite: bool,
+    voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
+) -> None:  # fmt: skip
+    """Pick INPUT (a volume, a folder of volumes, a copick project) with one MODEL, or the mean of several.
+
+    MODEL is a model folder, or `default`, which ships with tomopick. Runs finished before with the same model and
+    settings are skipped.
+
+    \b
+    Examples:
+      tomopick pick default tomogram.mrc --out picks/
+      tomopick pick model/ copick.json --out records/ --tomo-type denoised --session-id 1 --tta flips
+      tomopick pick seed0/ seed1/ tomograms/ --out picks/ --metric czii --threshold ribosome=0.2
+    """
+    from .io import open_project
+    from .pick import Picker, PickOptions, pick_run, pick_runs
+    from .registry import load_detector
+
+    if len(arguments) < 2:
+        raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
+    *models, source = arguments
+    project = open_project(source, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
+    wanted = project.runs() if runs is None else _named(runs, project, [project]) or []
+    detectors = [load_detector(model) for model in models]
+    picker = Picker(detectors, PickOptions(thresholds=threshold, **choices))
+    if len(detectors) > 1:
+        say(f"{len(detectors)} models: equal weights, mean of their thresholds")
+    if len(wanted) == 1:
+        _told(pick_run(picker, project, wanted[0], out, overwrite))
+        return
+    failed = []
+    for result in pick_runs(picker, project, wanted, out, overwrite):
+        _told(result)
+        if result.status == "failed":
+            failed.append(result)
+    if failed:
+        say(f"{len(failed)} of {len(wanted)} runs failed: {', '.join(r.run for r in failed)}")
+        sys.exit(1)
+
+
+def _told(result: Any) -> None:
+    counts = ", ".join(f"{n} {name}" for name, n in result.counts.items() if n) or "no picks"
+    text = f"{counts} in {result.seconds:.1f} s" if result.status == "picked" else counts
+    if result.status == "failed":
+        say(f"{result.run}: failed: {result.messages[0]}")
+        return
+    for line in result.messages:
+        say(f"{result.run}: warning: {line}")
+    click.echo(f"{result.run}: {text}{' (finished before)' if result.status == 'skipped' else ''}")
+
+
+@main.command()
+@click.argument("candidates", metavar="PICKS")
+@click.argument("truth_place", metavar="TRUTH")
+@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to score, where PICKS is a project.")
+@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
+@click.option("--runs", callback=_comma, help="Runs to score, comma-separated. Default: all with truth.")
+@click.option("--distance-multiplier", default=0.5, show_default=True, help="A hit lies within this many radii.")
+@click.option("--beta", default=4.0, show_default=True, help="Of the CZII score's F-beta.")
+@click.option("--exclude", callback=_comma, help="Objects left out of the mean F1.")
+@click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
+@click.option("--json", "as_json", is_flag=True, help="Every figure at full precision, on standard output.")
+@_project_options
+def evaluate(
+    candidates: str, truth_place: str, picks: str | None, truth: str | None, runs: list[str] | None, beta: float,
+    distance_multiplier: float, exclude: list[str] | None, drop_outside: bool, as_json: bool, **project: Any,
+) -> None:  # fmt: skip
+    """Score PICKS against TRUTH; each is a CSV (object,x,y,z[,score] or Kaggle's) or a project.
+
+    \b
+    Examples:
+      tomopick evaluate picks.csv truth.csv
+      tomopick evaluate copick.json copick.json --picks '*:tomopick/0' --truth '*:curator/0' --json
+    """
+    from .scoring import Scoring
+
+    scoring = Scoring(
+        picks=picks, truth=truth, runs=runs, beta=beta, distance_multiplier=distance_multiplier,
+        exclude=tuple(exclude or ()), drop_outside=drop_outside, say=say, **project,
+    )  # fmt: skip
+    result = scoring(candidates, truth_place)
+    click.echo(result.json_text() if as_json else result.text())
+
+
+@main.command()
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """List the recipes, or show all fields of the one called NAME.
+
+    \b
+    Example:  tomopick recipes bpd
+    """
+    import json
+
+    from . import recipes as all_recipes
+
+    if name:
+        click.echo(json.dumps(all_recipes.get(name).to_json(), indent=1))
+        return
+    from tabulate import tabulate
+
+    rows = []
+    for each in all_recipes.names():
+        recipe = all_recipes.get(each)
+        n = sum(p.numel() for p in recipe.network.build(6).parameters())
+        rows.append([each, f"{n:,}", recipe.network.stride, "x".join(map(str, recipe.patch.shape)), recipe.source])
+    click.echo(tabulate(rows, headers=["recipe", "parameters", "stride", "patch", "source"], disable_numparse=True))
+
+
+@main.command()
+@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("--shape", default="128,512,512", show_default=True, help="z,y,x in voxels.")
+@click.option("--seed", default=0, show_default=True, help="Of the phantom.")
+@click.option("--model", default="default", show_default=True, help="Model to pick with.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+def demo(out: Path, shape: str, seed: int, model: str, device: str) -> None:
+    """Simulate a tomogram, pick it, score the picks and draw them; everything lands in --out.
+
+    \b
+    Example:  tomopick demo --shape 96,256,256 --seed 7
+    """
+    from .demo import run_demo
+
+    run_demo(out, _shape(shape), seed, model, device, click.echo)

@@ -1,0 +1,223 @@
+"""Training data: labelled volumes of one or several projects, read and normalised once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .detector import TrainingFacts
+from .errors import SelectionError
+from .io import Project
+from .io.select import near_miss
+from .normalize import contrast_at, radial_spectrum, skewness
+from .patches import LabelledVolume
+from .progress import bar
+from .recipe import Recipe
+from .resample import resample
+from .types import PickableObject, Tomogram
+
+HELD_BACK = 0.2  # share of the only run, or of the runs, kept for validation where none is named
+GAP = 200.0  # between the parts of a run that is split [Å]: no particle is seen on both sides
+Say = Callable[[str], None]  # told what was decided, one line at a time
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where labelled volumes come from.
+
+    Attributes:
+        project: opened.
+        tomo_type, picks: what to read of each run (`TYPE[@spacing]`, `object:user/session`).
+        train_runs, val_runs: None: all the labelled ones, a share of them held back for validation.
+        drop_outside: leave out picks outside their volume, instead of refusing the run.
+    """
+
+    project: Project
+    tomo_type: str | None = None
+    picks: str | None = None
+    train_runs: Sequence[str] | None = None
+    val_runs: Sequence[str] | None = None
+    drop_outside: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    """Everything a training learns from, in memory."""
+
+    train: list[LabelledVolume]
+    val: list[LabelledVolume]
+    objects: tuple[PickableObject, ...]
+    facts: TrainingFacts
+    voxel_spacing: float
+
+
+def gather(
+    recipe: Recipe,
+    sources: Sequence[Source],
+    names: Sequence[str] | None = None,
+    seed: int = 0,
+    say: Say = lambda line: None,
+) -> Data:
+    """Reads, normalises and labels all volumes, each once.
+
+    Args:
+        recipe: says how grey values are normalised and at which voxel spacing.
+        sources: projects to learn from, together.
+        names: objects to learn; None: all that the projects define.
+        seed: of the choice of validation runs where none are named.
+        say: told what was decided.
+
+    Raises:
+        TomopickError: no labelled run, an object without picks or radius, picks of light particles.
+    """
+    plans = [(source, *_split_runs(source, seed, say)) for source in sources]
+    objects = _objects([s for s, _, _ in plans], names)
+    first = next((run for _, runs, _ in plans for run in runs), None)
+    spacing = recipe.voxel_spacing or plans[0][0].project.grid(first or "", plans[0][0].tomo_type).voxel_spacing
+    parts: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
+    facts: list[tuple[np.ndarray, float]] = []
+    types: list[str] = []
+    contrast: dict[str, list[float]] = {o.name: [] for o in objects}
+    total = sum(len(a) + len(b) for _, a, b in plans)
+    with bar(total, "read", "run") as shown:
+        for source, train_runs, val_runs in plans:
+            for part, runs in (("train", train_runs), ("val", val_runs)):
+                for run in runs:
+                    tomogram, volume = _labelled(recipe, source, run, spacing, objects, say)
+                    if part == "train":
+                        facts.append((radial_spectrum(volume.values), skewness(volume.values)))
+                        types.append(tomogram.tomo_type)
+                        for o in objects:
+                            positions = volume.picks.of(o.name).positions[:200]
+                            if len(positions):
+                                value = contrast_at(volume.values, volume.grid, positions, o.radius_angstrom)
+                                contrast[o.name].append(value)
+                    parts[part].append(volume)
+                    shown.update(1)
+    if not parts["val"]:
+        parts["train"], parts["val"] = _split_along_y(parts["train"], say)
+    _check_labels(parts["train"], objects, say)
+    means = {k: float(np.mean(v)) for k, v in contrast.items() if v}
+    for name, value in means.items():
+        if value > 0:
+            say(
+                f"warning: {name} is light on dark at its picks (contrast {value:+.2f}); expected dark on light: "
+                "check the volume's sign or the picks' axes"
+            )
+    training_facts = TrainingFacts(
+        voxel_spacing=spacing,
+        tomo_types=tuple(sorted({t for t in types if t})),
+        spectrum=tuple(np.mean([f[0] for f in facts], axis=0).tolist()),
+        skewness=float(np.mean([f[1] for f in facts])),
+        contrast=means,
+        provenance={"runs": [{"project": s.project.uri, "train": a, "val": b} for s, a, b in plans]},
+    )
+    return Data(parts["train"], parts["val"], objects, training_facts, spacing)
+
+
+def _split_runs(source: Source, seed: int, say: Say) -> tuple[list[str], list[str]]:
+    """Names of the training and validation runs of one project."""
+    project = source.project
+    known = project.runs()
+    for run in [*(source.train_runs or ()), *(source.val_runs or ())]:
+        if run not in known:
+            raise SelectionError(f"{project.uri}: no run '{run}'; {near_miss(run, known)}")
+    both = set(source.train_runs or ()) & set(source.val_runs or ())
+    if both:
+        raise SelectionError(f"run {sorted(both)[0]} is named for training and for validation; it can be one of them")
+    val = list(source.val_runs or ())
+    if source.train_runs is not None:
+        runs = list(source.train_runs)
+    else:
+        runs = [r for r in known if r not in val and project.picks(r, source.picks) is not None]
+        if not runs:
+            raise SelectionError(f"{project.uri}: no run with picks; training needs labelled runs (see --picks)")
+        unlabelled = len(known) - len(runs) - len(val)
+        if unlabelled:
+            say(f"{project.uri}: {unlabelled} runs without picks are left out")
+    if source.val_runs is None and len(runs) > 1:
+        order = np.random.default_rng(seed).permutation(len(runs))
+        val = sorted(runs[i] for i in order[: max(1, round(HELD_BACK * len(runs)))])
+        runs = [r for r in runs if r not in val]
+        say(f"{project.uri}: validation on {', '.join(val)}")
+    return runs, val
+
+
+def _objects(sources: Sequence[Source], names: Sequence[str] | None) -> tuple[PickableObject, ...]:
+    found: dict[str, PickableObject] = {}
+    for source in sources:
+        for o in source.project.objects:
+            found.setdefault(o.name, o)
+    if names is not None:
+        for name in names:
+            if name not in found:
+                raise SelectionError(f"no object '{name}' in the projects; there is {', '.join(sorted(found))}")
+        found = {name: found[name] for name in names}
+    if not found:
+        raise SelectionError("the projects define no pickable objects; give some as --object name:radius")
+    for o in found.values():
+        _ = o.radius_angstrom  # says so where there is none
+    return tuple(found.values())
+
+
+def _labelled(
+    recipe: Recipe, source: Source, run: str, spacing: float, objects: Sequence[PickableObject], say: Say
+) -> tuple[Tomogram, LabelledVolume]:
+    project = source.project
+    tomogram = project.tomogram(run, source.tomo_type)
+    picks = project.picks(run, source.picks)
+    if picks is None:
+        raise SelectionError(f"{project.uri}: run {run} has no picks to learn from; name labelled runs")
+    inside = tomogram.grid.contains(picks.positions)
+    outside = int((~inside).sum())
+    if outside and not source.drop_outside:
+        raise SelectionError(
+            f"{project.uri}: run {run}: {outside} of {len(picks)} picks lie outside the volume of "
+            f"{'x'.join(map(str, tomogram.grid.shape))} voxels at {tomogram.grid.voxel_spacing:g} Å; are they in Å, "
+            "x y z, and of this tomogram? mend them, or leave them out with --drop-outside"
+        )
+    if outside:
+        say(f"{project.uri}: run {run}: {outside} picks outside the volume are left out")
+        picks = picks.select(inside)
+    factor = spacing / tomogram.grid.voxel_spacing
+    if max(factor, 1 / factor) > 1.02:
+        tomogram = resample(tomogram, spacing)
+    defined = {o.name for o in project.objects}
+    known = frozenset(o.name for o in objects if o.name in defined)
+    return tomogram, LabelledVolume(recipe.normalize(tomogram), tomogram.grid, picks, known)
+
+
+def _split_along_y(volumes: list[LabelledVolume], say: Say) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
+    """Keeps the high-y end of the last volume for validation, with a gap that no particle spans."""
+    last = volumes[-1]
+    n = last.grid.shape[1]
+    gap = round(GAP / last.grid.voxel_spacing)
+    start = n - max(1, round(HELD_BACK * n))
+    if start - gap < 16:
+        raise SelectionError(
+            f"run {last.picks.run}: {n} voxels in y are too few to keep a part for validation; name --val-runs"
+        )
+    say(f"only one labelled run: y from {start} of {n} is kept for validation, {gap} voxels before it are left out")
+    return [*volumes[:-1], _rows(last, 0, start - gap)], [_rows(last, start, n)]
+
+
+def _rows(volume: LabelledVolume, start: int, stop: int) -> LabelledVolume:
+    z, _, x = volume.grid.shape
+    grid = volume.grid.crop((0, start, 0), (z, stop - start, x))
+    picks = volume.picks.select(grid.contains(volume.picks.positions))
+    return replace(volume, values=volume.values[:, start:stop], grid=grid, picks=picks)
+
+
+def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject], say: Say) -> None:
+    for o in objects:
+        n = sum(int((v.picks.names == o.name).sum()) for v in volumes)
+        if n == 0:
+            others = [p.name for p in objects if p.name != o.name]
+            raise SelectionError(
+                f"object '{o.name}' has no picks in the training runs; name other runs, "
+                f"or learn the others: --objects {','.join(others)}"
+            )
+        if n < 20:
+            say(f"warning: only {n} picks of {o.name} to learn from")

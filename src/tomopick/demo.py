@@ -1,0 +1,61 @@
+"""The main job on data made on the spot: simulate, pick, evaluate, draw."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import OutputError
+from .evaluate import czii_score, matched_scores
+from .io import open_project, write_picks_csv
+from .pick import Picker, PickOptions, pick_run
+from .registry import load_detector
+from .show import draw_sections
+from .simulation import SESSION_ID, USER_ID, simulate_project
+from .types import Shape
+
+
+def run_demo(out: Path, shape: Shape, seed: int, model: str, device: str, say: Callable[[str], None]) -> None:
+    """Leaves in `out` a copick project, picks, a picture of sections and the tables of scores.
+
+    Raises:
+        OutputError: `out` holds something that the demo did not make.
+    """
+    mark = out / ".tomopick-demo"
+    if out.exists() and any(out.iterdir()):
+        if not mark.exists():
+            raise OutputError(f"{out}: holds something that the demo did not make; choose another folder with --out")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    say(f"1. simulate a tomogram of {'x'.join(map(str, shape))} voxels with six kinds of particles (seed {seed})")
+    (run,) = simulate_project(out / "project", shape, seed=seed)
+    project = open_project(out / "project" / "copick.json")
+
+    detector = load_detector(model)
+    picker = Picker([detector], PickOptions(device=device, keep_below=True))
+    say(f"2. pick it with model '{model}' ({sum(p.numel() for p in detector.network.parameters()):,} parameters)")
+    result = pick_run(picker, project, run, out / "records")
+    say(f"   {sum(result.counts.values())} picks in {result.seconds:.1f} s")
+
+    truth = project.picks(run, f"*:{USER_ID}/{SESSION_ID}")
+    found = project.picks(run, f"*:{picker.options.user_id}/{picker.options.session_id}")
+    assert truth is not None and found is not None
+    cuts = {metric: found.above(detector.thresholds[metric]) for metric in ("f1", "czii")}
+    tables = [
+        "CZII score (F-beta 4 rewards finding every particle; low thresholds):",
+        czii_score({run: cuts["czii"]}, {run: truth}, detector.objects).table(),
+        "",
+        "One-to-one matching (precision and recall weigh the same; high thresholds):",
+        matched_scores({run: cuts["f1"]}, {run: truth}, detector.objects).table(),
+    ]
+    say("3. compare with the truth")
+    say("\n".join(tables))
+    (out / "scores.txt").write_text("\n".join(tables) + "\n")
+    write_picks_csv(out / "picks.csv", cuts["f1"])
+    picture = out / "sections.png"
+    draw_sections(
+        project.tomogram(run), cuts["f1"], detector.objects, picture, truth=truth, title=f"{run}, picks against truth"
+    )
+    say(f"4. look: {picture}; picks: {out / 'picks.csv'} and {out / 'project' / 'copick.json'}")

@@ -1,0 +1,250 @@
+"""A trained method: a folder with its own recipe, thresholds and provenance; loading it needs no arguments."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from .engines import TorchEngine, choose_device
+from .errors import ModelError
+from .io.atomic import atomic_write
+from .normalize import radial_spectrum, skewness
+from .peaks import LocalMaxima
+from .predict import VIEWS, Predictor, join_rows, predict_rows, with_halo
+from .recipe import Recipe
+from .resample import resample
+from .types import Grid, Heatmap, PickableObject, Picks, Tomogram, Vector
+
+FORMAT_VERSION = 1
+RESAMPLE_BEYOND = 0.02  # relative difference of voxel spacing that a network tolerates
+REFUSE_BEYOND = 4.0  # factor of voxel spacing at which little of the particles is left
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a detector remembers of its training, to judge its inputs by and to be judged by.
+
+    Attributes:
+        voxel_spacing: of the volumes it learned from [Å].
+        tomo_types: of those volumes.
+        spectrum: log10 power in rings of the xy plane, mean over the training volumes.
+        skewness: of their grey values; negative where particles are dark on light.
+        contrast: mean at particles minus mean around them [deviations], by object.
+        displacement: median (prediction - truth) of matched validation picks, zyx [Å].
+        displacement_matches: how many picks that rests on.
+        scores: validation scores by metric and object.
+        provenance: runs, versions, seed, commit and the like.
+    """
+
+    voxel_spacing: float
+    tomo_types: tuple[str, ...] = ()
+    spectrum: tuple[float, ...] = ()
+    skewness: float = 0.0
+    contrast: Mapping[str, float] = field(default_factory=dict)
+    displacement: Vector = (0.0, 0.0, 0.0)
+    displacement_matches: int = 0
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A network with everything needed to pick with it.
+
+    Attributes:
+        recipe: the method.
+        objects: in channel order.
+        network: trained, on the CPU.
+        thresholds: by metric (`f1`, `czii`) and object.
+        facts: of its training.
+        checksum: of recipe and weights.
+        name: folder or shipped name; for messages.
+    """
+
+    recipe: Recipe
+    objects: tuple[PickableObject, ...]
+    network: nn.Module
+    thresholds: Mapping[str, Mapping[str, float]]
+    facts: TrainingFacts
+    checksum: str = ""
+    name: str = ""
+
+    def prepare(self, tomogram: Tomogram) -> tuple[np.ndarray, Grid]:
+        """Normalised values at the network's voxel spacing, and their grid.
+
+        Raises:
+            ModelError: the voxel spacing differs by more than a factor of 4.
+            ReadError: the volume is constant or not finite.
+        """
+        wanted, found = self.facts.voxel_spacing, tomogram.grid.voxel_spacing
+        factor = max(wanted / found, found / wanted)
+        if factor > REFUSE_BEYOND:
+            raise ModelError(
+                f"run {tomogram.run}: voxel spacing {found:g} Å, but model {self.name or self.recipe.name} was trained "
+                f"at {wanted:g} Å; check the spacing (--voxel-spacing) or use a model trained near it"
+            )
+        if factor > 1 + RESAMPLE_BEYOND:
+            tomogram = resample(tomogram, wanted)
+        return self.recipe.normalize(tomogram), tomogram.grid
+
+    def findings(self, tomogram: Tomogram, values: np.ndarray) -> list[str]:
+        """What is unlike the training's volumes, one line each.
+
+        Args:
+            tomogram: as read.
+            values: what `prepare` made of it.
+        """
+        found = []
+        spacing = tomogram.grid.voxel_spacing
+        if max(spacing / self.facts.voxel_spacing, self.facts.voxel_spacing / spacing) > 1 + RESAMPLE_BEYOND:
+            found.append(f"voxel spacing {spacing:g} Å resampled to the model's {self.facts.voxel_spacing:g} Å")
+        skew = skewness(values)
+        if skew * self.facts.skewness < 0 and abs(skew) > 0.15:
+            found.append(
+                f"contrast looks inverted (skewness {skew:+.2f}, in training {self.facts.skewness:+.2f}): "
+                "if particles are light on dark here, pick with --invert"
+            )
+        if self.facts.spectrum:
+            difference = radial_spectrum(values) - np.asarray(self.facts.spectrum)
+            # Half a decade of power on average: far beyond what runs of one kind differ by.
+            if np.abs(difference).mean() > 0.5:
+                kinds = "/".join(self.facts.tomo_types) or "its training's"
+                found.append(
+                    f"the power spectrum is unlike {kinds} tomograms (high frequencies "
+                    f"{10 ** difference[-8:].mean():.2g} times as strong): another tomogram type? expect poor picks"
+                )
+        return found
+
+    def predictor(self, device: str | torch.device = "auto", views: str = "none") -> Predictor:
+        """The network ready to run; `views` is a key of `predict.VIEWS`."""
+        target = choose_device(device) if isinstance(device, str) else device
+        network = self.recipe.network
+        return Predictor(
+            TorchEngine(self.network, target),
+            self.recipe.loss,
+            self.recipe.tiling,
+            network.stride,
+            network.multiple,
+            tuple(o.name for o in self.objects),
+            VIEWS[views],
+        )
+
+    def rows(self, tomogram: Tomogram, predictor: Predictor | None = None) -> Iterator[Heatmap]:
+        """Finished rows of heatmap, strip by strip."""
+        values, grid = self.prepare(tomogram)
+        return predict_rows(predictor or self.predictor(), tomogram.run, values, grid)
+
+    def heatmap(self, tomogram: Tomogram, predictor: Predictor | None = None) -> Heatmap:
+        """The whole heatmap in memory."""
+        return join_rows(self.rows(tomogram, predictor))
+
+    def pick(
+        self, tomogram: Tomogram, thresholds: Mapping[str, float] | None = None, predictor: Predictor | None = None
+    ) -> Picks:
+        """Scored picks above the thresholds (those for `f1` where None), best first."""
+        rows = self.rows(tomogram, predictor)
+        return decode(rows, self.recipe.peaks, self.objects, thresholds or self.thresholds["f1"], tomogram.run)
+
+    def save(self, folder: Path) -> str:
+        """Writes recipe.json, weights.safetensors and detector.json into an existing folder; returns the checksum."""
+        with atomic_write(folder / "recipe.json") as file:
+            file.write(json.dumps({"format_version": FORMAT_VERSION} | self.recipe.to_json(), indent=1))
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        with atomic_write(folder / "weights.safetensors", binary=True) as file:
+            file.write(save(weights))
+        checksum = _checksum(folder)
+        about = {
+            "format_version": FORMAT_VERSION,
+            "checksum": checksum,
+            "objects": [asdict(o) for o in self.objects],
+            "thresholds": {k: dict(v) for k, v in self.thresholds.items()},
+            "facts": asdict(self.facts),
+        }
+        with atomic_write(folder / "detector.json") as file:
+            file.write(json.dumps(about, indent=1))
+        return checksum
+
+    @classmethod
+    def load(cls, folder: Path, name: str = "") -> Detector:
+        """Reads what `save` wrote.
+
+        Raises:
+            ModelError: a file is missing, altered, or of a newer version.
+        """
+        for part in ("recipe.json", "detector.json", "weights.safetensors"):
+            if not (folder / part).is_file():
+                raise ModelError(f"{folder}: no model folder: {part} is missing; expected the folder that train wrote")
+        about, recipe = _read_json(folder / "detector.json"), _read_json(folder / "recipe.json")
+        for data, file in ((about, "detector.json"), (recipe, "recipe.json")):
+            version = data.pop("format_version", None)
+            if version != FORMAT_VERSION:
+                raise ModelError(
+                    f"{folder / file}: format_version {version}, expected {FORMAT_VERSION}: update tomopick"
+                )
+        if _checksum(folder) != about.get("checksum"):
+            raise ModelError(
+                f"{folder}: recipe.json or weights.safetensors was altered since it was written (checksum differs); "
+                "restore the folder or train again"
+            )
+        try:
+            built = Recipe.from_json(recipe)
+            objects = tuple(_object(o) for o in about["objects"])
+            network = built.network.build(len(objects))
+            network.load_state_dict(load_file(folder / "weights.safetensors"))
+            facts = _facts(about["facts"])
+            thresholds = about["thresholds"]
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ModelError(f"{folder}: not a complete model ({str(error).splitlines()[0]}); train again") from error
+        return cls(built, objects, network.eval(), thresholds, facts, about["checksum"], name or str(folder))
+
+
+def decode(
+    rows: Iterable[Heatmap],
+    peaks: LocalMaxima,
+    objects: Sequence[PickableObject],
+    thresholds: Mapping[str, float],
+    run: str,
+) -> Picks:
+    """Rows of heatmap -> picks, best first; holds a strip at a time."""
+    strips = with_halo(rows, lambda grid: peaks.halo(objects, grid))
+    found = [peaks.candidates(strip, objects, thresholds) for strip in strips]
+    return peaks.thin(Picks.join(run, found), objects)
+
+
+def _checksum(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for part in ("recipe.json", "weights.safetensors"):
+        digest.update((folder / part).read_bytes())
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except ValueError as error:
+        raise ModelError(f"{path}: not valid JSON ({error}); restore the folder or train again") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{path}: expected a JSON object; restore the folder or train again")
+    return data
+
+
+def _object(data: Mapping[str, Any]) -> PickableObject:
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return PickableObject(**values)
+
+
+def _facts(data: Mapping[str, Any]) -> TrainingFacts:
+    unknown = set(data) - {f.name for f in fields(TrainingFacts)}
+    if unknown:
+        raise ModelError(f"detector.json: unknown entry '{sorted(unknown)[0]}': update tomopick")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return TrainingFacts(**values)

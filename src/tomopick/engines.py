@@ -1,0 +1,77 @@
+"""Run a network on tiles. An engine is called with an array and answers with an array."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from .errors import TomopickError
+
+
+class Engine(Protocol):
+    """Runs a network."""
+
+    def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """(z, y, x) float32 -> logits (object, z/stride, y/stride, x/stride) float32."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        TomopickError: the named device is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except Exception as error:  # torch raises anything from RuntimeError to AssertionError here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TomopickError(f"device '{name}' cannot be used ({reason}); use cpu, cuda or mps") from error
+    return device
+
+
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """The half type that pays on a device: bf16 where a CPU multiplies in it, fp16 or bf16 on CUDA, else none."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "cpu":
+        # Without AVX-512 bf16 (or AMX) oneDNN emulates it, slower than float32.
+        fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        return torch.bfloat16 if fast else None
+    return None
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Mixed precision for training and inference on a device; does nothing where it would not pay."""
+    dtype = half_precision(device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on its device, channels last where that is faster."""
+    if device.type in ("cpu", "cuda"):
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network.to(device)
+
+
+class TorchEngine:
+    """Eager torch in mixed precision."""
+
+    def __init__(self, network: nn.Module, device: torch.device):
+        self.network = place(network, device).eval()
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """(z, y, x) float32 -> logits (object, ...) float32."""
+        batch = torch.from_numpy(np.ascontiguousarray(tile))[None, None].to(self.device)
+        with autocast(self.device):
+            logits = self.network(batch)
+        return logits[0].float().cpu().numpy()

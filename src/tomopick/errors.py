@@ -1,0 +1,28 @@
+"""What a user can cause. The command line prints the message on one line and exits with 2."""
+
+
+class TomopickError(Exception):
+    """Base of every error that a user can mend.
+
+    The message says what was found, what was expected and what to do, and names the file or run.
+    """
+
+
+class ReadError(TomopickError):
+    """A file or volume that cannot be read, or is not what it was given as."""
+
+
+class SelectionError(TomopickError):
+    """A run, tomogram type, object or set of picks that does not exist or is not unique."""
+
+
+class RecipeError(TomopickError):
+    """An unknown recipe or override, or values that do not fit together."""
+
+
+class ModelError(TomopickError):
+    """A model folder that is incomplete, altered, or does not fit its input."""
+
+
+class OutputError(TomopickError):
+    """An output that exists and was not made by us, or that cannot be written."""

@@ -1,0 +1,248 @@
+"""A whole training: recipe + projects -> detector in a model folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from .checkpoints import cut_log, keep_weights, save_last
+from .dataset import Data, Say, Source, gather
+from .detector import FORMAT_VERSION, Detector, decode
+from .engines import choose_device
+from .errors import ModelError, OutputError
+from .io.atomic import atomic_write
+from .patches import PatchSampler, batches
+from .predict import Predictor, predict_rows
+from .progress import bar
+from .recipe import Recipe
+from .registry import load_detector
+from .thresholds import calibrate, displacement
+from .train import TrainState, train
+from .types import PickableObject, Picks
+
+CANDIDATE_FLOOR = 0.02  # lowest score of the picks that thresholds are calibrated on
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a training is run; what is learned is the recipe's business.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        seed: of weights and patches.
+        workers: processes that make patches; 0: in the training process.
+        resume: go on with an interrupted training in the same folder.
+        init_from: model (folder or shipped name) to start from; head channels of objects it knows are kept.
+        objects: names to learn; None: all that the projects define.
+        say: told what was decided, one line at a time.
+    """
+
+    device: str = "auto"
+    seed: int = 0
+    workers: int = 0
+    resume: bool = False
+    init_from: str = ""
+    objects: Sequence[str] | None = None
+    say: Say = lambda line: None
+
+
+def fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptions | None = None) -> Detector:
+    """Trains a recipe and writes the model folder.
+
+    Args:
+        recipe: the method.
+        sources: projects to learn from, together.
+        out: model folder to make; it exists already only to resume.
+        options: how to run.
+
+    Raises:
+        TomopickError: data or options that do not fit, one line.
+    """
+    options = options or FitOptions()
+    if out.exists() and not options.resume:
+        raise OutputError(f"{out}: exists already; expected a new folder (or --resume to go on with its training)")
+    if options.resume and not (out / "recipe.json").is_file():
+        raise OutputError(f"{out}: nothing to resume: expected the folder of an interrupted training")
+    device = choose_device(options.device)
+    data = gather(recipe, sources, options.objects, options.seed, options.say)
+    recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
+    torch.manual_seed(options.seed)
+    network = recipe.network.build(len(data.objects))
+    if options.init_from:
+        _take_over(network, data.objects, load_detector(options.init_from), options.say)
+    state = TrainState.start(network, recipe.train, device)
+    untrained = {"f1": {o.name: 0.5 for o in data.objects}, "czii": {o.name: 0.05 for o in data.objects}}
+    detector = Detector(recipe, data.objects, network, untrained, data.facts, name=str(out))
+    if options.resume:
+        _check_same(recipe, out)
+        if (out / "last").is_dir():
+            state.load(out / "last")
+        cut_log(out / "log.jsonl", state.step)
+        options.say(f"resumes at step {state.step} of {recipe.train.steps}")
+    else:
+        out.mkdir(parents=True)
+        with atomic_write(out / "recipe.json") as file:
+            file.write(json.dumps({"format_version": FORMAT_VERSION} | recipe.to_json(), indent=1))
+    for _ in fit_steps(detector, state, data, out, options):
+        pass
+    facts = replace(detector.facts, provenance={**provenance(options), **detector.facts.provenance})
+    return finish(replace(detector, facts=facts), data, out, device)
+
+
+def fit_steps(
+    detector: Detector, state: TrainState, data: Data, out: Path, options: FitOptions
+) -> Iterator[dict[str, Any]]:
+    """The loop with its watchers: log, progress bar, validation, best, top and last weights."""
+    recipe, spec = detector.recipe, detector.recipe.train
+    sampler = PatchSampler(
+        data.train, data.objects, recipe.patch, recipe.target, recipe.augment, recipe.network.stride, options.seed
+    )
+    stream = batches(sampler, spec.batch_size, state.step, spec.steps, options.workers)
+    objective = recipe.objective.build(recipe.loss)
+    with bar(spec.steps, "train", "step", state.step) as shown:
+        for report in train(state, objective, stream, spec):
+            row: dict[str, Any] = {"step": report.step, "loss": report.loss, "lr": report.lr, "seconds": report.seconds}
+            due = report.step % spec.validate_every == 0 or report.step == spec.steps
+            if due:
+                row["val_score"], row["val_f1"] = validate(detector, state, data)
+                keep_weights(state, row["val_score"], out, spec.keep_top)
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(row) + "\n")
+            if due:
+                save_last(state, out)
+            best = state.notes.get("best")
+            shown.update(1)
+            shown.set_postfix_str(f"loss {report.loss:.4f}" + (f", best F1 {best[0]:.3f}" if best else ""))
+            yield row
+
+
+def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> dict[str, Picks]:
+    """All candidates of the validation volumes, by volume."""
+    floor = {o.name: CANDIDATE_FLOOR for o in data.objects}
+    found = {}
+    for i, volume in enumerate(data.val):
+        rows = predict_rows(predictor, str(i), volume.values, volume.grid)
+        found[str(i)] = decode(rows, detector.recipe.peaks, data.objects, floor, str(i))
+    return found
+
+
+def validate(detector: Detector, state: TrainState, data: Data) -> tuple[float, dict[str, float]]:
+    """Mean over the objects of the best F1 at half a radius, with the averaged weights; and each object's."""
+    network = detector.recipe.network.build(len(data.objects))
+    network.load_state_dict(state.averages["ema"].tensors)
+    device = next(state.network.parameters()).device
+    predictor = replace(detector, network=network).predictor(device)
+    best = calibrate(validation_picks(detector, predictor, data), _truth(data), data.objects, "f1")
+    scores = {name: c.value for name, c in best.items() if c.n_truth}
+    return float(np.mean(list(scores.values()))) if scores else 0.0, scores
+
+
+def _truth(data: Data) -> dict[str, Picks]:
+    return {str(i): replace(v.picks, run=str(i)) for i, v in enumerate(data.val)}
+
+
+def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> Detector:
+    """Best weights, thresholds for both metrics, displacement and model card into the folder."""
+    detector.network.load_state_dict(load_file(out / "best" / "weights.safetensors"))
+    candidates = validation_picks(detector, detector.predictor(device), data)
+    truth = _truth(data)
+    found = {metric: calibrate(candidates, truth, data.objects, metric, tolerance=0.002) for metric in ("f1", "czii")}
+    thresholds = {metric: {k: c.threshold for k, c in best.items()} for metric, best in found.items()}
+    shift, n = displacement(candidates, truth, data.objects, thresholds["f1"])
+    facts = replace(
+        data.facts,
+        displacement=shift,
+        displacement_matches=int(n),
+        scores={metric: {k: float(c.value) for k, c in best.items() if c.n_truth} for metric, best in found.items()},
+    )
+    detector = replace(detector, thresholds=thresholds, facts=facts, network=detector.network.cpu().eval())
+    checksum = detector.save(out)
+    with atomic_write(out / "README.md") as file:
+        file.write(model_card(detector))
+    return replace(detector, checksum=checksum)
+
+
+def model_card(detector: Detector) -> str:
+    """What the model is, in Markdown."""
+    facts, recipe = detector.facts, detector.recipe
+    n = sum(p.numel() for p in detector.network.parameters())
+    lines = [
+        f"# {recipe.name}: {', '.join(o.name for o in detector.objects)}",
+        "",
+        f"- method: {recipe.source}; {n:,} parameters, output stride {recipe.network.stride}",
+        f"- trained at {facts.voxel_spacing:g} Å, tomogram types: {', '.join(facts.tomo_types) or 'not stated'}; "
+        f"{'dark particles on light' if facts.skewness < 0 else 'light particles on dark'}",
+        f"- median displacement of matched validation picks (z, y, x): "
+        f"{', '.join(f'{v:+.1f}' for v in facts.displacement)} Å over {facts.displacement_matches} picks",
+        "",
+        "| object | radius [Å] | threshold f1 | threshold czii | validation F1 | validation F4 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for o in detector.objects:
+        f1, czii = (facts.scores.get(m, {}).get(o.name) for m in ("f1", "czii"))
+        cells = [f"{v:.3f}" if v is not None else "-" for v in (f1, czii)]
+        cuts = [f"{detector.thresholds[m][o.name]:.3f}" for m in ("f1", "czii")]
+        lines.append(f"| {o.name} | {o.radius_angstrom:g} | {' | '.join(cuts)} | {' | '.join(cells)} |")
+    lines += ["", "Provenance:", "", "```json", json.dumps(facts.provenance, indent=1), "```", ""]
+    return "\n".join(lines)
+
+
+def _take_over(network: torch.nn.Module, objects: Sequence[PickableObject], source: Detector, say: Any) -> None:
+    """Starts from another model: the body's weights and the head channels of objects that it knows by name."""
+    weights = dict(source.network.state_dict())
+    mine = network.state_dict()
+    theirs = [o.name for o in source.objects]
+    head = [k for k in mine if k.startswith("head.")]
+    different = [k for k in mine if k not in head and (k not in weights or weights[k].shape != mine[k].shape)]
+    if different or any(weights[k].shape[1:] != mine[k].shape[1:] for k in head):
+        raise ModelError(
+            f"{source.name}: its network ({source.recipe.network}) is another than this recipe's; "
+            "start from a model of the same network"
+        )
+    kept, new = [o.name for o in objects if o.name in theirs], [o.name for o in objects if o.name not in theirs]
+    for key in head:
+        value = mine[key].clone()
+        for i, o in enumerate(objects):
+            if o.name in theirs:
+                value[i] = weights[key][theirs.index(o.name)]
+        weights[key] = value
+    network.load_state_dict(weights)
+    say(f"starts from {source.name}; heads kept: {', '.join(kept) or 'none'}; new: {', '.join(new) or 'none'}")
+
+
+def _check_same(recipe: Recipe, out: Path) -> None:
+    written = json.loads((out / "recipe.json").read_text())
+    written.pop("format_version", None)
+    if written != json.loads(json.dumps(recipe.to_json())):
+        different = sorted(k for k, v in recipe.to_json().items() if json.loads(json.dumps(v)) != written.get(k))
+        raise ModelError(
+            f"{out}: was begun with another recipe (different: {', '.join(different)}); "
+            "resume with the same recipe and overrides, or train into a new folder"
+        )
+
+
+def provenance(options: FitOptions) -> Mapping[str, Any]:
+    """With what a model was made: seed, starting model, versions, commit of the working directory's repository."""
+    from . import __version__
+
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+        commit = found.stdout.strip() if found.returncode == 0 else ""
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
+    versions = {"tomopick": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    return {
+        "seed": options.seed,
+        "init_from": options.init_from,
+        "versions": versions | {"python": platform.python_version()},
+        "commit": commit,
+    }

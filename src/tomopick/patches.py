@@ -1,0 +1,146 @@
+"""Training patches: cut, turned and labelled from volumes in memory, a function of (seed, step, index) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .augment import Augmentation, move_points, sample_patch
+from .heatmap import GaussianTarget
+from .types import Grid, PickableObject, Picks, Shape
+
+
+@dataclass(frozen=True)
+class LabelledVolume:
+    """A normalised volume with its truth.
+
+    Attributes:
+        values: (z, y, x) float32, normalised.
+        grid: where its voxels lie.
+        picks: the truth.
+        known: names of the objects that are labelled here; the loss ignores the others.
+    """
+
+    values: np.ndarray
+    grid: Grid
+    picks: Picks
+    known: frozenset[str]
+
+
+class Batch(NamedTuple):
+    """Patches for one step.
+
+    Attributes:
+        volume: (b, 1, z, y, x).
+        target: (b, object, z/stride, y/stride, x/stride).
+        known: (b, object), 1 where the object is labelled.
+    """
+
+    volume: torch.Tensor
+    target: torch.Tensor
+    known: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        return Batch(*(t.to(device, non_blocking=True) for t in self))
+
+
+@dataclass(frozen=True)
+class PatchSpec:
+    """What a training patch is.
+
+    Attributes:
+        shape: (z, y, x) [voxels].
+        around_particles: share of patches that hold a particle; of an object drawn with equal chances, so that rare
+            ones are seen as often as common ones. The others lie anywhere.
+        jitter: how far from the patch's centre that particle may lie, as a fraction of half the patch.
+    """
+
+    shape: Shape = (64, 64, 64)
+    around_particles: float = 0.75
+    jitter: float = 0.7
+
+
+@dataclass(frozen=True)
+class PatchSampler:
+    """Draws labelled patches.
+
+    Attributes:
+        volumes: all in memory, shared by the workers.
+        objects: in channel order.
+        patch, target, augment: from the recipe.
+        stride: of the network's output.
+        seed: of all random numbers.
+    """
+
+    volumes: Sequence[LabelledVolume]
+    objects: tuple[PickableObject, ...]
+    patch: PatchSpec
+    target: GaussianTarget
+    augment: Augmentation
+    stride: int
+    seed: int
+
+    def __call__(self, step: int, index: int) -> Batch:
+        """Patch `index` of step `step`, without the batch axis."""
+        rng = np.random.default_rng((self.seed, step, index))
+        volume = self.volumes[int(rng.integers(len(self.volumes)))]
+        shape = self.patch.shape
+        matrix = self.augment.matrix(rng)
+        centre = self._centre(volume, rng)
+        values = self.augment.colour(sample_patch(volume.values, centre, shape, matrix), rng)
+        # In the patch's own frame: index i is centred at i voxels, and the target's grid follows from it.
+        grid = Grid(shape, volume.grid.voxel_spacing)
+        indices = move_points(volume.grid.indices(volume.picks.positions), centre, shape, matrix)
+        picks = Picks(volume.picks.run, grid.positions(indices), volume.picks.names)
+        target = self.target(picks, grid.downsample(self.stride), self.objects)
+        known = np.array([o.name in volume.known for o in self.objects], dtype=np.float32)
+        return Batch(torch.from_numpy(values)[None], torch.from_numpy(target.values), torch.from_numpy(known))
+
+    def _centre(self, volume: LabelledVolume, rng: np.random.Generator) -> np.ndarray:
+        shape, size = np.asarray(self.patch.shape), np.asarray(volume.grid.shape)
+        names = sorted(set(volume.picks.names.tolist()) & {o.name for o in self.objects})
+        around, chosen = rng.random() < self.patch.around_particles, rng.random(2)
+        offset, anywhere = rng.uniform(-1, 1, 3), rng.random(3)
+        if names and around:
+            picks = volume.picks.of(names[int(chosen[0] * len(names))])
+            index = volume.grid.indices(picks.positions[int(chosen[1] * len(picks))])
+            start = index - (shape - 1) / 2 + offset * self.patch.jitter * shape / 2
+        else:
+            start = anywhere * (size - shape)
+        # Inside the volume where it is large enough, centred on it where it is not.
+        room = size - shape
+        start = np.where(room > 0, np.clip(np.rint(start), 0, np.maximum(room, 0)), room // 2)
+        return start + (shape - 1) / 2
+
+
+class _StepDataset(Dataset):
+    """Maps batch numbers to batches, so that a loader's workers may make them in any order."""
+
+    def __init__(self, sampler: PatchSampler, batch_size: int, first: int, stop: int):
+        self.sampler, self.batch_size, self.first, self.stop = sampler, batch_size, first, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.first
+
+    def __getitem__(self, i: int) -> Batch:
+        patches = [self.sampler(self.first + i, index) for index in range(self.batch_size)]
+        return Batch(*(torch.stack(tensors) for tensors in zip(*patches)))
+
+
+def batches(sampler: PatchSampler, batch_size: int, first: int, stop: int, workers: int = 0) -> Iterator[Batch]:
+    """The batches of steps `first` to `stop`, in order; what they hold does not depend on `workers`."""
+    dataset = _StepDataset(sampler, batch_size, first, stop)
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    yield from loader

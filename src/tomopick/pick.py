@@ -1,0 +1,275 @@
+"""Whole runs: detectors + project -> picks. `pick_run` is independent of every other run and its output is atomic."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .detector import Detector, decode
+from .engines import choose_device
+from .errors import OutputError, SelectionError, TomopickError
+from .io import CopickProject, Project, atomic_write, write_mrc, write_picks_csv
+from .predict import Predictor, average_rows, predict_rows
+from .progress import bar
+from .types import Heatmap, PickableObject, Picks, Tomogram
+
+FLOOR = 0.02  # lowest score that is ever written
+
+
+@dataclass(frozen=True)
+class PickOptions:
+    """How to pick.
+
+    Attributes:
+        tomo_type: what to read, `TYPE[@spacing]`.
+        metric: whose calibrated thresholds are used, `f1` or `czii`.
+        thresholds: by object, in place of the calibrated ones.
+        keep_below: write picks under the threshold too, down to a score of 0.02.
+        views: test-time augmentation: `none`, `flips` or `all`.
+        invert: the volume has light particles on dark.
+        offset: `none`, or `fitted` to take the displacement out that training measured.
+        save_heatmaps: write RUN_OBJECT_heatmap.mrc beside the picks.
+        user_id, session_id: of the picks in a copick project.
+        device: where to run.
+    """
+
+    tomo_type: str | None = None
+    metric: str = "f1"
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    keep_below: bool = False
+    views: str = "none"
+    invert: bool = False
+    offset: str = "none"
+    save_heatmaps: bool = False
+    user_id: str = "tomopick"
+    session_id: str = "0"
+    device: str = "auto"
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the picks, as JSON values (where it runs does not)."""
+        return {k: v for k, v in vars(self).items() if k not in ("device", "thresholds")} | {
+            "thresholds": dict(self.thresholds)
+        }
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of one run.
+
+    Attributes:
+        run: its name.
+        status: `picked`, `skipped` (finished before with the same model and settings) or `failed`.
+        counts: picks at or above the threshold, by object.
+        seconds: it took.
+        messages: what was unlike the training, or why it failed.
+    """
+
+    run: str
+    status: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    messages: tuple[str, ...] = ()
+
+
+class Picker:
+    """One or several detectors set up once for many runs; several are averaged.
+
+    Args:
+        detectors: members with equal weights; thresholds are the mean over the members that know an object.
+        options: how to pick.
+    """
+
+    def __init__(self, detectors: Sequence[Detector], options: PickOptions):
+        self.detectors, self.options = list(detectors), options
+        self.objects: tuple[PickableObject, ...] = tuple({o.name: o for d in detectors for o in d.objects}.values())
+        names = [o.name for o in self.objects]
+        for name in options.thresholds:
+            if name not in names:
+                raise SelectionError(f"--threshold names '{name}', which no model knows; there is {', '.join(names)}")
+        self.thresholds = {name: self._threshold(name) for name in names}
+        device = choose_device(options.device)
+        self.predictors: list[Predictor] = [d.predictor(device, options.views) for d in detectors]
+
+    def _threshold(self, name: str) -> float:
+        if name in self.options.thresholds:
+            return float(self.options.thresholds[name])
+        known = [d.thresholds[self.options.metric][name] for d in self.detectors if name in d.thresholds["f1"]]
+        return float(np.mean(known))
+
+    def fingerprint(self) -> str:
+        """Changes with the weights, the recipe and whatever else decides the picks."""
+        facts = [[d.checksum for d in self.detectors], self.thresholds, self.options.settings()]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def rows(self, tomogram: Tomogram, progress: Callable[[int, int], None]) -> tuple[Iterator[Heatmap], list[str]]:
+        """Finished rows of (averaged) heatmap, and what is unlike the training."""
+        if self.options.invert:
+            tomogram = replace(tomogram, values=-tomogram.values)
+        members, found = [], []
+        for i, (detector, predictor) in enumerate(zip(self.detectors, self.predictors)):
+            values, grid = detector.prepare(tomogram)
+            found += [line for line in detector.findings(tomogram, values) if line not in found]
+            counting = replace(predictor, progress=progress if i == 0 else predictor.progress)
+            members.append(predict_rows(counting, tomogram.run, values, grid))
+        return (members[0] if len(members) == 1 else average_rows(members)), found
+
+    def pick(
+        self,
+        tomogram: Tomogram,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        keep: Callable[[Heatmap], None] | None = None,
+    ) -> tuple[Picks, list[str]]:
+        """Picks of one tomogram, best first, and what is unlike the training.
+
+        Args:
+            tomogram: to pick.
+            progress: told tiles done and of all.
+            keep: given each strip of heatmap as it is finished.
+        """
+        rows, found = self.rows(tomogram, progress)
+        watched = _watched(rows, keep) if keep else rows
+        floor = {k: min(t, FLOOR) if self.options.keep_below else t for k, t in self.thresholds.items()}
+        picks = decode(watched, self.detectors[0].recipe.peaks, self.objects, floor, tomogram.run)
+        if self.options.offset == "fitted":
+            picks = picks.shifted(-np.mean([d.facts.displacement for d in self.detectors], axis=0))
+        return picks, found
+
+    def counts(self, picks: Picks) -> dict[str, int]:
+        """Picks at or above the threshold, by object."""
+        kept = picks.above(self.thresholds)
+        return {name: len(kept.of(name)) for name in self.thresholds}
+
+
+def _watched(rows: Iterator[Heatmap], keep: Callable[[Heatmap], None]) -> Iterator[Heatmap]:
+    for strip in rows:
+        keep(strip)
+        yield strip
+
+
+def pick_run(picker: Picker, project: Project, run: str, out: Path, overwrite: bool = False) -> RunResult:
+    """Picks one run and writes its picks and its record under `out`.
+
+    Raises:
+        OutputError: there is output that we did not make, or made otherwise, and `overwrite` is not set.
+        TomopickError: the run cannot be read.
+    """
+    options = picker.options
+    known, wanted = {o.name for o in picker.objects}, {o.name for o in project.objects}
+    if isinstance(project, CopickProject) and not known & wanted:
+        raise SelectionError(
+            f"{project.uri}: defines {', '.join(sorted(wanted))}, but the model finds {', '.join(sorted(known))}; "
+            "use a model of these objects, or add them to the project's pickable_objects"
+        )
+    record = out / "records" / f"{run}.json"
+    grid = project.grid(run, options.tomo_type)
+    mark = {"fingerprint": picker.fingerprint(), "input": f"{project.uri} {grid.shape} {grid.voxel_spacing:.4f}"}
+    before = _read_record(record)
+    if before.get("status") == "picked" and not overwrite and all(before.get(k) == v for k, v in mark.items()):
+        return RunResult(run, "skipped", before["counts"], 0.0)
+    _refuse_foreign(picker, project, run, out, before, mark, overwrite)
+    began = time.perf_counter()
+    tomogram = project.tomogram(run, options.tomo_type)
+    # From here on what lies there is ours, even if we are cut off before the end.
+    _write_record(record, {**mark, "status": "started"})
+    strips: list[Heatmap] = []
+    with bar(1, run, "tile") as shown:
+        picks, found = picker.pick(tomogram, _shower(shown), strips.append if options.save_heatmaps else None)
+    if options.save_heatmaps:
+        _write_heatmaps(strips, out, run)
+    if isinstance(project, CopickProject):
+        if known - wanted:
+            found.append(f"not written, for the project does not define it: {', '.join(sorted(known - wanted))}")
+            picks = picks.select(np.isin(picks.names, sorted(wanted)))
+        project.write_picks(picks, options.user_id, options.session_id)
+    else:
+        write_picks_csv(out / f"{run}.csv", project.stated(picks))
+    seconds = time.perf_counter() - began
+    result = RunResult(run, "picked", picker.counts(picks), seconds, tuple(found))
+    names = [d.name for d in picker.detectors]
+    facts = {"models": names, "thresholds": picker.thresholds, "settings": options.settings()}
+    done = {"status": "picked", "counts": dict(result.counts), "seconds": seconds, "messages": found}
+    _write_record(record, {**mark, **done, **facts})
+    return result
+
+
+def pick_runs(
+    picker: Picker, project: Project, runs: Sequence[str], out: Path, overwrite: bool = False
+) -> Iterator[RunResult]:
+    """Picks run after run; one that fails is reported as such and the others go on."""
+    for run in runs:
+        try:
+            yield pick_run(picker, project, run, out, overwrite)
+        except TomopickError as error:
+            yield RunResult(run, "failed", messages=(str(error),))
+        except (OSError, MemoryError, RuntimeError) as error:
+            # One bad file among thousands must not end the others; the trace is kept for whoever looks into it.
+            with atomic_write(out / "records" / f"{run}.error.txt") as file:
+                file.write(traceback.format_exc())
+            yield RunResult(run, "failed", messages=(f"{type(error).__name__}: {str(error).splitlines()[0]}",))
+
+
+def _shower(shown: Any) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        shown.total = total
+        shown.update(done - shown.n)
+
+    return progress
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _write_record(path: Path, data: Mapping[str, Any]) -> None:
+    with atomic_write(path) as file:
+        file.write(json.dumps(data, indent=1))
+
+
+def _refuse_foreign(
+    picker: Picker,
+    project: Project,
+    run: str,
+    out: Path,
+    before: Mapping[str, Any],
+    mark: Mapping[str, str],
+    overwrite: bool,
+) -> None:
+    if overwrite:
+        return
+    options = picker.options
+    if isinstance(project, CopickProject):
+        place = f"picks of {options.user_id}/{options.session_id} in {project.uri}"
+        exists = project.has_picks(run, options.user_id, options.session_id)
+    else:
+        place, exists = str(out / f"{run}.csv"), (out / f"{run}.csv").exists()
+    if not exists:
+        return
+    if not before:
+        raise OutputError(
+            f"run {run}: {place} exist and were not made by this command; name another place "
+            "(--out, --session-id), or replace them with --overwrite"
+        )
+    if any(before.get(k) != v for k, v in mark.items()):
+        raise OutputError(
+            f"run {run}: {place} were made with another model, input or settings; name another place "
+            "(--out, --session-id), or replace them with --overwrite"
+        )
+
+
+def _write_heatmaps(strips: Sequence[Heatmap], out: Path, run: str) -> None:
+    """One MRC volume an object, on the heatmap's own grid."""
+    for channel, name in enumerate(strips[0].objects):
+        values = np.concatenate([s.values[channel] for s in strips], axis=1)
+        write_mrc(out / f"{run}_{name}_heatmap.mrc", values, strips[0].grid.voxel_spacing)

@@ -1,0 +1,97 @@
+"""Whole projects of simulated runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from .errors import OutputError
+from .io import CopickProject, atomic_write, create_copick_project, write_run
+from .presets import CZII_OBJECTS
+from .progress import bar
+from .show import draw_sections
+from .simulate import SimulationSpec, czii_spec, simulate_run
+from .types import Picks, Shape, Tomogram
+
+USER_ID, SESSION_ID = "simulation", "0"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run; what a worker process is given."""
+
+    spec: SimulationSpec
+    run: str
+    seed: int
+
+    def __call__(self) -> tuple[dict[str, Tomogram], Picks]:
+        return simulate_run(self.spec, CZII_OBJECTS, run=self.run, seed=self.seed)
+
+
+def spec_of(preset: str, shape: Shape, tomo_types: tuple[str, ...]) -> SimulationSpec:
+    """`czii`: runs like the challenge's; `varied`: much varied from run to run, to train on."""
+    return czii_spec(shape, tomo_types=tomo_types) if preset == "czii" else SimulationSpec(shape, tomo_types=tomo_types)
+
+
+def simulate_project(
+    out: Path,
+    shape: Shape,
+    *,
+    runs: int = 1,
+    seed: int = 0,
+    tomo_types: tuple[str, ...] = ("denoised",),
+    preset: str = "czii",
+    workers: int = 1,
+) -> list[str]:
+    """Writes a copick project of simulated runs with their truth and a picture of each; returns the runs' names.
+
+    Repeated with the same arguments (or more runs), only the missing runs are made. The values of a run depend on its
+    name, the seed and the specification alone, not on `workers`.
+
+    Raises:
+        OutputError: `out` holds something else, or was made with other arguments.
+        TomopickError: the volume is too small for the objects.
+    """
+    spec = spec_of(preset, shape, tomo_types)
+    facts = json.loads(json.dumps({"preset": preset, "seed": seed, "spec": asdict(spec)}, default=str))
+    project = _project(out, facts)
+    names = [f"SIM_{i:03d}" for i in range(runs)]
+    missing = [name for name in names if name not in project.runs()]
+    (out / "pictures").mkdir(exist_ok=True)
+    with bar(len(missing), "simulate", "run") as shown:
+        for tomograms, picks in _results([_Job(spec, name, seed) for name in missing], workers):
+            write_run(project, list(tomograms.values()), picks, USER_ID, SESSION_ID)
+            first = next(iter(tomograms.values()))
+            picture = out / "pictures" / f"{first.run}.png"
+            draw_sections(first, picks, CZII_OBJECTS, picture, title=f"{first.run}, {first.tomo_type}")
+            shown.update(1)
+    return names
+
+
+def _project(out: Path, facts: dict[str, Any]) -> CopickProject:
+    record = out / "simulation.json"
+    if record.is_file():
+        if json.loads(record.read_text()) != facts:
+            raise OutputError(f"{out}: was simulated with other arguments; expected a new folder")
+        return CopickProject(out / "copick.json")
+    if out.exists() and any(out.iterdir()):
+        raise OutputError(f"{out}: holds something else; expected a new or empty folder")
+    project = create_copick_project(out, CZII_OBJECTS, "simulation by tomopick")
+    with atomic_write(record) as file:
+        file.write(json.dumps(facts, indent=1))
+    return project
+
+
+def _results(jobs: list[_Job], workers: int) -> Iterator[tuple[dict[str, Tomogram], Picks]]:
+    if workers == 1 or len(jobs) < 2:
+        for job in jobs:
+            yield job()
+        return
+    # spawn: forking a process with threads may hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_Job.__call__, jobs)

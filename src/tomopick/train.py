@@ -1,0 +1,173 @@
+"""The one training loop, and the state that it carries from step to step (and through an interruption)."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .averaging import RunningAverage
+from .engines import half_precision, place
+from .errors import ModelError, RecipeError
+from .objectives import Objective
+from .patches import Batch
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """How a network is trained.
+
+    Attributes:
+        steps: how many batches.
+        batch_size: patches a batch.
+        lr: largest learning rate of AdamW; reached after `warmup_steps`, then a cosine to 0.
+        weight_decay: of AdamW.
+        clip_norm: largest norm of the gradient.
+        ema_decay: of the running average of weights, which is what is validated and kept.
+        validate_every: steps between validations.
+        keep_top: how many of the best weights are kept in `top/`.
+    """
+
+    steps: int = 3000
+    batch_size: int = 8
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup_steps: int = 100
+    clip_norm: float = 1.0
+    ema_decay: float = 0.995
+    validate_every: int = 500
+    keep_top: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        progress = max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+@dataclass
+class TrainState:
+    """Everything that changes during training; `save` and `load` carry it through an interruption.
+
+    Attributes:
+        network: on its device.
+        optimizer: over the network's parameters.
+        scaler: of the gradients, where the half type needs it (fp16).
+        averages: running averages by name; `ema` is the one that is validated and kept.
+        step: how many steps have been taken.
+        stage: of objectives that have several (`train` where there is one).
+        notes: JSON values of whoever watches (best scores so far).
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    averages: dict[str, RunningAverage]
+    step: int = 0
+    stage: str = "train"
+    notes: dict = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, network: nn.Module, spec: TrainSpec, device: torch.device) -> TrainState:
+        """The state before the first step."""
+        network = place(network, device)
+        # No decay on biases and norms: pulling them to zero only fights the normalisation.
+        decayed = [p for p in network.parameters() if p.ndim > 1]
+        others = [p for p in network.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=spec.lr)
+        scaler = torch.amp.GradScaler(device.type, enabled=half_precision(device) == torch.float16)
+        return cls(network, optimizer, scaler, {"ema": RunningAverage.of(network, spec.ema_decay)})
+
+    def save(self, folder: Path) -> None:
+        """Writes tensors as safetensors and the rest as JSON into an existing folder; nothing is pickled."""
+        tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
+        for name, average in self.averages.items():
+            tensors |= {f"average/{name}/{k}": v for k, v in average.tensors.items()}
+        for i, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{i}/{k}": v for k, v in slots.items()}
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, folder / "state.safetensors")
+        facts = {
+            "step": self.step,
+            "stage": self.stage,
+            "notes": self.notes,
+            "scaler": self.scaler.state_dict(),
+            "averages": {k: {"decay": a.decay, "updates": a.updates} for k, a in self.averages.items()},
+        }
+        (folder / "state.json").write_text(json.dumps(facts, indent=1))
+
+    def load(self, folder: Path) -> None:
+        """Takes up what `save` wrote.
+
+        Raises:
+            ModelError: a file is missing or belongs to another network.
+        """
+        try:
+            facts = json.loads((folder / "state.json").read_text())
+            tensors = load_file(folder / "state.safetensors")
+            parts: dict[str, dict[str, torch.Tensor]] = {}
+            for key, value in tensors.items():
+                head, _, tail = key.partition("/")
+                parts.setdefault(head, {})[tail] = value
+            self.network.load_state_dict(parts["network"])
+            for name, average in self.averages.items():
+                average.updates = facts["averages"][name]["updates"]
+                for key, tensor in average.tensors.items():
+                    tensor.copy_(parts["average"][f"{name}/{key}"])
+            optimizer = self.optimizer.state_dict()
+            optimizer["state"] = {}
+            for key, value in parts.get("optimizer", {}).items():
+                i, _, slot = key.partition("/")
+                optimizer["state"].setdefault(int(i), {})[slot] = value
+            self.optimizer.load_state_dict(optimizer)
+            self.scaler.load_state_dict(facts["scaler"])
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            raise ModelError(
+                f"{folder}: cannot resume ({type(error).__name__}: {str(error).splitlines()[0]}); "
+                "expected the state of this recipe: train into a new folder"
+            ) from error
+        self.step, self.stage, self.notes = facts["step"], facts["stage"], facts["notes"]
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did."""
+
+    step: int
+    loss: float
+    lr: float
+    seconds: float
+
+
+def train(state: TrainState, objective: Objective, batches: Iterable[Batch], spec: TrainSpec) -> Iterator[StepReport]:
+    """Takes one step a batch and reports it; who wants to watch, validate or save does so between the reports."""
+    device = next(state.network.parameters()).device
+    for batch in batches:
+        began = time.perf_counter()
+        state.network.train()
+        lr = spec.lr_at(state.step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
+        loss = objective.loss(state, batch.to(device))
+        state.optimizer.zero_grad(set_to_none=True)
+        state.scaler.scale(loss).backward()
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.network.parameters(), spec.clip_norm)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        for average in state.averages.values():
+            average.update(state.network)
+        state.step += 1
+        yield StepReport(state.step, float(loss.detach()), lr, time.perf_counter() - began)

@@ -1,0 +1,243 @@
+"""The words of tomopick and the one place for geometry.
+
+Axes are z, y, x and lengths are in Å everywhere above `io`. Index i of an axis is *centred* at
+`origin + i * voxel_spacing`; nothing is ever floored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .errors import TomopickError
+
+Shape = tuple[int, int, int]
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a volume lie.
+
+    Attributes:
+        shape: (z, y, x) [voxels].
+        voxel_spacing: edge of a voxel [Å].
+        origin: centre of voxel (0, 0, 0), zyx [Å].
+    """
+
+    shape: Shape
+    voxel_spacing: float
+    origin: Vector = (0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise TomopickError(f"a grid needs three positive sizes (z, y, x), not {tuple(self.shape)}")
+        if not (np.isfinite(self.voxel_spacing) and self.voxel_spacing > 0):
+            raise TomopickError(f"a grid needs a positive voxel spacing in Å, not {self.voxel_spacing}")
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        object.__setattr__(self, "voxel_spacing", float(self.voxel_spacing))
+        object.__setattr__(self, "origin", tuple(float(v) for v in self.origin))
+
+    def positions(self, indices: np.ndarray) -> np.ndarray:
+        """(n, 3) fractional voxel indices, zyx -> (n, 3) positions [Å]."""
+        return np.asarray(indices, dtype=np.float64) * self.voxel_spacing + np.asarray(self.origin)
+
+    def indices(self, positions: np.ndarray) -> np.ndarray:
+        """(n, 3) positions, zyx [Å] -> (n, 3) fractional voxel indices."""
+        return (np.asarray(positions, dtype=np.float64) - np.asarray(self.origin)) / self.voxel_spacing
+
+    def crop(self, start: Sequence[int], shape: Sequence[int]) -> Grid:
+        """The grid of the box that begins at voxel `start`; it may reach beyond this one (padding)."""
+        origin = self.positions(np.asarray(start, dtype=np.float64))
+        return Grid(_shape(shape), self.voxel_spacing, _vector(origin))
+
+    def downsample(self, factor: int) -> Grid:
+        """The grid whose cells are blocks of factor^3 voxels; what does not fill a block is left out.
+
+        A cell is centred in the middle of its block, so the origin moves by (factor - 1) / 2 fine voxels.
+        """
+        shift = (factor - 1) / 2 * self.voxel_spacing
+        shape = tuple(max(1, n // factor) for n in self.shape)
+        return Grid(_shape(shape), self.voxel_spacing * factor, _vector(np.asarray(self.origin) + shift))
+
+    def contains(self, positions: np.ndarray) -> np.ndarray:
+        """(n, 3) positions, zyx [Å] -> (n,) bool: inside the outer faces of the border voxels."""
+        indices = self.indices(np.reshape(positions, (-1, 3)))
+        return np.all((indices >= -0.5) & (indices <= np.asarray(self.shape) - 0.5), axis=1)
+
+
+def _shape(values: Iterable[int]) -> Shape:
+    z, y, x = values
+    return int(z), int(y), int(x)
+
+
+def _vector(values: Iterable[float]) -> Vector:
+    z, y, x = values
+    return float(z), float(y), float(x)
+
+
+@dataclass(frozen=True)
+class PickableObject:
+    """A kind of particle; copick's word.
+
+    Attributes:
+        name: copick's rules (no `_`, space or `<>:"/\\|?*`).
+        radius: [Å]; None where nobody has said it yet (it is asked for where it is needed).
+        label: positive integer, unique in its project.
+        color: RGBA, 0..255.
+        score_weight: weight of the object in the CZII score.
+        is_particle: False for membranes and other things that are segmented, not picked.
+    """
+
+    name: str
+    radius: float | None
+    label: int = 1
+    color: tuple[int, int, int, int] = (230, 159, 0, 255)
+    score_weight: float = 1.0
+    is_particle: bool = True
+
+    @property
+    def radius_angstrom(self) -> float:
+        """The radius [Å]; raises `TomopickError` where there is none."""
+        if self.radius is None or not self.radius > 0:
+            raise TomopickError(
+                f"object '{self.name}' has no radius; give it in the project's pickable objects, "
+                f"or as --object {self.name}:RADIUS (in Å)"
+            )
+        return float(self.radius)
+
+
+@dataclass(frozen=True)
+class Tomogram:
+    """A volume with its grid.
+
+    Attributes:
+        run: name of the run.
+        values: (z, y, x) float32.
+        grid: where the voxels lie.
+        tomo_type: for example `denoised`, `wbp`; empty where unknown.
+    """
+
+    run: str
+    values: np.ndarray
+    grid: Grid
+    tomo_type: str = ""
+
+    def __post_init__(self) -> None:
+        if tuple(self.values.shape) != self.grid.shape:
+            raise TomopickError(f"run {self.run}: volume {self.values.shape} does not fit its grid {self.grid.shape}")
+
+    def crop(self, start: Sequence[int], shape: Sequence[int], run: str | None = None) -> Tomogram:
+        """The box that begins at voxel `start`, inside the volume (a view, not a copy)."""
+        stop = [a + n for a, n in zip(start, shape)]
+        if min(start) < 0 or any(b > n for b, n in zip(stop, self.grid.shape)):
+            raise TomopickError(f"run {self.run}: box {tuple(start)} + {tuple(shape)} leaves {self.grid.shape}")
+        box = tuple(slice(a, b) for a, b in zip(start, stop))
+        return Tomogram(run or self.run, self.values[box], self.grid.crop(start, shape), self.tomo_type)
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Particle centres of one run, of any number of objects.
+
+    Attributes:
+        run: name of the run.
+        positions: (n, 3) zyx [Å].
+        names: (n,) the object of each pick.
+        scores: (n,) 0..1; 1 where the source had none.
+        rotations: (n, 3, 3) matrices that take the particle's own frame to the tomogram's, on xyz column
+            vectors (copick's transformation); None where there are none.
+    """
+
+    run: str
+    positions: np.ndarray
+    names: np.ndarray
+    scores: np.ndarray = field(default_factory=lambda: np.ones(0))
+    rotations: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        positions = np.asarray(self.positions, dtype=np.float64).reshape(-1, 3)
+        n = len(positions)
+        names = np.asarray(self.names, dtype=np.str_).reshape(-1)
+        scores = np.asarray(self.scores if self.scores is not None else [], dtype=np.float64).reshape(-1)
+        if not len(scores):
+            scores = np.ones(n)
+        if len(names) != n or len(scores) != n or (self.rotations is not None and len(self.rotations) != n):
+            raise TomopickError(
+                f"run {self.run}: {n} positions with {len(names)} names and {len(scores)} scores do not belong together"
+            )
+        object.__setattr__(self, "positions", positions)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "scores", scores)
+        if self.rotations is not None:
+            object.__setattr__(self, "rotations", np.asarray(self.rotations, dtype=np.float64).reshape(-1, 3, 3))
+
+    @classmethod
+    def empty(cls, run: str) -> Picks:
+        """No picks at all."""
+        return cls(run, np.zeros((0, 3)), np.zeros(0, dtype=np.str_), np.zeros(0))
+
+    @classmethod
+    def join(cls, run: str, parts: Iterable[Picks]) -> Picks:
+        """All the picks of `parts`, in their order; rotations survive only where every part has them."""
+        parts = [p for p in parts if len(p)]
+        if not parts:
+            return cls.empty(run)
+        stacks = [p.rotations for p in parts]
+        rotations = None if any(r is None for r in stacks) else np.concatenate([r for r in stacks if r is not None])
+        return cls(
+            run,
+            np.concatenate([p.positions for p in parts]),
+            np.concatenate([p.names for p in parts]),
+            np.concatenate([p.scores for p in parts]),
+            rotations,
+        )
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def select(self, keep: np.ndarray) -> Picks:
+        """The picks at `keep`, a mask or indices."""
+        rotations = None if self.rotations is None else self.rotations[keep]
+        return Picks(self.run, self.positions[keep], self.names[keep], self.scores[keep], rotations)
+
+    def of(self, name: str) -> Picks:
+        """The picks of one object."""
+        return self.select(self.names == name)
+
+    def above(self, thresholds: Mapping[str, float]) -> Picks:
+        """The picks whose score reaches their object's threshold; an object without one keeps all."""
+        cuts = np.array([thresholds.get(name, -np.inf) for name in self.names.tolist()])
+        return self.select(self.scores >= cuts)
+
+    def shifted(self, shift: Sequence[float] | np.ndarray) -> Picks:
+        """All positions moved by `shift`, zyx [Å]."""
+        return replace(self, positions=self.positions + np.asarray(shift, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """One map per object, 0..1, whose local maxima are picks.
+
+    Attributes:
+        run: name of the run.
+        values: (object, z, y, x) float32.
+        grid: where the cells lie (coarser than the tomogram's for a network of stride > 1).
+        objects: names, in channel order.
+        core: rows of y for which this strip answers; the others are a halo that neighbouring strips answer for.
+    """
+
+    run: str
+    values: np.ndarray
+    grid: Grid
+    objects: tuple[str, ...]
+    core: slice | None = None
+
+    def __post_init__(self) -> None:
+        if tuple(self.values.shape) != (len(self.objects), *self.grid.shape):
+            raise TomopickError(
+                f"run {self.run}: heatmap {self.values.shape} does not fit {len(self.objects)} objects "
+                f"on {self.grid.shape}"
+            )
