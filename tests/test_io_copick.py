@@ -37,7 +37,8 @@ def some_picks(run="TS_1", n=4, rotations=False) -> Picks:
 
 
 def by_name(picks: Picks) -> Picks:
-    return picks.select(np.lexsort((*picks.positions.T, picks.names)))
+    # Positions that the file cannot tell apart are ordered by score.
+    return picks.select(np.lexsort((picks.scores, *picks.positions.round(6).T, picks.names)))
 
 
 def same(a: Picks | None, b: Picks) -> None:

@@ -132,8 +132,9 @@ def _shape(text: str) -> tuple[int, int, int]:
 @_project_options
 def train(
     recipe: str, arguments: tuple[str, ...], tomo_type: tuple[str, ...], picks: tuple[str, ...],
-    learn: list[str] | None, drop_outside: bool, train_runs: list[str] | None, val_runs: list[str] | None, device: str, seed: int, workers: int, resume: bool,
-    init_from: str, voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str,
+    train_runs: list[str] | None, val_runs: list[str] | None, learn: list[str] | None, drop_outside: bool,
+    device: str, seed: int, workers: int, resume: bool, init_from: str,
+    voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str,
 ) -> None:  # fmt: skip
     """Train RECIPE on one or several PROJECTs and write the model folder OUT.
 
