@@ -163,7 +163,10 @@ def sample_patch(values: np.ndarray, centre: np.ndarray, shape: Sequence[int], m
         (z, y, x) float32, a new array.
     """
     middle = (np.asarray(shape) - 1) / 2
-    exact = np.abs(matrix).max() == 1 and np.count_nonzero(matrix) == 3
+    first = centre - matrix @ middle  # where the patch's voxel (0, 0, 0) lies
+    permutation = np.abs(matrix).max() == 1 and np.count_nonzero(matrix) == 3
+    # A quarter turn of a patch with an odd and an even edge meets the volume between its voxels.
+    exact = permutation and bool((np.abs(first - np.rint(first)) < 1e-6).all())
     # The box of the volume that the patch shows, with a voxel to spare for interpolation.
     reach = np.abs(matrix) @ middle
     spare = 0 if exact else 1
@@ -179,7 +182,7 @@ def sample_patch(values: np.ndarray, centre: np.ndarray, shape: Sequence[int], m
         patch = np.transpose(box, np.argsort(axes))
         flips = tuple(j for j in range(3) if matrix[:, j].sum() < 0)
         return np.ascontiguousarray(np.flip(patch, flips))
-    return ndimage.affine_transform(box, matrix, centre - low - matrix @ middle, tuple(shape), order=1, mode="constant")
+    return ndimage.affine_transform(box, matrix, first - low, tuple(shape), order=1, mode="constant")
 
 
 def move_points(indices: np.ndarray, centre: np.ndarray, shape: Sequence[int], matrix: np.ndarray) -> np.ndarray:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 
+from .errors import OutputError
 from .io.atomic import atomic_folder, atomic_write
 from .train import TrainState
 
@@ -32,6 +35,14 @@ def keep_weights(state: TrainState, score: float, out: Path, keep_top: int) -> N
             file.write(data)
 
 
+def last_state(out: Path) -> Path | None:
+    """The state to resume from; None where none was saved yet."""
+    old, new = out / "last", out / "last.new"
+    if not old.is_dir() and new.is_dir():  # cut off between the removal of one and the renaming of the other
+        new.rename(old)
+    return old if old.is_dir() else None
+
+
 def save_last(state: TrainState, out: Path) -> None:
     """Replaces `last/` so that an interruption at any moment leaves a whole one."""
     old, new = out / "last", out / "last.new"
@@ -44,6 +55,32 @@ def save_last(state: TrainState, out: Path) -> None:
 
 def cut_log(path: Path, step: int) -> None:
     """Drops the rows of steps that were taken after the last save and will be taken again."""
-    rows = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] <= step]
+    rows = read_log(path)
     with atomic_write(path) as file:
-        file.write("".join(f"{row}\n" for row in rows))
+        file.write("".join(f"{json.dumps(row)}\n" for row in rows if row["step"] <= step))
+
+
+def append_log(path: Path, row: Mapping[str, Any]) -> None:
+    """One more row.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    try:
+        with path.open("a") as log:
+            log.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); make room and go on with --resume"
+        ) from None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """All whole rows; the last may have been cut off in the middle."""
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

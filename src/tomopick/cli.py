@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except TomopickError as error:
-            say(f"error: {error}")
-            ctx.exit(2)
+            say(f"error: {' '.join(str(error).splitlines())}")
+        except BrokenPipeError:
+            raise  # click's business: whoever read our output has gone
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-                raise
-            say(f"error: {error.filename or 'output'}: {error.strerror}; make room or choose another place")
-            ctx.exit(2)
+            say(f"error: {error.filename or 'a file'}: {error.strerror or error}; check place, space and permissions")
+        except MemoryError:
+            say("error: not enough memory; use a smaller volume, tiling.shape or train.batch_size")
+        ctx.exit(2)
 
 
 def say(line: str) -> None:
@@ -145,14 +146,16 @@ def train(
       tomopick train bpd real.json sim/copick.json model/ --tomo-type denoised --init-from default
     """
     from . import recipes
+    from .checkpoints import read_log
     from .fitting import FitOptions, Source, fit
     from .io import open_project
     from .show import draw_training
 
-    places = [a for a in arguments if "=" not in a]
+    overrides = [a for a in arguments if re.match(r"[A-Za-z_][\w.-]*=", a)]
+    places = [a for a in arguments if a not in overrides]
     if len(places) < 2:
         raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
-    method = recipes.get(recipe).override([a for a in arguments if "=" in a])
+    method = recipes.get(recipe).override(overrides)
     *projects, out = places
     opened = [
         open_project(p, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
@@ -173,7 +176,7 @@ def train(
         device=device, seed=seed, workers=workers, resume=resume, init_from=init_from, objects=learn, say=say
     )
     detector = fit(method, sources, Path(out), options)
-    draw_training(_log(Path(out)), Path(out) / "training.png")
+    draw_training(read_log(Path(out) / "log.jsonl"), Path(out) / "training.png")
     click.echo((Path(out) / "README.md").read_text().split("\nProvenance:")[0].rstrip())
     click.echo(f"\nmodel in {out} ({sum(p.numel() for p in detector.network.parameters()):,} parameters)")
 
@@ -199,12 +202,6 @@ def _named(runs: list[str] | None, project: Any, projects: list[Any]) -> list[st
     return [run for run in runs if run in project.runs()]
 
 
-def _log(folder: Path) -> list[dict[str, Any]]:
-    import json
-
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
 @main.command()
 @click.argument("arguments", nargs=-1, required=True, metavar="MODEL... INPUT")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for RUN.csv and records.")
@@ -215,6 +212,7 @@ def _log(folder: Path) -> list[dict[str, Any]]:
 @click.option("--keep-below", is_flag=True, help="Write picks below the threshold too, down to a score of 0.02.")
 @click.option(
     "--tta",
+    "views",
     default="none",
     show_default=True,
     type=click.Choice(["none", "flips", "all"]),
@@ -250,7 +248,7 @@ def pick(
       tomopick pick seed0/ seed1/ tomograms/ --out picks/ --metric czii --threshold ribosome=0.2
     """
     from .io import open_project
-    from .pick import Picker, PickOptions, pick_run, pick_runs
+    from .pick import Picker, PickOptions, check_objects, pick_run, pick_runs
     from .registry import load_detector
 
     if len(arguments) < 2:
@@ -258,8 +256,11 @@ def pick(
     *models, source = arguments
     project = open_project(source, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
     wanted = project.runs() if runs is None else _named(runs, project, [project]) or []
+    if not wanted:
+        raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
     detectors = [load_detector(model) for model in models]
     picker = Picker(detectors, PickOptions(thresholds=threshold, **choices))
+    check_objects(picker, project)
     if len(detectors) > 1:
         say(f"{len(detectors)} models: equal weights, mean of their thresholds")
     if len(wanted) == 1:
@@ -271,7 +272,9 @@ def pick(
         if result.status == "failed":
             failed.append(result)
     if failed:
-        say(f"{len(failed)} of {len(wanted)} runs failed: {', '.join(r.run for r in failed)}")
+        say(f"{len(failed)} of {len(wanted)} runs failed:")
+        for result in failed:
+            say(f"  {result.run}: {' '.join(result.messages[0].splitlines())}")
         sys.exit(1)
 
 
@@ -279,7 +282,7 @@ def _told(result: Any) -> None:
     counts = ", ".join(f"{n} {name}" for name, n in result.counts.items() if n) or "no picks"
     text = f"{counts} in {result.seconds:.1f} s" if result.status == "picked" else counts
     if result.status == "failed":
-        say(f"{result.run}: failed: {result.messages[0]}")
+        say(f"{result.run}: failed, see the end")
         return
     for line in result.messages:
         say(f"{result.run}: warning: {line}")
@@ -292,6 +295,7 @@ def _told(result: Any) -> None:
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to score, where PICKS is a project.")
 @click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
 @click.option("--runs", callback=_comma, help="Runs to score, comma-separated. Default: all with truth.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Tomograms that picks must lie in. Default: any.")
 @click.option("--distance-multiplier", default=0.5, show_default=True, help="A hit lies within this many radii.")
 @click.option("--beta", default=4.0, show_default=True, help="Of the CZII score's F-beta.")
 @click.option("--exclude", callback=_comma, help="Objects left out of the mean F1.")
@@ -300,7 +304,8 @@ def _told(result: Any) -> None:
 @_project_options
 def evaluate(
     candidates: str, truth_place: str, picks: str | None, truth: str | None, runs: list[str] | None, beta: float,
-    distance_multiplier: float, exclude: list[str] | None, drop_outside: bool, as_json: bool, **project: Any,
+    tomo_type: str | None, distance_multiplier: float, exclude: list[str] | None, drop_outside: bool, as_json: bool,
+    **project: Any,
 ) -> None:  # fmt: skip
     """Score PICKS against TRUTH; each is a CSV (object,x,y,z[,score] or Kaggle's) or a project.
 
@@ -312,7 +317,7 @@ def evaluate(
     from .scoring import Scoring
 
     scoring = Scoring(
-        picks=picks, truth=truth, runs=runs, beta=beta, distance_multiplier=distance_multiplier,
+        picks=picks, truth=truth, runs=runs, tomo_type=tomo_type, beta=beta, distance_multiplier=distance_multiplier,
         exclude=tuple(exclude or ()), drop_outside=drop_outside, say=say, **project,
     )  # fmt: skip
     result = scoring(candidates, truth_place)

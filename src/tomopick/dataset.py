@@ -11,6 +11,7 @@ from .detector import TrainingFacts
 from .errors import SelectionError
 from .io import Project
 from .io.select import near_miss
+from .labels import outside_text, picks_where_any
 from .normalize import contrast_at, radial_spectrum, skewness
 from .patches import LabelledVolume
 from .progress import bar
@@ -72,49 +73,80 @@ def gather(
     Raises:
         TomopickError: no labelled run, an object without picks or radius, picks of light particles.
     """
-    plans = [(source, *_split_runs(source, seed, say)) for source in sources]
-    objects = _objects([s for s, _, _ in plans], names)
-    first = next((run for _, runs, _ in plans for run in runs), None)
-    spacing = recipe.voxel_spacing or plans[0][0].project.grid(first or "", plans[0][0].tomo_type).voxel_spacing
+    plans = [_Plan(source, *_split_runs(source, seed, say)) for source in sources]
+    objects = _objects(sources, names)
+    spacing = recipe.voxel_spacing or _first_spacing(plans)
     parts: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
-    facts: list[tuple[np.ndarray, float]] = []
-    types: list[str] = []
-    contrast: dict[str, list[float]] = {o.name: [] for o in objects}
-    total = sum(len(a) + len(b) for _, a, b in plans)
-    with bar(total, "read", "run") as shown:
-        for source, train_runs, val_runs in plans:
-            for part, runs in (("train", train_runs), ("val", val_runs)):
+    witness = _Witness(objects)
+    with bar(sum(len(p.train) + len(p.val) for p in plans), "read", "run") as shown:
+        for plan in plans:
+            for part, runs in (("train", plan.train), ("val", plan.val)):
                 for run in runs:
-                    tomogram, volume = _labelled(recipe, source, run, spacing, objects, say)
+                    tomogram, volume = _labelled(recipe, plan.source, run, spacing, objects, say)
                     if part == "train":
-                        facts.append((radial_spectrum(volume.values), skewness(volume.values)))
-                        types.append(tomogram.tomo_type)
-                        for o in objects:
-                            positions = volume.picks.of(o.name).positions[:200]
-                            if len(positions):
-                                value = contrast_at(volume.values, volume.grid, positions, o.radius_angstrom)
-                                contrast[o.name].append(value)
+                        witness.look(tomogram.tomo_type, volume)
                     parts[part].append(volume)
                     shown.update(1)
     if not parts["val"]:
         parts["train"], parts["val"] = _split_along_y(parts["train"], say)
     _check_labels(parts["train"], objects, say)
-    means = {k: float(np.mean(v)) for k, v in contrast.items() if v}
-    for name, value in means.items():
+    facts = witness.facts(spacing)
+    for name, value in facts.contrast.items():
         if value > 0:
             say(
                 f"warning: {name} is light on dark at its picks (contrast {value:+.2f}); expected dark on light: "
                 "check the volume's sign or the picks' axes"
             )
-    training_facts = TrainingFacts(
-        voxel_spacing=spacing,
-        tomo_types=tuple(sorted({t for t in types if t})),
-        spectrum=tuple(np.mean([f[0] for f in facts], axis=0).tolist()),
-        skewness=float(np.mean([f[1] for f in facts])),
-        contrast=means,
-        provenance={"runs": [{"project": s.project.uri, "train": a, "val": b} for s, a, b in plans]},
-    )
-    return Data(parts["train"], parts["val"], objects, training_facts, spacing)
+    known = [{"project": p.source.project.uri, "train": p.train, "val": p.val} for p in plans]
+    facts = replace(facts, provenance={"runs": known})
+    return Data(parts["train"], parts["val"], objects, facts, spacing)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which runs of a source are for what."""
+
+    source: Source
+    train: list[str]
+    val: list[str]
+
+
+def _first_spacing(plans: Sequence[_Plan]) -> float:
+    for plan in plans:
+        if plan.train:
+            return plan.source.project.grid(plan.train[0], plan.source.tomo_type).voxel_spacing
+    raise SelectionError("no run to train on; name some with --train-runs, or leave fewer for --val-runs")
+
+
+class _Witness:
+    """Collects what a detector remembers of its training volumes."""
+
+    def __init__(self, objects: Sequence[PickableObject]) -> None:
+        self.objects = objects
+        self.types: set[str] = set()
+        self.spectra: list[np.ndarray] = []
+        self.skews: list[float] = []
+        self.contrast: dict[str, list[float]] = {o.name: [] for o in objects}
+
+    def look(self, tomo_type: str, volume: LabelledVolume) -> None:
+        """Takes one volume in."""
+        self.types |= {tomo_type} - {""}
+        self.spectra.append(radial_spectrum(volume.values))
+        self.skews.append(skewness(volume.values))
+        for o in self.objects:
+            positions = volume.picks.of(o.name).positions[:200]
+            if len(positions):
+                self.contrast[o.name].append(contrast_at(volume.values, volume.grid, positions, o.radius_angstrom))
+
+    def facts(self, voxel_spacing: float) -> TrainingFacts:
+        """The means over the volumes."""
+        return TrainingFacts(
+            voxel_spacing=voxel_spacing,
+            tomo_types=tuple(sorted(self.types)),
+            spectrum=tuple(np.mean(self.spectra, axis=0).tolist()),
+            skewness=float(np.mean(self.skews)),
+            contrast={k: float(np.mean(v)) for k, v in self.contrast.items() if v},
+        )
 
 
 def _split_runs(source: Source, seed: int, say: Say) -> tuple[list[str], list[str]]:
@@ -131,12 +163,13 @@ def _split_runs(source: Source, seed: int, say: Say) -> tuple[list[str], list[st
     if source.train_runs is not None:
         runs = list(source.train_runs)
     else:
-        runs = [r for r in known if r not in val and project.picks(r, source.picks) is not None]
+        rest = [r for r in known if r not in val]
+        runs = list(picks_where_any(project, rest, source.picks))
         if not runs:
-            raise SelectionError(f"{project.uri}: no run with picks; training needs labelled runs (see --picks)")
-        unlabelled = len(known) - len(runs) - len(val)
-        if unlabelled:
-            say(f"{project.uri}: {unlabelled} runs without picks are left out")
+            why = f"besides {', '.join(val)}, kept for validation, " if val else ""
+            raise SelectionError(f"{project.uri}: {why}no run with picks; training needs labelled runs (see --picks)")
+        if len(rest) > len(runs):
+            say(f"{project.uri}: {len(rest) - len(runs)} runs without such picks are left out")
     if source.val_runs is None and len(runs) > 1:
         order = np.random.default_rng(seed).permutation(len(runs))
         val = sorted(runs[i] for i in order[: max(1, round(HELD_BACK * len(runs)))])
@@ -153,7 +186,7 @@ def _objects(sources: Sequence[Source], names: Sequence[str] | None) -> tuple[Pi
     if names is not None:
         for name in names:
             if name not in found:
-                raise SelectionError(f"no object '{name}' in the projects; there is {', '.join(sorted(found))}")
+                raise SelectionError(f"no object '{name}' in the projects; {near_miss(name, found)}")
         found = {name: found[name] for name in names}
     if not found:
         raise SelectionError("the projects define no pickable objects; give some as --object name:radius")
@@ -170,16 +203,17 @@ def _labelled(
     picks = project.picks(run, source.picks)
     if picks is None:
         raise SelectionError(f"{project.uri}: run {run} has no picks to learn from; name labelled runs")
+    picks = picks.select(np.isin(picks.names, [o.name for o in objects]))
     inside = tomogram.grid.contains(picks.positions)
     outside = int((~inside).sum())
     if outside and not source.drop_outside:
         raise SelectionError(
-            f"{project.uri}: run {run}: {outside} of {len(picks)} picks lie outside the volume of "
+            f"{project.uri}: run {run}: {outside_text(picks, inside)} lie outside the volume of "
             f"{'x'.join(map(str, tomogram.grid.shape))} voxels at {tomogram.grid.voxel_spacing:g} Å; are they in Å, "
             "x y z, and of this tomogram? mend them, or leave them out with --drop-outside"
         )
     if outside:
-        say(f"{project.uri}: run {run}: {outside} picks outside the volume are left out")
+        say(f"{project.uri}: run {run}: {outside_text(picks, inside)} lie outside the volume and are left out")
         picks = picks.select(inside)
     factor = spacing / tomogram.grid.voxel_spacing
     if max(factor, 1 / factor) > 1.02:
@@ -199,7 +233,8 @@ def _split_along_y(volumes: list[LabelledVolume], say: Say) -> tuple[list[Labell
         raise SelectionError(
             f"run {last.picks.run}: {n} voxels in y are too few to keep a part for validation; name --val-runs"
         )
-    say(f"only one labelled run: y from {start} of {n} is kept for validation, {gap} voxels before it are left out")
+    only = "only one labelled run" if len(volumes) == 1 else f"no run is left for validation, so of {last.picks.run}"
+    say(f"{only}: y from {start} of {n} is kept for validation, {gap} voxels before it are left out")
     return [*volumes[:-1], _rows(last, 0, start - gap)], [_rows(last, start, n)]
 
 
@@ -214,10 +249,10 @@ def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableO
     for o in objects:
         n = sum(int((v.picks.names == o.name).sum()) for v in volumes)
         if n == 0:
-            others = [p.name for p in objects if p.name != o.name]
+            others = ",".join(p.name for p in objects if any((v.picks.names == p.name).any() for v in volumes))
             raise SelectionError(
-                f"object '{o.name}' has no picks in the training runs; name other runs, "
-                f"or learn the others: --objects {','.join(others)}"
+                f"object '{o.name}' has no picks in the training runs; name other runs"
+                + (f", or learn the others: --objects {others}" if others else " or other picks (--picks)")
             )
         if n < 20:
             say(f"warning: only {n} picks of {o.name} to learn from")

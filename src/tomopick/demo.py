@@ -23,9 +23,10 @@ def run_demo(out: Path, shape: Shape, seed: int, model: str, device: str, say: C
         OutputError: `out` holds something that the demo did not make.
     """
     mark = out / ".tomopick-demo"
-    if out.exists() and any(out.iterdir()):
-        if not mark.exists():
-            raise OutputError(f"{out}: holds something that the demo did not make; choose another folder with --out")
+    if out.exists() and any(out.iterdir()) and not mark.exists():
+        raise OutputError(f"{out}: holds something that the demo did not make; choose another folder with --out")
+    detector = load_detector(model)
+    if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     mark.touch()
@@ -33,7 +34,6 @@ def run_demo(out: Path, shape: Shape, seed: int, model: str, device: str, say: C
     (run,) = simulate_project(out / "project", shape, seed=seed)
     project = open_project(out / "project" / "copick.json")
 
-    detector = load_detector(model)
     picker = Picker([detector], PickOptions(device=device, keep_below=True))
     say(f"2. pick it with model '{model}' ({sum(p.numel() for p in detector.network.parameters()):,} parameters)")
     result = pick_run(picker, project, run, out / "records")

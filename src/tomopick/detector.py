@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -26,6 +27,7 @@ from .types import Grid, Heatmap, PickableObject, Picks, Tomogram, Vector
 
 FORMAT_VERSION = 1
 RESAMPLE_BEYOND = 0.02  # relative difference of voxel spacing that a network tolerates
+METRICS = ("f1", "czii")  # that thresholds are calibrated for
 REFUSE_BEYOND = 4.0  # factor of voxel spacing at which little of the particles is left
 
 
@@ -108,7 +110,8 @@ class Detector:
         if max(spacing / self.facts.voxel_spacing, self.facts.voxel_spacing / spacing) > 1 + RESAMPLE_BEYOND:
             found.append(f"voxel spacing {spacing:g} Å resampled to the model's {self.facts.voxel_spacing:g} Å")
         skew = skewness(values)
-        if skew * self.facts.skewness < 0 and abs(skew) > 0.15:
+        # Near zero the sign says nothing, neither here nor in training.
+        if skew * self.facts.skewness < 0 and abs(skew) > 0.15 and abs(self.facts.skewness) > 0.05:
             found.append(
                 f"contrast looks inverted (skewness {skew:+.2f}, in training {self.facts.skewness:+.2f}): "
                 "if particles are light on dark here, pick with --invert"
@@ -174,35 +177,41 @@ class Detector:
         return checksum
 
     @classmethod
-    def load(cls, folder: Path, name: str = "") -> Detector:
+    def load(cls, folder: str | Path, name: str = "") -> Detector:
         """Reads what `save` wrote.
 
         Raises:
             ModelError: a file is missing, altered, or of a newer version.
         """
+        folder = Path(folder)
         for part in ("recipe.json", "detector.json", "weights.safetensors"):
             if not (folder / part).is_file():
                 raise ModelError(f"{folder}: no model folder: {part} is missing; expected the folder that train wrote")
-        about, recipe = _read_json(folder / "detector.json"), _read_json(folder / "recipe.json")
+        about, recipe = read_json(folder / "detector.json"), read_json(folder / "recipe.json")
         for data, file in ((about, "detector.json"), (recipe, "recipe.json")):
             version = data.pop("format_version", None)
             if version != FORMAT_VERSION:
-                raise ModelError(
-                    f"{folder / file}: format_version {version}, expected {FORMAT_VERSION}: update tomopick"
-                )
+                newer = isinstance(version, int) and version > FORMAT_VERSION
+                remedy = "update tomopick" if newer else "restore the folder or train again"
+                raise ModelError(f"{folder / file}: format_version {version}, expected {FORMAT_VERSION}: {remedy}")
         if _checksum(folder) != about.get("checksum"):
             raise ModelError(
                 f"{folder}: recipe.json or weights.safetensors was altered since it was written (checksum differs); "
                 "restore the folder or train again"
             )
         try:
+            unknown = set(about) - {"checksum", "objects", "thresholds", "facts"}
+            if unknown:
+                raise ModelError(f"{folder / 'detector.json'}: unknown entry '{sorted(unknown)[0]}': update tomopick")
             built = Recipe.from_json(recipe)
             objects = tuple(_object(o) for o in about["objects"])
+            if not objects:
+                raise KeyError("objects")
             network = built.network.build(len(objects))
             network.load_state_dict(load_file(folder / "weights.safetensors"))
             facts = _facts(about["facts"])
-            thresholds = about["thresholds"]
-        except (KeyError, TypeError, RuntimeError) as error:
+            thresholds = {m: {o.name: float(about["thresholds"][m][o.name]) for o in objects} for m in METRICS}
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{folder}: not a complete model ({str(error).splitlines()[0]}); train again") from error
         return cls(built, objects, network.eval(), thresholds, facts, about["checksum"], name or str(folder))
 
@@ -227,10 +236,15 @@ def _checksum(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model folder.
+
+    Raises:
+        ModelError: it is none.
+    """
     try:
         data = json.loads(path.read_text())
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: not valid JSON ({error}); restore the folder or train again") from error
     if not isinstance(data, dict):
         raise ModelError(f"{path}: expected a JSON object; restore the folder or train again")

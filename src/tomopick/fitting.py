@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from .checkpoints import cut_log, keep_weights, save_last
+from .checkpoints import append_log, cut_log, keep_weights, last_state, save_last
 from .dataset import Data, Say, Source, gather
-from .detector import FORMAT_VERSION, Detector, decode
+from .detector import FORMAT_VERSION, Detector, decode, read_json
 from .engines import choose_device
 from .errors import ModelError, OutputError
 from .io.atomic import atomic_write
@@ -25,7 +25,7 @@ from .predict import Predictor, predict_rows
 from .progress import bar
 from .recipe import Recipe
 from .registry import load_detector
-from .thresholds import calibrate, displacement
+from .thresholds import DEFAULT_THRESHOLDS, calibrate, displacement
 from .train import TrainState, train
 from .types import PickableObject, Picks
 
@@ -55,7 +55,7 @@ class FitOptions:
     say: Say = lambda line: None
 
 
-def fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptions | None = None) -> Detector:
+def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: FitOptions | None = None) -> Detector:
     """Trains a recipe and writes the model folder.
 
     Args:
@@ -67,7 +67,7 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOption
     Raises:
         TomopickError: data or options that do not fit, one line.
     """
-    options = options or FitOptions()
+    options, out = options or FitOptions(), Path(out)
     if out.exists() and not options.resume:
         raise OutputError(f"{out}: exists already; expected a new folder (or --resume to go on with its training)")
     if options.resume and not (out / "recipe.json").is_file():
@@ -80,22 +80,48 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOption
     if options.init_from:
         _take_over(network, data.objects, load_detector(options.init_from), options.say)
     state = TrainState.start(network, recipe.train, device)
-    untrained = {"f1": {o.name: 0.5 for o in data.objects}, "czii": {o.name: 0.05 for o in data.objects}}
+    untrained = {metric: {o.name: cut for o in data.objects} for metric, cut in DEFAULT_THRESHOLDS.items()}
     detector = Detector(recipe, data.objects, network, untrained, data.facts, name=str(out))
+    facts = replace(data.facts, provenance={**provenance(options), **data.facts.provenance})
+    detector = replace(detector, facts=facts)
     if options.resume:
-        _check_same(recipe, out)
-        if (out / "last").is_dir():
-            state.load(out / "last")
-        cut_log(out / "log.jsonl", state.step)
-        options.say(f"resumes at step {state.step} of {recipe.train.steps}")
+        _resume(state, detector, out, options)
     else:
-        out.mkdir(parents=True)
-        with atomic_write(out / "recipe.json") as file:
-            file.write(json.dumps({"format_version": FORMAT_VERSION} | recipe.to_json(), indent=1))
+        begin(detector, state, out)
     for _ in fit_steps(detector, state, data, out, options):
         pass
-    facts = replace(detector.facts, provenance={**provenance(options), **detector.facts.provenance})
-    return finish(replace(detector, facts=facts), data, out, device)
+    return finish(detector, data, out, device)
+
+
+def begin(detector: Detector, state: TrainState, out: Path) -> None:
+    """A new folder with what resuming needs to know."""
+    state.notes["data"] = _data_of(detector)
+    with atomic_write(out / "recipe.json") as file:
+        file.write(json.dumps({"format_version": FORMAT_VERSION} | detector.recipe.to_json(), indent=1))
+
+
+def _data_of(detector: Detector) -> dict[str, Any]:
+    """What decides the batches besides the recipe, as JSON values."""
+    known = detector.facts.provenance
+    runs = [[run["train"], run["val"]] for run in known["runs"]]
+    return {"seed": known["seed"], "objects": [o.name for o in detector.objects], "runs": runs}
+
+
+def _resume(state: TrainState, detector: Detector, out: Path, options: FitOptions) -> None:
+    _check_same(detector.recipe, out)
+    saved = last_state(out)
+    if saved:
+        state.load(saved)
+    mine = _data_of(detector)
+    begun = state.notes.setdefault("data", mine)
+    for key in mine:
+        if begun[key] != mine[key]:
+            raise ModelError(
+                f"{out}: was begun with {key} {begun[key]}, not {mine[key]}; "
+                "resume with the same data and seed, or train into a new folder"
+            )
+    cut_log(out / "log.jsonl", state.step)
+    options.say(f"resumes at step {state.step} of {detector.recipe.train.steps}")
 
 
 def fit_steps(
@@ -115,8 +141,7 @@ def fit_steps(
             if due:
                 row["val_score"], row["val_f1"] = validate(detector, state, data)
                 keep_weights(state, row["val_score"], out, spec.keep_top)
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
+            append_log(out / "log.jsonl", row)
             if due:
                 save_last(state, out)
             best = state.notes.get("best")
@@ -159,7 +184,7 @@ def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> D
     thresholds = {metric: {k: c.threshold for k, c in best.items()} for metric, best in found.items()}
     shift, n = displacement(candidates, truth, data.objects, thresholds["f1"])
     facts = replace(
-        data.facts,
+        detector.facts,
         displacement=shift,
         displacement_matches=int(n),
         scores={metric: {k: float(c.value) for k, c in best.items() if c.n_truth} for metric, best in found.items()},
@@ -220,7 +245,7 @@ def _take_over(network: torch.nn.Module, objects: Sequence[PickableObject], sour
 
 
 def _check_same(recipe: Recipe, out: Path) -> None:
-    written = json.loads((out / "recipe.json").read_text())
+    written = read_json(out / "recipe.json")
     written.pop("format_version", None)
     if written != json.loads(json.dumps(recipe.to_json())):
         different = sorted(k for k, v in recipe.to_json().items() if json.loads(json.dumps(v)) != written.get(k))
@@ -231,11 +256,12 @@ def _check_same(recipe: Recipe, out: Path) -> None:
 
 
 def provenance(options: FitOptions) -> Mapping[str, Any]:
-    """With what a model was made: seed, starting model, versions, commit of the working directory's repository."""
+    """With what a model was made: seed, starting model, versions, commit of tomopick's own repository."""
     from . import __version__
 
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+        here = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        found = subprocess.run(here, capture_output=True, text=True, timeout=5, check=False)
         commit = found.stdout.strip() if found.returncode == 0 else ""
     except (OSError, subprocess.TimeoutExpired):
         commit = ""

@@ -21,15 +21,25 @@ class RobustNormalization:
     neither decides the scale. (A z-score over the whole volume is ruled by the empty ice above and below a thin
     specimen.) Non-finite voxels are left out and become 0.
 
+    Voxels more than `outlier` deviations out have no say: where gold is plentiful it lies in too many blocks for the
+    band to leave it out.
+
+    What lies far out is then compressed, `soft * asinh(value / soft)`: how strong a particle is against that scale
+    differs tenfold between a crowded and a sparse specimen, and gold is stronger than anything else.
+
     Attributes:
         block: edge of a block [Å].
         low, high: quantiles of the blocks' deviations that bound the band.
+        outlier: voxels beyond this many deviations are left out of mean and deviation.
+        soft: where compression sets in [deviations].
         clip: largest absolute value of the result.
     """
 
     block: float = 160.0
-    low: float = 0.65
-    high: float = 0.95
+    low: float = 0.85
+    high: float = 0.99
+    outlier: float = 25.0
+    soft: float = 2.0
     clip: float = 10.0
 
     def statistics(self, tomogram: Tomogram) -> tuple[float, float]:
@@ -39,15 +49,31 @@ class RobustNormalization:
             ReadError: the volume is constant, or nothing in it is finite.
         """
         edge = max(4, round(self.block / tomogram.grid.voxel_spacing))
-        means, deviations = _block_statistics(tomogram.values, edge)
-        valid = np.isfinite(deviations) & (deviations > 0)
+        blocks = _Blocks.of(tomogram.values, edge)
+        valid = blocks.deviations > 0  # NaN is not
         if not valid.any():
             raise ReadError(
                 f"run {tomogram.run}: every voxel has the same value or is not finite; expected a tomogram: "
                 "check the file or make it again"
             )
+        # From below, for from above plentiful gold would justify itself: which voxels are outliers follows from the
+        # deviation, and that from the voxels left. It rises (or falls) to the first that agrees with itself.
+        mean, deviation = float(np.median(blocks.means[valid])), float(np.quantile(blocks.deviations[valid], 0.25))
+        for _ in range(20):
+            reach = self.outlier * deviation
+            means, deviations = blocks.without(tomogram.values, mean - reach, mean + reach)
+            before = deviation
+            deviation = self._band(means, deviations)[1]
+            if np.isclose(deviation, before, rtol=1e-4):
+                break
+        return self._band(means, deviations)
+
+    def _band(self, means: np.ndarray, deviations: np.ndarray) -> tuple[float, float]:
+        valid = deviations > 0
         means, deviations = means[valid], deviations[valid]
-        low, high = np.quantile(deviations, [self.low, self.high])
+        # The quantiles are blocks themselves: between interpolated ones a small volume may have none.
+        low = np.quantile(deviations, self.low, method="lower")
+        high = np.quantile(deviations, self.high, method="higher")
         band = (deviations >= low) & (deviations <= high)
         return float(np.median(means[band])), float(np.median(deviations[band]))
 
@@ -57,30 +83,70 @@ class RobustNormalization:
         # One copy of the volume and no temporaries beside it: volumes are the largest thing in memory.
         values = np.subtract(tomogram.values, np.float32(mean), dtype=np.float32)
         values /= np.float32(deviation)
-        np.nan_to_num(values, copy=False, nan=0.0, posinf=self.clip, neginf=-self.clip)
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        values /= np.float32(self.soft)
+        np.arcsinh(values, out=values)
+        values *= np.float32(self.soft)
         return np.clip(values, -self.clip, self.clip, out=values)
 
 
-def _block_statistics(values: np.ndarray, edge: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of the blocks of a (z, y, x) volume, each flattened; blocks without a finite voxel: NaN."""
-    edges = [min(edge, n) for n in values.shape]
-    counts = [n // e for n, e in zip(values.shape, edges)]
-    means, deviations = [], []
-    for i in range(counts[0]):  # one layer of blocks at a time keeps the temporaries small
-        layer = values[i * edges[0] : (i + 1) * edges[0], : counts[1] * edges[1], : counts[2] * edges[2]]
-        blocks = layer.reshape(edges[0], counts[1], edges[1], counts[2], edges[2])
-        blocks = blocks.transpose(1, 3, 0, 2, 4).reshape(counts[1] * counts[2], -1).astype(np.float64)
-        finite = np.isfinite(blocks)
+@dataclass(frozen=True)
+class _Blocks:
+    """Statistics of the cubes of a volume that are whole; those without a finite voxel are NaN, constant ones 0.
+
+    Attributes:
+        edges, counts: of the blocks, along z, y, x.
+        means, deviations, smallest, largest: (n,) of each block.
+    """
+
+    edges: tuple[int, ...]
+    counts: tuple[int, ...]
+    means: np.ndarray
+    deviations: np.ndarray
+    smallest: np.ndarray
+    largest: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, edge: int) -> _Blocks:
+        """The blocks of a (z, y, x) volume."""
+        edges = tuple(min(edge, n) for n in values.shape)
+        counts = tuple(n // e for n, e in zip(values.shape, edges))
+        rows = []
+        for i in range(counts[0] * counts[1]):  # one row of blocks at a time stays in the processor's cache
+            z, y = (k * e for k, e in zip(divmod(i, counts[1]), edges))
+            row = values[z : z + edges[0], y : y + edges[1], : counts[2] * edges[2]]
+            blocks = row.reshape(edges[0], edges[1], counts[2], edges[2])
+            rows.append(_statistics(blocks.transpose(2, 0, 1, 3).reshape(counts[2], -1)))
+        return cls(edges, counts, *np.concatenate(rows, axis=1))
+
+    def without(self, values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) means and deviations over the voxels from `low` to `high`; only what changes is computed again."""
+        means, deviations = self.means.copy(), self.deviations.copy()
+        for i in np.flatnonzero((self.smallest < low) | (self.largest > high)):
+            place = np.unravel_index(i, self.counts)
+            block = values[tuple(slice(k * e, (k + 1) * e) for k, e in zip(place, self.edges))]
+            inside = np.where((block >= low) & (block <= high), block, np.nan)
+            means[i], deviations[i] = _statistics(inside.reshape(1, -1))[:2, 0]
+        return means, deviations
+
+
+def _statistics(blocks: np.ndarray) -> np.ndarray:
+    """(n, voxels) -> mean, deviation, smallest and largest finite value (4, n)."""
+    blocks = blocks.astype(np.float64)
+    finite = np.isfinite(blocks)
+    if finite.all():
+        mean, smallest, largest = blocks.mean(axis=1), blocks.min(axis=1), blocks.max(axis=1)
+        blocks -= mean[:, None]
+        variance = np.einsum("ij,ij->i", blocks, blocks) / blocks.shape[1]
+    else:
         n = finite.sum(axis=1)
-        blocks = np.where(finite, blocks, 0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            mean = blocks.sum(axis=1) / n
-            variance = np.where(finite, (blocks - mean[:, None]) ** 2, 0.0).sum(axis=1) / n
-        # Rounding leaves a little variance in a constant block of large values.
-        constant = np.ptp(np.where(finite, blocks, mean[:, None]), axis=1) == 0
-        means.append(mean)
-        deviations.append(np.where(constant, 0.0, np.sqrt(variance)))
-    return np.concatenate(means), np.concatenate(deviations)
+            mean = np.where(finite, blocks, 0.0).sum(axis=1) / n
+            variance = (np.where(finite, blocks - mean[:, None], 0.0) ** 2).sum(axis=1) / n
+        smallest = np.where(finite, blocks, np.inf).min(axis=1)
+        largest = np.where(finite, blocks, -np.inf).max(axis=1)
+    # Rounding leaves a little variance in a constant block of large values.
+    return np.stack([mean, np.where(smallest == largest, 0.0, np.sqrt(variance)), smallest, largest])
 
 
 def radial_spectrum(values: np.ndarray, bins: int = SPECTRUM_BINS) -> np.ndarray:

@@ -57,7 +57,7 @@ class PatchSpec:
     Attributes:
         shape: (z, y, x) [voxels].
         around_particles: share of patches that hold a particle; of an object drawn with equal chances, so that rare
-            ones are seen as often as common ones. The others lie anywhere.
+            ones (in a volume, or among volumes) are seen as often as common ones. The others lie anywhere.
         jitter: how far from the patch's centre that particle may lie, as a fraction of half the patch.
     """
 
@@ -89,10 +89,9 @@ class PatchSampler:
     def __call__(self, step: int, index: int) -> Batch:
         """Patch `index` of step `step`, without the batch axis."""
         rng = np.random.default_rng((self.seed, step, index))
-        volume = self.volumes[int(rng.integers(len(self.volumes)))]
         shape = self.patch.shape
+        volume, centre = self._place(rng)
         matrix = self.augment.matrix(rng)
-        centre = self._centre(volume, rng)
         values = self.augment.colour(sample_patch(volume.values, centre, shape, matrix), rng)
         # In the patch's own frame: index i is centred at i voxels, and the target's grid follows from it.
         grid = Grid(shape, volume.grid.voxel_spacing)
@@ -102,21 +101,27 @@ class PatchSampler:
         known = np.array([o.name in volume.known for o in self.objects], dtype=np.float32)
         return Batch(torch.from_numpy(values)[None], torch.from_numpy(target.values), torch.from_numpy(known))
 
-    def _centre(self, volume: LabelledVolume, rng: np.random.Generator) -> np.ndarray:
-        shape, size = np.asarray(self.patch.shape), np.asarray(volume.grid.shape)
-        names = sorted(set(volume.picks.names.tolist()) & {o.name for o in self.objects})
-        around, chosen = rng.random() < self.patch.around_particles, rng.random(2)
+    def _place(self, rng: np.random.Generator) -> tuple[LabelledVolume, np.ndarray]:
+        """A volume, and the voxel index of the patch's centre in it."""
+        around, chosen = rng.random() < self.patch.around_particles, rng.random(3)
         offset, anywhere = rng.uniform(-1, 1, 3), rng.random(3)
+        shape = np.asarray(self.patch.shape)
+        # First the object, then a volume that has it: else one that is rare among volumes would be seen rarely.
+        held = {o.name: [v for v in self.volumes if (v.picks.names == o.name).any()] for o in self.objects}
+        names = [name for name, volumes in held.items() if volumes]
         if names and around:
-            picks = volume.picks.of(names[int(chosen[0] * len(names))])
-            index = volume.grid.indices(picks.positions[int(chosen[1] * len(picks))])
+            name = names[int(chosen[0] * len(names))]
+            volume = held[name][int(chosen[1] * len(held[name]))]
+            positions = volume.picks.positions[volume.picks.names == name]
+            index = volume.grid.indices(positions[int(chosen[2] * len(positions))])
             start = index - (shape - 1) / 2 + offset * self.patch.jitter * shape / 2
         else:
-            start = anywhere * (size - shape)
+            volume = self.volumes[int(chosen[1] * len(self.volumes))]
+            start = anywhere * (np.asarray(volume.grid.shape) - shape)
         # Inside the volume where it is large enough, centred on it where it is not.
-        room = size - shape
+        room = np.asarray(volume.grid.shape) - shape
         start = np.where(room > 0, np.clip(np.rint(start), 0, np.maximum(room, 0)), room // 2)
-        return start + (shape - 1) / 2
+        return volume, start + (shape - 1) / 2
 
 
 class _StepDataset(Dataset):

@@ -6,9 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from .types import Grid, Heatmap, PickableObject, Picks
+
+# The logarithm of a Gaussian narrower than a third of a cell curves more than this; beyond it what looks like a peak is
+# noise beside a voxel near 0, whose logarithm would lift the peak without bound.
+MAX_CURVATURE = 9.0
+# The most that refining lifts a voxel's value: a vertex half a cell away along each axis, at that curvature.
+MAX_LIFT = float(np.exp(3 * MAX_CURVATURE / 8))
 
 
 def window_maximum(values: np.ndarray, radius: int) -> np.ndarray:
@@ -45,7 +53,7 @@ def refine(values: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Sub-voxel position and height of local maxima.
 
     Along each axis the vertex of a parabola through the peak and its two neighbours: on the logarithm where all
-    three are positive (exact for a Gaussian at any width), on the values otherwise.
+    three are positive (exact for a Gaussian of at least a third of a cell), on the values otherwise.
 
     Args:
         values: (z, y, x).
@@ -66,25 +74,59 @@ def refine(values: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarra
         middle = centre[inside]
         positive = (below > 0) & (above > 0) & (middle > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
+            positive &= np.log(below) - 2 * np.log(middle) + np.log(above) >= -MAX_CURVATURE
             a, b, c = (np.where(positive, np.log(v), v) for v in (below, middle, above))
             curvature = a - 2 * b + c
             shift = np.where(curvature < 0, 0.5 * (a - c) / curvature, 0.0)
         shift = np.clip(np.nan_to_num(shift), -0.5, 0.5)
         shifts[inside, axis] = shift
         # Height of the vertex above the middle sample: a factor on the logarithm, a term otherwise.
-        rise = np.clip(0.25 * (c - a) * shift, 0, 1)
+        rise = np.maximum(0.25 * (c - a) * shift, 0)
         factor[inside] *= np.where(positive, np.exp(rise), 1.0)
         term[inside] += np.where(positive, 0.0, rise)
     return peaks + shifts, centre * factor + term
+
+
+def maxima(values: np.ndarray, radius: int, lowest: float, rows: slice) -> np.ndarray:
+    """(n, 3) voxels above `lowest` in the given rows of y that no voxel of the cube around them exceeds.
+
+    Args:
+        values: (z, y, x).
+        radius: half width of the cube [voxels].
+        lowest: what a maximum exceeds.
+        rows: of y where maxima are wanted; their cubes still see all rows.
+    """
+    start, stop, _ = rows.indices(values.shape[1])
+    low = max(0, start - radius)
+    values = values[:, low : stop + radius]
+    above = values > lowest
+    above[:, : start - low] = above[:, stop - low :] = False
+    if np.count_nonzero(above) * (2 * radius + 1) ** 3 > values.size:
+        found = np.argwhere(np.logical_and(above, values == window_maximum(values, radius), out=above))
+    else:  # few voxels are compared with their own cubes faster
+        found = np.argwhere(above)
+        boxes = [tuple(slice(max(0, i - radius), i + radius + 1) for i in voxel) for voxel in found.tolist()]
+        largest = np.array([values[box].max() for box in boxes], dtype=values.dtype)
+        found = found[values[tuple(found.T)] == largest]
+    found[:, 1] += low
+    return found
+
+
+def merge_plateaus(voxels: np.ndarray) -> np.ndarray:
+    """(n, 3) maxima -> (n,) the number of the plateau (touching maxima, all of one height) that each belongs to."""
+    pairs = cKDTree(voxels).query_pairs(1, p=np.inf, output_type="ndarray") if len(voxels) else np.zeros((0, 2), int)
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(voxels), len(voxels)))
+    return connected_components(graph, directed=False)[1]
 
 
 @dataclass(frozen=True)
 class LocalMaxima:
     """Local maxima of each object's heatmap become its picks.
 
-    A voxel is a peak where no voxel of a cube around it is larger and its height reaches the threshold. Peaks of
-    one object closer than its minimum distance lose to the higher one. Objects do not suppress each other: a few
-    per cent of true particles coincide with one of another kind.
+    A voxel is a peak where no voxel of a cube around it is larger and its height reaches the threshold; touching
+    voxels of one height (where a heatmap ends at 1) are one peak in their middle. Peaks of one object closer than
+    its minimum distance lose to the higher one. Objects do not suppress each other: a few per cent of true particles
+    coincide with one of another kind.
 
     Attributes:
         window: half width of the cube, as a fraction of the object's radius; at least one cell.
@@ -108,21 +150,20 @@ class LocalMaxima:
 
     def halo(self, objects: Sequence[PickableObject], grid: Grid) -> int:
         """Rows that a strip needs on either side so that its core has the same peaks as the whole [cells]."""
-        return max(self.radius_cells(obj, grid) for obj in objects) + 1
+        # A window, and the plateau that it may end on.
+        return 2 * max(self.radius_cells(obj, grid) for obj in objects) + 1
 
     def candidates(self, strip: Heatmap, objects: Sequence[PickableObject], thresholds: Mapping[str, float]) -> Picks:
         """Refined maxima that reach their object's threshold in the core of a strip, not yet thinned by distance."""
         found = []
         core = strip.core or slice(0, strip.grid.shape[1])
-        for channel, obj in enumerate(objects):
-            values, threshold = strip.values[channel], thresholds[obj.name]
-            # A refined height exceeds its voxel's value, so that the scores decide, not the voxels.
-            above = values > 0.5 * threshold
-            if not above.any():
-                continue
-            peaks = np.argwhere(above & (values == window_maximum(values, self.radius_cells(obj, strip.grid))))
-            peaks = peaks[(peaks[:, 1] >= core.start) & (peaks[:, 1] < core.stop)]
-            indices, heights = refine(values, peaks)
+        for obj in objects:
+            values, threshold = strip.values[strip.objects.index(obj.name)], thresholds[obj.name]
+            radius = self.radius_cells(obj, strip.grid)
+            # The refined height decides, not the voxel's, which for a narrow peak may be far lower.
+            rows = slice(max(0, core.start - radius - 1), core.stop + radius + 1)
+            voxels = maxima(values, radius, max(threshold, 0.0) / MAX_LIFT, rows)
+            indices, heights = _refine_plateaus(values, voxels, core)
             keep = heights >= threshold
             positions = strip.grid.positions(indices[keep])
             found.append(Picks(strip.run, positions, np.full(len(positions), obj.name), np.clip(heights[keep], 0, 1)))
@@ -130,8 +171,8 @@ class LocalMaxima:
 
     def thin(self, picks: Picks, objects: Sequence[PickableObject]) -> Picks:
         """Picks in descending score, without those too close to a higher one of the same object."""
-        kept = [_thin(picks.of(obj.name), self.distance(obj)) for obj in objects]
-        return Picks.join(picks.run, kept)
+        kept = Picks.join(picks.run, [_thin(picks.of(obj.name), self.distance(obj)) for obj in objects])
+        return kept.select(np.argsort(-kept.scores, kind="stable"))
 
     def __call__(self, heatmap: Heatmap, objects: Sequence[PickableObject], thresholds: Mapping[str, float]) -> Picks:
         """All picks of a whole heatmap."""
@@ -143,9 +184,26 @@ def _thin(picks: Picks, distance: float) -> Picks:
     order = np.lexsort((*np.round(picks.positions.T, 3), -picks.scores))
     picks = picks.select(order)
     keep = np.ones(len(picks), dtype=bool)
-    tree = cKDTree(picks.positions) if len(picks) else None
-    for i in range(len(picks)):
-        if keep[i] and tree is not None:
-            near = np.asarray(tree.query_ball_point(picks.positions[i], distance), dtype=int)
-            keep[near[near > i]] = False
+    if len(picks):
+        # Just under the distance: two picks exactly that far apart both stay.
+        pairs = cKDTree(picks.positions).query_pairs(np.nextafter(distance, 0), output_type="ndarray")
+        better, worse = np.sort(pairs, axis=1).T
+        for i, j in sorted(zip(better.tolist(), worse.tolist())):
+            if keep[i]:
+                keep[j] = False
     return picks.select(keep)
+
+
+def _refine_plateaus(values: np.ndarray, voxels: np.ndarray, core: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Position and height of each plateau of maxima whose first row of y lies in the core."""
+    plateau = merge_plateaus(voxels)
+    n = int(plateau.max()) + 1 if len(plateau) else 0
+    first = np.full(n, values.shape[1])
+    np.minimum.at(first, plateau, voxels[:, 1])
+    indices, heights = refine(values, voxels)
+    size = np.bincount(plateau, minlength=n)
+    middles = [np.bincount(plateau, weights=axis, minlength=n) / size for axis in indices.T]
+    highest = np.full(n, -np.inf)
+    np.maximum.at(highest, plateau, heights)
+    keep = (first >= core.start) & (first < core.stop)
+    return np.stack(middles, axis=1)[keep], highest[keep]

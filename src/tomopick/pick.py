@@ -16,7 +16,9 @@ import numpy as np
 from .detector import Detector, decode
 from .engines import choose_device
 from .errors import OutputError, SelectionError, TomopickError
-from .io import CopickProject, Project, atomic_write, write_mrc, write_picks_csv
+from .io import CopickProject, Project, atomic_write
+from .io.select import near_miss
+from .output import HeatmapFiles, Output
 from .predict import Predictor, average_rows, predict_rows
 from .progress import bar
 from .types import Heatmap, PickableObject, Picks, Tomogram
@@ -91,9 +93,11 @@ class Picker:
         self.detectors, self.options = list(detectors), options
         self.objects: tuple[PickableObject, ...] = tuple({o.name: o for d in detectors for o in d.objects}.values())
         names = [o.name for o in self.objects]
-        for name in options.thresholds:
+        for name, value in options.thresholds.items():
             if name not in names:
-                raise SelectionError(f"--threshold names '{name}', which no model knows; there is {', '.join(names)}")
+                raise SelectionError(f"--threshold {name}={value:g}: no model knows '{name}'; {near_miss(name, names)}")
+            if not 0 <= value <= 1:
+                raise SelectionError(f"--threshold {name}={value:g}: scores lie between 0 and 1; choose one there")
         self.thresholds = {name: self._threshold(name) for name in names}
         device = choose_device(options.device)
         self.predictors: list[Predictor] = [d.predictor(device, options.views) for d in detectors]
@@ -154,66 +158,101 @@ def _watched(rows: Iterator[Heatmap], keep: Callable[[Heatmap], None]) -> Iterat
         yield strip
 
 
-def pick_run(picker: Picker, project: Project, run: str, out: Path, overwrite: bool = False) -> RunResult:
-    """Picks one run and writes its picks and its record under `out`.
+def check_objects(picker: Picker, project: Project) -> list[str]:
+    """Objects that the model finds and the project has no place for, at most some of them.
 
     Raises:
-        OutputError: there is output that we did not make, or made otherwise, and `overwrite` is not set.
-        TomopickError: the run cannot be read.
+        SelectionError: all of them.
     """
-    options = picker.options
     known, wanted = {o.name for o in picker.objects}, {o.name for o in project.objects}
-    if isinstance(project, CopickProject) and not known & wanted:
+    if not isinstance(project, CopickProject):
+        return []
+    if not known & wanted:
         raise SelectionError(
             f"{project.uri}: defines {', '.join(sorted(wanted))}, but the model finds {', '.join(sorted(known))}; "
             "use a model of these objects, or add them to the project's pickable_objects"
         )
-    record = out / "records" / f"{run}.json"
-    grid = project.grid(run, options.tomo_type)
-    mark = {"fingerprint": picker.fingerprint(), "input": f"{project.uri} {grid.shape} {grid.voxel_spacing:.4f}"}
-    before = _read_record(record)
-    if before.get("status") == "picked" and not overwrite and all(before.get(k) == v for k, v in mark.items()):
-        return RunResult(run, "skipped", before["counts"], 0.0)
-    _refuse_foreign(picker, project, run, out, before, mark, overwrite)
+    return sorted(known - wanted)
+
+
+def pick_run(picker: Picker, project: Project, run: str, out: str | Path, overwrite: bool = False) -> RunResult:
+    """Picks one run and writes its picks and its record under `out`.
+
+    A run that is finished with the same models, input and settings is skipped unless `overwrite`; our own picks of
+    other settings are replaced.
+
+    Raises:
+        OutputError: there are picks that we did not make, or that were edited since, and `overwrite` is not set.
+        TomopickError: the run cannot be read.
+    """
+    options = picker.options
+    homeless = check_objects(picker, project)
+    output = Output(project, run, Path(out), options.user_id, options.session_id)
+    mark = {"fingerprint": picker.fingerprint(), "input": _input_mark(project, run, options.tomo_type)}
+    before = output.record()
+    found: list[str] = []
+    if not overwrite:
+        same = all(before.get(k) == v for k, v in mark.items())
+        if output.check_ours(before) and before.get("status") == "picked":
+            if same:
+                return RunResult(run, "skipped", before["counts"], 0.0)
+            found.append("picks made before with another model, input or settings are replaced")
     began = time.perf_counter()
     tomogram = project.tomogram(run, options.tomo_type)
     # From here on what lies there is ours, even if we are cut off before the end.
-    _write_record(record, {**mark, "status": "started"})
-    strips: list[Heatmap] = []
-    with bar(1, run, "tile") as shown:
-        picks, found = picker.pick(tomogram, _shower(shown), strips.append if options.save_heatmaps else None)
-    if options.save_heatmaps:
-        _write_heatmaps(strips, out, run)
-    if isinstance(project, CopickProject):
-        if known - wanted:
-            found.append(f"not written, for the project does not define it: {', '.join(sorted(known - wanted))}")
-            picks = picks.select(np.isin(picks.names, sorted(wanted)))
-        project.write_picks(picks, options.user_id, options.session_id)
-    else:
-        write_picks_csv(out / f"{run}.csv", project.stated(picks))
+    output.write_record({**mark, "status": "started"})
+    with HeatmapFiles(output) as files, bar(1, run, "tile") as shown:
+        picks, unlike = picker.pick(tomogram, _shower(shown), files.add if options.save_heatmaps else None)
+        files.finish()
+    found += unlike
+    if homeless:
+        found.append(f"not written, for the project does not define it: {', '.join(homeless)}")
+        picks = picks.select(~np.isin(picks.names, homeless))
+    output.write_picks(picks)
     seconds = time.perf_counter() - began
     result = RunResult(run, "picked", picker.counts(picks), seconds, tuple(found))
     names = [d.name for d in picker.detectors]
     facts = {"models": names, "thresholds": picker.thresholds, "settings": options.settings()}
     done = {"status": "picked", "counts": dict(result.counts), "seconds": seconds, "messages": found}
-    _write_record(record, {**mark, **done, **facts})
+    output.write_record({**mark, **done, **facts, "output": output.digest()})
     return result
 
 
+def _input_mark(project: Project, run: str, tomo_type: str | None) -> str:
+    """Changes with whatever of the input decides the picks: its place, grid and coordinate offset."""
+    place = str(Path(project.uri).resolve()) if Path(project.uri).exists() else project.uri
+    grid = project.grid(run, tomo_type)
+    shift = project.stated(Picks(run, np.zeros((1, 3)), np.array(["-"]))).positions[0]
+    shape = "x".join(map(str, grid.shape))
+    return f"{place} {shape} {grid.voxel_spacing:.4f} {','.join(f'{v:.3f}' for v in shift)}"
+
+
 def pick_runs(
-    picker: Picker, project: Project, runs: Sequence[str], out: Path, overwrite: bool = False
+    picker: Picker, project: Project, runs: Sequence[str], out: str | Path, overwrite: bool = False
 ) -> Iterator[RunResult]:
     """Picks run after run; one that fails is reported as such and the others go on."""
     for run in runs:
+        trace = Path(out) / "records" / f"{run}.error.txt"
         try:
             yield pick_run(picker, project, run, out, overwrite)
+            trace.unlink(missing_ok=True)
         except TomopickError as error:
             yield RunResult(run, "failed", messages=(str(error),))
-        except (OSError, MemoryError, RuntimeError) as error:
+        except Exception as error:
             # One bad file among thousands must not end the others; the trace is kept for whoever looks into it.
-            with atomic_write(out / "records" / f"{run}.error.txt") as file:
-                file.write(traceback.format_exc())
-            yield RunResult(run, "failed", messages=(f"{type(error).__name__}: {str(error).splitlines()[0]}",))
+            text = traceback.format_exc()
+            reason = (str(error).splitlines() or [""])[0]
+            where = f" (see {trace})" if _keep(trace, text) else ""
+            yield RunResult(run, "failed", messages=(f"run {run}: {type(error).__name__}: {reason}{where}",))
+
+
+def _keep(path: Path, text: str) -> bool:
+    try:
+        with atomic_write(path) as file:
+            file.write(text)
+    except OutputError:  # a full disk: then there is only the message
+        return False
+    return True
 
 
 def _shower(shown: Any) -> Callable[[int, int], None]:
@@ -222,54 +261,3 @@ def _shower(shown: Any) -> Callable[[int, int], None]:
         shown.update(done - shown.n)
 
     return progress
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _write_record(path: Path, data: Mapping[str, Any]) -> None:
-    with atomic_write(path) as file:
-        file.write(json.dumps(data, indent=1))
-
-
-def _refuse_foreign(
-    picker: Picker,
-    project: Project,
-    run: str,
-    out: Path,
-    before: Mapping[str, Any],
-    mark: Mapping[str, str],
-    overwrite: bool,
-) -> None:
-    if overwrite:
-        return
-    options = picker.options
-    if isinstance(project, CopickProject):
-        place = f"picks of {options.user_id}/{options.session_id} in {project.uri}"
-        exists = project.has_picks(run, options.user_id, options.session_id)
-    else:
-        place, exists = str(out / f"{run}.csv"), (out / f"{run}.csv").exists()
-    if not exists:
-        return
-    if not before:
-        raise OutputError(
-            f"run {run}: {place} exist and were not made by this command; name another place "
-            "(--out, --session-id), or replace them with --overwrite"
-        )
-    if any(before.get(k) != v for k, v in mark.items()):
-        raise OutputError(
-            f"run {run}: {place} were made with another model, input or settings; name another place "
-            "(--out, --session-id), or replace them with --overwrite"
-        )
-
-
-def _write_heatmaps(strips: Sequence[Heatmap], out: Path, run: str) -> None:
-    """One MRC volume an object, on the heatmap's own grid."""
-    for channel, name in enumerate(strips[0].objects):
-        values = np.concatenate([s.values[channel] for s in strips], axis=1)
-        write_mrc(out / f"{run}_{name}_heatmap.mrc", values, strips[0].grid.voxel_spacing)

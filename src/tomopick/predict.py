@@ -120,7 +120,7 @@ def with_halo(rows: Iterable[Heatmap], halo_of: Callable[[Grid], int]) -> Iterat
         stop = n - halo  # the rows behind are still missing their halo
         if stop > before:
             yield _strip(pending[0], 0, n, slice(before, stop))
-            keep = max(0, stop - halo)
+            keep = min(max(0, stop - halo), n - 1)
             pending = [_strip(pending[0], keep, n, None)]
             before = stop - keep
     if pending:
@@ -191,13 +191,14 @@ class _RowReader:
         """(object, z, y, x) of this member on `grid`, whose rows only ever go forward."""
         held = self._held
         last = grid.origin[1] + (grid.shape[1] - 1) * grid.voxel_spacing
-        while held.grid.origin[1] + (held.grid.shape[1] - 1) * held.grid.voxel_spacing < last:
+        # Interpolation wants three rows on either side.
+        while held.grid.origin[1] + (held.grid.shape[1] - 3) * held.grid.voxel_spacing < last:
             following = next(self._rows, None)
             if following is None:
                 break
             held = _join([held, following])
-        drop = int((grid.origin[1] - held.grid.origin[1]) // held.grid.voxel_spacing) - 1
+        drop = int((grid.origin[1] - held.grid.origin[1]) // held.grid.voxel_spacing) - 3
         if drop > 0:
             held = _strip(held, min(drop, held.grid.shape[1] - 1), held.grid.shape[1], None)
         self._held = held
-        return onto(held.values, held.grid, grid)
+        return np.clip(onto(held.values, held.grid, grid, smooth=True), 0, 1)

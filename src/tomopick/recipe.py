@@ -69,10 +69,12 @@ class Recipe:
                 raise RecipeError(f"'{text}' is not an override; write section.field=value, for example train.lr=3e-4")
             section, _, name = path.partition(".")
             current = changes.get(section, _get(self, section))
+            if name and not is_dataclass(current):
+                raise RecipeError(f"Recipe.{section} has no parts; write {section}=value")
             if name:
                 changes[section] = _replace(current, name, value)
             else:
-                changes[section] = _parse(_hint(self, section), value, path)
+                changes[section] = _parse_field(self, section, value, path)
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
@@ -103,6 +105,14 @@ _CLASSES: dict[str, type] = {
 }  # fmt: skip
 
 
+# Classes that may stand in one another's place.
+_FAMILIES: tuple[tuple[type, ...], ...] = (
+    (LinearWindow, GaussianWindow),
+    (Flip, Rot90, Rotate),
+    (Noise, ScaleShift, Blur),
+)
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """`; did you mean 'x'?` for the nearest known name, or a list of all of them."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -112,6 +122,9 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 def _get(spec: Any, name: str) -> Any:
     names = [f.name for f in fields(spec)]
     if name not in names:
+        inside = [f"{s}.{name}" for s in names if is_dataclass(getattr(spec, s)) and hasattr(getattr(spec, s), name)]
+        if isinstance(spec, Recipe) and len(inside) == 1:
+            raise RecipeError(f"Recipe has no field '{name}'; did you mean '{inside[0]}'?")
         raise RecipeError(f"{type(spec).__name__} has no field '{name}'{did_you_mean(name, names)}")
     return getattr(spec, name)
 
@@ -121,15 +134,45 @@ def _hint(spec: Any, name: str) -> Any:
 
 
 def _replace(spec: Any, path: str, value: str) -> Any:
+    """`spec` with the field that `path` leads to replaced; a tuple of steps is entered by a step's name or number."""
     name, _, rest = path.partition(".")
+    if isinstance(spec, tuple):
+        names = [type(s).__name__.lower() for s in spec]
+        i = int(name) if name.isdigit() else names.index(name.lower()) if name.lower() in names else len(spec)
+        if i >= len(spec) or not rest:
+            raise RecipeError(f"no step '{path}'; write STEP.field=value, where STEP is {', '.join(names) or 'absent'}")
+        return (*spec[:i], _replace(spec[i], rest, value), *spec[i + 1 :])
     current = _get(spec, name)
     if rest and isinstance(current, Mapping):
         return dataclasses.replace(spec, **{name: {**current, rest: _parse(float, value, path)}})
-    if rest and is_dataclass(current):
+    if rest and (is_dataclass(current) or _kinds(current)):
         return dataclasses.replace(spec, **{name: _replace(current, rest, value)})
     if rest:
         raise RecipeError(f"{type(spec).__name__}.{name} has no parts; write {name}=value")
-    return dataclasses.replace(spec, **{name: _parse(_hint(spec, name), value, f"{type(spec).__name__}.{name}")})
+    return dataclasses.replace(spec, **{name: _parse_field(spec, name, value, f"{type(spec).__name__}.{name}")})
+
+
+def _kinds(value: Any) -> dict[str, type]:
+    """The classes that may stand where `value`, a part or a tuple of steps, stands; none for plain values."""
+    steps = value if isinstance(value, tuple) else (value,)
+    family = next((f for f in _FAMILIES if steps and isinstance(steps[0], f)), ())
+    own = (type(value),) if is_dataclass(value) else ()
+    return {kind.__name__: kind for kind in family or own}
+
+
+def _parse_field(spec: Any, name: str, text: str, where: str) -> Any:
+    """A whole field: a plain value, or the names of the classes of a part or of steps, which get their defaults."""
+    current = getattr(spec, name)
+    kinds = _kinds(current)
+    if not kinds:
+        return _parse(_hint(spec, name), text, where)
+    if isinstance(current, tuple) and text.lower() == "none":
+        return ()
+    names = text.split(",") if isinstance(current, tuple) else [text]
+    if not set(names) <= set(kinds):
+        raise RecipeError(f"{where} cannot be '{text}'; expected {' or '.join(kinds)}, or set one of its fields")
+    made = tuple(kinds[n]() for n in names)
+    return made if isinstance(current, tuple) else made[0]
 
 
 def _parse(hint: Any, text: str, where: str) -> Any:
@@ -148,7 +191,7 @@ def _parse(hint: Any, text: str, where: str) -> Any:
             return tuple(_parse(kind, item, where) for kind, item in zip(kinds, items))
         if hint is bool:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        if hint in (int, float, str):
+        if hint in (int, float, str) and text:
             return hint(text)
     except (ValueError, KeyError):
         pass

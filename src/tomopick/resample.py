@@ -1,4 +1,4 @@
-"""Volumes and heatmaps on other grids, by separable linear interpolation."""
+"""Volumes and heatmaps on other grids, by separable interpolation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from scipy import ndimage
 from .types import Grid, Tomogram
 
 
-def onto(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+def onto(values: np.ndarray, source: Grid, target: Grid, smooth: bool = False) -> np.ndarray:
     """Values of `source` at the voxels of `target`; beyond the border the border's value.
 
     Args:
         values: (..., z, y, x) on `source`.
         source: grid of `values`.
         target: grid of the result.
+        smooth: six neighbours along an axis instead of two. Linear interpolation has its maxima at the source's
+            voxels, so that peaks of a heatmap would lose their fraction of a cell.
 
     Returns:
         (..., z, y, x) on `target`, float32.
@@ -25,17 +27,28 @@ def onto(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
         steps = np.arange(target.shape[axis]) * target.voxel_spacing + target.origin[axis]
         index = (steps - source.origin[axis]) / source.voxel_spacing
         index = np.clip(index, 0, source.shape[axis] - 1)
-        below = np.minimum(index.astype(int), max(0, source.shape[axis] - 2))
-        share = (index - below).astype(np.float32)
-        if not share.any() and np.array_equal(below, np.arange(values.shape[axis - 3])):
+        if len(index) == source.shape[axis] and np.allclose(index, np.arange(len(index)), rtol=0, atol=1e-6):
             continue
-        shape = [1] * values.ndim
-        shape[axis - 3] = len(index)
-        share = share.reshape(shape)
-        above = np.minimum(below + 1, source.shape[axis] - 1)
-        low = np.take(values, below, axis=axis - 3)
-        values = low + share * (np.take(values, above, axis=axis - 3) - low)
+        below = np.minimum(index.astype(int), max(0, source.shape[axis] - 2))
+        share = index - below
+        weights = _lagrange_weights(share) if smooth else np.stack([1 - share, share])
+        first = below - (len(weights) // 2 - 1)
+        total = 0.0
+        for k, weight in enumerate(weights.astype(np.float32)):
+            neighbour = np.take(values, np.clip(first + k, 0, source.shape[axis] - 1), axis=axis - 3)
+            total = total + neighbour * weight.reshape(-1, *[1] * (2 - axis))
+        values = np.asarray(total)
     return np.asarray(values, dtype=np.float32)
+
+
+def _lagrange_weights(share: np.ndarray) -> np.ndarray:
+    """(n,) fractions of the way from the third to the fourth of six samples -> (6, n) weights.
+
+    They are those of the polynomial of degree 5 through the six samples.
+    """
+    nodes = np.arange(-2, 4)
+    factors = [[(share - b) / (a - b) for b in nodes if b != a] for a in nodes]
+    return np.stack([np.prod(f, axis=0) for f in factors])
 
 
 def resample(tomogram: Tomogram, voxel_spacing: float) -> Tomogram:

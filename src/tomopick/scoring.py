@@ -12,7 +12,9 @@ import numpy as np
 from .errors import SelectionError
 from .evaluate import CziiScore, MatchedScores, bootstrap_f1, czii_score, matched_scores
 from .io import Project, open_project, read_picks_csv
+from .io.objects import with_specs
 from .io.select import near_miss
+from .labels import outside_text, picks_where_any
 from .presets import CZII_OBJECTS
 from .types import PickableObject, Picks
 
@@ -55,6 +57,7 @@ class Scoring:
     Attributes:
         picks, truth: `object:user/session` where that side is a project.
         runs: to score; None: all with truth.
+        tomo_type: the tomograms that picks must lie in; None: any of their run's.
         distance_multiplier, beta: of the CZII score.
         exclude: objects left out of the mean F1.
         drop_outside: leave out picks outside their tomogram (they are counted, and refused otherwise).
@@ -65,6 +68,7 @@ class Scoring:
     picks: str | None = None
     truth: str | None = None
     runs: Sequence[str] | None = None
+    tomo_type: str | None = None
     distance_multiplier: float = 0.5
     beta: float = 4.0
     exclude: tuple[str, ...] = ()
@@ -111,6 +115,8 @@ class Scoring:
     ) -> tuple[dict[str, Picks], tuple[PickableObject, ...], Project | None]:
         """Picks by run, the objects that have them, and the project where it is one."""
         if Path(place).suffix.lower() == ".csv":
+            if query:
+                raise SelectionError(f"{place}: a table, but '{query}' chooses among a project's picks; leave it out")
             picks = read_picks_csv(place)
             return picks, self._known({n for p in picks.values() for n in p.names.tolist()}), None
         project = open_project(
@@ -119,21 +125,16 @@ class Scoring:
             objects=self.objects,
             coordinate_offset=self.coordinate_offset,
         )
-        read = {run: project.picks(run, query) for run in (self.runs or project.runs())}
-        return {run: p for run, p in read.items() if p is not None}, project.objects, project
+        return picks_where_any(project, self.runs or project.runs(), query), project.objects, project
 
     def _known(self, names: set[str]) -> tuple[PickableObject, ...]:
         """Radii and weights of named objects: from `objects`, else from the CZII preset."""
-        given = dict(text.rpartition(":")[::2] for text in self.objects)
         preset = {o.name: o for o in CZII_OBJECTS}
-        found = []
-        for name in sorted(names | set(given)):
-            o = preset.get(name, PickableObject(name, None))
-            found.append(replace(o, radius=float(given[name])) if name in given else o)
+        found = with_specs([preset.get(n, PickableObject(n, None)) for n in sorted(names)], self.objects, extend=True)
         # The weighted mean of the challenge runs over its six objects, whatever the file happens to hold.
         if names <= set(preset):
-            found = [next((f for f in found if f.name == o.name), o) for o in CZII_OBJECTS]
-        return tuple(found)
+            found = tuple(next((f for f in found if f.name == o.name), o) for o in CZII_OBJECTS)
+        return found
 
     def _outside(self, found: dict[str, Picks], project: Project | None) -> tuple[dict[str, Picks], int]:
         """The picks inside their tomograms, where these are known; refuses others unless they are to be dropped."""
@@ -143,13 +144,17 @@ class Scoring:
             kept[run] = picks
             if project is None or run not in project.runs() or not project.tomo_types(run):
                 continue
-            inside = project.grid(run, project.tomo_types(run)[0]).contains(picks.positions)
+            # Tomograms of a run may be cropped differently: outside is what lies in none of them.
+            types = [self.tomo_type] if self.tomo_type else project.tomo_types(run)
+            inside = np.any([project.grid(run, t).contains(picks.positions) for t in types], axis=0)
             n = int((~inside).sum())
             if n and not self.drop_outside:
                 raise SelectionError(
-                    f"run {run}: {n} of {len(picks)} picks lie outside the tomogram; are they in Å, x y z, and of this "
-                    "run? mend them, or leave them out with --drop-outside"
+                    f"run {run}: {outside_text(picks, inside)} lie outside the tomogram; are they in Å, x y z, and of "
+                    "this run? mend them, or leave them out with --drop-outside"
                 )
+            if n:
+                self.say(f"run {run}: {outside_text(picks, inside)} lie outside the tomogram and are left out")
             dropped, kept[run] = dropped + n, picks.select(inside)
         return kept, dropped
 

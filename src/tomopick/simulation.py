@@ -10,13 +10,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from .errors import OutputError
+from .errors import OutputError, TomopickError
 from .io import CopickProject, atomic_write, create_copick_project, write_run
 from .presets import CZII_OBJECTS
 from .progress import bar
 from .show import draw_sections
 from .simulate import SimulationSpec, czii_spec, simulate_run
-from .types import Picks, Shape, Tomogram
+from .types import Grid, Picks, Shape, Tomogram
 
 USER_ID, SESSION_ID = "simulation", "0"
 
@@ -59,18 +59,35 @@ def simulate_project(
     """
     spec = spec_of(preset, shape, tomo_types)
     facts = json.loads(json.dumps({"preset": preset, "seed": seed, "spec": asdict(spec)}, default=str))
+    Grid(shape, spec.voxel_spacing)  # says so where the shape is none
     project = _project(out, facts)
     names = [f"SIM_{i:03d}" for i in range(runs)]
     missing = [name for name in names if name not in project.runs()]
-    (out / "pictures").mkdir(exist_ok=True)
-    with bar(len(missing), "simulate", "run") as shown:
-        for tomograms, picks in _results([_Job(spec, name, seed) for name in missing], workers):
-            write_run(project, list(tomograms.values()), picks, USER_ID, SESSION_ID)
-            first = next(iter(tomograms.values()))
-            picture = out / "pictures" / f"{first.run}.png"
-            draw_sections(first, picks, CZII_OBJECTS, picture, title=f"{first.run}, {first.tomo_type}")
-            shown.update(1)
+    try:
+        (out / "pictures").mkdir(exist_ok=True)
+        with bar(len(missing), "simulate", "run") as shown:
+            for tomograms, picks in _results([_Job(spec, name, seed) for name in missing], workers):
+                write_run(project, list(tomograms.values()), picks, USER_ID, SESSION_ID)
+                first = next(iter(tomograms.values()))
+                picture = out / "pictures" / f"{first.run}.png"
+                draw_sections(first, picks, CZII_OBJECTS, picture, title=f"{first.run}, {first.tomo_type}")
+                shown.update(1)
+    except TomopickError:
+        _take_back(out)
+        raise
     return names
+
+
+def _take_back(out: Path) -> None:
+    """Removes a project that has got no run, so that other arguments may be tried in the same place."""
+    folders = [out / "ExperimentRuns", out / "pictures", out]
+    if any((out / "ExperimentRuns").iterdir()):
+        return
+    for name in ("simulation.json", "copick.json"):
+        (out / name).unlink(missing_ok=True)
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _project(out: Path, facts: dict[str, Any]) -> CopickProject:
@@ -78,13 +95,15 @@ def _project(out: Path, facts: dict[str, Any]) -> CopickProject:
     if record.is_file():
         if json.loads(record.read_text()) != facts:
             raise OutputError(f"{out}: was simulated with other arguments; expected a new folder")
-        return CopickProject(out / "copick.json")
-    if out.exists() and any(out.iterdir()):
+        if (out / "copick.json").is_file() and (out / "ExperimentRuns").is_dir():
+            return CopickProject(out / "copick.json")
+        (out / "copick.json").unlink(missing_ok=True)  # cut off while the project was made
+    elif out.exists() and any(out.iterdir()):
         raise OutputError(f"{out}: holds something else; expected a new or empty folder")
-    project = create_copick_project(out, CZII_OBJECTS, "simulation by tomopick")
-    with atomic_write(record) as file:
-        file.write(json.dumps(facts, indent=1))
-    return project
+    else:
+        with atomic_write(record) as file:
+            file.write(json.dumps(facts, indent=1))
+    return create_copick_project(out, CZII_OBJECTS, "simulation by tomopick")
 
 
 def _results(jobs: list[_Job], workers: int) -> Iterator[tuple[dict[str, Tomogram], Picks]]:

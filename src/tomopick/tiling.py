@@ -48,7 +48,7 @@ class TilingSpec:
 
     Attributes:
         shape: (z, y, x) of the largest tile [voxels]; a smaller volume gives smaller tiles.
-        overlap: how many voxels neighbouring tiles share at least.
+        overlap: how many voxels neighbouring tiles share at least; never more than half a tile.
         window: weight along an axis where tiles overlap.
     """
 
@@ -74,9 +74,10 @@ class TilingSpec:
 def _starts(n: int, edge: int, overlap: int, multiple: int) -> list[int]:
     if n <= edge:
         return [0]
-    last = -(-(n - edge) // multiple) * multiple
-    count = 1 + -(-(n - edge) // max(multiple, edge - overlap))
-    return sorted({round(i * last / (count - 1) / multiple) * multiple for i in range(count)})
+    # In units of `multiple`, and the step rounded down, so that rounding never eats into the overlap.
+    last = -(-(n - edge) // multiple)
+    gaps = -(-last // max(1, (edge - overlap) // multiple))
+    return [i * last // gaps * multiple for i in range(gaps + 1)]
 
 
 def cut(values: np.ndarray, start: tuple[int, int, int], shape: Shape) -> np.ndarray:

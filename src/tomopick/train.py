@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import nn
 
 from .averaging import RunningAverage
@@ -49,6 +50,10 @@ class TrainSpec:
         for name in ("steps", "batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise RecipeError(f"train.lr is {self.lr:g}; it must be a positive number")
+        if not 0 <= self.ema_decay < 1:
+            raise RecipeError(f"train.ema_decay is {self.ema_decay:g}; it must be from 0 to just below 1")
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -98,7 +103,8 @@ class TrainState:
             tensors |= {f"average/{name}/{k}": v for k, v in average.tensors.items()}
         for i, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{i}/{k}": v for k, v in slots.items()}
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, folder / "state.safetensors")
+        data = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
+        (folder / "state.safetensors").write_bytes(data)  # not save_file: it hides that the disk is full
         facts = {
             "step": self.step,
             "stage": self.stage,
@@ -133,7 +139,7 @@ class TrainState:
                 optimizer["state"].setdefault(int(i), {})[slot] = value
             self.optimizer.load_state_dict(optimizer)
             self.scaler.load_state_dict(facts["scaler"])
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
             raise ModelError(
                 f"{folder}: cannot resume ({type(error).__name__}: {str(error).splitlines()[0]}); "
                 "expected the state of this recipe: train into a new folder"
@@ -152,7 +158,11 @@ class StepReport:
 
 
 def train(state: TrainState, objective: Objective, batches: Iterable[Batch], spec: TrainSpec) -> Iterator[StepReport]:
-    """Takes one step a batch and reports it; who wants to watch, validate or save does so between the reports."""
+    """Takes one step a batch and reports it; who wants to watch, validate or save does so between the reports.
+
+    Raises:
+        RecipeError: the loss is no longer a number.
+    """
     device = next(state.network.parameters()).device
     for batch in batches:
         began = time.perf_counter()
@@ -161,6 +171,11 @@ def train(state: TrainState, objective: Objective, batches: Iterable[Batch], spe
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         loss = objective.loss(state, batch.to(device))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RecipeError(
+                f"the loss is {value} at step {state.step + 1}; expected a number: lower train.lr (it is {spec.lr:g})"
+            )
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(loss).backward()
         state.scaler.unscale_(state.optimizer)
@@ -170,4 +185,4 @@ def train(state: TrainState, objective: Objective, batches: Iterable[Batch], spe
         for average in state.averages.values():
             average.update(state.network)
         state.step += 1
-        yield StepReport(state.step, float(loss.detach()), lr, time.perf_counter() - began)
+        yield StepReport(state.step, value, lr, time.perf_counter() - began)

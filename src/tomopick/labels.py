@@ -1,0 +1,41 @@
+"""What training and scoring both ask of a project's picks; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .errors import SelectionError
+from .io import Project
+from .types import Picks
+
+
+def picks_where_any(project: Project, runs: Sequence[str], query: str | None) -> dict[str, Picks]:
+    """The picks of those runs that have what the query asks for.
+
+    Raises:
+        SelectionError: none has, or a run has several sets that fit.
+    """
+    found: dict[str, Picks] = {}
+    refusal: SelectionError | None = None
+    for run in runs:
+        try:
+            picks = project.picks(run, query)
+        except SelectionError as error:
+            # Others' picks only: not labelled by the one who is asked for. What is ambiguous is still refused.
+            if query is None or "no picks" not in str(error):
+                raise
+            refusal = refusal or error
+        else:
+            found |= {run: picks} if picks is not None else {}
+    if refusal and not found:
+        raise refusal
+    return found
+
+
+def outside_text(picks: Picks, inside: np.ndarray) -> str:
+    """How many picks lie outside, of which objects."""
+    names, counts = np.unique(picks.names[~inside], return_counts=True)
+    parts = ", ".join(f"{n} {name}" for name, n in zip(names.tolist(), counts.tolist()))
+    return f"{int((~inside).sum())} of {len(picks)} picks ({parts})"

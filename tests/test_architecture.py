@@ -1,0 +1,221 @@
+"""What keeps the house in shape: floors, sizes, public names, and the command line's flags."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import tomopick
+from tomopick.cli import main
+
+ROOT = Path(tomopick.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# A module (or a package as a whole) imports only from lower floors. design.md section 3, finer where it has to be.
+FLOORS = (
+    ("errors",),
+    ("types",),
+    ("presets", "progress"),
+    ("io",),
+    (
+        "matching",
+        "heatmap",
+        "peaks",
+        "tiling",
+        "resample",
+        "normalize",
+        "augment",
+        "simulate",
+        "labels",
+        "networks",
+        "formats",
+    ),
+    ("losses", "averaging", "engines", "patches", "evaluate", "thresholds", "show"),
+    ("predict", "objectives", "simulation", "scoring", "output", "exporting"),
+    ("train", "importing"),
+    ("recipe", "checkpoints"),
+    ("recipes", "detector"),
+    ("registry", "dataset"),
+    ("fitting", "pick"),
+    ("demo",),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
+LONG_FILES: set[str] = set()  # more than 400 lines
+LONG_FUNCTIONS: set[str] = set()  # more than 60 lines
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of ours that a file imports at run time, dotted below `tomopick`."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(n)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for n in ast.walk(block)
+    }
+    package = path.relative_to(ROOT).parent.parts
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped or not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {a.name.removeprefix("tomopick.") for a in node.names if a.name.startswith("tomopick")}
+            continue
+        if node.level:
+            base = list(package[: len(package) - node.level + 1])
+        elif (node.module or "").split(".")[0] == "tomopick":
+            base = []
+        else:
+            continue
+        below = [p for p in (node.module or "").split(".") if p and p != "tomopick"]
+        if base + below:
+            found.add(".".join(base + below))
+        else:
+            found |= {a.name for a in node.names if a.name in FLOOR}
+    return found
+
+
+def test_every_module_has_one_floor():
+    assert {part(p) for p in FILES} - {"__init__"} <= set(FLOOR)
+    assert len(FLOOR) == sum(map(len, FLOORS))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    me = part(path)
+    for name in imports(path):
+        other = name.split(".")[0]
+        if other != me:
+            assert me == "__init__" or FLOOR[other] < FLOOR[me], f"{me} imports {other}"
+
+
+def test_packages_have_no_cycles_inside():
+    graph = {}
+    for path in FILES:
+        if path.parent != ROOT:
+            graph[".".join(path.relative_to(ROOT).with_suffix("").parts)] = imports(path)
+    done: set[str] = set()
+
+    def visit(name, trail):
+        assert name not in trail, f"cycle: {' -> '.join([*trail, name])}"
+        if name not in done:
+            for other in graph.get(name, ()):
+                visit(other, [*trail, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_sizes(path):
+    text = path.read_text()
+    name = str(path.relative_to(ROOT))
+    assert len(text.splitlines()) <= 400 or name in LONG_FILES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            assert length <= 60 or f"{name}:{node.name}" in LONG_FUNCTIONS, f"{node.name} has {length} lines"
+            if name.startswith("recipes/"):
+                assert length <= 45, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_is_printed_or_pickled_and_no_seed_is_global(path):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            assert name != "print"
+            assert name not in ("torch.save", "torch.load", "pickle.load", "pickle.dump", "np.random.seed")
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, "a bare except"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if "__all__" in p.read_text()], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_public_names(path):
+    dotted = ".".join(["tomopick", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+    module = importlib.import_module(dotted)
+    # As ruff sorts: constants, then classes, then the rest.
+    ordered = sorted(module.__all__, key=lambda n: (2 if n[0].islower() else 1 - n.isupper(), n))
+    assert list(module.__all__) == ordered
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+
+
+def test_unknown_public_name():
+    assert set(tomopick._HOMES) == set(tomopick.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = tomopick.nothing
+
+
+@pytest.mark.parametrize("how", ["import tomopick", "from tomopick.cli import main\nmain(['--help'])"])
+def test_light_imports(how):
+    code = f"""
+import sys
+try:
+    exec({how!r})
+except SystemExit as end:
+    assert not end.code
+heavy = {{"torch", "numpy", "scipy", "copick", "zarr", "matplotlib", "mrcfile"}} & set(sys.modules)
+sys.exit(f"imported {{sorted(heavy)}}" if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_evaluation_needs_no_torch():
+    code = "import sys, tomopick.scoring, tomopick.evaluate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+PROJECT = ["--coordinate-offset", "--object", "--voxel-spacing"]
+FLAGS = {
+    "demo": ["--device", "--model", "--out", "--seed", "--shape"],
+    "evaluate": [
+        *["--beta", "--distance-multiplier", "--drop-outside", "--exclude", "--json", "--picks", "--runs"],
+        *["--tomo-type", "--truth", *PROJECT],
+    ],
+    "pick": [
+        *["--device", "--invert", "--keep-below", "--metric", "--offset", "--out", "--overwrite", "--runs"],
+        *["--save-heatmaps", "--session-id", "--threshold", "--tomo-type", "--tta", "--user-id", *PROJECT],
+    ],
+    "recipes": [],
+    "simulate": ["--preset", "--runs", "--seed", "--shape", "--tomo-type", "--workers"],
+    "train": [
+        *["--device", "--drop-outside", "--init-from", "--objects", "--picks", "--resume", "--seed", "--tomo-type"],
+        *["--train-runs", "--val-runs", "--workers", *PROJECT],
+    ],
+}
+
+
+def test_flags_are_pinned():
+    found = {
+        name: sorted(o for p in command.params if isinstance(p, click.Option) for o in p.opts)
+        for name, command in main.commands.items()
+    }
+    assert found == {name: sorted(flags) for name, flags in FLAGS.items()}
+
+
+@pytest.mark.parametrize("name", sorted(FLAGS))
+def test_every_verb_has_help_with_an_example(name):
+    command = main.commands[name]
+    text = inspect.cleandoc(command.help or "")
+    assert "Example" in text and f"tomopick {name}" in text
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name

@@ -1,0 +1,271 @@
+import errno
+import json
+import os
+from dataclasses import replace
+
+import mrcfile
+import numpy as np
+import pytest
+
+from small import BALL, RING, copick, folder, memory, tomogram, trained
+from tomopick import Detector, Picks, open_project
+from tomopick.errors import OutputError, SelectionError, TomopickError
+from tomopick.evaluate import matched_scores
+from tomopick.io import read_picks_csv, write_picks_csv
+from tomopick.pick import Picker, PickOptions, pick_run, pick_runs
+from tomopick.predict import join_rows
+
+
+def picker(*models, **options):
+    return Picker([Detector.load(m) for m in models or (trained(),)], PickOptions(device="cpu", **options))
+
+
+def f1(picks, truth, *objects):
+    return matched_scores({"A": picks}, {"A": truth}, objects or (BALL,), radii=(0.75,)).macro_f1[0]
+
+
+def csv(place, run="A"):
+    return read_picks_csv(place / f"{run}.csv")[""]
+
+
+def test_one_volume(tmp_path):
+    project = open_project(folder(tmp_path / "in", "A") / "A.mrc")
+    result = pick_run(picker(), project, "A", tmp_path / "out")
+    found, truth = csv(tmp_path / "out"), tomogram("A", 0)[1]
+    assert result.status == "picked" and result.counts == {"ball": len(found)}
+    assert f1(found, truth) > 0.7
+    assert np.all(np.diff(found.scores) <= 0)
+    api = Detector.load(trained()).pick(project.tomogram("A"))
+    assert np.allclose(api.positions, found.positions, atol=1e-3) and np.allclose(api.scores, found.scores, atol=1e-6)
+    names = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*"))
+    assert names == ["A.csv", "records", "records/A.json"]
+    record = json.loads((tmp_path / "out" / "records" / "A.json").read_text())
+    assert record["status"] == "picked" and record["counts"] == result.counts and record["models"] == [str(trained())]
+
+
+def test_a_finished_run_is_skipped(tmp_path):
+    project = open_project(folder(tmp_path / "in"))
+    first = list(pick_runs(picker(), project, project.runs(), tmp_path / "out"))
+    assert [r.status for r in first] == ["picked", "picked"]
+    before = (tmp_path / "out" / "A.csv").stat().st_mtime_ns
+    again = list(pick_runs(picker(), project, project.runs(), tmp_path / "out"))
+    assert [r.status for r in again] == ["skipped", "skipped"] and again[0].counts == first[0].counts
+    assert (tmp_path / "out" / "A.csv").stat().st_mtime_ns == before
+    again = pick_run(picker(), project, "A", tmp_path / "out", overwrite=True)
+    assert again.status == "picked" and (tmp_path / "out" / "A.csv").stat().st_mtime_ns > before
+
+
+def test_lost_picks_are_made_again(tmp_path):
+    project = open_project(folder(tmp_path / "in", "A"))
+    pick_run(picker(), project, "A", tmp_path / "out")
+    (tmp_path / "out" / "A.csv").unlink()
+    assert pick_run(picker(), project, "A", tmp_path / "out").status == "picked"
+    assert (tmp_path / "out" / "A.csv").is_file()
+
+
+def test_our_picks_of_other_settings_are_replaced(tmp_path):
+    project = open_project(folder(tmp_path / "in", "A"))
+    few = pick_run(picker(thresholds={"ball": 0.9}), project, "A", tmp_path / "out")
+    many = pick_run(picker(thresholds={"ball": 0.1}), project, "A", tmp_path / "out")
+    assert many.counts["ball"] > few.counts["ball"]
+    assert many.messages == ("picks made before with another model, input or settings are replaced",)
+    offset = open_project(tmp_path / "in", coordinate_offset="czii")
+    assert pick_run(picker(thresholds={"ball": 0.1}), offset, "A", tmp_path / "out").status == "picked"
+
+
+def test_what_we_did_not_make_is_refused(tmp_path):
+    project = open_project(folder(tmp_path / "in", "A"))
+    truth = tomogram("A", 0)[1]
+    out = tmp_path / "out"
+    write_picks_csv(out / "A.csv", truth)
+    before = (out / "A.csv").read_bytes()
+    with pytest.raises(OutputError, match=r"run A: .*A.csv: there are picks that are not known to"):
+        pick_run(picker(), project, "A", out)
+    assert (out / "A.csv").read_bytes() == before
+    assert pick_run(picker(), project, "A", out, overwrite=True).status == "picked"
+    # Somebody looked at ours and mended them.
+    write_picks_csv(out / "A.csv", csv(out).select(np.arange(3)))
+    for changed in (picker(), picker(thresholds={"ball": 0.9})):
+        with pytest.raises(OutputError, match="were edited since tomopick made them"):
+            pick_run(changed, project, "A", out)
+    assert len(csv(out)) == 3
+
+
+def test_a_cut_off_run_is_done_again(tmp_path):
+    project = open_project(folder(tmp_path / "in", "A"))
+    out = tmp_path / "out"
+    pick_run(picker(), project, "A", out)
+    record = json.loads((out / "records" / "A.json").read_text())
+    (out / "records" / "A.json").write_text(json.dumps({**record, "status": "started", "output": None}))
+    assert pick_run(picker(), project, "A", out).status == "picked"
+
+
+def test_a_copick_project(tmp_path):
+    config = copick(tmp_path / "project", ("A",))
+    project = open_project(config)
+    result = pick_run(picker(user_id="me", session_id="1"), project, "A", tmp_path / "out")
+    found = open_project(config).picks("A", "*:me/1")
+    assert len(found) == result.counts["ball"] > 5
+    assert f1(found, project.picks("A", "*:curator/0")) > 0.7
+    assert 0 < found.scores.min() < 1
+    (file,) = (tmp_path / "project" / "ExperimentRuns" / "A" / "Picks").glob("me_1_*.json")
+    assert json.loads(file.read_text())["trust_orientation"] is False
+    assert not (tmp_path / "out" / "A.csv").exists()
+    same = picker(user_id="me", session_id="1")
+    assert pick_run(same, open_project(config), "A", tmp_path / "out").status == "skipped"
+    with pytest.raises(OutputError, match=r"picks of curator/0 in .*copick.json: there are picks that are not known"):
+        pick_run(picker(user_id="curator"), open_project(config), "A", tmp_path / "out2")
+
+
+def test_objects_that_the_project_does_not_define(tmp_path):
+    both = trained("two", (BALL, RING))
+    config = copick(tmp_path / "project", ("A",))
+    result = pick_run(picker(both), open_project(config), "A", tmp_path / "out")
+    assert "not written, for the project does not define it: ring" in result.messages
+    other = copick(tmp_path / "other", ("A",), objects=(RING,))
+    with pytest.raises(SelectionError, match=r"defines ring, but the model finds ball"):
+        pick_run(picker(), open_project(other), "A", tmp_path / "out2")
+
+
+def test_thresholds():
+    volume, _ = tomogram("A", 0)
+    made = picker()
+    default, _ = made.pick(volume)
+    cut = made.thresholds["ball"]
+    assert default.scores.min() >= cut
+    strict, _ = picker(thresholds={"ball": 0.8}).pick(volume)
+    assert 0 < len(strict) == (default.scores >= 0.8).sum() < len(default)
+    below, _ = picker(thresholds={"ball": 0.8}, keep_below=True).pick(volume)
+    assert below.scores.min() < 0.1 and len(below) > len(default)
+    assert picker(thresholds={"ball": 0.8}, keep_below=True).counts(below) == {"ball": len(strict)}
+    with pytest.raises(SelectionError, match=r"--threshold bal=0.5: no model knows 'bal'; did you mean 'ball'"):
+        picker(thresholds={"bal": 0.5})
+    with pytest.raises(SelectionError, match=r"--threshold ball=7: scores lie between 0 and 1"):
+        picker(thresholds={"ball": 7.0})
+
+
+def test_the_metric_chooses_the_thresholds():
+    detector = replace(Detector.load(trained()), thresholds={"f1": {"ball": 0.6}, "czii": {"ball": 0.05}})
+    assert Picker([detector], PickOptions(device="cpu")).thresholds == {"ball": 0.6}
+    assert Picker([detector], PickOptions(device="cpu", metric="czii")).thresholds == {"ball": 0.05}
+
+
+def test_inverted_volumes():
+    volume, truth = tomogram("A", 0)
+    light = replace(volume, values=-volume.values)
+    picks, found = picker().pick(light)
+    assert any("looks inverted" in line for line in found) and f1(picks, truth) < 0.3
+    picks, found = picker(invert=True).pick(light)
+    assert not found and f1(picks, truth) > 0.7
+
+
+def test_flips_are_averaged():
+    volume, _ = tomogram("A", 0)
+    detector = Detector.load(trained())
+    plain = detector.heatmap(volume).values
+    flips = join_rows(picker(views="flips").rows(volume, lambda done, total: None)[0]).values
+    views = [plain]
+    for axis in range(3):
+        mirrored = replace(volume, values=np.ascontiguousarray(np.flip(volume.values, axis)))
+        views.append(np.flip(detector.heatmap(mirrored).values, axis + 1))
+    assert not np.allclose(flips, plain, atol=1e-3)
+    inner = np.s_[:, 4:-4, 12:-12, 8:-8]
+    assert np.abs(flips - np.mean(views, axis=0))[inner].mean() < 0.02  # tiles lie elsewhere in mirrored volumes
+
+
+def test_two_models_are_averaged():
+    volume, _ = tomogram("A", 0, objects=(BALL, RING))
+    one, two = trained(), trained("two", (BALL, RING))
+    both = picker(one, two)
+    assert [o.name for o in both.objects] == ["ball", "ring"]
+    heat = join_rows(both.rows(volume, lambda done, total: None)[0])
+    first, second = (Detector.load(m).heatmap(volume).values for m in (one, two))
+    assert np.allclose(heat.values[0], (first[0] + second[0]) / 2, atol=1e-6)
+    assert np.allclose(heat.values[1], second[1], atol=1e-6)  # over the members that know the object
+    cuts = [Detector.load(m).thresholds["f1"]["ball"] for m in (one, two)]
+    assert both.thresholds["ball"] == pytest.approx(np.mean(cuts))
+    assert both.fingerprint() != picker(one).fingerprint()
+
+
+def test_the_fitted_displacement_is_taken_out_when_asked():
+    detector = Detector.load(trained())
+    moved = replace(detector, facts=replace(detector.facts, displacement=(1.0, -2.0, 3.0)))
+    volume, _ = tomogram("A", 0)
+    plain, _ = Picker([moved], PickOptions(device="cpu")).pick(volume)
+    fitted, _ = Picker([moved], PickOptions(device="cpu", offset="fitted")).pick(volume)
+    assert np.allclose(fitted.positions, plain.positions - (1.0, -2.0, 3.0))
+
+
+def test_heatmaps_on_disk(tmp_path):
+    project = open_project(folder(tmp_path / "in", "A"))
+    both = trained("two", (BALL, RING))
+    pick_run(picker(both, save_heatmaps=True), project, "A", tmp_path / "out")
+    heat = Detector.load(both).heatmap(project.tomogram("A"))
+    for channel, name in enumerate(("ball", "ring")):
+        with mrcfile.open(tmp_path / "out" / f"A_{name}_heatmap.mrc") as mrc:
+            assert np.array_equal(mrc.data, heat.values[channel])
+            assert mrc.voxel_size.x == pytest.approx(20)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        *("A.csv", "A_ball_heatmap.mrc", "A_ring_heatmap.mrc", "records")
+    }
+
+
+def test_a_batch_goes_on_behind_a_broken_file(tmp_path):
+    place = folder(tmp_path / "in", "ABC")
+    data = (place / "B.mrc").read_bytes()
+    (place / "B.mrc").write_bytes(data[: len(data) // 2])
+    project = open_project(place)
+    results = {r.run: r for r in pick_runs(picker(), project, project.runs(), tmp_path / "out")}
+    assert [r.status for r in results.values()] == ["picked", "failed", "picked"]
+    assert "B.mrc: truncated" in results["B"].messages[0]
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.csv")) == ["A.csv", "C.csv"]
+    (place / "B.mrc").write_bytes(data)
+    results = [r.status for r in pick_runs(picker(), open_project(place), project.runs(), tmp_path / "out")]
+    assert results == ["skipped", "picked", "skipped"]
+
+
+def test_what_nobody_foresaw_fails_one_run(tmp_path):
+    class Odd(type(memory())):
+        def tomogram(self, run, tomo_type=None):
+            if run == "A":
+                raise ZeroDivisionError("of a library")
+            return super().tomogram(run, tomo_type)
+
+    project = Odd([BALL])
+    for i, run in enumerate("AB"):
+        project.add(*tomogram(run, i))
+    results = list(pick_runs(picker(), project, ["A", "B"], tmp_path / "out"))
+    assert [r.status for r in results] == ["failed", "picked"]
+    assert results[0].messages[0].startswith("run A: ZeroDivisionError: of a library (see ")
+    assert "Traceback" in (tmp_path / "out" / "records" / "A.error.txt").read_text()
+
+
+@pytest.mark.parametrize("heatmaps", [False, True])
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, heatmaps):
+    project = open_project(folder(tmp_path / "in"))
+    out = tmp_path / "out"
+    pick_run(picker(), project, "A", out)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(TomopickError, match="cannot be written \\(No space left on device\\); check space"):
+            pick_run(picker(save_heatmaps=heatmaps), project, "A", out, overwrite=True)
+        results = list(pick_runs(picker(), project, ["B", "A"], out))
+        assert [r.status for r in results] == ["failed", "skipped"]
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_picks_of_memory_projects_and_none_found(tmp_path):
+    project = memory(("A",))
+    flat = tomogram("A", 0)[0]
+    noise = np.random.default_rng(0).standard_normal(flat.values.shape).astype(np.float32)
+    project.write_tomogram(replace(flat, values=noise))
+    result = pick_run(picker(thresholds={"ball": 1.0}), project, "A", tmp_path / "out")
+    assert result.counts == {"ball": 0}
+    assert len(csv(tmp_path / "out")) == 0
+    assert pick_run(picker(thresholds={"ball": 1.0}), project, "A", tmp_path / "out").status == "skipped"
+    assert isinstance(csv(tmp_path / "out"), Picks)
