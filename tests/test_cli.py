@@ -136,7 +136,7 @@ def test_pick_options(tmp_path):
         pick(place, out / name, *flags)
         counts[name] = read_picks_csv(out / name / "A.csv")[""]
     assert len(counts["strict"]) < len(counts["plain"]) < len(counts["below"])
-    assert not np.array_equal(counts["tta"].scores[:3], counts["plain"].scores[:3])
+    assert not np.array_equal(counts["tta"].positions[:3], counts["plain"].positions[:3])
     shift = load_detector(trained()).facts.displacement
     assert np.any(shift) and np.allclose(counts["fitted"].positions, counts["plain"].positions - shift, atol=2e-3)
     assert (out / "heatmaps" / "A_ball_heatmap.mrc").is_file()

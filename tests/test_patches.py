@@ -172,7 +172,7 @@ def test_weighted_mse_by_hand():
     assert loss(logits, target, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(first)
     assert loss(logits, target, torch.ones(1, 2)).item() == pytest.approx((first + 0.1) / 2)
     assert loss(logits.bfloat16(), target, torch.ones(1, 2)).dtype == torch.float32
-    assert loss.activate(torch.tensor([-0.5, 0.25, 1.5])).tolist() == [0, 0.25, 1]
+    assert loss.activate(torch.tensor([-0.5, 0.25, 1.5])).tolist() == [0, 0.25, 1.5]
 
 
 # -- averages ------------------------------------------------------------------------------------------------

@@ -238,12 +238,14 @@ def test_an_object_that_one_member_knows_is_that_members():
     assert own.values[0].max() == 0
 
 
-def test_the_mean_stays_between_0_and_1():
+def test_interpolation_between_members_is_never_negative_and_overshoots_little():
     values = (volume((1, 8, 12, 8)) > 0.5).astype(np.float32)
     coarse = Heatmap("TS_1", values, Grid((8, 12, 8), 20.0, (5.0, 5.0, 5.0)), ("a",))
     fine = Heatmap("TS_1", np.zeros((1, 16, 24, 16), np.float32), Grid((16, 24, 16), 10.0), ("b",))
     mean = join_rows(average_rows([[fine], rows_of(coarse, [2] * 6)]))
-    assert mean.values.min() >= 0 and mean.values.max() <= 1
+    # Blocks of 0 and 1 are the worst case; cutting overshoot off at 1 would flatten true peaks and move them.
+    assert mean.values.min() >= 0
+    assert 1 <= mean.values[0].max() <= 1.6
 
 
 # -- engines -------------------------------------------------------------------------------------------------

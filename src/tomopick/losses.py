@@ -15,7 +15,7 @@ class Loss(Protocol):
         """Mean loss (scalar) of logits and target (b, object, z, y, x); `known` (b, object) is 1 where labelled."""
 
     def activate(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits -> heatmap, 0..1."""
+        """Logits -> heatmap, 0..1 but for what a regression overshoots."""
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,5 @@ class HeatmapWeightedMSE:
         return (error * known).sum() / known.sum().clamp(min=1)
 
     def activate(self, logits: torch.Tensor) -> torch.Tensor:
-        """The output is the heatmap itself."""
-        return logits.float().clamp(0, 1)
+        """The output is the heatmap itself; above 1 it is left as it is, for a cut-off top would move the peak."""
+        return logits.float().clamp(min=0)

@@ -201,4 +201,4 @@ class _RowReader:
         if drop > 0:
             held = _strip(held, min(drop, held.grid.shape[1] - 1), held.grid.shape[1], None)
         self._held = held
-        return np.clip(onto(held.values, held.grid, grid, smooth=True), 0, 1)
+        return np.maximum(onto(held.values, held.grid, grid, smooth=True), 0)

@@ -219,7 +219,7 @@ class Picks:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """One map per object, 0..1, whose local maxima are picks.
+    """One map per object, 0..1 (a regression may overshoot a little), whose local maxima are picks.
 
     Attributes:
         run: name of the run.
