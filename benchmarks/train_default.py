@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--recipe", default="light")
     parser.add_argument("--train-runs", type=int, default=200, help="as many of each kind")
-    parser.add_argument("--val-runs", type=int, default=4)
+    parser.add_argument("--val-runs", type=int, default=8, help="as many of each kind; thresholds are set on them")
     parser.add_argument("--test-seeds", default="0,1,2", help="phantoms of the demo to score on")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--init-from", default="")
@@ -72,7 +72,7 @@ def main() -> None:
     args = parser.parse_args()
 
     recipe = get(args.recipe).override(
-        ["train.steps=1600", "train.lr=2e-3", "train.validate_every=200", "target.sigma_factor=0.5", *args.set]
+        ["train.steps=1600", "train.lr=2e-3", "train.validate_every=200", *args.set]
     )
     recipe = replace(recipe, augment=replace(recipe.augment, intensity=INTENSITY))
     out = args.work / "model"
@@ -81,7 +81,7 @@ def main() -> None:
         began = time.perf_counter()
         project = simulated(jobs, args.workers, "simulated training runs")
         held = simulated(
-            [("czii", VAL_SHAPE, f"V{i}", VAL_SEED) for i in range(args.val_runs)],
+            [(KINDS[i % len(KINDS)], VAL_SHAPE, f"V{i}", VAL_SEED) for i in range(args.val_runs)],
             args.workers,
             "simulated held-out runs",
         )
