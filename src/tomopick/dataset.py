@@ -144,6 +144,7 @@ class _Witness:
             voxel_spacing=voxel_spacing,
             tomo_types=tuple(sorted(self.types)),
             spectrum=tuple(np.mean(self.spectra, axis=0).tolist()),
+            spectrum_spread=tuple(np.std(self.spectra, axis=0).tolist()),
             skewness=float(np.mean(self.skews)),
             contrast={k: float(np.mean(v)) for k, v in self.contrast.items() if v},
         )

@@ -28,6 +28,8 @@ from .types import Grid, Heatmap, PickableObject, Picks, Tomogram, Vector
 FORMAT_VERSION = 1
 RESAMPLE_BEYOND = 0.02  # relative difference of voxel spacing that a network tolerates
 METRICS = ("f1", "czii")  # that thresholds are calibrated for
+UNLIKE_BEYOND = 2.5  # standard deviations of the spectrum, mean over its rings, that runs of one kind do not differ by
+LEAST_SPREAD = 0.2  # of the spectrum [decades]; a single training volume has none
 REFUSE_BEYOND = 4.0  # factor of voxel spacing at which little of the particles is left
 
 
@@ -39,6 +41,7 @@ class TrainingFacts:
         voxel_spacing: of the volumes it learned from [Å].
         tomo_types: of those volumes.
         spectrum: log10 power in rings of the xy plane, mean over the training volumes.
+        spectrum_spread: its standard deviation over them, ring by ring.
         skewness: of their grey values; negative where particles are dark on light.
         contrast: mean at particles minus mean around them [deviations], by object.
         displacement: median (prediction - truth) of matched validation picks, zyx [Å].
@@ -50,6 +53,7 @@ class TrainingFacts:
     voxel_spacing: float
     tomo_types: tuple[str, ...] = ()
     spectrum: tuple[float, ...] = ()
+    spectrum_spread: tuple[float, ...] = ()
     skewness: float = 0.0
     contrast: Mapping[str, float] = field(default_factory=dict)
     displacement: Vector = (0.0, 0.0, 0.0)
@@ -118,8 +122,8 @@ class Detector:
             )
         if self.facts.spectrum:
             difference = radial_spectrum(values) - np.asarray(self.facts.spectrum)
-            # Half a decade of power on average: far beyond what runs of one kind differ by.
-            if np.abs(difference).mean() > 0.5:
+            spread = np.maximum(self.facts.spectrum_spread or 0.0, LEAST_SPREAD)
+            if (np.abs(difference) / spread).mean() > UNLIKE_BEYOND:
                 kinds = "/".join(self.facts.tomo_types) or "its training's"
                 found.append(
                     f"the power spectrum is unlike {kinds} tomograms (high frequencies "
