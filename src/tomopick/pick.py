@@ -21,7 +21,7 @@ from .io.select import near_miss
 from .output import HeatmapFiles, Output
 from .predict import Predictor, average_rows, predict_rows
 from .progress import bar
-from .types import Heatmap, PickableObject, Picks, Tomogram
+from .types import Grid, Heatmap, PickableObject, Picks, Tomogram
 
 FLOOR = 0.02  # lowest score that is ever written
 
@@ -118,8 +118,13 @@ class Picker:
         if self.options.invert:
             tomogram = replace(tomogram, values=-tomogram.values)
         members, found = [], []
+        # Members that see grey values alike share one normalised copy of the volume.
+        prepared: dict[Any, tuple[np.ndarray, Grid]] = {}
         for i, (detector, predictor) in enumerate(zip(self.detectors, self.predictors)):
-            values, grid = detector.prepare(tomogram)
+            key = (detector.recipe.normalize, detector.facts.voxel_spacing)
+            if key not in prepared:
+                prepared[key] = detector.prepare(tomogram)
+            values, grid = prepared[key]
             found += [line for line in detector.findings(tomogram, values) if line not in found]
             counting = replace(predictor, progress=progress if i == 0 else predictor.progress)
             members.append(predict_rows(counting, tomogram.run, values, grid))
@@ -144,7 +149,8 @@ class Picker:
         picks = decode(watched, self.detectors[0].recipe.peaks, self.objects, floor, tomogram.run)
         if self.options.offset == "fitted":
             picks = picks.shifted(-np.mean([d.facts.displacement for d in self.detectors], axis=0))
-        return picks, found
+        # Where the volume is no multiple of the stride, the last cells reach beyond it.
+        return picks.select(tomogram.grid.contains(picks.positions)), found
 
     def counts(self, picks: Picks) -> dict[str, int]:
         """Picks at or above the threshold, by object."""
