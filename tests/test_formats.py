@@ -24,10 +24,13 @@ from tomopick.formats import (
     save,
     tomo_type_alias,
 )
-from tomopick.types import Grid, Picks
+from tomopick.types import Grid, PickableObject, Picks
 
-LABELS = {"ribosome": 1, "apo-ferritin": 2}
-NUMBERED = {v: k for k, v in LABELS.items()}
+OBJECTS = {
+    "ribosome": PickableObject("ribosome", 150.0, 1, (255, 0, 51, 255)),
+    "apo-ferritin": PickableObject("apo-ferritin", None, 2),
+}
+NUMBERED = {o.label: o.name for o in OBJECTS.values()}
 WRITABLE = [key for key in FORMATS if key != "eman2"]
 TURNED = ["relion5", "relion4", "warp", "dynamo", "em", "artiax", "ndjson", "csv"]
 SCORED = {"relion5": 1e-6, "relion4": 1e-6, "warp": 1e-6, "dynamo": 1e-6, "em": 1e-6, "artiax": 1e-6, "ndjson": 1e-6,
@@ -41,7 +44,7 @@ def frame_of(run: str, grid: Grid, pixel_size: float = 2.5, index: int = 1, **mo
 
 def reading_of(*frames: RunFrame, **more) -> Reading:
     known = {f.run: f for f in frames}
-    names = RunNames(list(known), list(LABELS))
+    names = RunNames(list(known), list(OBJECTS))
     return Reading(known.__getitem__, names, labels=more.pop("labels", {1: "ribosome"}), **more)
 
 
@@ -85,7 +88,7 @@ def test_round_trip(tmp_path, key, spacing, shape, level, pixel, seed):
     frame = replace(frame_of("TS_1", whole, pixel), grid=grid)
     picks = make_picks("TS_1", whole, n=5, seed=seed, turned=key in TURNED)
     path = tmp_path / f"TS_1{kind.suffix}"
-    save(kind.write([(picks, frame)], path, LABELS), overwrite=True)
+    save(kind.write([(picks, frame)], path, OBJECTS), overwrite=True)
     (found,) = kind.read(path, reading_of(frame, name="ribosome"))
     order = np.argsort(found.positions[:, 2]), np.argsort(picks.positions[:, 2])
     shift = found.positions[order[0]] - picks.positions[order[1]]
@@ -103,10 +106,10 @@ def test_round_trip(tmp_path, key, spacing, shape, level, pixel, seed):
 def test_several_runs_and_objects(tmp_path, key):
     grids = {"TS_1": Grid((64, 100, 90), 10.0), "TS_2": Grid((63, 101, 91), 10.0)}
     frames = [frame_of(run, grid, index=i + 1) for i, (run, grid) in enumerate(grids.items())]
-    names = tuple(LABELS)
+    names = tuple(OBJECTS)
     parts = [(make_picks(f.run, grids[f.run], seed=f.index, names=names), f) for f in frames]
     path = tmp_path / f"all{FORMATS[key].suffix}"
-    save(FORMATS[key].write(parts, path, LABELS))
+    save(FORMATS[key].write(parts, path, OBJECTS))
     found = {p.run: p for p in FORMATS[key].read(path, reading_of(*frames, labels=NUMBERED))}
     assert set(found) == set(grids)
     for picks, frame in parts:
@@ -119,7 +122,7 @@ def test_no_orientation_stays_none(tmp_path, key):
     grid = Grid((40, 50, 60), 8.0)
     frame = frame_of("a", grid)
     path = tmp_path / f"a{FORMATS[key].suffix}"
-    save(FORMATS[key].write([(make_picks("a", grid, turned=False), frame)], path, LABELS))
+    save(FORMATS[key].write([(make_picks("a", grid, turned=False), frame)], path, OBJECTS))
     assert FORMATS[key].read(path, reading_of(frame))[0].rotations is None
     if key in ("relion5", "relion4", "warp"):
         assert "rlnAngleRot" not in path.read_text()
@@ -133,7 +136,7 @@ def test_poles_are_silent_and_exact(tmp_path):
     picks = replace(make_picks("a", grid, n=3), rotations=turns)
     for key in TURNED:
         path = tmp_path / f"{key}{FORMATS[key].suffix}"
-        save(FORMATS[key].write([(picks, frame)], path, LABELS))
+        save(FORMATS[key].write([(picks, frame)], path, OBJECTS))
         (found,) = FORMATS[key].read(path, reading_of(frame, name="ribosome"))
         assert angle_between(found.rotations, turns) < 0.1, key
 
@@ -150,7 +153,7 @@ def written(tmp_path: Path, key: str, frame: RunFrame | None = None, **choices) 
     brightest = np.argwhere(volume == volume.max())
     picks = Picks("TS_1", GRID.positions(brightest), np.array(["ribosome"]), np.array([0.75]))
     path = tmp_path / f"TS_1{FORMATS[key].suffix}"
-    save(get_format(key, **choices).write([(picks, frame or frame_of("TS_1", GRID))], path, LABELS))
+    save(get_format(key, **choices).write([(picks, frame or frame_of("TS_1", GRID))], path, OBJECTS))
     return path
 
 
@@ -216,7 +219,7 @@ def test_meaning_imod(tmp_path):
 def test_imod_header(tmp_path):
     from imodmodel.models import ImodModel
 
-    path = written(tmp_path, "imod", radii={"ribosome": 150.0}, colors={"ribosome": (255, 0, 51, 255)})
+    path = written(tmp_path, "imod")
     model = ImodModel.from_file(path)
     head = model.header
     assert (head.xmax, head.ymax, head.zmax) == (61, 40, 21) and head.pixelsize == 10.0 and head.units == -10
@@ -262,13 +265,13 @@ def test_rotations_agree_with_copick(tmp_path):
     picks = make_picks("TS_1", GRID, n=6)
     frame = frame_of("TS_1", GRID)
     table = tmp_path / "a.tbl"
-    save(FORMATS["dynamo"].write([(picks, frame)], table, LABELS))
+    save(FORMATS["dynamo"].write([(picks, frame)], table, OBJECTS))
     positions, eulers, shifts, scores = theirs.read_dynamo_table(str(table))[:4]
     points, transforms = theirs.dynamo_to_copick_transform(positions, eulers, shifts, 10.0)
     np.testing.assert_allclose(points, picks.positions[:, ::-1], atol=1e-3)
     np.testing.assert_allclose(transforms[:, :3, :3], picks.rotations, atol=1e-5)
     motl = tmp_path / "b.em"
-    save(FORMATS["em"].write([(picks, frame)], motl, LABELS))
+    save(FORMATS["em"].write([(picks, frame)], motl, OBJECTS))
     positions, eulers, scores = theirs.read_em_motivelist(str(motl))
     points, transforms = theirs.em_to_copick_transform(positions, eulers, 10.0)
     np.testing.assert_allclose(points, picks.positions[:, ::-1], atol=1e-3)
@@ -283,7 +286,7 @@ def test_copicks_reader_reads_our_star(tmp_path, key):
 
     picks, frame = make_picks("TS_1", GRID, n=6), frame_of("TS_1", GRID)
     path = tmp_path / "a.star"
-    save(FORMATS[key].write([(picks, frame)], path, LABELS))
+    save(FORMATS[key].write([(picks, frame)], path, OBJECTS))
     table, optics = theirs.read_star_particles_with_optics(str(path))
     centre = tuple(frame.centre[::-1])
     points = theirs.relion_coordinates_to_angstrom(table, tomogram_center=centre, optics=optics)
@@ -298,7 +301,7 @@ def test_agrees_with_copicks_star_writer(tmp_path, key, mode):
 
     picks, frame = make_picks("TS_1", GRID, n=6), frame_of("TS_1", GRID)
     path = tmp_path / "a.star"
-    save(FORMATS[key].write([(picks, frame)], path, LABELS))
+    save(FORMATS[key].write([(picks, frame)], path, OBJECTS))
     ours = starfile.read(path, always_dict=True)["particles"]
     transforms = np.tile(np.eye(4), (6, 1, 1))
     transforms[:, :3, :3] = picks.rotations
@@ -316,7 +319,7 @@ def test_dynamotable_reads_ours(tmp_path):
 
     picks, frame = make_picks("TS_1", GRID, n=6), frame_of("TS_1", GRID)
     path = tmp_path / "a.tbl"
-    save(FORMATS["dynamo"].write([(picks, frame)], path, LABELS))
+    save(FORMATS["dynamo"].write([(picks, frame)], path, OBJECTS))
     table = dynamotable.read(str(path), str(path.with_suffix(".doc")))
     np.testing.assert_allclose(
         table[["x", "y", "z"]].to_numpy(float), GRID.indices(picks.positions)[:, ::-1], atol=1e-5
@@ -394,13 +397,27 @@ def test_relion_import_layout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     frames = [frame_of("TS_1", GRID), frame_of("TS_2", GRID, index=2)]
     parts = [(make_picks(f.run, GRID, seed=f.index), f) for f in frames]
-    paths = save(get_format("relion5", layout="import").write(parts, Path("coords.star"), LABELS))
+    paths = save(get_format("relion5", layout="import").write(parts, Path("coords.star"), OBJECTS))
     index = starfile.read("coords.star", always_dict=True)["coordinate_files"]
     assert index["rlnTomoImportParticleFile"].tolist() == [f"coords_particles/TS_{i}.star" for i in (1, 2)]
     one = starfile.read("coords_particles/TS_1.star", always_dict=True)
     assert list(one) == ["particles"] and "rlnOpticsGroup" not in one["particles"] and len(paths) == 3
     found = FORMATS["relion5"].read(Path("coords.star"), reading_of(*frames))
     np.testing.assert_allclose(found[1].positions, parts[1][0].positions, atol=1e-3)
+
+
+def test_names_of_volumes_become_names_of_tilt_series(tmp_path):
+    """RELION calls the volume of TS_1 rec_TS_1.mrc, Warp TS_1_10.00Apx.mrc; runs may be called after either."""
+    for key, run, name in (("relion5", "rec_TS_1", "TS_1"), ("warp", "TS_1_10.00Apx", "TS_1.tomostar")):
+        path = tmp_path / f"{key}.star"
+        save(FORMATS[key].write([(make_picks(run, GRID), frame_of(run, GRID))], path, OBJECTS))
+        words = path.read_text().split()
+        assert name in words and run not in words
+        assert FORMATS[key].read(path, reading_of(frame_of(run, GRID)))[0].run == run
+    both = [(make_picks(run, GRID), frame_of(run, GRID, index=i)) for i, run in enumerate(("rec_TS_1", "TS_1"))]
+    save(FORMATS["relion4"].write(both, tmp_path / "both.star", OBJECTS))
+    reading = reading_of(*(frame for _, frame in both))
+    assert [p.run for p in FORMATS["relion4"].read(tmp_path / "both.star", reading)] == ["rec_TS_1", "TS_1"]
 
 
 def test_tomograms_star(tmp_path):
@@ -447,7 +464,7 @@ def test_eman2_boxes(tmp_path):
     with pytest.raises(ReadError, match="no apix_unbin"):
         FORMATS["eman2"].read(path, reading_of(frame_of("TS_1", GRID)))
     with pytest.raises(OutputError, match="read, not written"):
-        FORMATS["eman2"].write([], path, LABELS)
+        FORMATS["eman2"].write([], path, OBJECTS)
 
 
 def test_motive_list_of_copick(tmp_path):
@@ -475,7 +492,7 @@ def test_dynamo_shifts_complex_numbers_and_other_voxels(tmp_path):
 def test_numbered_tomograms_need_a_list(tmp_path):
     frames = [frame_of("TS_1", GRID), frame_of("TS_2", GRID, index=2)]
     path = tmp_path / "all.tbl"
-    save(FORMATS["dynamo"].write([(make_picks(f.run, GRID), f) for f in frames], path, LABELS))
+    save(FORMATS["dynamo"].write([(make_picks(f.run, GRID), f) for f in frames], path, OBJECTS))
     path.with_suffix(".doc").unlink()
     with pytest.raises(SelectionError, match="--index-map"):
         FORMATS["dynamo"].read(path, reading_of(*frames))
@@ -533,12 +550,12 @@ def test_what_nobody_says(tmp_path):
     for key, option in (("relion5", "--tomograms-star"), ("relion4", "--tilt-series-pixel-size"),
                         ("coords", "--voxel-spacing"), ("warp", "--voxel-spacing")):  # fmt: skip
         with pytest.raises(SelectionError, match=option):
-            FORMATS[key].write([(picks, blank)], tmp_path / "a", LABELS)
+            FORMATS[key].write([(picks, blank)], tmp_path / "a", OBJECTS)
     path = star(tmp_path / "a.star", {"particles": ROW})
     with pytest.raises(ReadError, match="--tilt-series-pixel-size"):
         FORMATS["relion4"].read(path, reading_of(blank))
     with pytest.raises(SelectionError, match="--tomo-type: a@5, a@10"):
-        FORMATS["coords"].write([(picks, RunFrame("TS_1", choices=("a@5", "a@10")))], tmp_path / "a", LABELS)
+        FORMATS["coords"].write([(picks, RunFrame("TS_1", choices=("a@5", "a@10")))], tmp_path / "a", OBJECTS)
 
 
 def test_save_is_all_or_nothing(tmp_path):

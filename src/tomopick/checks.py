@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from .errors import TomopickError
+from .errors import NoPicksError, TomopickError
 from .io import Project
 from .io.select import SPACING_TOLERANCE, listing
 from .types import Grid, PickableObject, Picks
@@ -19,6 +21,7 @@ from .types import Grid, PickableObject, Picks
 OK, WARNING, ERROR = "ok", "warning", "error"
 MARKS = {OK: "✓", WARNING: "!", ERROR: "✗"}
 FEW = 20  # picks of an object with which little can be learned
+MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
 COARSE = 2.0  # radius in voxels below which a particle is hardly more than a speck
 
 
@@ -98,6 +101,30 @@ def grid_findings(
         )  # fmt: skip
 
 
+def header_findings(paths: Sequence[Path]) -> Iterator[Finding]:
+    """Data types of MRC files, and origins in their headers, which are not heeded."""
+    import mrcfile
+
+    kinds: Counter[str] = Counter()
+    moved = []
+    for path in paths:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong with a file is said by who reads it
+            try:
+                with mrcfile.open(path, header_only=True, permissive=True) as mrc:
+                    header = mrc.header
+            except (OSError, ValueError, EOFError):
+                continue
+        kinds[MODES.get(int(header.mode), f"mode {int(header.mode)}")] += 1
+        if any(float(header.origin[a]) for a in "xyz") or any(int(header[f"n{a}start"]) for a in "xyz"):
+            moved.append(path.name)
+    if kinds:
+        yield Finding(OK, "", f"data types: {', '.join(f'{k} ({n} files)' for k, n in kinds.most_common())}")
+    if moved:
+        text = f"headers with an origin other than 0, which is not heeded: {listing(moved)}"
+        yield Finding(OK, "", text, "positions count from the first voxel")
+
+
 def spacing_findings(grids: Mapping[str, Grid]) -> Iterator[Finding]:
     """Voxel sizes and shapes."""
     spacings = np.array([g.voxel_spacing for g in grids.values()])
@@ -121,20 +148,32 @@ def picks_findings(
     """Counts, and picks that are outside, double, too few or too small."""
     objects = {o.name: o for o in project.objects}
     totals: Counter[str] = Counter()
-    labelled = 0
+    labelled, unclear, missing = 0, [], []
     for run in runs:
         try:
             picks = project.picks(run, query)
+        except NoPicksError as error:
+            missing.append(str(error))
+            continue
         except TomopickError as error:
-            yield Finding(WARNING if "several picks" in str(error) else ERROR, f"run {run}", str(error))
+            unclear.append(str(error))
             continue
         if picks is None:
             continue
         labelled += 1
         totals.update(picks.names.tolist())
         yield from _run_picks_findings(picks, grids.get(run), objects)
-    if not labelled:
+    if missing and labelled:
+        yield Finding(OK, "", f"{len(missing)} runs have no picks '{query}'")
+    elif missing:
+        yield Finding(ERROR, "", missing[0])
+    if unclear:  # most likely the same in all of them
+        more = f" (and in {len(unclear) - 1} more runs)" if len(unclear) > 1 else ""
+        yield Finding(WARNING if "several picks" in unclear[0] else ERROR, "", unclear[0] + more)
+    if not labelled and not unclear and not missing:
         yield Finding(OK, "", "no picks: there is nothing to train on or to score against")
+        return
+    if not labelled:
         return
     text = ", ".join(f"{totals[name]} {name}" for name in objects)
     yield Finding(OK, "", f"picks in {labelled} of {len(runs)} runs: {text}")

@@ -10,7 +10,11 @@ from typing import Any
 import click
 
 from . import __version__
+from .cli_files import doctor_command, export_command, import_command, init_command, show_command
+from .cli_options import comma, pairs, project_options, say
 from .errors import TomopickError
+
+LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 
 
 class _Group(click.Group):
@@ -30,11 +34,6 @@ class _Group(click.Group):
         ctx.exit(2)
 
 
-def say(line: str) -> None:
-    """One line on standard error; standard output is for results."""
-    click.echo(line, err=True)
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="tomopick")
 def main() -> None:
@@ -45,35 +44,6 @@ def main() -> None:
     Picks with the shipped model:             tomopick pick default tomograms/ --out picks/
     Train on your own picks:                  tomopick train bpd tomograms/ model/ --object ribosome:150
     """
-
-
-def _comma(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _pairs(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, float]:
-    found = {}
-    for text in value:
-        name, equals, number = text.partition("=")
-        try:
-            found[name] = float(number)
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise click.BadParameter(f"'{text}' is not object=value, for example ribosome=0.4", param=param)
-    return found
-
-
-def _project_options(command: Any) -> Any:
-    """What every verb that reads a project understands."""
-    for option in (
-        click.option("--voxel-spacing", type=float, help="Voxel size in Å, in place of the file header's."),
-        click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help="An object, radius in Å."),
-        click.option("--coordinate-offset", default="none", show_default=True, metavar="none|czii|Z,Y,X",
-                     help="Where the data set centres its voxels, in voxels."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
 
 
 @main.command()
@@ -117,11 +87,11 @@ def _shape(text: str) -> tuple[int, int, int]:
 @main.command()
 @click.argument("recipe")
 @click.argument("arguments", nargs=-1, required=True, metavar="PROJECT... OUT [section.field=value ...]")
-@click.option("--train-runs", callback=_comma, help="Runs to learn from, comma-separated. Default: all with picks.")
-@click.option("--val-runs", callback=_comma, help="Runs to validate on. Default: a fifth of the labelled ones.")
+@click.option("--train-runs", callback=comma, help="Runs to learn from, comma-separated. Default: all with picks.")
+@click.option("--val-runs", callback=comma, help="Runs to validate on. Default: a fifth of the labelled ones.")
 @click.option("--tomo-type", multiple=True, metavar="TYPE[@SPACING]", help="What to read; once, or once a PROJECT.")
 @click.option("--picks", multiple=True, metavar="OBJECT:USER/SESSION", help="The truth; once, or once a PROJECT.")
-@click.option("--objects", "learn", callback=_comma, help="Objects to learn, comma-separated. Default: all defined.")
+@click.option("--objects", "learn", callback=comma, help="Objects to learn, comma-separated. Default: all defined.")
 @click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
 @click.option("--seed", default=0, show_default=True, help="Of weights and patches.")
@@ -130,7 +100,7 @@ def _shape(text: str) -> tuple[int, int, int]:
 @click.option(
     "--init-from", default="", metavar="MODEL", help="Start from a model; heads of objects it knows are kept."
 )
-@_project_options
+@project_options
 def train(
     recipe: str, arguments: tuple[str, ...], tomo_type: tuple[str, ...], picks: tuple[str, ...],
     train_runs: list[str] | None, val_runs: list[str] | None, learn: list[str] | None, drop_outside: bool,
@@ -147,6 +117,7 @@ def train(
     """
     from . import recipes
     from .checkpoints import read_log
+    from .doctor import Checkup
     from .fitting import FitOptions, Source, fit
     from .io import open_project
     from .show import draw_training
@@ -172,6 +143,9 @@ def train(
         )
         for i, project in enumerate(opened)
     ]
+    for source in sources:
+        named = None if source.train_runs is None else [*source.train_runs, *(source.val_runs or ())]
+        _look_over(source.project, Checkup(named, source.tomo_type, source.picks))
     options = FitOptions(
         device=device, seed=seed, workers=workers, resume=resume, init_from=init_from, objects=learn, say=say
     )
@@ -179,6 +153,16 @@ def train(
     draw_training(read_log(Path(out) / "log.jsonl"), Path(out) / "training.png")
     click.echo((Path(out) / "README.md").read_text().split("\nProvenance:")[0].rstrip())
     click.echo(f"\nmodel in {out} ({sum(p.numel() for p in detector.network.parameters()):,} parameters)")
+
+
+def _look_over(project: Any, checkup: Any, detector: Any = None) -> None:
+    """The doctor's cheap part: its warnings. What is plainly wrong the verb itself refuses, with its own words."""
+    from .checks import WARNING
+    from .doctor import cheap_findings
+
+    for finding in cheap_findings(project, checkup, detector):
+        if finding.level == WARNING:
+            say(finding.line())
 
 
 def _each(values: tuple[str, ...], i: int, n: int, flag: str) -> str | None:
@@ -205,10 +189,10 @@ def _named(runs: list[str] | None, project: Any, projects: list[Any]) -> list[st
 @main.command()
 @click.argument("arguments", nargs=-1, required=True, metavar="MODEL... INPUT")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for RUN.csv and records.")
-@click.option("--runs", callback=_comma, help="Runs to pick, comma-separated. Default: all.")
+@click.option("--runs", callback=comma, help="Runs to pick, comma-separated. Default: all.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="What to read.")
 @click.option("--metric", default="f1", show_default=True, type=click.Choice(["f1", "czii"]), help="Whose thresholds.")
-@click.option("--threshold", multiple=True, callback=_pairs, metavar="OBJECT=VALUE", help="In place of the model's.")
+@click.option("--threshold", multiple=True, callback=pairs, metavar="OBJECT=VALUE", help="In place of the model's.")
 @click.option("--keep-below", is_flag=True, help="Write picks below the threshold too, down to a score of 0.02.")
 @click.option(
     "--tta",
@@ -231,7 +215,7 @@ def _named(runs: list[str] | None, project: Any, projects: list[Any]) -> list[st
 @click.option("--session-id", default="0", show_default=True, help="Of picks in a copick project.")
 @click.option("--overwrite", is_flag=True, help="Replace output that is there.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
-@_project_options
+@project_options
 def pick(
     arguments: tuple[str, ...], out: Path, runs: list[str] | None, threshold: dict[str, float], overwrite: bool,
     voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
@@ -247,6 +231,7 @@ def pick(
       tomopick pick model/ copick.json --out records/ --tomo-type denoised --session-id 1 --tta flips
       tomopick pick seed0/ seed1/ tomograms/ --out picks/ --metric czii --threshold ribosome=0.2
     """
+    from .doctor import Checkup
     from .io import open_project
     from .pick import Picker, PickOptions, check_objects, pick_run, pick_runs
     from .registry import load_detector
@@ -259,6 +244,7 @@ def pick(
     if not wanted:
         raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
     detectors = [load_detector(model) for model in models]
+    _look_over(project, Checkup(wanted[:LOOKED_AT], choices["tomo_type"], truth=False), detectors[0])
     picker = Picker(detectors, PickOptions(thresholds=threshold, **choices))
     check_objects(picker, project)
     if len(detectors) > 1:
@@ -294,14 +280,14 @@ def _told(result: Any) -> None:
 @click.argument("truth_place", metavar="TRUTH")
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to score, where PICKS is a project.")
 @click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
-@click.option("--runs", callback=_comma, help="Runs to score, comma-separated. Default: all with truth.")
+@click.option("--runs", callback=comma, help="Runs to score, comma-separated. Default: all with truth.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Tomograms that picks must lie in. Default: any.")
 @click.option("--distance-multiplier", default=0.5, show_default=True, help="A hit lies within this many radii.")
 @click.option("--beta", default=4.0, show_default=True, help="Of the CZII score's F-beta.")
-@click.option("--exclude", callback=_comma, help="Objects left out of the mean F1.")
+@click.option("--exclude", callback=comma, help="Objects left out of the mean F1.")
 @click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure at full precision, on standard output.")
-@_project_options
+@project_options
 def evaluate(
     candidates: str, truth_place: str, picks: str | None, truth: str | None, runs: list[str] | None, beta: float,
     tomo_type: str | None, distance_multiplier: float, exclude: list[str] | None, drop_outside: bool, as_json: bool,
@@ -364,3 +350,7 @@ def demo(out: Path, shape: str, seed: int, model: str, device: str) -> None:
     from .demo import run_demo
 
     run_demo(out, _shape(shape), seed, model, device, click.echo)
+
+
+for _command in (doctor_command, export_command, import_command, init_command, show_command):
+    main.add_command(_command)

@@ -9,36 +9,8 @@ from typing import Any
 
 import click
 
+from .cli_options import comma, numbers, project_options, say
 from .errors import TomopickError
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def _comma(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _numbers(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    try:
-        return tuple(float(part) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"'{value}' are no numbers with commas between", param=param) from None
-
-
-def _project_options(command: Any) -> Any:
-    """What every verb that reads a project understands."""
-    for option in (
-        click.option("--voxel-spacing", type=float, help="Voxel size in Å, in place of the file header's."),
-        click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help="An object, radius in Å."),
-        click.option("--coordinate-offset", default="none", show_default=True, metavar="none|czii|Z,Y,X",
-                     help="Where the data set centres its voxels, in voxels."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
 
 
 def _copick_options(user: str) -> Any:
@@ -59,6 +31,15 @@ def _open(place: str, project: dict[str, Any]) -> Any:
     return open_project(place, **project)
 
 
+def _open_counted(place: str, project: dict[str, Any]) -> Any:
+    """As `_open`, where a voxel spacing may be of coordinates alone: projects that state theirs do not take it."""
+    from .io import FolderProject
+
+    found = _open(place, {**project, "voxel_spacing": None})
+    takes = project["voxel_spacing"] is not None and isinstance(found, FolderProject)
+    return _open(place, project) if takes else found
+
+
 @click.command("export")
 @click.argument("picks_place", metavar="PICKS")
 @click.argument("out", type=click.Path(path_type=Path))
@@ -70,8 +51,8 @@ def _open(place: str, project: dict[str, Any]) -> Any:
     help="relion5, relion4, warp, dynamo, imod, imod-text, csv, ndjson, artiax, em, coords, copick.",
 )
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks, where PICKS is a project.")
-@click.option("--runs", callback=_comma, help="Runs, comma-separated. Default: all with picks.")
-@click.option("--objects", "wanted", callback=_comma, help="Objects, comma-separated. Default: all.")
+@click.option("--runs", callback=comma, help="Runs, comma-separated. Default: all with picks.")
+@click.option("--objects", "wanted", callback=comma, help="Objects, comma-separated. Default: all.")
 @click.option("--tomograms", metavar="PROJECT", help="Where the tomograms are, if not beside the picks.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="The tomogram whose voxels are counted.")
 @click.option("--tomograms-star", type=click.Path(path_type=Path), help="RELION's tomograms.star: sizes and names.")
@@ -81,14 +62,15 @@ def _open(place: str, project: dict[str, Any]) -> Any:
 @click.option("--star-layout", type=click.Choice(["particles", "import"]), help="import: for RELION's import job.")
 @click.option("--coords-angpix", type=float, help="Warp: voxel size to count in. Default: the tomograms'.")
 @click.option("--dynamo-origin", type=click.IntRange(0, 1), help="Dynamo: number of the first voxel. Default: 0.")
-@click.option("--tilt-range", callback=_numbers, metavar="MIN,MAX", help="Dynamo: tilts, for its missing wedge.")
+@click.option("--tilt-range", callback=numbers, metavar="MIN,MAX", help="Dynamo: tilts, for its missing wedge.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @_copick_options("tomopick")
-@_project_options
+@project_options
 def export_command(
     picks_place: str, out: Path, target: str, tomograms: str | None, wanted: list[str] | None,
     star_layout: str | None, coords_angpix: float | None, dynamo_origin: int | None,
-    tilt_range: tuple[float, ...] | None, voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
+    tilt_range: tuple[float, ...] | None, voxel_spacing: float | None, objects: tuple[str, ...],
+    coordinate_offset: str, **choices: Any,
 ) -> None:  # fmt: skip
     """Write PICKS (a project, a folder of RUN.csv, one CSV) as OUT for another program.
 
@@ -105,13 +87,13 @@ def export_command(
     if tilt_range is not None and len(tilt_range) != 2:
         raise TomopickError(f"--tilt-range has {len(tilt_range)} numbers; expected MIN,MAX, such as -60,60")
     given = {"objects": objects, "coordinate_offset": coordinate_offset}
-    project = _open(picks_place, {**given, "voxel_spacing": None if tomograms else voxel_spacing})
+    project = _open_counted(picks_place, {**given, "voxel_spacing": None if tomograms else voxel_spacing})
     place = None
     if tomograms:
         place = _open(tomograms, {"voxel_spacing": voxel_spacing, "objects": (), "coordinate_offset": "none"})
     own = {"layout": star_layout, "coords_angpix": coords_angpix, "origin": dynamo_origin, "tilt_range": tilt_range}
     options = ExportOptions(
-        tomograms=place, voxel_spacing=voxel_spacing, objects=wanted, choices=own, say=_say, **choices
+        tomograms=place, voxel_spacing=voxel_spacing, objects=wanted, choices=own, say=say, **choices
     )
     for path in export_picks(project, target, out, options):
         click.echo(path)
@@ -140,7 +122,7 @@ def export_command(
 @click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
 @click.option("--overwrite", is_flag=True, help="Replace picks of this user and session.")
 @_copick_options("imported")
-@_project_options
+@project_options
 def import_command(
     arguments: tuple[Path, ...], source: str | None, dynamo_origin: int | None, voxel_spacing: float | None,
     objects: tuple[str, ...], coordinate_offset: str, name: str | None, **choices: Any,
@@ -161,11 +143,11 @@ def import_command(
         raise TomopickError("import needs one FILE or more and a PROJECT, in this order; see import --help")
     *files, place = arguments
     given = {"voxel_spacing": voxel_spacing, "objects": objects, "coordinate_offset": coordinate_offset}
-    project = _open(str(place), given)
+    project = _open_counted(str(place), given)
     if isinstance(project, FolderProject) and name and name not in [o.name for o in project.objects]:
-        project = _open(str(place), {**given, "objects": (*objects, name)})
+        project = _open_counted(str(place), {**given, "objects": (*objects, name)})
     own = {"origin": dynamo_origin}
-    options = ImportOptions(format=source, name=name, voxel_spacing=voxel_spacing, choices=own, say=_say, **choices)
+    options = ImportOptions(format=source, name=name, voxel_spacing=voxel_spacing, choices=own, say=say, **choices)
     report = import_picks(files, project, options)
     for run, counts in report.counts.items():
         click.echo(f"{run}: {', '.join(f'{n} {o}' for o, n in counts.items()) or 'no picks'}")
@@ -176,12 +158,12 @@ def import_command(
 @click.command("doctor")
 @click.argument("place", metavar="PROJECT|FILE")
 @click.argument("model", required=False)
-@click.option("--runs", callback=_comma, help="Runs to look at, comma-separated. Default: all.")
+@click.option("--runs", callback=comma, help="Runs to look at, comma-separated. Default: all.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="The tomograms meant.")
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="The picks meant.")
 @click.option("--examine", default=2, show_default=True, type=click.IntRange(0), help="Runs whose voxels are read.")
 @click.option("--json", "as_json", is_flag=True, help="On standard output, as JSON.")
-@_project_options
+@project_options
 def doctor_command(
     place: str, model: str | None, runs: list[str] | None, tomo_type: str | None, picks: str | None, examine: int,
     as_json: bool, **project: Any,
@@ -232,20 +214,20 @@ def init_command(
     \b
     Examples:
       tomopick init tomograms/ project/ --object ribosome:150 --object apo-ferritin:60 --tomo-type denoised
-      tomopick init project/ --portal 10440 --object cytosolic-ribosome:150
+      tomopick init project/ --portal 10440 --object ribosome:150
     """
     from .initproject import init_project, portal_config
 
     if portal:
         if tomograms is None or out is not None:
             raise TomopickError("init --portal needs the folder OUT alone; see init --help")
-        click.echo(portal_config(portal, tomograms, objects, preset))
+        click.echo(portal_config(portal, tomograms, objects))
         return
     if tomograms is None or out is None:
         raise TomopickError("init needs TOMOGRAMS and the folder OUT, in this order; see init --help")
     path = init_project(
         tomograms, out, objects, preset=preset, tomo_type=tomo_type, voxel_spacing=voxel_spacing,
-        plain_names=not keep_names, say=_say,
+        plain_names=not keep_names, say=say,
     )  # fmt: skip
     click.echo(path)
 
@@ -262,8 +244,8 @@ def init_command(
 )
 @click.option("--min-score", type=float, help="Leave lower scores out.")
 @click.option("--thickness", default=100.0, show_default=True, help="Of the slabs that are averaged, in Å.")
-@click.option("--at", callback=_numbers, metavar="Z,Y,X", help="Where the slabs are centred, in Å.")
-@_project_options
+@click.option("--at", callback=numbers, metavar="Z,Y,X", help="Where the slabs are centred, in Å.")
+@project_options
 def show_command(
     tomogram: str, picks_place: str | None, out: Path, run: str | None, tomo_type: str | None, picks: str | None,
     truth: str | None, min_score: float | None, thickness: float, at: tuple[float, ...] | None, **project: Any,

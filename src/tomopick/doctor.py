@@ -21,6 +21,7 @@ from .checks import (
     WARNING,
     Finding,
     grid_findings,
+    header_findings,
     object_findings,
     picks_findings,
     spacing_findings,
@@ -31,6 +32,7 @@ from .formats.names import object_alias, tomo_type_alias
 from .formats.star import CENTRED, NAMES, PIXELS, optics_sizes, particle_block, read_star
 from .io import CopickProject, FolderProject, KaggleProject, Project
 from .io.select import listing, require_run
+from .io.volumes import MRC_SUFFIXES, volume_run
 from .normalize import RobustNormalization, contrast_at, skewness
 from .types import Grid, PickableObject, Picks, Tomogram
 
@@ -46,12 +48,14 @@ class Checkup:
         tomo_type: the tomograms meant, `TYPE[@spacing]`; None: all types.
         picks: `object:user/session`.
         examine: how many runs have their voxels read.
+        truth: whether the picks are looked at (who is about to pick has no need of them).
     """
 
     runs: Sequence[str] | None = None
     tomo_type: str | None = None
     picks: str | None = None
     examine: int = 2
+    truth: bool = True
 
     def names(self, project: Project) -> list[str]:
         """The runs; raises `SelectionError` for one that is not there."""
@@ -66,14 +70,16 @@ def cheap_findings(project: Project, checkup: Checkup = Checkup(), detector: Any
     kind = next((text for cls, text in _KINDS.items() if isinstance(project, cls)), "project")
     found = [Finding(OK, "", f"{kind} with {len(runs)} runs: {listing(runs)}")]
     found += object_findings(project.objects)
-    types = {run: project.tomo_types(run) for run in runs}
+    types = _types(project, runs, found)
     found += type_findings(types)
+    found += header_findings(_mrc_files(project))
     grids: dict[str, Grid] = {}
-    for run in runs:
+    for run in types:
         found += grid_findings(project, run, types[run], checkup.tomo_type, grids)
     if grids:
         found += spacing_findings(grids)
-    found += picks_findings(project, runs, grids, checkup.picks)
+    if checkup.truth:
+        found += picks_findings(project, runs, grids, checkup.picks)
     if detector is not None:
         found += _model_findings(project, types, grids, detector)
     return found
@@ -82,17 +88,37 @@ def cheap_findings(project: Project, checkup: Checkup = Checkup(), detector: Any
 def findings(project: Project, checkup: Checkup = Checkup(), detector: Any = None) -> list[Finding]:
     """`cheap_findings`, and what the voxels of a few runs say."""
     found = cheap_findings(project, checkup, detector)
-    able = [run for run in checkup.names(project) if project.tomo_types(run)]
-    for i, run in enumerate(able[: checkup.examine]):
+    able = {run: types for run, types in _types(project, checkup.names(project), []).items() if types}
+    for i, (run, types) in enumerate(list(able.items())[: checkup.examine]):
         try:
-            query = checkup.tomo_type or project.tomo_types(run)[0]
-            tomogram = project.tomogram(run, query)
+            tomogram = project.tomogram(run, checkup.tomo_type or types[0])
             found += _voxel_findings(tomogram, project, checkup.picks)
             if detector is not None:
                 found += _trial_findings(tomogram, detector, i == 0)
         except TomopickError as error:
             found.append(Finding(ERROR, f"run {run}", str(error)))
     return found
+
+
+def _mrc_files(project: Project) -> list[Path]:
+    """The MRC volumes of a folder, as many as show what they are like."""
+    place = Path(project.uri)
+    if not isinstance(project, FolderProject):
+        return []
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    volumes = [p for p in files if volume_run(p) is not None and p.suffix.lower() in MRC_SUFFIXES]
+    return volumes[:20]
+
+
+def _types(project: Project, runs: Sequence[str], found: list[Finding]) -> dict[str, list[str]]:
+    """The tomograms of each run; a run whose cannot be listed is left out, and said in `found`."""
+    types = {}
+    for run in runs:
+        try:
+            types[run] = project.tomo_types(run)
+        except TomopickError as error:
+            found.append(Finding(ERROR, f"run {run}", str(error)))
+    return types
 
 
 def report(found: Sequence[Finding]) -> str:
@@ -140,7 +166,7 @@ def _offset_findings(
     text = ", ".join(f"{v:+.2f}" for v in found.voxels)
     where = f"run {tomogram.run}, {o.name}"
     if found.significant:
-        given = ",".join(f"{np.round(v * 2) / 2:g}" for v in found.voxels)
+        given = ",".join(f"{np.round(v * 2) / 2 + 0.0:g}" for v in found.voxels)
         yield Finding(
             WARNING, where, f"particles lie {text} voxels (z, y, x) from their {found.n} picks",
             f"--coordinate-offset {given} (czii is 0.5,0.5,0.5)",

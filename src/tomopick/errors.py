@@ -16,6 +16,10 @@ class SelectionError(TomopickError):
     """A run, tomogram type, object or set of picks that does not exist or is not unique."""
 
 
+class NoPicksError(SelectionError):
+    """A run has picks, but none of those asked for; which need not be wrong where other runs have them."""
+
+
 class RecipeError(TomopickError):
     """An unknown recipe or override, or values that do not fit together."""
 

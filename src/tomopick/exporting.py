@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import OutputError, SelectionError
+from .errors import NoPicksError, OutputError, SelectionError
 from .formats import FORMATS, Part, RunFrame, RunNames, TomogramRow, get_format, read_tomograms_star, save
 from .io import Project, create_copick_project, open_project
 from .io.atomic import write_together
@@ -80,23 +80,17 @@ def export_picks(project: Project, target: str, out: Path, options: ExportOption
             get_format("csv", **options.choices)
         return _export_copick(project, found, out, options)
     kind = get_format(target, **options.choices)
-    if target == "imod":
-        known = {o.name: o for o in project.objects}
-        kind = get_format(
-            target,
-            radii={n: o.radius for n, o in known.items() if o.radius},
-            colors={n: o.color for n, o in known.items()},
-            **options.choices,
-        )
     parts = list(zip(found, frames(project, [p.run for p in found], options)))
-    labels = {o.name: o.label for o in project.objects}
+    objects = {o.name: o for o in project.objects}
     together = kind.mixed if options.together is None else options.together
     files: dict[Path, bytes] = {}
     for path, group in _paths(parts, out, kind, together).items():
-        files |= kind.write(group, path, labels)
-    for line in _assumed(parts, target, options):
+        files |= kind.write(group, path, objects)
+    written = save(files, options.overwrite)
+    options.say(f"{sum(map(len, found))} picks of {len(parts)} runs")
+    for line in kind.notes(parts):
         options.say(line)
-    return save(files, options.overwrite)
+    return written
 
 
 def _chosen(project: Project, options: ExportOptions) -> list[Picks]:
@@ -106,8 +100,13 @@ def _chosen(project: Project, options: ExportOptions) -> list[Picks]:
     if options.objects is not None:
         require_objects(options.objects, [o.name for o in project.objects], project.uri)
     found = []
+    missing: SelectionError | None = None
     for run in project.runs() if options.runs is None else options.runs:
-        picks = project.picks(run, options.picks)
+        try:
+            picks = project.picks(run, options.picks)
+        except NoPicksError as error:
+            missing = missing or error
+            continue
         if picks is None:
             continue
         keep = np.ones(len(picks), dtype=bool) if options.min_score is None else picks.scores >= options.min_score
@@ -115,6 +114,8 @@ def _chosen(project: Project, options: ExportOptions) -> list[Picks]:
             keep &= np.isin(picks.names, list(options.objects))
         if keep.any():
             found.append(picks.select(keep))
+    if not found and missing is not None:
+        raise missing
     if not found:
         asked = [f"{k} {v}" for k, v in (("--picks", options.picks), ("--min-score", options.min_score)) if v]
         raise SelectionError(
@@ -202,27 +203,6 @@ def _paths(parts: Sequence[Part], out: Path, kind: Any, together: bool) -> dict[
             for part in group:
                 result[out / f"{part[1].name}{ending}{kind.suffix}"] = [part]
     return result
-
-
-def _assumed(parts: Sequence[Part], target: str, options: ExportOptions) -> list[str]:
-    """What the reader of the files must know, one line each."""
-    n = sum(len(p) for p, _ in parts)
-    lines = [f"{n} picks of {len(parts)} run{'s' if len(parts) > 1 else ''}"]
-    frame = parts[0][1]
-    if frame.grid is not None:
-        z, y, x = frame.grid.shape
-        size = "" if frame.grid.shape == (1, 1, 1) else f", {x} x {y} x {z} voxels (x, y, z)"
-        lines.append(f"voxels of {frame.grid.voxel_spacing:.4g} Å{size}, the first one centred at 0")
-    if target == "relion5" and frame.centre is not None:
-        depth, height, width = frame.centre
-        source = "tomograms.star" if options.tomograms_star else "half the tomogram's size"
-        lines.append(f"middle of the tomogram at {width:.2f}, {height:.2f}, {depth:.2f} Å (x, y, z), from {source}")
-    if target == "warp":
-        counted = options.choices.get("coords_angpix") or frame.need_grid("Warp").voxel_spacing
-        lines.append(f"for WarpTools ts_export_particles: --coords_angpix {counted:.6g}")
-    if target == "dynamo":
-        lines.append(f"the first voxel has the number {options.choices.get('origin') or 0} (--dynamo-origin)")
-    return lines
 
 
 def _export_copick(project: Project, found: Sequence[Picks], out: Path, options: ExportOptions) -> list[Path]:

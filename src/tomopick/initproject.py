@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import OutputError, SelectionError
-from .formats.names import plain_name
+from .formats.names import PORTAL_IDENTIFIERS, object_alias, plain_name
 from .io import FolderProject, atomic_write, create_copick_project, open_project, write_run
 from .io.objects import object_from_fields, with_specs
 from .io.select import listing, require_id
@@ -75,18 +75,31 @@ def init_project(
     return out / "copick.json"
 
 
-def portal_config(datasets: Iterable[int], out: Path, objects: Sequence[str] = (), preset: str = "") -> Path:
+def portal_config(datasets: Iterable[int], out: Path, objects: Sequence[str] = ()) -> Path:
     """Writes a copick configuration of data sets of the CryoET Data Portal, with an overlay beside it for our picks.
 
+    Args:
+        datasets: their numbers, such as 10440 (the CZII challenge's).
+        out: a new folder.
+        objects: "name:radius" [Å], by the portal's names or the challenge's; none: the challenge's six.
+
     Raises:
-        SelectionError: no objects.
+        SelectionError: an object whose identifier in the portal is not known here.
         OutputError: `out` is there already.
     """
-    chosen = with_specs(PRESETS.get(preset, ()), objects, extend=True)
-    if not chosen:
-        raise SelectionError("no objects; name those of the portal, such as --object cytosolic-ribosome:150")
+    radii = {object_alias(o.name, PORTAL_IDENTIFIERS): o.radius for o in CZII_OBJECTS}
+    given = with_specs((), objects or [f"{name}:{radius:g}" for name, radius in radii.items()], extend=True)
+    chosen = []
+    for o in given:
+        name = object_alias(o.name, PORTAL_IDENTIFIERS)
+        if name not in PORTAL_IDENTIFIERS:
+            raise SelectionError(
+                f"--object {o.name}: the portal finds objects by identifiers (GO, UniProtKB), and that of '{o.name}' "
+                f"is not known here; known are {listing(PORTAL_IDENTIFIERS)}; for others use `copick config dataportal`"
+            )
+        chosen.append(replace(o, name=name, radius=o.radius or radii.get(name)))
     fields = {"config_type": "cryoet_data_portal", "dataset_ids": [int(d) for d in datasets]}
-    return _write(out, chosen, fields)
+    return _write(out, chosen, fields, PORTAL_IDENTIFIERS)
 
 
 def _beside(tomograms: Path, out: Path, objects: Sequence[PickableObject]) -> Path:
@@ -94,13 +107,16 @@ def _beside(tomograms: Path, out: Path, objects: Sequence[PickableObject]) -> Pa
     return _write(out, objects, {"config_type": "filesystem", "static_root": f"local://{root}"})
 
 
-def _write(out: Path, objects: Sequence[PickableObject], fields: Mapping[str, object]) -> Path:
+def _write(
+    out: Path, objects: Sequence[PickableObject], fields: Mapping[str, object], identifiers: Mapping[str, str] = {}
+) -> Path:
     path = out / "copick.json"
     if path.exists() or (out / "ExperimentRuns").exists():
         raise OutputError(f"{out}: holds a project already; expected a new folder, so choose another")
     entries = [
         {"name": o.name, "is_particle": o.is_particle, "label": o.label, "color": list(o.color), "radius": o.radius,
          "metadata": {"score_weight": o.score_weight}}
+        | ({"identifier": identifiers[o.name]} if o.name in identifiers else {})
         for o in objects
     ]  # fmt: skip
     for entry in entries:

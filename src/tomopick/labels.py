@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import SelectionError
+from .errors import NoPicksError
 from .io import Project
 from .types import Picks
 
@@ -18,14 +18,12 @@ def picks_where_any(project: Project, runs: Sequence[str], query: str | None) ->
         SelectionError: none has, or a run has several sets that fit.
     """
     found: dict[str, Picks] = {}
-    refusal: SelectionError | None = None
+    refusal: NoPicksError | None = None
     for run in runs:
         try:
             picks = project.picks(run, query)
-        except SelectionError as error:
+        except NoPicksError as error:
             # Others' picks only: not labelled by the one who is asked for. What is ambiguous is still refused.
-            if query is None or "no picks" not in str(error):
-                raise
             refusal = refusal or error
         else:
             found |= {run: picks} if picks is not None else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,8 +15,10 @@ import numpy as np
 from ..errors import OutputError, ReadError, SelectionError
 from ..io.atomic import atomic_write
 from ..io.select import listing
-from ..types import Grid, Picks, Vector
+from ..types import Grid, PickableObject, Picks, Vector
 from .names import RunNames, object_alias
+
+log = logging.getLogger("tomopick")
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class RunFrame:
 
 
 Part = tuple[Picks, RunFrame]
+Objects = Mapping[str, PickableObject]
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class Reading:
             run = next((found for found in folders if found is not None), None)
         if run is None and len(self.names.runs) == 1:
             run = self.names.runs[0]
+            log.warning("%s: names no run; it is taken for '%s', the only one", path.name, run)
         if run is None:
             self.unmatched.append(path.name)
             return None, None
@@ -160,19 +165,34 @@ class PicksFormat(Protocol):
     @property
     def mixed(self) -> bool: ...  # noqa: D102
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """The files that stand for the picks, not yet on disk.
 
         Args:
             parts: picks of each run, none of them twice.
             path: of the main file; others lie beside it.
-            labels: the class number of each object.
+            objects: by name; their labels are the class numbers.
         """
+        ...
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """What must be known to use the files of these picks, one line each."""
         ...
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The picks of the runs that are known; raises `ReadError` for what is not such a file."""
         ...
+
+
+def voxel_notes(parts: Sequence[Part]) -> list[str]:
+    """The volume that voxels are counted in."""
+    lines = {}
+    for _, frame in parts:
+        if frame.grid is not None:
+            z, y, x = frame.grid.shape
+            size = "" if frame.grid.shape == (1, 1, 1) else f" of a volume of {x} x {y} x {z} (x, y, z)"
+            lines[frame.grid] = f"counted in voxels of {frame.grid.voxel_spacing:.4g} Å{size}"
+    return list(lines.values())[:3]
 
 
 def save(files: Mapping[Path, bytes], overwrite: bool = False) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import OutputError, ReadError
 from ..types import Picks
-from .base import Part, Reading, finite
+from .base import Objects, Part, Reading, finite, voxel_notes
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,15 @@ class Coords:
     per_run: bool = True
     mixed: bool = False
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """The coordinates of the one run in `parts`."""
         ((picks, frame),) = parts
         voxels = frame.need_grid(".coords").indices(picks.positions)[:, ::-1]
         return {path: "".join(f"{x:.4f} {y:.4f} {z:.4f}\n" for x, y, z in voxels).encode()}
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """The volume."""
+        return voxel_notes(parts)
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The coordinates of one tomogram."""
@@ -62,9 +66,13 @@ class Eman2:
     per_run: bool = True
     mixed: bool = True
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """Not offered: an info file holds much besides, which we would lose."""
         raise OutputError(f"{path}: EMAN2's info files are read, not written; expected another format, such as imod")
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """Nothing: it is not written."""
+        return []
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The boxes of one tomogram; `class_list` gives the objects' names."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ReadError
 from ..types import Picks
-from .base import Part, Reading, RunFrame, finite, from_eulers, rotated, to_eulers
+from .base import Objects, Part, Reading, RunFrame, finite, from_eulers, rotated, to_eulers, voxel_notes
 from .numbered import index_map_bytes, numbered_frames
 
 COLUMNS = 36  # up to apix; a table may end where its writer stops
@@ -38,15 +38,15 @@ class Dynamo:
     per_run: bool = False
     mixed: bool = True
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """The table, and the list of its tomograms under the same name with `.doc`."""
-        blocks = [self._rows(picks, frame, labels) for picks, frame in parts]
+        blocks = [self._rows(picks, frame, objects) for picks, frame in parts]
         table = np.concatenate(blocks)
         table[:, 0] = np.arange(1, len(table) + 1)
         text = "".join(" ".join(_number(v) for v in row) + "\n" for row in table)
         return {path: text.encode(), path.with_suffix(".doc"): index_map_bytes(parts)}
 
-    def _rows(self, picks: Picks, frame: RunFrame, labels: Mapping[str, int]) -> np.ndarray:
+    def _rows(self, picks: Picks, frame: RunFrame, objects: Objects) -> np.ndarray:
         grid = frame.need_grid("Dynamo")
         rows = np.zeros((len(picks), COLUMNS))
         rows[:, 1] = 1  # to be aligned
@@ -56,10 +56,14 @@ class Dynamo:
         if self.tilt_range is not None:
             rows[:, _FTYPE : _FTYPE + 3] = (1, *self.tilt_range)
         rows[:, _TOMO] = frame.index
-        rows[:, _CLASS] = [labels[name] for name in picks.names.tolist()]
+        rows[:, _CLASS] = [objects[name].label for name in picks.names.tolist()]
         rows[:, _X : _X + 3] = grid.indices(picks.positions)[:, ::-1] + self.origin
         rows[:, _APIX] = grid.voxel_spacing
         return rows
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """The volume and the origin."""
+        return [*voxel_notes(parts), f"the first voxel has the number {self.origin} (--dynamo-origin)"]
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The particles at coordinate plus shift."""

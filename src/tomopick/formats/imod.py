@@ -6,7 +6,7 @@ import logging
 import struct
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ import numpy as np
 
 from ..errors import ReadError
 from ..io.select import listing
-from ..presets import PALETTE
 from ..types import Picks
-from .base import Part, Reading, RunFrame, finite
+from .base import Objects, Part, Reading, RunFrame, finite, voxel_notes
 from .names import object_alias
 
 log = logging.getLogger("tomopick")
@@ -25,36 +24,30 @@ log = logging.getLogger("tomopick")
 # The middle of voxel (i, j, k), xyz: X and Y run from 0 to NX and NY, Z from -0.5 to NZ - 0.5.
 MIDDLE = np.array([0.5, 0.5, 0.0])
 _ANGSTROM = -10  # IMOD's number for the unit of `pixelsize`
+_SIZE = 5  # of spheres whose radius nobody says [voxels]
 
 
 @dataclass(frozen=True)
 class ImodModel:
     """A model of one tomogram: an IMOD object of scattered points for each kind of particle, by its name.
 
-    The point of voxel (i, j, k) is (i + 0.5, j + 0.5, k). Scores and rotations have no place in it; the spheres are
-    drawn with `radii`, in voxels.
-
-    Attributes:
-        radii: of the objects [Å]; others are drawn 5 voxels wide.
-        colors: of the objects, RGBA 0..255.
+    The point of voxel (i, j, k) is (i + 0.5, j + 0.5, k). Scores and rotations have no place in it.
 
     Source: bio3d.colorado.edu/imod/doc/binspec.html, "Model Coordinate Conventions" and flag 10.
     """
 
-    radii: Mapping[str, float] | None = None
-    colors: Mapping[str, tuple[int, int, int, int]] | None = None
     key: str = "imod"
     suffix: str = ".mod"
     per_run: bool = True
     mixed: bool = True
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """The model of the one run in `parts`."""
         from imodmodel.models import ImodModel as Model
 
         ((picks, frame),) = parts
         grid = frame.need_grid("IMOD")
-        model = Model(objects=[self._object(picks, frame, name, labels) for name in sorted(set(picks.names.tolist()))])
+        model = Model(objects=[self._object(picks, frame, name, objects) for name in sorted(set(picks.names.tolist()))])
         header = model.header = model.header.model_copy(deep=True)
         header.zmax, header.ymax, header.xmax = grid.shape
         header.flags.z_coordinates_start_from_negative_half = True
@@ -66,22 +59,21 @@ class ImodModel:
             model.to_file(place)
             return {path: place.read_bytes()}
 
-    def _object(self, picks: Picks, frame: RunFrame, name: str, labels: Mapping[str, int]) -> Any:
+    def _object(self, picks: Picks, frame: RunFrame, name: str, objects: Objects) -> Any:
         from imodmodel.models import Contour, Object, ObjectFlags, ObjectHeader
 
         grid = frame.need_grid("IMOD")
         points = grid.indices(picks.of(name).positions)[:, ::-1] + MIDDLE
-        color = (self.colors or {}).get(name) or PALETTE[(labels.get(name, 1) - 1) % len(PALETTE)]
-        radius = (self.radii or {}).get(name)
-        header = ObjectHeader(
-            name=name[:63],
-            contsize=1,
-            flags=ObjectFlags(0),
-            pdrawsize=max(1, round((radius or 0) / grid.voxel_spacing) or 5),
-        )
+        kind = objects[name]
+        size = max(1, round(kind.radius / grid.voxel_spacing)) if kind.radius else _SIZE
+        header = ObjectHeader(name=name[:63], contsize=1, flags=ObjectFlags(0), pdrawsize=size)
         header.flags.scattered = True
-        header.red, header.green, header.blue = (v / 255 for v in color[:3])
+        header.red, header.green, header.blue = (v / 255 for v in kind.color[:3])
         return Object(header=header, contours=[Contour(points=points)])
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """The volume."""
+        return voxel_notes(parts)
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """All points of the model; IMOD objects that are called like particles give their names."""
@@ -112,13 +104,17 @@ class ImodPoints:
     per_run: bool = True
     mixed: bool = True
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """The text of the one run in `parts`."""
         ((picks, frame),) = parts
         points = frame.need_grid("IMOD").indices(picks.positions)[:, ::-1] + MIDDLE
-        order = np.argsort([labels[name] for name in picks.names.tolist()], kind="stable")
-        lines = [f"{labels[str(picks.names[i])]} 1 " + " ".join(f"{v:.4f}" for v in points[i]) for i in order]
+        order = np.argsort([objects[name].label for name in picks.names.tolist()], kind="stable")
+        lines = [f"{objects[str(picks.names[i])].label} 1 " + " ".join(f"{v:.4f}" for v in points[i]) for i in order]
         return {path: ("\n".join(lines) + "\n").encode()}
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """The volume."""
+        return voxel_notes(parts)
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The points of a text with three, four or five columns."""

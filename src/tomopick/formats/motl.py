@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ReadError
 from ..types import Picks
-from .base import Part, Reading, finite, from_eulers, rotated, to_eulers
+from .base import Objects, Part, Reading, finite, from_eulers, rotated, to_eulers, voxel_notes
 from .numbered import index_map_bytes, numbered_frames
 
 ROWS = 20
@@ -35,7 +35,7 @@ class MotiveList:
     per_run: bool = False
     mixed: bool = True
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """The list, and for several runs the list of their numbers under the same name with `.doc`."""
         import emfile
 
@@ -48,7 +48,7 @@ class MotiveList:
             if picks.rotations is not None:
                 phi, theta, psi = to_eulers(picks.rotations, "zxz").T
                 rows[:, _PHI : _PHI + 3] = np.stack([phi, psi, theta], axis=1)
-            rows[:, _CLASS] = [labels[name] for name in picks.names.tolist()]
+            rows[:, _CLASS] = [objects[name].label for name in picks.names.tolist()]
             blocks.append(rows)
         table = np.concatenate(blocks)
         table[:, 5] = np.arange(1, len(table) + 1)
@@ -58,6 +58,10 @@ class MotiveList:
             emfile.write(place, table[None].astype(np.float32))
             files = {path: place.read_bytes()}
         return files if self.per_run else {**files, path.with_suffix(".doc"): index_map_bytes(parts)}
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """The volume."""
+        return voxel_notes(parts)
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The particles at position plus shift."""

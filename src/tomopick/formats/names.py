@@ -18,6 +18,15 @@ PORTAL_OBJECTS: dict[str, str] = {
     "thyroglobulin": "thyroglobulin",
     "virus-like-capsid": "virus-like-particle",
 }
+# By which the portal finds an object's annotations, whatever they are called.
+PORTAL_IDENTIFIERS: dict[str, str] = {
+    "ferritin-complex": "GO:0070288",
+    "beta-amylase": "UniProtKB:P10537",
+    "beta-galactosidase": "UniProtKB:P00722",
+    "cytosolic-ribosome": "GO:0022626",
+    "thyroglobulin": "UniProtKB:P01267",
+    "virus-like-capsid": "GO:0170047",
+}
 PORTAL_TOMO_TYPES: dict[str, str] = {
     "wbp-denoised-denoiset-ctfdeconv": "denoised",
     "wbp-filtered-ctfdeconv": "ctfdeconvolved",

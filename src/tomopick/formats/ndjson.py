@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ReadError
 from ..types import Picks
-from .base import Part, Reading, finite
+from .base import Objects, Part, Reading, finite, voxel_notes
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PortalPoints:
     per_run: bool = True
     mixed: bool = False
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """The points of the one run in `parts`."""
         ((picks, frame),) = parts
         voxels = frame.need_grid("ndjson").indices(picks.positions)
@@ -43,6 +43,10 @@ class PortalPoints:
                 point["xyz_rotation_matrix"] = np.round(picks.rotations[i], 8).tolist()
             lines.append(json.dumps(point | {"score": round(float(picks.scores[i]), 6)}))
         return {path: ("\n".join(lines) + "\n").encode()}
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """The volume."""
+        return voxel_notes(parts)
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The points of one run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ReadError, SelectionError
 from ..types import Picks
-from .base import Part, Reading, RunFrame, finite
+from .base import Objects, Part, Reading, RunFrame, finite
 from .star import (
     CENTRED,
     PIXELS,
@@ -46,10 +46,16 @@ class Relion5:
     per_run: bool = False
     mixed: bool = False
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """One table, or the import layout; raises `SelectionError` where a tomogram's size is not known."""
         centred = {p.run: (p.positions - f.need_centre("RELION 5"))[:, ::-1] for p, f in parts}
-        return _files(parts, particle_table(parts, centred, CENTRED, labels), path, self.layout)
+        return _files(parts, particle_table(parts, centred, CENTRED, objects), path, self.layout)
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """Where the middle was taken."""
+        centres = {f.centre for _, f in parts if f.centre is not None}
+        places = [f"{x:.2f}, {y:.2f}, {z:.2f}" for z, y, x in sorted(centres)[:3]]
+        return [f"counted from the middle of the tomogram at {place} Å (x, y, z)" for place in places]
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The particles of a table or of an import index, shifts applied."""
@@ -73,10 +79,15 @@ class Relion4:
     per_run: bool = False
     mixed: bool = False
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """One table, or the import layout; raises `SelectionError` where the pixel size is not known."""
         pixels = {p.run: p.positions[:, ::-1] / _pixel_size(f) for p, f in parts}
-        return _files(parts, particle_table(parts, pixels, PIXELS, labels), path, self.layout)
+        return _files(parts, particle_table(parts, pixels, PIXELS, objects), path, self.layout)
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """The pixels that are counted."""
+        sizes = sorted({f.pixel_size for _, f in parts if f.pixel_size is not None})
+        return [f"counted in pixels of the tilt series of {size:.5g} Å" for size in sizes[:3]]
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The particles of a table or of an import index, shifts applied."""
@@ -95,33 +106,38 @@ def _pixel_size(frame: RunFrame) -> float:
 def _files(parts: Sequence[Part], table: Any, path: Path, layout: str) -> dict[Path, bytes]:
     import pandas as pd
 
-    table.insert(0, "rlnTomoName", [f.name for p, f in parts for _ in range(len(p))])
+    names = _tomo_names(parts)
+    table.insert(0, "rlnTomoName", [names[p.run] for p, _ in parts for _ in range(len(p))])
     if layout == "import":
         folder = path.parent / f"{path.stem}_particles"
-        files, rows = {}, []
+        files, listed = {}, []
         for name, rest in table.groupby("rlnTomoName", sort=False):
             if "/" in str(name):
                 raise SelectionError(f"tomogram '{name}' cannot name a file; RELION's import layout needs that")
             files[folder / f"{name}.star"] = star_bytes({"particles": rest.reset_index(drop=True)})
             # RELION resolves relative paths from its project folder and reads forward slashes alone.
-            rows.append((str(name), (folder / f"{name}.star").as_posix()))
-        index = pd.DataFrame(rows, columns=["rlnTomoName", INDEX_FILE])
+            listed.append((str(name), (folder / f"{name}.star").as_posix()))
+        index = pd.DataFrame(listed, columns=["rlnTomoName", INDEX_FILE])
         return {**files, path: star_bytes({INDEX_BLOCK: index})}
     blocks: dict[str, Any] = {}
     if all(f.pixel_size is not None for _, f in parts):
         # RELION refuses optics without the pixel size, and builds them from tomograms.star where a file has none.
-        groups = {f.name: i + 1 for i, (_, f) in enumerate(parts)}
+        groups = {names[p.run]: i + 1 for i, (p, _) in enumerate(parts)}
         table["rlnOpticsGroup"] = [groups[name] for name in table["rlnTomoName"]]
         common = set.intersection(*(set(f.optics) for _, f in parts))
-        blocks["optics"] = pd.DataFrame(
-            [
-                {"rlnOpticsGroup": groups[f.name], "rlnOpticsGroupName": f"opticsGroup{groups[f.name]}"}
-                | {k: v for k, v in f.optics.items() if k in common}
-                | {"rlnTomoTiltSeriesPixelSize": f.pixel_size}
-                for _, f in parts
-            ]
-        )
+        rows = []
+        for i, (_, f) in enumerate(parts):
+            group = {"rlnOpticsGroup": i + 1, "rlnOpticsGroupName": f"opticsGroup{i + 1}"}
+            optics = {k: v for k, v in f.optics.items() if k in common}
+            rows.append(group | optics | {"rlnTomoTiltSeriesPixelSize": f.pixel_size})
+        blocks["optics"] = pd.DataFrame(rows)
     return {path: star_bytes({**blocks, "particles": table})}
+
+
+def _tomo_names(parts: Sequence[Part]) -> dict[str, str]:
+    """What RELION calls each run: as tomograms.star says, else without the `rec_` it puts before names of volumes."""
+    names = {p.run: f.title or (f.run.removeprefix("rec_") or f.run) for p, f in parts}
+    return names if len(set(names.values())) == len(names) else {p.run: f.name for p, f in parts}
 
 
 def _read(path: Path, reading: Reading) -> list[Picks]:

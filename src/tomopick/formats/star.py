@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ReadError
 from ..io.select import listing
 from ..types import Picks, Vector
-from .base import Part, Reading, to_eulers
+from .base import Objects, Part, Reading, to_eulers
 
 log = logging.getLogger("tomopick")
 
@@ -172,7 +172,7 @@ def tell_unknown(table: Any, path: Path) -> None:
 
 
 def particle_table(
-    parts: Sequence[Part], coordinates: Mapping[str, np.ndarray], columns: Sequence[str], labels: Mapping[str, int]
+    parts: Sequence[Part], coordinates: Mapping[str, np.ndarray], columns: Sequence[str], objects: Objects
 ) -> Any:
     """The rows of all runs: coordinates, angles where any run has them, score, and class where there are several.
 
@@ -180,7 +180,7 @@ def particle_table(
         parts: picks of each run.
         coordinates: (n, 3) xyz of each run, by run.
         columns: what the three coordinates are called.
-        labels: the class number of each object.
+        objects: by name; their labels are the class numbers.
     """
     import pandas as pd
 
@@ -193,7 +193,7 @@ def particle_table(
             table[list(ANGLES)] = relion_angles(picks)
         table[SCORE] = picks.scores
         if several:
-            table[CLASS] = [labels[name] for name in picks.names.tolist()]
+            table[CLASS] = [objects[name].label for name in picks.names.tolist()]
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 

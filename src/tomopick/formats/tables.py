@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ReadError
 from ..types import Picks
-from .base import Part, Reading, finite, rotated
+from .base import Objects, Part, Reading, finite, rotated
 from .names import object_alias
 
 HEADER = ("run", "object", "x", "y", "z", "score")
@@ -34,7 +34,7 @@ class CsvTable:
     per_run: bool = False
     mixed: bool = True
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """One table of all runs, positions to 0.0001 Å and scores to 1e-6."""
         turned = any(p.rotations is not None for p, _ in parts)
         text = io.StringIO(newline="")
@@ -46,6 +46,10 @@ class CsvTable:
                 row = [frame.name, name, *(f"{v:.4f}" for v in (x, y, z)), f"{score:.6f}"]
                 writer.writerow(row + ([f"{v:.8f}" for v in turns[i].ravel()] if turned else []))
         return {path: text.getvalue().encode()}
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """The unit."""
+        return ["in Å from the centre of the first voxel"]
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The rows of each run; a table without runs is of the run that the file is called after."""

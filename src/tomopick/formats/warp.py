@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from ..errors import ReadError, SelectionError
 from ..types import Picks
-from .base import Part, Reading, RunFrame, finite
+from .base import Objects, Part, Reading, RunFrame, finite
 from .star import PIXELS, particle_block, particle_table, picks_of, read_star, star_bytes, tell_unknown
 
 
@@ -33,13 +34,18 @@ class Warp:
     per_run: bool = False
     mixed: bool = False
 
-    def write(self, parts: Sequence[Part], path: Path, labels: Mapping[str, int]) -> dict[Path, bytes]:
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """One table for all tilt series; raises `SelectionError` for no voxel size, or several, to count in."""
         size = self.coords_angpix or _common_spacing(parts)
         voxels = {p.run: p.positions[:, ::-1] / size for p, _ in parts}
-        table = particle_table(parts, voxels, PIXELS, labels)
+        table = particle_table(parts, voxels, PIXELS, objects)
         table["rlnMicrographName"] = [_tomostar(f.name) for p, f in parts for _ in range(len(p))]
         return {path: star_bytes({"": table})}
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """The option that Warp needs."""
+        size = self.coords_angpix or _common_spacing(parts)
+        return [f"for WarpTools ts_export_particles: --coords_angpix {size:.6g}"]
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The particles, in voxels of `--tilt-series-pixel-size`, `rlnDetectorPixelSize` or the tomogram."""
@@ -75,7 +81,8 @@ def _common_spacing(parts: Sequence[Part]) -> float:
 
 
 def _tomostar(name: str) -> str:
-    return name if name.endswith(".tomostar") else f"{name}.tomostar"
+    """Warp calls the tomogram of TS_1.tomostar TS_1_10.00Apx.mrc, so that a run may be called so."""
+    return re.sub(r"_\d+\.\d+Apx$", "", name.removesuffix(".tomostar")) + ".tomostar"
 
 
 def _size(rows: Any, frame: RunFrame, reading: Reading) -> float:

@@ -39,7 +39,7 @@ def load_root(path: Path) -> Any:
 
         try:
             return copick.from_string(json.dumps(data))
-        except (KeyError, TypeError, ValueError, ImportError, OSError) as error:
+        except Exception as error:  # its back-ends raise what their own libraries do (gql's, botocore's, ...)
             reason = " ".join(str(error).split())[:200]
             raise ReadError(f"{path}: copick cannot open it ({reason}); expected a copick configuration") from None
 

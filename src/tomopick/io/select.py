@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from ..errors import OutputError, SelectionError
+from ..errors import NoPicksError, OutputError, SelectionError
 
 SPACING_TOLERANCE = 0.02  # `10` finds 10.012; neighbouring pyramid levels are a factor 2 apart
 SHOWN = 12  # names in one message; more is noise
@@ -196,7 +196,7 @@ def choose_picks(
         if pairs and any(parsed.matches_name(name) for name in objects):
             return []
         known = sorted(map(str, entries))
-        raise SelectionError(f"{where}: no picks '{query}'; {near_miss(query or '*', known)}")
+        raise NoPicksError(f"{where}: no picks '{query}'; {near_miss(query or '*', known)}")
     for entry in hits:
         rivals = [e for e in hits if e.name == entry.name]
         if len(rivals) > 1:
