@@ -179,3 +179,14 @@ def test_small_volumes_have_finite_statistics(shape: tuple[int, int, int]) -> No
     mean, deviation = RobustNormalization().statistics(Tomogram("small", values, Grid(shape, 10.0)))
     assert abs(mean - 3.0) < 0.5
     assert 1.5 < deviation < 2.5
+
+
+@pytest.mark.parametrize("rows", [48, 64, 80])
+@pytest.mark.parametrize("level", [0.0, 3.0, 30.0, 300.0])
+def test_padding_that_is_not_quite_constant_is_left_out(rows: int, level: float) -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(level, 1.0, (48, 96, 96)).astype(np.float32)
+    values[:, :rows] = rng.normal(0.0, 1e-3, (48, rows, 96))
+    mean, deviation = RobustNormalization().statistics(Tomogram("padded", values, Grid(values.shape, 10.0)))
+    assert abs(mean - level) < 0.2
+    assert 0.9 < deviation < 1.1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +16,8 @@ from .normalize import contrast_at, radial_spectrum, skewness
 from .patches import LabelledVolume
 from .progress import bar
 from .recipe import Recipe
-from .resample import resample
-from .types import PickableObject, Tomogram
+from .resample import matched, spacings_differ
+from .types import PickableObject, Picks, Tomogram
 
 HELD_BACK = 0.2  # share of the only run, or of the runs, kept for validation where none is named
 GAP = 200.0  # between the parts of a run that is split [Å]: no particle is seen on both sides
@@ -74,20 +74,32 @@ def gather(
         TomopickError: no labelled run, an object without picks or radius, picks of light particles.
     """
     plans = [_Plan(source, *_split_runs(source, seed, say)) for source in sources]
+    for plan in plans:
+        if not plan.train and not plan.val:
+            say(f"warning: {plan.source.project.uri}: none of its runs is named; nothing is learned from it")
     objects = _objects(sources, names)
     spacing = recipe.voxel_spacing or _first_spacing(plans)
     parts: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
     witness = _Witness(objects)
     with bar(sum(len(p.train) + len(p.val) for p in plans), "read", "run") as shown:
         for plan in plans:
+            picks = {run: _labels(plan.source, run, objects) for run in (*plan.train, *plan.val)}
+            known = _known(plan.source, picks, objects, say)
+            read: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
             for part, runs in (("train", plan.train), ("val", plan.val)):
                 for run in runs:
-                    tomogram, volume = _labelled(recipe, plan.source, run, spacing, objects, say)
+                    tomogram = _tomogram(plan.source, run, spacing, say)
+                    labels = _inside(plan.source, tomogram, picks[run], say)
+                    volume = LabelledVolume(recipe.normalize(tomogram), tomogram.grid, labels, known)
                     if part == "train":
                         witness.look(tomogram.tomo_type, volume)
-                    parts[part].append(volume)
+                    read[part].append(volume)
                     shown.update(1)
-    if not parts["val"]:
+            if plan.alone:
+                read["train"], read["val"] = _split_along_y(read["train"], say)
+            for part, volumes in read.items():
+                parts[part] += volumes
+    if not parts["val"] and parts["train"]:
         parts["train"], parts["val"] = _split_along_y(parts["train"], say)
     _check_labels(parts["train"], objects, say)
     facts = witness.facts(spacing)
@@ -97,8 +109,8 @@ def gather(
                 f"warning: {name} is light on dark at its picks (contrast {value:+.2f}); expected dark on light: "
                 "check the volume's sign or the picks' axes"
             )
-    known = [{"project": p.source.project.uri, "train": p.train, "val": p.val} for p in plans]
-    facts = replace(facts, provenance={"runs": known})
+    origin = [{"project": p.source.project.uri, "train": p.train, "val": p.val} for p in plans]
+    facts = replace(facts, provenance={"runs": origin})
     return Data(parts["train"], parts["val"], objects, facts, spacing)
 
 
@@ -109,6 +121,11 @@ class _Plan:
     source: Source
     train: list[str]
     val: list[str]
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one labelled run, of which a part has to serve for validation."""
+        return self.source.val_runs is None and len(self.train) == 1 and not self.val
 
 
 def _first_spacing(plans: Sequence[_Plan]) -> float:
@@ -183,7 +200,14 @@ def _objects(sources: Sequence[Source], names: Sequence[str] | None) -> tuple[Pi
     found: dict[str, PickableObject] = {}
     for source in sources:
         for o in source.project.objects:
-            found.setdefault(o.name, o)
+            first = found.setdefault(o.name, o)
+            if first.radius and o.radius and not np.isclose(first.radius, o.radius):
+                raise SelectionError(
+                    f"object '{o.name}' has a radius of {first.radius:g} Å in one project and {o.radius:g} Å in "
+                    f"{source.project.uri}; give one for both: --object {o.name}:RADIUS"
+                )
+            if not first.radius:
+                found[o.name] = o
     if names is not None:
         for name in names:
             if name not in found:
@@ -196,32 +220,46 @@ def _objects(sources: Sequence[Source], names: Sequence[str] | None) -> tuple[Pi
     return tuple(found.values())
 
 
-def _labelled(
-    recipe: Recipe, source: Source, run: str, spacing: float, objects: Sequence[PickableObject], say: Say
-) -> tuple[Tomogram, LabelledVolume]:
-    project = source.project
-    tomogram = project.tomogram(run, source.tomo_type)
-    picks = project.picks(run, source.picks)
+def _labels(source: Source, run: str, objects: Sequence[PickableObject]) -> Picks:
+    """The truth of a run, of the objects that are learned."""
+    picks = source.project.picks(run, source.picks)
     if picks is None:
-        raise SelectionError(f"{project.uri}: run {run} has no picks to learn from; name labelled runs")
-    picks = picks.select(np.isin(picks.names, [o.name for o in objects]))
+        raise SelectionError(f"{source.project.uri}: run {run} has no picks to learn from; name labelled runs")
+    return picks.select(np.isin(picks.names, [o.name for o in objects]))
+
+
+def _known(source: Source, picks: Mapping[str, Picks], objects: Sequence[PickableObject], say: Say) -> frozenset[str]:
+    """The objects that are labelled in a project: where one never is, its absence says nothing and is not learned."""
+    names = {name for p in picks.values() for name in p.names.tolist()}
+    absent = [o.name for o in objects if o.name not in names]
+    if names and absent:
+        say(f"{source.project.uri}: not labelled there, so not learned from it: {', '.join(absent)}")
+    return frozenset(names)
+
+
+def _tomogram(source: Source, run: str, spacing: float, say: Say) -> Tomogram:
+    """A run's tomogram at the training's voxel spacing."""
+    tomogram = source.project.tomogram(run, source.tomo_type)
+    found = tomogram.grid.voxel_spacing
+    if spacings_differ(found, spacing):
+        say(f"{source.project.uri}: run {run}: voxel spacing {found:g} Å resampled to {spacing:g} Å")
+    return matched(tomogram, spacing, "the training runs")
+
+
+def _inside(source: Source, tomogram: Tomogram, picks: Picks, say: Say) -> Picks:
+    """The picks, all of which lie inside; or those that do, where the others are to be dropped."""
+    where = f"{source.project.uri}: run {tomogram.run}"
     inside = tomogram.grid.contains(picks.positions)
     outside = int((~inside).sum())
     if outside and not source.drop_outside:
         raise SelectionError(
-            f"{project.uri}: run {run}: {outside_text(picks, inside)} lie outside the volume of "
+            f"{where}: {outside_text(picks, inside)} lie outside the volume of "
             f"{'x'.join(map(str, tomogram.grid.shape))} voxels at {tomogram.grid.voxel_spacing:g} Å; are they in Å, "
             "x y z, and of this tomogram? mend them, or leave them out with --drop-outside"
         )
     if outside:
-        say(f"{project.uri}: run {run}: {outside_text(picks, inside)} lie outside the volume and are left out")
-        picks = picks.select(inside)
-    factor = spacing / tomogram.grid.voxel_spacing
-    if max(factor, 1 / factor) > 1.02:
-        tomogram = resample(tomogram, spacing)
-    defined = {o.name for o in project.objects}
-    known = frozenset(o.name for o in objects if o.name in defined)
-    return tomogram, LabelledVolume(recipe.normalize(tomogram), tomogram.grid, picks, known)
+        say(f"{where}: {outside_text(picks, inside)} lie outside the volume and are left out")
+    return picks.select(inside)
 
 
 def _split_along_y(volumes: list[LabelledVolume], say: Say) -> tuple[list[LabelledVolume], list[LabelledVolume]]:

@@ -22,15 +22,13 @@ from .normalize import radial_spectrum, skewness
 from .peaks import LocalMaxima
 from .predict import VIEWS, Predictor, join_rows, predict_rows, with_halo
 from .recipe import Recipe
-from .resample import resample
+from .resample import matched, spacings_differ
 from .types import Grid, Heatmap, PickableObject, Picks, Tomogram, Vector
 
 FORMAT_VERSION = 1
-RESAMPLE_BEYOND = 0.02  # relative difference of voxel spacing that a network tolerates
 METRICS = ("f1", "czii")  # that thresholds are calibrated for
 UNLIKE_BEYOND = 2.5  # standard deviations of the spectrum, mean over its rings, that runs of one kind do not differ by
 LEAST_SPREAD = 0.2  # of the spectrum [decades]; a single training volume has none
-REFUSE_BEYOND = 4.0  # factor of voxel spacing at which little of the particles is left
 
 
 @dataclass(frozen=True)
@@ -91,15 +89,8 @@ class Detector:
             ModelError: the voxel spacing differs by more than a factor of 4.
             ReadError: the volume is constant or not finite.
         """
-        wanted, found = self.facts.voxel_spacing, tomogram.grid.voxel_spacing
-        factor = max(wanted / found, found / wanted)
-        if factor > REFUSE_BEYOND:
-            raise ModelError(
-                f"run {tomogram.run}: voxel spacing {found:g} Å, but model {self.name or self.recipe.name} was trained "
-                f"at {wanted:g} Å; check the spacing (--voxel-spacing) or use a model trained near it"
-            )
-        if factor > 1 + RESAMPLE_BEYOND:
-            tomogram = resample(tomogram, wanted)
+        whose = f"model {self.name or self.recipe.name} was trained"
+        tomogram = matched(tomogram, self.facts.voxel_spacing, whose)
         return self.recipe.normalize(tomogram), tomogram.grid
 
     def findings(self, tomogram: Tomogram, values: np.ndarray) -> list[str]:
@@ -111,7 +102,7 @@ class Detector:
         """
         found = []
         spacing = tomogram.grid.voxel_spacing
-        if max(spacing / self.facts.voxel_spacing, self.facts.voxel_spacing / spacing) > 1 + RESAMPLE_BEYOND:
+        if spacings_differ(spacing, self.facts.voxel_spacing):
             found.append(f"voxel spacing {spacing:g} Å resampled to the model's {self.facts.voxel_spacing:g} Å")
         skew = skewness(values)
         # Near zero the sign says nothing, neither here nor in training.

@@ -40,7 +40,7 @@ def choose_device(name: str = "auto") -> torch.device:
 def half_precision(device: torch.device) -> torch.dtype | None:
     """The half type that pays on a device: bf16 where a CPU multiplies in it, fp16 or bf16 on CUDA, else none."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu":
         # Without AVX-512 bf16 (or AMX) oneDNN emulates it, slower than float32.
         fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()

@@ -73,12 +73,15 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
     if options.resume and not (out / "recipe.json").is_file():
         raise OutputError(f"{out}: nothing to resume: expected the folder of an interrupted training")
     device = choose_device(options.device)
+    start = load_detector(options.init_from) if options.init_from else None
+    if start is not None:
+        recipe = _like(recipe, start, options.say)
     data = gather(recipe, sources, options.objects, options.seed, options.say)
     recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
     torch.manual_seed(options.seed)
     network = recipe.network.build(len(data.objects))
-    if options.init_from:
-        _take_over(network, data.objects, load_detector(options.init_from), options.say)
+    if start is not None:
+        _take_over(network, data.objects, start, options.say)
     state = TrainState.start(network, recipe.train, device)
     untrained = {metric: {o.name: cut for o in data.objects} for metric, cut in DEFAULT_THRESHOLDS.items()}
     detector = Detector(recipe, data.objects, network, untrained, data.facts, name=str(out))
@@ -90,7 +93,7 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
         begin(detector, state, out)
     for _ in fit_steps(detector, state, data, out, options):
         pass
-    return finish(detector, data, out, device)
+    return finish(detector, data, out, device, options.say)
 
 
 def begin(detector: Detector, state: TrainState, out: Path) -> None:
@@ -156,7 +159,9 @@ def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> di
     found = {}
     for i, volume in enumerate(data.val):
         rows = predict_rows(predictor, str(i), volume.values, volume.grid)
-        found[str(i)] = decode(rows, detector.recipe.peaks, data.objects, floor, str(i))
+        picks = decode(rows, detector.recipe.peaks, data.objects, floor, str(i))
+        # Of an object that is not labelled there nobody knows whether a pick is right.
+        found[str(i)] = picks.select(np.isin(picks.names, sorted(volume.known)))
     return found
 
 
@@ -175,13 +180,16 @@ def _truth(data: Data) -> dict[str, Picks]:
     return {str(i): replace(v.picks, run=str(i)) for i, v in enumerate(data.val)}
 
 
-def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> Detector:
+def finish(detector: Detector, data: Data, out: Path, device: torch.device, say: Say = lambda line: None) -> Detector:
     """Best weights, thresholds for both metrics, displacement and model card into the folder."""
     detector.network.load_state_dict(load_file(out / "best" / "weights.safetensors"))
     candidates = validation_picks(detector, detector.predictor(device), data)
     truth = _truth(data)
     found = {metric: calibrate(candidates, truth, data.objects, metric, tolerance=0.002) for metric in ("f1", "czii")}
     thresholds = {metric: {k: c.threshold for k, c in best.items()} for metric, best in found.items()}
+    for name, cut in found["f1"].items():
+        if not cut.calibrated:
+            say(f"warning: no validation particle of {name} was found; its thresholds are the defaults")
     shift, n = displacement(candidates, truth, data.objects, thresholds["f1"])
     facts = replace(
         detector.facts,
@@ -221,6 +229,16 @@ def model_card(detector: Detector) -> str:
     return "\n".join(lines)
 
 
+def _like(recipe: Recipe, start: Detector, say: Say) -> Recipe:
+    """The recipe at the voxel spacing that the starting model learned at, unless it has one of its own."""
+    if recipe.normalize != start.recipe.normalize:
+        say(f"warning: {start.name} was trained with another normalisation ({start.recipe.normalize})")
+    if recipe.voxel_spacing is None:
+        say(f"at {start.facts.voxel_spacing:g} Å, as {start.name} was trained")
+        return replace(recipe, voxel_spacing=start.facts.voxel_spacing)
+    return recipe
+
+
 def _take_over(network: torch.nn.Module, objects: Sequence[PickableObject], source: Detector, say: Any) -> None:
     """Starts from another model: the body's weights and the head channels of objects that it knows by name."""
     weights = dict(source.network.state_dict())
@@ -228,7 +246,7 @@ def _take_over(network: torch.nn.Module, objects: Sequence[PickableObject], sour
     theirs = [o.name for o in source.objects]
     head = [k for k in mine if k.startswith("head.")]
     different = [k for k in mine if k not in head and (k not in weights or weights[k].shape != mine[k].shape)]
-    if different or any(weights[k].shape[1:] != mine[k].shape[1:] for k in head):
+    if set(weights) != set(mine) or different or any(weights[k].shape[1:] != mine[k].shape[1:] for k in head):
         raise ModelError(
             f"{source.name}: its network ({source.recipe.network}) is another than this recipe's; "
             "start from a model of the same network"
@@ -260,9 +278,11 @@ def provenance(options: FitOptions) -> Mapping[str, Any]:
     from . import __version__
 
     try:
-        here = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        found = subprocess.run(here, capture_output=True, text=True, timeout=5, check=False)
-        commit = found.stdout.strip() if found.returncode == 0 else ""
+        git = ["git", "-C", str(Path(__file__).parent)]
+        # An installed copy may lie inside somebody else's repository: it has to be tracked there.
+        asked = [[*git, "ls-files", "--error-unmatch", Path(__file__).name], [*git, "rev-parse", "HEAD"]]
+        found = [subprocess.run(a, capture_output=True, text=True, timeout=5, check=False) for a in asked]
+        commit = found[1].stdout.strip() if not any(f.returncode for f in found) else ""
     except (OSError, subprocess.TimeoutExpired):
         commit = ""
     versions = {"tomopick": __version__, "torch": torch.__version__, "numpy": np.__version__}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from .errors import ReadError
 from .types import Grid, Tomogram
 
 SPECTRUM_BINS = 16
+FLAT = 0.01  # part of the strong blocks' deviation below which a block is padding
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,14 @@ class RobustNormalization:
                 f"run {tomogram.run}: every voxel has the same value or is not finite; expected a tomogram: "
                 "check the file or make it again"
             )
+        # Padding that was interpolated or denoised is not quite constant; next to the specimen it still is nothing.
+        strong = np.quantile(blocks.deviations[valid], 0.98, method="lower")
+        blocks = blocks.of_deviation(FLAT * strong)
+        valid = blocks.deviations > 0
         # From below, for from above plentiful gold would justify itself: which voxels are outliers follows from the
         # deviation, and that from the voxels left. It rises (or falls) to the first that agrees with itself.
-        mean, deviation = float(np.median(blocks.means[valid])), float(np.quantile(blocks.deviations[valid], 0.25))
+        mean = float(np.quantile(blocks.means[valid], 0.5, method="lower"))
+        deviation = float(np.quantile(blocks.deviations[valid], 0.25))
         for _ in range(20):
             reach = self.outlier * deviation
             means, deviations = blocks.without(tomogram.values, mean - reach, mean + reach)
@@ -119,6 +125,10 @@ class _Blocks:
             rows.append(_statistics(blocks.transpose(2, 0, 1, 3).reshape(counts[2], -1)))
         return cls(edges, counts, *np.concatenate(rows, axis=1))
 
+    def of_deviation(self, least: float) -> _Blocks:
+        """The blocks as they are, with those that deviate less counted as constant."""
+        return replace(self, deviations=np.where(self.deviations < least, 0.0, self.deviations))
+
     def without(self, values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
         """(n,) means and deviations over the voxels from `low` to `high`; only what changes is computed again."""
         means, deviations = self.means.copy(), self.deviations.copy()
@@ -126,7 +136,8 @@ class _Blocks:
             place = np.unravel_index(i, self.counts)
             block = values[tuple(slice(k * e, (k + 1) * e) for k, e in zip(place, self.edges))]
             inside = np.where((block >= low) & (block <= high), block, np.nan)
-            means[i], deviations[i] = _statistics(inside.reshape(1, -1))[:2, 0]
+            if self.deviations[i] > 0:
+                means[i], deviations[i] = _statistics(inside.reshape(1, -1))[:2, 0]
         return means, deviations
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -166,13 +166,15 @@ class LocalMaxima:
             indices, heights = _refine_plateaus(values, voxels, core)
             keep = heights >= threshold
             positions = strip.grid.positions(indices[keep])
-            found.append(Picks(strip.run, positions, np.full(len(positions), obj.name), np.clip(heights[keep], 0, 1)))
+            found.append(Picks(strip.run, positions, np.full(len(positions), obj.name), heights[keep]))
         return Picks.join(strip.run, found)
 
     def thin(self, picks: Picks, objects: Sequence[PickableObject]) -> Picks:
         """Picks in descending score, without those too close to a higher one of the same object."""
         kept = Picks.join(picks.run, [_thin(picks.of(obj.name), self.distance(obj)) for obj in objects])
-        return kept.select(np.argsort(-kept.scores, kind="stable"))
+        kept = kept.select(np.argsort(-kept.scores, kind="stable"))
+        # Not before: of two peaks beyond 1 the higher one has to win.
+        return replace(kept, scores=np.clip(kept.scores, 0, 1))
 
     def __call__(self, heatmap: Heatmap, objects: Sequence[PickableObject], thresholds: Mapping[str, float]) -> Picks:
         """All picks of a whole heatmap."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
+from .errors import ModelError
 from .types import Grid, Tomogram
 
 
@@ -49,6 +50,35 @@ def _lagrange_weights(share: np.ndarray) -> np.ndarray:
     nodes = np.arange(-2, 4)
     factors = [[(share - b) / (a - b) for b in nodes if b != a] for a in nodes]
     return np.stack([np.prod(f, axis=0) for f in factors])
+
+
+RESAMPLE_BEYOND = 1.02  # factor between voxel spacings that a network tolerates
+REFUSE_BEYOND = 4.0  # factor at which little of the particles is left
+
+
+def spacings_differ(one: float, other: float) -> bool:
+    """Whether two voxel spacings differ by more than a network tolerates."""
+    return max(one / other, other / one) > RESAMPLE_BEYOND
+
+
+def matched(tomogram: Tomogram, voxel_spacing: float, whose: str) -> Tomogram:
+    """The tomogram itself where its voxel spacing is near enough, else resampled.
+
+    Args:
+        tomogram: at its own voxel spacing.
+        voxel_spacing: that is wanted [Å].
+        whose: it is, for the message.
+
+    Raises:
+        ModelError: the two are a factor of 4 or more apart.
+    """
+    found = tomogram.grid.voxel_spacing
+    if max(voxel_spacing / found, found / voxel_spacing) > REFUSE_BEYOND:
+        raise ModelError(
+            f"run {tomogram.run}: voxel spacing {found:g} Å, but {whose} at {voxel_spacing:g} Å; "
+            "check the spacing (--voxel-spacing) or use tomograms or a model nearer to each other"
+        )
+    return resample(tomogram, voxel_spacing) if spacings_differ(found, voxel_spacing) else tomogram
 
 
 def resample(tomogram: Tomogram, voxel_spacing: float) -> Tomogram:

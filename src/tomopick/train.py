@@ -47,7 +47,7 @@ class TrainSpec:
     keep_top: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validate_every"):
+        for name in ("steps", "batch_size", "validate_every", "keep_top"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
         if not (math.isfinite(self.lr) and self.lr > 0):
