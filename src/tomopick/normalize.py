@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .errors import ReadError
+from .errors import ReadError, RecipeError
 from .types import Grid, Tomogram
 
 SPECTRUM_BINS = 16
@@ -42,6 +42,10 @@ class RobustNormalization:
     outlier: float = 25.0
     soft: float = 2.0
     clip: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 1 or min(self.block, self.outlier, self.soft, self.clip) <= 0:
+            raise RecipeError(f"normalize needs 0 <= low <= high <= 1 and the others above 0, not {self}")
 
     def statistics(self, tomogram: Tomogram) -> tuple[float, float]:
         """Mean and deviation, in the volume's own grey values.

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .augment import Augmentation, move_points, sample_patch
+from .errors import RecipeError
 from .heatmap import GaussianTarget
 from .types import Grid, PickableObject, Picks, Shape
 
@@ -64,6 +65,12 @@ class PatchSpec:
     shape: Shape = (64, 64, 64)
     around_particles: float = 0.75
     jitter: float = 0.7
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1 or not 0 <= self.around_particles <= 1 or not 0 <= self.jitter <= 1:
+            raise RecipeError(
+                f"patch needs positive edges, and around_particles and jitter between 0 and 1, not {self}"
+            )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from .errors import RecipeError
 from .types import Shape
 
 
@@ -55,6 +56,12 @@ class TilingSpec:
     shape: Shape = (128, 128, 128)
     overlap: int = 32
     window: Window = field(default_factory=LinearWindow)
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1 or self.overlap < 0:
+            raise RecipeError(
+                f"tiling needs positive edges and an overlap of at least 0, not {self.shape} and {self.overlap}"
+            )
 
     def plan(self, volume: Shape, multiple: int) -> tuple[Shape, tuple[list[int], list[int], list[int]]]:
         """Shape of the tiles and their first voxels along each axis, for a network of a given multiple.

@@ -31,8 +31,10 @@ class UNetSpec:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 1:
-            raise RecipeError(f"network.widths needs at least one positive width, not {self.widths}")
+        if not self.widths or min(self.widths) < 1 or self.convolutions < 1:
+            raise RecipeError(
+                f"network needs at least one positive width and one convolution, not {self.widths}, {self.convolutions}"
+            )
         if self.stride not in (1, 2, 4):
             raise RecipeError(f"network.stride is {self.stride}; it can be 1, 2 or 4")
 
