@@ -24,8 +24,8 @@ FLOORS = (
     ("io",),
     ("matching", "heatmap", "peaks", "tiling", "resample", "normalize", "augment", "simulate", "labels", "networks"),
     ("losses", "averaging", "engines", "patches", "evaluate", "thresholds", "show", "asymmetry", "formats"),
-    ("predict", "objectives", "simulation", "scoring", "output", "exporting", "showing", "initproject", "metrics"),
-    ("train", "importing", "checks"),
+    ("predict", "objectives", "simulation", "output", "exporting", "showing", "initproject", "metrics"),
+    ("scoring", "train", "importing", "checks"),
     ("recipe", "checkpoints", "doctor"),
     ("recipes", "detector"),
     ("registry", "dataset"),
@@ -177,10 +177,14 @@ def test_evaluation_needs_no_torch():
 
 PROJECT = ["--coordinate-offset", "--object", "--voxel-spacing"]
 FLAGS = {
+    "calibrate": [
+        *["--device", "--dry-run", "--folds", "--json", "--metric", "--runs", "--smooth", "--tomo-type", "--truth"],
+        *["--undo", *PROJECT],
+    ],
     "demo": ["--device", "--model", "--out", "--seed", "--shape"],
     "doctor": ["--examine", "--json", "--picks", "--runs", "--tomo-type", *PROJECT],
     "evaluate": [
-        *["--beta", "--distance-multiplier", "--drop-outside", "--exclude", "--json", "--picks", "--runs"],
+        *["--beta", "--distance-multiplier", "--drop-outside", "--exclude", "--json", "--picks", "--report", "--runs"],
         *["--tomo-type", "--truth", *PROJECT],
     ],
     "export": [
@@ -198,6 +202,10 @@ FLAGS = {
         *["--save-heatmaps", "--session-id", "--threshold", "--tomo-type", "--tta", "--user-id", *PROJECT],
     ],
     "recipes": [],
+    "report": [
+        *["--as", "--device", "--embed", "--metric", "--out", "--picks", "--runs", "--threshold", "--title"],
+        *["--tomo-type", "--truth", *PROJECT],
+    ],
     "show": ["--at", "--min-score", "--out", "--picks", "--run", "--thickness", "--tomo-type", "--truth", *PROJECT],
     "simulate": ["--preset", "--runs", "--seed", "--shape", "--tomo-type", "--workers"],
     "train": [

@@ -1,6 +1,7 @@
 """The command line on real files: what it prints, writes and refuses, and with which exit code."""
 
 import gzip
+import inspect
 import json
 import subprocess
 import sys
@@ -8,14 +9,20 @@ import sys
 import mrcfile
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from small import BALL, RING, TINY, copick, copy_of, folder, tomogram, trained
 from tomopick import open_project
 from tomopick.cli import main
+from tomopick.demo import _simulate
 from tomopick.evaluate import bootstrap_f1, czii_score, matched_scores
+from tomopick.fitting import FitOptions
 from tomopick.io import create_copick_project, read_picks_csv, write_mrc, write_picks_csv, write_run
+from tomopick.pick import PickOptions
 from tomopick.registry import load_detector, shipped
+from tomopick.scoring import Scoring
+from tomopick.simulation import PRESETS, simulate_project
 
 SMALL = ["tiling.shape=32,32,32", "tiling.overlap=8", *TINY]
 
@@ -81,6 +88,60 @@ def test_recipes():
     assert json.loads(run("recipes", "bpd").output)["network"]["widths"] == [28, 32, 36]
 
 
+@pytest.mark.parametrize(
+    ("verb", "flags"),
+    [
+        ("train", ["--workers", "-1"]), ("train", ["--seed", "-1"]), ("simulate", ["--seed", "-1"]),
+        ("simulate", ["--workers", "0"]), ("demo", ["--seed", "-1"]), ("evaluate", ["--beta", "nan"]),
+        ("evaluate", ["--beta", "-1"]), ("evaluate", ["--distance-multiplier", "inf"]),
+        ("evaluate", ["--distance-multiplier", "0"]), ("show", ["--thickness", "nan"]), ("show", ["--at", "1,nan,2"]),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_range(tmp_path, verb, flags):
+    more = {"show": ["--out", tmp_path / "a.png"], "demo": ["--out", tmp_path / "new"]}.get(verb, [])
+    places = [] if verb == "demo" else ["x"] if verb in ("simulate", "show") else ["x", "y"]
+    done = run(verb, *places, *flags, *more, code=2)
+    assert "Invalid value for" in done.stderr and flags[0] in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_defaults_are_those_of_the_code():
+    """Reading them from there would import torch to show the help."""
+    parameters = inspect.signature(simulate_project).parameters.values()
+    simulated = {p.name: p.default for p in parameters if p.default is not p.empty}
+    simulated["tomo_type"] = ",".join(simulated["tomo_types"])
+    fitted = {k: v for k, v in vars(FitOptions()).items() if k != "objects"}  # --object is another thing
+    code = {"pick": vars(PickOptions()), "evaluate": vars(Scoring()), "train": fitted, "simulate": simulated}
+    for verb, known in code.items():
+        options = {p.name: p.to_info_dict()["default"] for p in main.commands[verb].params if not p.multiple}
+        shared = set(options) & set(known)
+        assert len(shared) > 4
+        for name in shared:
+            assert (options[name] or None) == (known[name] or None), (verb, name)
+    presets = next(p for p in main.commands["simulate"].params if p.name == "preset")
+    assert list(presets.type.choices) == list(PRESETS)
+
+
+def test_out_of_memory_is_one_line(tmp_path, monkeypatch):
+    place = folder(tmp_path / "in", "A")
+    errors = (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB.\nmore"), MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:114] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    )  # fmt: skip
+    for error in errors:
+
+        def full(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("tomopick.pick.Picker.pick", full)
+        monkeypatch.setattr("tomopick.fitting.fit", full)
+        for line in (no_pick(place, tmp_path / "out"), refused("train", "light", place, tmp_path / "m", *SMALL)):
+            assert line.startswith("error: not enough memory") and "patch.shape" in line and "tiling.shape" in line
+    errors = (RuntimeError("another"),)
+    monkeypatch.setattr("tomopick.pick.Picker.pick", lambda *_: (_ for _ in ()).throw(errors[0]))
+    with pytest.raises(RuntimeError, match="another"):
+        pick(place, tmp_path / "out")
+
+
 # --- pick -------------------------------------------------------------------------------------------------------------
 
 
@@ -139,7 +200,7 @@ def test_pick_options(tmp_path):
     assert not np.array_equal(counts["tta"].positions[:3], counts["plain"].positions[:3])
     shift = load_detector(trained()).facts.displacement
     assert np.any(shift) and np.allclose(counts["fitted"].positions, counts["plain"].positions - shift, atol=2e-3)
-    assert (out / "heatmaps" / "A_ball_heatmap.mrc").is_file()
+    assert (out / "heatmaps" / "heatmaps" / "A_ball_heatmap.mrc").is_file()
     assert len(counts["czii"]) >= len(counts["plain"])
 
 
@@ -170,6 +231,7 @@ def test_two_models(tmp_path):
     out = tmp_path / "out"
     done = run("pick", trained(), trained("two", (BALL, RING)), place, "--out", out, "--device", "cpu")
     assert "2 models: equal weights, mean of their thresholds" in done.stderr
+    assert "used" not in done.stderr  # they agree on the rest
     assert set(read_picks_csv(out / "A.csv")[""].names) <= {"ball", "ring"}
 
 
@@ -426,6 +488,44 @@ def test_evaluate_projects(tmp_path):
     assert data["czii"]["runs"] == ["A"]
 
 
+def test_evaluate_the_czii_convention(tmp_path):
+    """A table states its positions as the data set's files do, like the project on the other side."""
+    config = copick(tmp_path / "project", ("A",))
+    stated = open_project(config).picks("A")  # by their files
+    write_picks_csv(tmp_path / "A.csv", stated)
+    offset = ["--coordinate-offset", "czii", "--distance-multiplier", "0.05", "--json", "--object", "ball:40"]  # 2 Å
+    for sides in ((tmp_path / "A.csv", config), (config, tmp_path / "A.csv"), (tmp_path / "A.csv", tmp_path / "A.csv")):
+        assert json.loads(run("evaluate", *sides, *offset).stdout)["czii"]["score"] == 1.0
+    # What pick writes beside a volume is in the same convention.
+    place = folder(tmp_path / "in", "A", picks=False)
+    pick(place, tmp_path / "out", "--coordinate-offset", "czii")
+    true = open_project(tmp_path / "out", coordinate_offset="czii", voxel_spacing=10.0).picks("A")
+    write_picks_csv(place / "A.csv", true)
+    data = json.loads(run("evaluate", tmp_path / "out" / "A.csv", place, *offset[2:]).stdout)
+    assert data["czii"]["score"] == 0.0  # half a voxel is 8.7 Å
+    write_picks_csv(place / "A.csv", open_project(place, coordinate_offset="czii").stated(true))
+    assert json.loads(run("evaluate", tmp_path / "out" / "A.csv", place, *offset).stdout)["czii"]["score"] == 1.0
+
+
+def test_evaluate_folders_of_czii_names(tmp_path):
+    rows = "object,x,y,z\n" + "".join(f"ribosome,{1000 * i},500,500\n" for i in range(4))
+    for name, n in (("one", 3), ("two", 5)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "A.csv").write_text("\n".join(rows.splitlines()[:n]) + "\n")
+    folders = json.loads(run("evaluate", tmp_path / "one", tmp_path / "two", "--json").stdout)
+    tables = json.loads(run("evaluate", *(tmp_path / n / "A.csv" for n in ("one", "two")), "--json").stdout)
+    assert folders["czii"]["score"] == tables["czii"]["score"] > 0
+    assert folders["matched"]["objects"] == tables["matched"]["objects"]
+
+
+def test_evaluate_beside_a_volume_of_unknown_voxel_size(tmp_path):
+    place = folder(tmp_path / "in")
+    write_mrc(place / "B.mrc", tomogram("B", 1)[0].values, 1.0)
+    done = run("evaluate", place, place, "--json")
+    assert json.loads(done.stdout)["czii"]["score"] == 1.0
+    assert "warning: run B: whether its picks lie in the tomogram is not known" in done.stderr
+
+
 def test_what_cannot_be_evaluated(tmp_path):
     found, truth = _jittered("A", 0)
     write_picks_csv(tmp_path / "p.csv", found)
@@ -462,6 +562,25 @@ def test_the_demo_spares_what_it_did_not_make(tmp_path):
     assert "holds something that the demo did not make" in line
     assert "no model 'nothing'" in refused("demo", "--out", tmp_path / "new", "--model", "nothing")
     assert not (tmp_path / "new").exists()
+
+
+def test_the_demo_again_removes_only_its_own(tmp_path):
+    made, mine = tmp_path / "project" / "ExperimentRuns" / "SIM_000" / "Picks", tmp_path / "notes" / "mine.txt"
+    for path in (tmp_path / ".tomopick-demo", made / "tomopick_0_ribosome.json", made / "me_0_ribosome.json", mine):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    call = ["demo", "--out", tmp_path, "--model", trained()]
+    assert "me_0_ribosome.json: the demo did not make it" in refused(*call)
+    (made / "me_0_ribosome.json").unlink()
+    before.remove(made / "me_0_ribosome.json")
+    for wrong in (["--model", "nothing"], ["--device", "gpu"]):
+        refused(*call, *wrong)
+    assert run(*call, "--shape", "32,64,64", code=2).stderr.startswith("error: object 'ribosome'")
+    assert sorted(tmp_path.rglob("*")) == before and mine.read_text() == "x"
+    assert _simulate(tmp_path, (48, 96, 96), 0) == "SIM_000"
+    assert mine.read_text() == "x" and not (made / "tomopick_0_ribosome.json").exists()
+    assert list(made.glob("simulation_0_*.json")) and not list(tmp_path.glob(".project*"))
 
 
 @pytest.mark.skipif("default" not in shipped(), reason="no model ships yet (src/tomopick/models/default)")

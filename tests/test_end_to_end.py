@@ -1,12 +1,13 @@
 """The main job, small: simulate, train briefly, pick a run nobody saw, evaluate, and pick again."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
 from click.testing import CliRunner
 
-from tomopick import open_project
+from tomopick import open_project, simulation
 from tomopick.cli import main
 from tomopick.io import create_copick_project, write_run
 from tomopick.presets import CZII_OBJECTS
@@ -60,3 +61,30 @@ def test_simulate_goes_on_where_it_stopped(tmp_path):
     assert (project.tomogram("SIM_001").values != first).any()
     other = CliRunner().invoke(main, [*map(str, call[:-2]), "--preset", "czii"])
     assert other.exit_code == 2 and "was simulated with other arguments" in other.stderr
+
+
+def test_finished_runs_do_not_pile_up(monkeypatch):
+    """What waits to be written is bounded by the number of workers, and comes in order."""
+    begun = []
+
+    class Threads(ThreadPoolExecutor):
+        def __init__(self, workers, mp_context):
+            super().__init__(workers)
+
+    monkeypatch.setattr(simulation, "ProcessPoolExecutor", Threads)
+    jobs = [lambda i=i: begun.append(i) or i for i in range(12)]
+    taken = []
+    for result in simulation._results(jobs, 3):
+        taken.append(result)
+        assert len(begun) <= len(taken) + 3
+    assert taken == list(range(12))
+
+
+def test_workers_change_nothing(tmp_path):
+    call = ["--shape", "48,96,96", "--seed", "4", "--runs", "3"]
+    for n in (1, 2):
+        run("simulate", tmp_path / str(n), *call, "--workers", n)
+    one, two = (open_project(tmp_path / str(n)) for n in (1, 2))
+    assert one.runs() == two.runs() == ["SIM_000", "SIM_001", "SIM_002"]
+    for name in one.runs():
+        assert (one.tomogram(name).values == two.tomogram(name).values).all()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tomopick.errors import OutputError, ReadError, SelectionError
 from tomopick.io import CopickProject, Project, create_copick_project, open_project, write_run, write_tomogram
+from tomopick.io.volumes import contents_mark
 from tomopick.types import Grid, PickableObject, Picks, Tomogram
 
 SPACING = 10.012444
@@ -290,3 +291,30 @@ def test_picks_that_cannot_be_written_change_nothing(project, tmp_path):
     (folder / "a_1_virus-like-particle.json").rmdir()
     assert {p.name: p.read_text() for p in folder.iterdir()} == before
     assert not project.has_picks("TS_1", "a", "1")
+
+
+def test_picks_of_an_object_that_is_gone(project):
+    folder = project.overlay_folder("TS_1") / "Picks"
+    text = (folder / "truth_0_ribosome.json").read_text().replace('"ribosome"', '"gone"').replace('"truth"', '"a"')
+    (folder / "a_1_gone.json").write_text(text)
+    fresh = open_project(project.uri)
+    assert not fresh.has_picks("TS_1", "a", "1") and all(e.name != "gone" for e in fresh.picks_sets("TS_1"))
+    fresh.write_picks(some_picks(n=2), "a", "1")
+    same(fresh.picks("TS_1", "*:a/1"), some_picks(n=2))
+    assert (folder / "a_1_gone.json").read_text() == text
+
+
+def test_a_replaced_tomogram_has_another_stamp(project):
+    before = project.stamp("TS_1")
+    assert before == open_project(project.uri).stamp("TS_1", "denoised@10") and before.place.endswith("copick.json")
+    (store,) = project.overlay_folder("TS_1").glob("VoxelSpacing*/*.zarr")
+    shutil.copytree(store, store.with_name("x"))
+    shutil.rmtree(store)
+    store.with_name("x").rename(store)
+    for path in store.rglob(".z*"):
+        os.utime(path, ns=(1, 1))
+    after = open_project(project.uri).stamp("TS_1")
+    assert after.place == before.place and after.contents != before.contents
+    # A remote store has no times; its metadata tells.
+    remote = contents_mark(open_project(project.uri)._tomograms("TS_1").popitem()[1].zarr())
+    assert len(remote) == 16

@@ -25,7 +25,7 @@ from tomopick.io import (
 )
 from tomopick.io.atomic import write_together
 from tomopick.presets import CZII_VOXEL_SPACING
-from tomopick.types import Picks
+from tomopick.types import Grid, Picks
 
 SHAPE = (6, 8, 10)
 RAMP = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
@@ -97,8 +97,15 @@ def test_mrc_anisotropy_is_said(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "tomopick"):
         volume_grids(path)
         assert not caplog.records
-        grid = volume_grids(mrc(tmp_path / "b.mrc", spacing=(10.0, 10.0, 13.0)))[0]
-    assert "not cubes" in caplog.text and grid.voxel_spacing == pytest.approx(11.0)
+        other = mrc(tmp_path / "b.mrc", spacing=(10.0, 10.0, 10.3))
+        volume_grids(other)
+        grid = volume_grids(other)[0]
+    assert "not cubes" in caplog.text and grid.voxel_spacing == pytest.approx(10.1)
+    assert len(caplog.records) == 1  # once a file, however often it is looked at
+    flat = mrc(tmp_path / "c.mrc", spacing=(10.0, 10.0, 13.0))
+    with pytest.raises(ReadError, match=r"voxels of 13 x 10 x 10 Å \(z, y, x\) are not cubes; .*--voxel-spacing"):
+        volume_grids(flat)
+    assert volume_grids(flat, 11.0)[0].voxel_spacing == 11.0
 
 
 def truncated(path):
@@ -113,6 +120,13 @@ def truncated_gz(path):
 
 def corrupt_gz(path):
     path.write_bytes(gzip.compress(b"\x01" * 5000)[:15] + b"\xff" * 200)
+
+
+def camera(path, kind=b"SERI"):
+    mrc(path)
+    with mrcfile.open(path, "r+") as file:
+        file.set_extended_header(np.zeros(64, dtype="V16"))
+        file.header.exttyp = kind
 
 
 BAD = {
@@ -134,6 +148,17 @@ BAD = {
         "tilt series.*ISPG 1",
     ),
     "thin.rec": (lambda p: mrc(p, np.random.default_rng(0).random((32, 8, 24), dtype=np.float32)), "clip rotx"),
+    "exchanged.mrc": (lambda p: mrc(p, np.random.default_rng(0).random((32, 24, 8), dtype=np.float32)), "along x, not"),
+    "column.mrc": (lambda p: mrc(p, RAMP[:, :, :1]), "single image"),
+    "seri.mrc": (camera, r"tilt series of 6 images by its extended header \(SERI\)"),
+    "fei.mrc": (lambda p: camera(p, b"FEI1"), r"extended header \(FEI1\)"),
+    **{
+        f"TS_1{suffix}.mrc": (
+            lambda p, suffix=suffix: (mrc(p, RAMP, ispg=0), p.with_suffix(suffix).write_text("")),
+            rf"tilt series of 6 images \(ISPG 0, with TS_1{suffix}{suffix} beside it\).*ISPG 1",
+        )
+        for suffix in (".tlt", ".rawtlt", ".mdoc")
+    },
     "axes.mrc": (lambda p: mrc(p, RAMP, mapc=3, maps=1), "axis order"),
     "constant.mrc": (lambda p: mrc(p, np.full(SHAPE, 3.0, np.float32)), "all voxels are 3"),
     "nan.mrc": (lambda p: mrc(p, np.full(SHAPE, np.nan, np.float32)), "no voxel is a finite"),
@@ -152,8 +177,14 @@ def test_bad_mrc(tmp_path, name):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_imod_volume_with_ispg_0_is_read(tmp_path):
-    np.testing.assert_array_equal(read_volume(mrc(tmp_path / "a.rec", ispg=0))[0], RAMP)
+def test_imod_volume_with_ispg_0_is_read(tmp_path, caplog):
+    (tmp_path / "a.tlt").touch()  # IMOD leaves it beside the reconstruction
+    for name in ("a.rec", "a_rec.mrc"):
+        np.testing.assert_array_equal(read_volume(mrc(tmp_path / name, ispg=0))[0], RAMP)
+    assert not caplog.records
+    np.testing.assert_array_equal(read_volume(mrc(tmp_path / "b.mrc", ispg=0))[0], RAMP)
+    (record,) = caplog.records
+    assert "b.mrc: ISPG 0 in its header" in record.getMessage()
 
 
 def test_few_nans_are_filled(tmp_path, caplog):
@@ -171,6 +202,9 @@ def test_write_mrc(tmp_path):
     np.testing.assert_array_equal(values, RAMP)
     assert grid.voxel_spacing == pytest.approx(7.84)
     assert mrcfile.validate(tmp_path / "a.mrc")
+    write_mrc(tmp_path / "b.mrc", RAMP, Grid(SHAPE, 20.0, (5.0, 6.0, 7.0)))
+    with mrcfile.open(tmp_path / "b.mrc") as file:
+        assert file.voxel_size.x == 20 and file.header.origin.item() == (7.0, 6.0, 5.0)
 
 
 # ---- tables ----

@@ -10,6 +10,8 @@ import pytest
 from test_io_zarr import means, ome_zarr, volume
 from tomopick.errors import OutputError, ReadError, SelectionError
 from tomopick.io import FolderProject, MemoryProject, Project, open_project, write_mrc
+from tomopick.io.select import PicksEntry
+from tomopick.labels import picks_where_any
 from tomopick.types import Grid, PickableObject, Picks, Tomogram
 
 RIBOSOME = PickableObject("ribosome", 150.0, 1)
@@ -94,6 +96,15 @@ def test_picks_choice(memory):
     same(memory.picks("TS_1", "*:*/0"), picks("TS_1"))
     same(memory.picks("TS_1", "re:ribo.*:t[or]+u"), picks("TS_1").of("ribosome"))
     same(memory.picks("TS_1", "virus*"), picks("TS_1").of("virus-like-particle"))
+    # several users or sessions are meant only by who says so
+    project = MemoryProject([RIBOSOME, VIRUS])
+    project.write_picks(picks("TS_1", ["ribosome"]), "me", "1")
+    project.write_picks(picks("TS_1", ["virus-like-particle"]), "tomopick", "0")
+    for query in (None, "*:*"):
+        with pytest.raises(SelectionError, match=r"several picks; .*: \*:me/1, \*:tomopick/0 \(or '\*:\*/\*' for all"):
+            project.picks("TS_1", query)
+    assert len(project.picks("TS_1", "*:*/*")) == 2
+    assert len(project.picks("TS_1", "ribosome")) == len(project.picks("TS_1", "*:m*")) == 1
     # tomopick has looked, and found none of these
     assert len(memory.picks("TS_1", "virus-like-particle:tomopick")) == 0
     for query in ("ribosom:truth", "*:curation/0"):
@@ -103,6 +114,17 @@ def test_picks_choice(memory):
         memory.picks("TS_1", "a:b:c")
     with pytest.raises(SelectionError, match="no regular expression"):
         memory.picks("TS_1", "re:[:a/b")
+
+
+def test_predictions_of_other_runs_are_not_taken_for_labels(memory):
+    project = MemoryProject([RIBOSOME, VIRUS])
+    project.write_picks(picks("TS_1"), "truth", "0")
+    assert list(picks_where_any(project, ["TS_1"], None)) == ["TS_1"]
+    project.write_picks(picks("TS_2"), "tomopick", "0")
+    with pytest.raises(SelectionError, match=r"memory: several picks; .*: \*:tomopick/0, \*:truth/0"):
+        picks_where_any(project, project.runs(), None)
+    assert list(picks_where_any(project, project.runs(), "*:truth/0")) == ["TS_1"]
+    assert list(picks_where_any(project, project.runs(), "*:*/0")) == ["TS_1", "TS_2"]
 
 
 def test_names_are_checked(memory):
@@ -146,6 +168,34 @@ def test_folder(folder):
     for ask in (project.picks, project.grid, project.tomogram, project.tomo_types):
         with pytest.raises(SelectionError, match="no run 'C'"):
             ask("C")
+
+
+def test_a_table_that_holds_no_picks_is_said_only_to_who_asks_for_it(folder, caplog):
+    (folder / "B.csv").write_text("threshold,score\n1,2\n")
+    with caplog.at_level(logging.WARNING, "tomopick"):
+        project = open_project(folder)
+    assert "B.csv: line 1: no column" in caplog.text and [o.name for o in project.objects] == ["ribosome", "virus"]
+    assert len(project.picks("A")) == 2 and project.tomogram("B").values.shape == (8, 12, 14)
+    for ask in (project.picks, project.picks_sets):
+        with pytest.raises(ReadError, match=r"B\.csv: line 1"):
+            ask("B")
+
+
+def test_a_table_is_one_users(folder):
+    assert open_project(folder).picks_sets("A") == [PicksEntry("ribosome"), PicksEntry("virus")]
+    assert open_project(folder).picks_sets("B") == []
+
+
+@pytest.mark.parametrize("name", ["A.mrc", "B.zarr"])
+def test_a_replaced_volume_has_another_stamp(folder, name):
+    before = open_project(folder).stamp(name[0])
+    assert before == open_project(folder / name).stamp(name[0]) and before.place == str((folder / name).resolve())
+    if name == "A.mrc":
+        write_mrc(folder / name, volume(seed=5), 10.0)
+    else:
+        ome_zarr(folder / name, [volume(seed=5), means(volume(seed=5))], 8.0)
+    after = open_project(folder).stamp(name[0])
+    assert after.place == before.place and after.contents != before.contents
 
 
 def test_folder_voxel_spacing_is_the_users(folder):

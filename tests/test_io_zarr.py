@@ -29,7 +29,10 @@ def ome_zarr(path: Path, levels: list[np.ndarray], spacing=10.0, unit="angstrom"
     for i, values in enumerate(levels):
         group.create_dataset(f"s{i}", data=values, chunks=(4, 4, 4), dimension_separator="/")
         datasets.append(
-            {"path": f"s{i}", "coordinateTransformations": [{"type": "scale", "scale": [spacing * 2**i] * 3}]}
+            {
+                "path": f"s{i}",
+                "coordinateTransformations": [{"type": "scale", "scale": (spacing * 2**i * np.ones(3)).tolist()}],
+            }
         )
     multiscale = {"axes": [{"name": a, "type": "space", "unit": unit} for a in axes], "datasets": datasets, **more}
     group.attrs["multiscales"] = [multiscale]
@@ -112,6 +115,11 @@ BAD_ZARR = {
     "flat": (lambda p: ome_zarr(p, [volume()[0]]), r"level 's0' is \(12, 14\)"),
     "negative": (lambda p: ome_zarr(p, [volume()], spacing=-1.0), "positive"),
     "json": (lambda p: (ome_zarr(p, [volume()]), (p / ".zattrs").write_text("{")), "no multiscales"),
+    "one angstrom": (lambda p: ome_zarr(p, [volume()], spacing=1.0), "voxel size 1 x 1 x 1 .*--voxel-spacing"),
+    "image": (lambda p: ome_zarr(p, [volume((1, 12, 14))]), "single image"),
+    "not rotated": (lambda p: ome_zarr(p, [volume((32, 8, 24))]), "thin along y, not z"),
+    "exchanged": (lambda p: ome_zarr(p, [volume((32, 24, 8))]), "thin along x, not z"),
+    "not cubes": (lambda p: ome_zarr(p, [volume()], spacing=np.array([10.0, 10.0, 13.0])), "not cubes"),
     "constant": (lambda p: ome_zarr(p, [np.zeros((4, 4, 4), np.float32)]), "all voxels are 0"),
 }
 

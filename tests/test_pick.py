@@ -7,11 +7,11 @@ import mrcfile
 import numpy as np
 import pytest
 
-from small import BALL, RING, copick, folder, memory, tomogram, trained
+from small import BALL, RING, copick, folder, memory, tomogram, trained, untrained
 from tomopick import Detector, Picks, open_project
 from tomopick.errors import OutputError, SelectionError, TomopickError
 from tomopick.evaluate import matched_scores
-from tomopick.io import read_picks_csv, write_picks_csv
+from tomopick.io import read_picks_csv, write_mrc, write_picks_csv
 from tomopick.pick import Picker, PickOptions, pick_run, pick_runs
 from tomopick.predict import join_rows
 
@@ -73,6 +73,42 @@ def test_our_picks_of_other_settings_are_replaced(tmp_path):
     assert pick_run(picker(thresholds={"ball": 0.1}), offset, "A", tmp_path / "out").status == "picked"
 
 
+def test_runs_of_one_name_in_several_places(tmp_path):
+    one, two = (open_project(folder(tmp_path / name, "A")) for name in "xy")
+    out = tmp_path / "out"
+    pick_run(picker(), one, "A", out)
+    before = (out / "A.csv").read_bytes()
+    for made in (picker(), picker(thresholds={"ball": 0.9})):
+        with pytest.raises(
+            OutputError, match=r"run A: .*records/A\.json is of .*x/A\.mrc, but the input is .*y/A\.mrc"
+        ):
+            pick_run(made, two, "A", out)
+    assert (out / "A.csv").read_bytes() == before
+    assert pick_run(picker(), one, "A", out).status == "skipped"
+    assert pick_run(picker(), open_project(tmp_path / "x" / "A.mrc"), "A", out).status == "skipped"  # the same file
+    assert pick_run(picker(), two, "A", out, overwrite=True).status == "picked"
+    with pytest.raises(OutputError, match=r"is of .*y/A\.mrc"):
+        pick_run(picker(), one, "A", out)
+
+
+def test_copick_projects_do_not_share_records(tmp_path):
+    one, two = (open_project(copick(tmp_path / name, ("A",))) for name in "xy")
+    pick_run(picker(), one, "A", tmp_path / "out")
+    with pytest.raises(OutputError, match=r"is of .*x/copick\.json"):
+        pick_run(picker(), two, "A", tmp_path / "out")
+    assert not two.has_picks("A", "tomopick", "0")
+    assert pick_run(picker(), one, "A", tmp_path / "out").status == "skipped"
+
+
+def test_a_replaced_volume_is_picked_again(tmp_path):
+    place = folder(tmp_path / "in", "A")
+    pick_run(picker(), open_project(place), "A", tmp_path / "out")
+    write_mrc(place / "A.mrc", tomogram("A", 7)[0].values, 10.0)
+    result = pick_run(picker(), open_project(place), "A", tmp_path / "out")
+    assert result.status == "picked" and "input" in result.messages[0]
+    assert f1(csv(tmp_path / "out"), tomogram("A", 7)[1]) > 0.7
+
+
 def test_what_we_did_not_make_is_refused(tmp_path):
     project = open_project(folder(tmp_path / "in", "A"))
     truth = tomogram("A", 0)[1]
@@ -110,11 +146,21 @@ def test_a_copick_project(tmp_path):
     assert 0 < found.scores.min() < 1
     (file,) = (tmp_path / "project" / "ExperimentRuns" / "A" / "Picks").glob("me_1_*.json")
     assert json.loads(file.read_text())["trust_orientation"] is False
-    assert not (tmp_path / "out" / "A.csv").exists()
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["A.json"]
     same = picker(user_id="me", session_id="1")
     assert pick_run(same, open_project(config), "A", tmp_path / "out").status == "skipped"
     with pytest.raises(OutputError, match=r"picks of curator/0 in .*copick.json: there are picks that are not known"):
         pick_run(picker(user_id="curator"), open_project(config), "A", tmp_path / "out2")
+
+
+def test_picks_of_an_object_that_is_gone(tmp_path):
+    config = copick(tmp_path / "project", ("A",))
+    place = tmp_path / "project" / "ExperimentRuns" / "A" / "Picks"
+    text = (place / "curator_0_ball.json").read_text().replace('"ball"', '"gone"').replace("curator", "tomopick")
+    (place / "tomopick_0_gone.json").write_text(text)
+    assert pick_run(picker(), open_project(config), "A", tmp_path / "out").status == "picked"
+    assert pick_run(picker(), open_project(config), "A", tmp_path / "out").status == "skipped"
+    assert (place / "tomopick_0_gone.json").read_text() == text
 
 
 def test_objects_that_the_project_does_not_define(tmp_path):
@@ -188,6 +234,31 @@ def test_two_models_are_averaged():
     assert both.fingerprint() != picker(one).fingerprint()
 
 
+def test_members_that_disagree():
+    one, two = untrained((BALL,)), untrained((replace(BALL, radius=55.0), RING))
+    made = Picker([one, two], PickOptions(device="cpu"))
+    assert [(o.name, o.radius) for o in made.objects] == [("ball", 40.0), ("ring", 60.0)]
+    (line,) = made.differences()
+    assert line.endswith("used are those of the first that knows one: ball 40 Å")
+    wider = replace(two, recipe=replace(two.recipe, peaks=replace(two.recipe.peaks, window=0.9)))
+    first, second = Picker([one, wider], PickOptions(device="cpu")).differences()
+    assert first.startswith("the models find peaks in different ways; used is that of") and second == line
+    assert Picker([one, one], PickOptions(device="cpu")).differences() == []
+
+
+def test_the_fingerprint_holds_whatever_decides_the_picks(monkeypatch):
+    detector = untrained()
+    moved = replace(detector, facts=replace(detector.facts, displacement=(1.0, -2.0, 3.0)))
+
+    def marks(**options):
+        return [Picker([d], PickOptions(device="cpu", **options)).fingerprint() for d in (detector, moved)]
+
+    plain, fitted = marks(), marks(offset="fitted")
+    assert plain[0] == plain[1] and len({*plain, *fitted}) == 3
+    monkeypatch.setattr("tomopick.pick.__version__", "99")
+    assert marks()[0] != plain[0]
+
+
 def test_the_fitted_displacement_is_taken_out_when_asked():
     detector = Detector.load(trained())
     moved = replace(detector, facts=replace(detector.facts, displacement=(1.0, -2.0, 3.0)))
@@ -203,12 +274,14 @@ def test_heatmaps_on_disk(tmp_path):
     pick_run(picker(both, save_heatmaps=True), project, "A", tmp_path / "out")
     heat = Detector.load(both).heatmap(project.tomogram("A"))
     for channel, name in enumerate(("ball", "ring")):
-        with mrcfile.open(tmp_path / "out" / f"A_{name}_heatmap.mrc") as mrc:
+        with mrcfile.open(tmp_path / "out" / "heatmaps" / f"A_{name}_heatmap.mrc") as mrc:
             assert np.array_equal(mrc.data, heat.values[channel])
             assert mrc.voxel_size.x == pytest.approx(20)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        *("A.csv", "A_ball_heatmap.mrc", "A_ring_heatmap.mrc", "records")
-    }
+            assert mrc.header.origin.item() == pytest.approx(heat.grid.origin[::-1]) == (5, 5, 5)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"A.csv", "heatmaps", "records"}
+    # The folder is still one of tables.
+    opened = open_project(tmp_path / "out")
+    assert opened.runs() == ["A"] and len(opened.picks("A")) == len(csv(tmp_path / "out"))
 
 
 def test_a_batch_goes_on_behind_a_broken_file(tmp_path):

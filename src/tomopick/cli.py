@@ -11,7 +11,8 @@ import click
 
 from . import __version__
 from .cli_files import doctor_command, export_command, import_command, init_command, show_command
-from .cli_options import comma, pairs, project_options, say
+from .cli_options import POSITIVE, comma, pairs, project_options, say
+from .cli_report import calibrate_command, report_command
 from .errors import TomopickError
 
 LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
@@ -29,9 +30,25 @@ class _Group(click.Group):
             raise  # click's business: whoever read our output has gone
         except OSError as error:
             say(f"error: {error.filename or 'a file'}: {error.strerror or error}; check place, space and permissions")
-        except MemoryError:
-            say("error: not enough memory; use a smaller volume, tiling.shape or train.batch_size")
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            say(
+                "error: not enough memory; smaller tiling.shape, patch.shape and train.batch_size (at training) need "
+                "less, and so do a smaller volume and --device cpu where a GPU's is meant"
+            )
         ctx.exit(2)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether NumPy, PyTorch on a CPU or a GPU ran out of it; torch is not imported to ask."""
+    text = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(word in text for word in words)
+    )
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -50,7 +67,9 @@ def main() -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--runs", default=1, show_default=True, type=click.IntRange(1), help="How many tomograms.")
 @click.option("--shape", default="184,630,630", show_default=True, help="z,y,x in voxels.")
-@click.option("--seed", default=0, show_default=True, help="The same seed gives the same tomograms.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same tomograms."
+)
 @click.option(
     "--tomo-type", default="denoised", show_default=True, help="wbp, ctfdeconvolved, denoised; comma-separated."
 )
@@ -94,8 +113,11 @@ def _shape(text: str) -> tuple[int, int, int]:
 @click.option("--objects", "learn", callback=comma, help="Objects to learn, comma-separated. Default: all defined.")
 @click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
-@click.option("--seed", default=0, show_default=True, help="Of weights and patches.")
-@click.option("--workers", default=0, show_default=True, help="Processes that make patches; 0: none besides this one.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of weights and patches.")
+@click.option(
+    "--workers", default=0, show_default=True, type=click.IntRange(0),
+    help="Processes that make patches; 0: none besides this one.",
+)  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training in OUT.")
 @click.option(
     "--init-from", default="", metavar="MODEL", help="Start from a model; heads of objects it knows are kept."
@@ -210,7 +232,7 @@ def _named(runs: list[str] | None, project: Any, projects: list[Any]) -> list[st
     type=click.Choice(["none", "fitted"]),
     help="Take out the displacement that training measured.",
 )
-@click.option("--save-heatmaps", is_flag=True, help="Write RUN_OBJECT_heatmap.mrc too.")
+@click.option("--save-heatmaps", is_flag=True, help="Write heatmaps/RUN_OBJECT_heatmap.mrc too.")
 @click.option("--user-id", default="tomopick", show_default=True, help="Of picks in a copick project.")
 @click.option("--session-id", default="0", show_default=True, help="Of picks in a copick project.")
 @click.option("--overwrite", is_flag=True, help="Replace output that is there.")
@@ -249,6 +271,8 @@ def pick(
     check_objects(picker, project)
     if len(detectors) > 1:
         say(f"{len(detectors)} models: equal weights, mean of their thresholds")
+        for line in picker.differences():
+            say(line)
     if len(wanted) == 1:
         _told(pick_run(picker, project, wanted[0], out, overwrite))
         return
@@ -282,16 +306,19 @@ def _told(result: Any) -> None:
 @click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
 @click.option("--runs", callback=comma, help="Runs to score, comma-separated. Default: all with truth.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Tomograms that picks must lie in. Default: any.")
-@click.option("--distance-multiplier", default=0.5, show_default=True, help="A hit lies within this many radii.")
-@click.option("--beta", default=4.0, show_default=True, help="Of the CZII score's F-beta.")
+@click.option(
+    "--distance-multiplier", default=0.5, show_default=True, type=POSITIVE, help="A hit lies within this many radii."
+)
+@click.option("--beta", default=4.0, show_default=True, type=POSITIVE, help="Of the CZII score's F-beta.")
 @click.option("--exclude", callback=comma, help="Objects left out of the mean F1.")
 @click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure at full precision, on standard output.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to look at, too.")
 @project_options
 def evaluate(
     candidates: str, truth_place: str, picks: str | None, truth: str | None, runs: list[str] | None, beta: float,
     tomo_type: str | None, distance_multiplier: float, exclude: list[str] | None, drop_outside: bool, as_json: bool,
-    **project: Any,
+    report: Path | None, **project: Any,
 ) -> None:  # fmt: skip
     """Score PICKS against TRUTH; each is a CSV (object,x,y,z[,score] or Kaggle's) or a project.
 
@@ -299,6 +326,7 @@ def evaluate(
     Examples:
       tomopick evaluate picks.csv truth.csv
       tomopick evaluate copick.json copick.json --picks '*:tomopick/0' --truth '*:curator/0' --json
+      tomopick evaluate picks/ tomograms/ --report report.html
     """
     from .scoring import Scoring
 
@@ -308,6 +336,13 @@ def evaluate(
     )  # fmt: skip
     result = scoring(candidates, truth_place)
     click.echo(result.json_text() if as_json else result.text())
+    if report is not None:
+        from .report import write_report
+        from .report.gather import ReportOptions, gather_report
+
+        options = ReportOptions(picks=picks, truth=truth, runs=runs, tomo_type=tomo_type, say=say)
+        write_report(gather_report(candidates, truth_place, project, options), report)
+        say(f"page in {report}")
 
 
 @main.command()
@@ -338,7 +373,7 @@ def recipes(name: str | None) -> None:
 @main.command()
 @click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to make.")
 @click.option("--shape", default="128,512,512", show_default=True, help="z,y,x in voxels.")
-@click.option("--seed", default=0, show_default=True, help="Of the phantom.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the phantom.")
 @click.option("--model", default="default", show_default=True, help="Model to pick with.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
 def demo(out: Path, shape: str, seed: int, model: str, device: str) -> None:
@@ -352,5 +387,7 @@ def demo(out: Path, shape: str, seed: int, model: str, device: str) -> None:
     run_demo(out, _shape(shape), seed, model, device, click.echo)
 
 
-for _command in (doctor_command, export_command, import_command, init_command, show_command):
+for _command in (
+    calibrate_command, doctor_command, export_command, import_command, init_command, report_command, show_command,
+):  # fmt: skip
     main.add_command(_command)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .cli_options import comma, numbers, project_options, say
+from .cli_options import POSITIVE, comma, numbers, project_options, say
 from .errors import TomopickError
 
 
@@ -56,11 +56,11 @@ def _open_counted(place: str, project: dict[str, Any]) -> Any:
 @click.option("--tomograms", metavar="PROJECT", help="Where the tomograms are, if not beside the picks.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="The tomogram whose voxels are counted.")
 @click.option("--tomograms-star", type=click.Path(path_type=Path), help="RELION's tomograms.star: sizes and names.")
-@click.option("--tilt-series-pixel-size", type=float, help="In Å; RELION 4 counts in these.")
+@click.option("--tilt-series-pixel-size", type=POSITIVE, help="In Å; RELION 4 counts in these.")
 @click.option("--min-score", type=float, help="Leave lower scores out.")
 @click.option("--together/--per-object", default=None, help="One file for all objects, or one for each.")
 @click.option("--star-layout", type=click.Choice(["particles", "import"]), help="import: for RELION's import job.")
-@click.option("--coords-angpix", type=float, help="Warp: voxel size to count in. Default: the tomograms'.")
+@click.option("--coords-angpix", type=POSITIVE, help="Warp: voxel size to count in. Default: the tomograms'.")
 @click.option("--dynamo-origin", type=click.IntRange(0, 1), help="Dynamo: number of the first voxel. Default: 0.")
 @click.option("--tilt-range", callback=numbers, metavar="MIN,MAX", help="Dynamo: tilts, for its missing wedge.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
@@ -114,7 +114,7 @@ def export_command(
     "--tilt-series-pixel-size",
     "--pixel-size",
     "pixel_size",
-    type=float,
+    type=POSITIVE,
     help="Of the coordinates in Å, in place of what the files say.",
 )
 @click.option("--index-map", type=click.Path(path_type=Path), help="List 'number name' for Dynamo tables and .em.")
@@ -243,7 +243,9 @@ def init_command(
     "--truth", metavar="OBJECT:USER/SESSION", help="True picks of TOMOGRAM's project, to tell hits from misses."
 )
 @click.option("--min-score", type=float, help="Leave lower scores out.")
-@click.option("--thickness", default=100.0, show_default=True, help="Of the slabs that are averaged, in Å.")
+@click.option(
+    "--thickness", default=100.0, show_default=True, type=POSITIVE, help="Of the slabs that are averaged, in Å."
+)
 @click.option("--at", callback=numbers, metavar="Z,Y,X", help="Where the slabs are centred, in Å.")
 @project_options
 def show_command(

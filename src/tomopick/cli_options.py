@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
+
+
+class _Positive(click.FloatRange):
+    """A finite number above 0; click's own range lets NaN and infinity pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+
+POSITIVE = _Positive(min=0, min_open=True)
 
 
 def say(line: str) -> None:
@@ -36,7 +50,10 @@ def numbers(_ctx: click.Context, param: click.Parameter, value: str | None) -> t
     if value is None:
         return None
     try:
-        return tuple(float(part) for part in value.split(","))
+        found = tuple(float(part) for part in value.split(","))
+        if all(map(math.isfinite, found)):
+            return found
+        raise ValueError
     except ValueError:
         raise click.BadParameter(f"'{value}' are no numbers with commas between", param=param) from None
 

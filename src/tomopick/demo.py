@@ -15,26 +15,36 @@ from .show import draw_sections
 from .simulation import SESSION_ID, USER_ID, simulate_project
 from .types import Shape
 
+RESULTS = ("picks.csv", "scores.txt", "sections.png")
+MADE = (  # of a project
+    *("copick.json", "simulation.json", "pictures/SIM_000.png", "ExperimentRuns/SIM_000/VoxelSpacing*/*"),
+    *(f"ExperimentRuns/SIM_000/Picks/{who}_*.json" for who in (f"{USER_ID}_{SESSION_ID}", "tomopick_0")),
+)
+
 
 def run_demo(out: Path, shape: Shape, seed: int, model: str, device: str, say: Callable[[str], None]) -> None:
     """Leaves in `out` a copick project, picks, a picture of sections and the tables of scores.
 
+    What an earlier demo left there is replaced; what else lies beside it is left alone.
+
     Raises:
-        OutputError: `out` holds something that the demo did not make.
+        OutputError: `out` holds nothing of a demo but something else, or its project was added to.
+        TomopickError: no such model or device, or a phantom too small for the objects.
     """
     mark = out / ".tomopick-demo"
     if out.exists() and any(out.iterdir()) and not mark.exists():
         raise OutputError(f"{out}: holds something that the demo did not make; choose another folder with --out")
+    others = _others(out / "project")
+    if others:
+        raise OutputError(f"{others[0]}: the demo did not make it; move it, or choose another folder with --out")
     detector = load_detector(model)
-    if out.exists():
-        shutil.rmtree(out)
+    picker = Picker([detector], PickOptions(device=device, keep_below=True))
     out.mkdir(parents=True, exist_ok=True)
     mark.touch()
     say(f"1. simulate a tomogram of {'x'.join(map(str, shape))} voxels with six kinds of particles (seed {seed})")
-    (run,) = simulate_project(out / "project", shape, seed=seed)
+    run = _simulate(out, shape, seed)
     project = open_project(out / "project" / "copick.json")
 
-    picker = Picker([detector], PickOptions(device=device, keep_below=True))
     say(f"2. pick it with model '{model}' ({sum(p.numel() for p in detector.network.parameters()):,} parameters)")
     result = pick_run(picker, project, run, out / "records")
     say(f"   {sum(result.counts.values())} picks in {result.seconds:.1f} s")
@@ -59,3 +69,29 @@ def run_demo(out: Path, shape: Shape, seed: int, model: str, device: str, say: C
         project.tomogram(run), cuts["f1"], detector.objects, picture, truth=truth, title=f"{run}, picks against truth"
     )
     say(f"4. look: {picture}; picks: {out / 'picks.csv'} and {out / 'project' / 'copick.json'}")
+
+
+def _others(project: Path) -> list[Path]:
+    """Files in an earlier demo's project that the demo did not make."""
+    made = {path for pattern in MADE for path in project.glob(pattern)}
+    files = [path for path in project.rglob("*") if path.is_file() and not path.name.endswith(".part")]
+    return [path for path in files if not made & {path, *path.parents}]
+
+
+def _simulate(out: Path, shape: Shape, seed: int) -> str:
+    """A new project in place of an earlier demo's, which comes back where there is none; gives the run's name."""
+    project, before = out / "project", out / ".project.before"
+    shutil.rmtree(before, ignore_errors=True)
+    if project.exists():
+        project.rename(before)
+    try:
+        (run,) = simulate_project(project, shape, seed=seed)
+    except BaseException:
+        shutil.rmtree(project, ignore_errors=True)
+        if before.exists():
+            before.rename(project)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+    for path in (*(out / name for name in RESULTS), out / "records" / f"{run}.json"):
+        path.unlink(missing_ok=True)
+    return run

@@ -8,6 +8,7 @@ import numpy as np
 
 from .errors import NoPicksError
 from .io import Project
+from .io.select import require_one_pair
 from .types import Picks
 
 
@@ -15,7 +16,8 @@ def picks_where_any(project: Project, runs: Sequence[str], query: str | None) ->
     """The picks of those runs that have what the query asks for.
 
     Raises:
-        SelectionError: none has, or a run has several sets that fit.
+        SelectionError: none has, or a run has several sets that fit, or the runs together have them of several users
+            or sessions and the query does not say which.
     """
     found: dict[str, Picks] = {}
     refusal: NoPicksError | None = None
@@ -29,6 +31,7 @@ def picks_where_any(project: Project, runs: Sequence[str], query: str | None) ->
             found |= {run: picks} if picks is not None else {}
     if refusal and not found:
         raise refusal
+    require_one_pair(query, [entry for run in found for entry in project.picks_sets(run)], project.uri)
     return found
 
 

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 
 from .errors import OutputError
-from .io import CopickProject, Project, atomic_write, write_mrc, write_picks_csv
-from .types import Heatmap, Picks
+from .io import Project, atomic_write, write_mrc, write_picks_csv
+from .types import Grid, Heatmap, Picks
 
 
 @dataclass(frozen=True)
 class Output:
-    """The picks of one run, `out/RUN.csv` or a copick project's own, and the record of how they were made.
+    """The picks of one run, `out/RUN.csv` or the project's own, and the record of how they were made.
 
     Attributes:
-        project: the input; a copick project takes its picks itself.
+        project: the input; one that keeps picks takes them itself.
         run: its name.
-        out: folder of RUN.csv, heatmaps and `records/`.
-        user_id, session_id: of picks in a copick project.
+        out: folder of RUN.csv, `heatmaps/` and `records/`; of the records alone where the project keeps the picks.
+        user_id, session_id: of picks in a project.
     """
 
     project: Project
@@ -54,50 +54,65 @@ class Output:
 
     @property
     def _record(self) -> Path:
-        return self.out / "records" / f"{self.run}.json"
+        return self.records / f"{self.run}.json"
+
+    @property
+    def records(self) -> Path:
+        """Folder of the records: apart from the tables where these are in `out` too."""
+        return self.out if self.project.keeps_picks else self.out / "records"
 
     def digest(self) -> str:
         """Of the picks that are there; empty where there are none."""
-        if not isinstance(self.project, CopickProject):
+        if not self.project.keeps_picks:
             return hashlib.sha256(self._csv.read_bytes()).hexdigest()[:16] if self._csv.is_file() else ""
         if not self.project.has_picks(self.run, self.user_id, self.session_id):
             return ""
         picks = self.project.picks(self.run, f"*:{self.user_id}/{self.session_id}")
-        assert picks is not None
+        if picks is None:
+            return ""
         stated = self.project.stated(picks)
         rows = zip(stated.names.tolist(), np.round(stated.positions, 2).tolist(), np.round(stated.scores, 4).tolist())
         return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()[:16]
 
-    def check_ours(self, record: Mapping[str, Any]) -> bool:
-        """Whether there are picks, made by us.
+    def check_ours(self, record: Mapping[str, Any], place: str) -> bool:
+        """Whether there are picks, made by us from the input at `place`.
 
         Raises:
-            OutputError: there are picks that the record does not account for.
+            OutputError: there are picks that the record does not account for, or it is of another input.
         """
         found = self.digest()
+        # Where a project keeps the picks, the record is all that tells ours from others', so it is not given up.
+        other = record.get("place", place)
+        if other != place and (found or self.project.keeps_picks):
+            raise OutputError(
+                f"run {self.run}: {self._record} is of {other}, but the input is {place}: runs of one name need "
+                "folders of their own; name another with --out, or replace what is there with --overwrite"
+            )
         if not found:
             return False
         # A run that was cut off may have left its picks without saying so.
         if record.get("status") == "started" or record.get("output") == found:
             return True
         where = f"picks of {self.user_id}/{self.session_id} in {self.project.uri}"
-        place = where if isinstance(self.project, CopickProject) else str(self._csv)
+        held = where if self.project.keeps_picks else str(self._csv)
         what = "were edited since tomopick made them" if record else f"are not known to {self._record.parent}"
         raise OutputError(
-            f"run {self.run}: {place}: there are picks that {what}; name another place (--out, --session-id), "
+            f"run {self.run}: {held}: there are picks that {what}; name another place (--out, --session-id), "
             "or replace them with --overwrite"
         )
 
     def write_picks(self, picks: Picks) -> None:
         """Writes the picks, in place of those that are there."""
-        if isinstance(self.project, CopickProject):
+        if self.project.keeps_picks:
             self.project.write_picks(picks, self.user_id, self.session_id)
         else:
             write_picks_csv(self._csv, self.project.stated(picks))
 
 
 class HeatmapFiles:
-    """Strips of heatmap -> `RUN_OBJECT_heatmap.mrc`, one an object, on the heatmap's own grid.
+    """Strips of heatmap -> `heatmaps/RUN_OBJECT_heatmap.mrc`, one an object, on the heatmap's own grid.
+
+    In the folder of the tables they would be taken for tomograms, and the tables not for picks.
 
     Strips go to disk as they come, so that no more than one object's volume is ever in memory.
     """
@@ -137,7 +152,8 @@ class HeatmapFiles:
         if self._first is None:
             return
         z, _, x = self._first.grid.shape
+        grid = Grid((z, self._rows, x), self._first.grid.voxel_spacing, self._first.grid.origin)
         for channel, name in enumerate(self._first.objects):
             values = np.memmap(self._part / str(channel), dtype=np.float32, mode="r", shape=(self._rows, z, x))
-            spacing = self._first.grid.voxel_spacing
-            write_mrc(self._out / f"{self._run}_{name}_heatmap.mrc", values.transpose(1, 0, 2), spacing)
+            path = self._out / "heatmaps" / f"{self._run}_{name}_heatmap.mrc"
+            write_mrc(path, values.transpose(1, 0, 2), grid)

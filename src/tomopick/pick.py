@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from . import __version__
 from .detector import Detector, decode
 from .engines import choose_device
 from .errors import OutputError, SelectionError, TomopickError
-from .io import CopickProject, Project, atomic_write
+from .io import Project, atomic_write
 from .io.select import near_miss
 from .output import HeatmapFiles, Output
 from .predict import Predictor, average_rows, predict_rows
@@ -38,7 +39,7 @@ class PickOptions:
         views: test-time augmentation: `none`, `flips` or `all`.
         invert: the volume has light particles on dark.
         offset: `none`, or `fitted` to take the displacement out that training measured.
-        save_heatmaps: write RUN_OBJECT_heatmap.mrc beside the picks.
+        save_heatmaps: write heatmaps/RUN_OBJECT_heatmap.mrc beside the picks.
         user_id, session_id: of the picks in a copick project.
         device: where to run.
     """
@@ -85,13 +86,17 @@ class Picker:
     """One or several detectors set up once for many runs; several are averaged.
 
     Args:
-        detectors: members with equal weights; thresholds are the mean over the members that know an object.
+        detectors: members with equal weights; thresholds are the mean over the members that know an object, its radius
+            is the first one's of them, and how peaks are found is the first member's.
         options: how to pick.
     """
 
     def __init__(self, detectors: Sequence[Detector], options: PickOptions):
         self.detectors, self.options = list(detectors), options
-        self.objects: tuple[PickableObject, ...] = tuple({o.name: o for d in detectors for o in d.objects}.values())
+        known: dict[str, PickableObject] = {}
+        for o in (o for d in self.detectors for o in d.objects):
+            known.setdefault(o.name, o)
+        self.objects = tuple(known.values())
         names = [o.name for o in self.objects]
         for name, value in options.thresholds.items():
             if name not in names:
@@ -108,9 +113,23 @@ class Picker:
         known = [d.thresholds[self.options.metric][name] for d in self.detectors if name in d.thresholds["f1"]]
         return float(np.mean(known))
 
+    def differences(self) -> list[str]:
+        """Where the members disagree on what can only be one: what is used, one line each."""
+        peaks = self.detectors[0].recipe.peaks
+        found = []
+        if any(d.recipe.peaks != peaks for d in self.detectors):
+            found.append(f"the models find peaks in different ways; used is that of {self.detectors[0].name}: {peaks}")
+        stated = {(o.name, o.radius) for d in self.detectors for o in d.objects}
+        names = [name for name, _ in stated]
+        used = [f"{o.name} {o.radius_angstrom:g} Å" for o in self.objects if names.count(o.name) > 1]
+        if used:
+            found.append(f"the models know other radii; used are those of the first that knows one: {', '.join(used)}")
+        return found
+
     def fingerprint(self) -> str:
-        """Changes with the weights, the recipe and whatever else decides the picks."""
-        facts = [[d.checksum for d in self.detectors], self.thresholds, self.options.settings()]
+        """Changes with the weights, the recipe, the version and whatever else decides the picks."""
+        moved = [d.facts.displacement for d in self.detectors] if self.options.offset == "fitted" else None
+        facts = [__version__, [d.checksum for d in self.detectors], self.thresholds, self.options.settings(), moved]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def rows(self, tomogram: Tomogram, progress: Callable[[int, int], None]) -> tuple[Iterator[Heatmap], list[str]]:
@@ -171,7 +190,7 @@ def check_objects(picker: Picker, project: Project) -> list[str]:
         SelectionError: all of them.
     """
     known, wanted = {o.name for o in picker.objects}, {o.name for o in project.objects}
-    if not isinstance(project, CopickProject):
+    if not project.keeps_picks:
         return []
     if not known & wanted:
         raise SelectionError(
@@ -185,21 +204,22 @@ def pick_run(picker: Picker, project: Project, run: str, out: str | Path, overwr
     """Picks one run and writes its picks and its record under `out`.
 
     A run that is finished with the same models, input and settings is skipped unless `overwrite`; our own picks of
-    other settings are replaced.
+    other settings, or of what lay in the same place before, are replaced.
 
     Raises:
-        OutputError: there are picks that we did not make, or that were edited since, and `overwrite` is not set.
+        OutputError: there are picks that we did not make, that were edited since, or of an input in another place, and
+            `overwrite` is not set.
         TomopickError: the run cannot be read.
     """
     options = picker.options
     homeless = check_objects(picker, project)
     output = Output(project, run, Path(out), options.user_id, options.session_id)
-    mark = {"fingerprint": picker.fingerprint(), "input": _input_mark(project, run, options.tomo_type)}
+    mark = {"fingerprint": picker.fingerprint(), **_input_mark(project, run, options.tomo_type)}
     before = output.record()
     found: list[str] = []
     if not overwrite:
         same = all(before.get(k) == v for k, v in mark.items())
-        if output.check_ours(before) and before.get("status") == "picked":
+        if output.check_ours(before, mark["place"]) and before.get("status") == "picked":
             if same:
                 return RunResult(run, "skipped", before["counts"], 0.0)
             found.append("picks made before with another model, input or settings are replaced")
@@ -224,13 +244,14 @@ def pick_run(picker: Picker, project: Project, run: str, out: str | Path, overwr
     return result
 
 
-def _input_mark(project: Project, run: str, tomo_type: str | None) -> str:
-    """Changes with whatever of the input decides the picks: its place, grid and coordinate offset."""
-    place = str(Path(project.uri).resolve()) if Path(project.uri).exists() else project.uri
+def _input_mark(project: Project, run: str, tomo_type: str | None) -> dict[str, str]:
+    """Its place, and what changes with whatever else of it decides the picks: contents, grid, coordinate offset."""
+    place, contents = project.stamp(run, tomo_type)
     grid = project.grid(run, tomo_type)
     shift = project.stated(Picks(run, np.zeros((1, 3)), np.array(["-"]))).positions[0]
     shape = "x".join(map(str, grid.shape))
-    return f"{place} {shape} {grid.voxel_spacing:.4f} {','.join(f'{v:.3f}' for v in shift)}"
+    facts = f"{contents} {shape} {grid.voxel_spacing:.4f} {','.join(f'{v:.3f}' for v in shift)}"
+    return {"place": place, "input": facts}
 
 
 def pick_runs(
@@ -238,7 +259,8 @@ def pick_runs(
 ) -> Iterator[RunResult]:
     """Picks run after run; one that fails is reported as such and the others go on."""
     for run in runs:
-        trace = Path(out) / "records" / f"{run}.error.txt"
+        output = Output(project, run, Path(out), picker.options.user_id, picker.options.session_id)
+        trace = output.records / f"{run}.error.txt"
         try:
             yield pick_run(picker, project, run, out, overwrite)
             trace.unlink(missing_ok=True)

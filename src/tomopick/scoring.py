@@ -9,33 +9,39 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import SelectionError
+from .errors import ReadError, SelectionError
 from .evaluate import CziiScore, MatchedScores, bootstrap_f1, czii_score, matched_scores
 from .io import Project, open_project, read_picks_csv
 from .io.objects import with_specs
 from .io.select import near_miss
 from .labels import outside_text, picks_where_any
+from .metrics import bootstrap
 from .presets import CZII_OBJECTS
 from .types import PickableObject, Picks
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Both ways of scoring, and the interval of the mean F1 at the official distance."""
+    """Both ways of scoring, with 95 % intervals of the mean F1 at half a radius and of the CZII score."""
 
     czii: CziiScore
     matched: MatchedScores
     interval: tuple[float, float]
+    czii_interval: tuple[float, float]
     dropped_outside: int = 0
 
     def text(self) -> str:
         """Tables for a terminal."""
         low, high = self.interval
-        distance = self.czii.distance_multiplier
+        distance, drawn = self.czii.distance_multiplier, self.czii_interval
+        over_runs = (
+            [] if np.isnan(drawn).any() else [f"score, 95 % interval over runs: {drawn[0]:.4f} to {drawn[1]:.4f}"]
+        )
         return "\n".join(
             [
                 f"CZII score (a hit lies within {distance:g} radii; no one-to-one matching)",
                 self.czii.table(),
+                *over_runs,
                 "",
                 "one-to-one matching, best score first",
                 self.matched.table(),
@@ -45,8 +51,13 @@ class Scores:
 
     def json_text(self) -> str:
         """Every figure at full precision; null where there is none."""
-        interval = [None if np.isnan(v) else v for v in self.interval]
-        data = {"czii": self.czii.to_json(), "matched": self.matched.to_json(), "f1_interval": interval}
+        f1, czii = ([None if np.isnan(v) else v for v in drawn] for drawn in (self.interval, self.czii_interval))
+        data = {
+            "czii": self.czii.to_json(),
+            "czii_interval": czii,
+            "matched": self.matched.to_json(),
+            "f1_interval": f1,
+        }
         return json.dumps(data | {"dropped_outside": self.dropped_outside}, indent=1)
 
 
@@ -61,7 +72,7 @@ class Scoring:
         distance_multiplier, beta: of the CZII score.
         exclude: objects left out of the mean F1.
         drop_outside: leave out picks outside their tomogram (they are counted, and refused otherwise).
-        voxel_spacing, objects, coordinate_offset: how projects are opened.
+        voxel_spacing, objects, coordinate_offset: how projects are opened; the offset holds for tables as well.
         say: told what was found, one line at a time.
     """
 
@@ -90,6 +101,9 @@ class Scoring:
             raise SelectionError(f"{candidates if not found else truth}: no picks to score; name others with --picks")
         # A CSV without run names stands for the only run of the other side.
         found, wanted = _paired(found, wanted, candidates, truth)
+        # The coordinate offset holds for both sides; two tables state their positions in the same way anyhow.
+        found = _true(found, other) if project is None and other is not None else found
+        wanted = _true(wanted, project) if other is None and project is not None else wanted
         for run in self.runs or ():
             if run not in wanted:
                 raise SelectionError(f"{truth}: run '{run}' has no truth; {near_miss(run, sorted(wanted))}")
@@ -107,8 +121,19 @@ class Scoring:
             czii_score(found, wanted, objects, distance_multiplier=self.distance_multiplier, beta=self.beta),
             matched_scores(found, wanted, objects, exclude=self.exclude),
             bootstrap_f1(found, wanted, objects, rng=rng, exclude=self.exclude),
+            self._czii_interval(found, wanted, objects),
             dropped,
         )
+
+    def _czii_interval(
+        self, found: dict[str, Picks], wanted: dict[str, Picks], objects: Sequence[PickableObject]
+    ) -> tuple[float, float]:
+        """Over runs drawn with replacement; nan for one run, and for another beta than the challenge's."""
+        if self.beta != 4:
+            return float("nan"), float("nan")
+        rng = np.random.default_rng(0)
+        drawn = bootstrap(found, wanted, objects, rng=rng, metric="czii", radius=self.distance_multiplier)
+        return drawn.low, drawn.high
 
     def _read(
         self, place: str, query: str | None
@@ -125,7 +150,11 @@ class Scoring:
             objects=self.objects,
             coordinate_offset=self.coordinate_offset,
         )
-        return picks_where_any(project, self.runs or project.runs(), query), project.objects, project
+        found = picks_where_any(project, self.runs or project.runs(), query)
+        objects = project.objects
+        if objects and all(o.radius is None for o in objects):  # known by their names alone, as in a table
+            objects = self._known({o.name for o in objects})
+        return found, objects, project
 
     def _known(self, names: set[str]) -> tuple[PickableObject, ...]:
         """Radii and weights of named objects: from `objects`, else from the CZII preset."""
@@ -142,11 +171,19 @@ class Scoring:
         kept = {}
         for run, picks in found.items():
             kept[run] = picks
-            if project is None or run not in project.runs() or not project.tomo_types(run):
+            if project is None or run not in project.runs():
                 continue
-            # Tomograms of a run may be cropped differently: outside is what lies in none of them.
-            types = [self.tomo_type] if self.tomo_type else project.tomo_types(run)
-            inside = np.any([project.grid(run, t).contains(picks.positions) for t in types], axis=0)
+            try:
+                # Tomograms of a run may be cropped differently: outside is what lies in none of them.
+                known = project.tomo_types(run)
+                types = [self.tomo_type] if known and self.tomo_type else known
+                insides = [project.grid(run, t).contains(picks.positions) for t in types]
+            except ReadError as error:  # scores need no tomogram
+                self.say(f"warning: run {run}: whether its picks lie in the tomogram is not known: {error}")
+                continue
+            if not insides:
+                continue
+            inside = np.any(insides, axis=0)
             n = int((~inside).sum())
             if n and not self.drop_outside:
                 raise SelectionError(
@@ -157,6 +194,15 @@ class Scoring:
                 self.say(f"run {run}: {outside_text(picks, inside)} lie outside the tomogram and are left out")
             dropped, kept[run] = dropped + n, picks.select(inside)
         return kept, dropped
+
+
+def _true(tables: dict[str, Picks], project: Project) -> dict[str, Picks]:
+    """Picks of a table at their true positions, as the other side's project gives its own."""
+    moved = dict(tables)
+    for run in set(tables) & set(project.runs()):
+        here = Picks(run, np.zeros((1, 3)), np.array(["-"]))
+        moved[run] = tables[run].shifted(-project.stated(here).positions[0])
+    return moved
 
 
 def _paired(

@@ -6,7 +6,6 @@ Drawn with matplotlib's object interface alone, so that nothing global is set an
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from .errors import OutputError
+from .io.atomic import atomic_write
 from .matching import match
 from .types import Grid, PickableObject, Picks, Tomogram, Vector
 
@@ -362,16 +361,7 @@ def _series(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
 
 
 def _save(figure: Any, out: Path) -> None:
-    """Whole or not at all: under another name first."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    out = Path(out)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            FigureCanvasAgg(figure).print_png(file)
-        os.replace(part, out)
-    except OSError as error:
-        raise OutputError(f"{out}: the picture cannot be written ({error.strerror or error})") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_write(out, binary=True) as file:
+        FigureCanvasAgg(figure).print_png(file)

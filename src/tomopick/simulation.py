@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from .errors import OutputError, TomopickError
+from .errors import OutputError, SelectionError, TomopickError
 from .io import CopickProject, atomic_write, create_copick_project, write_run
+from .io.select import near_miss
 from .presets import CZII_OBJECTS
 from .progress import bar
 from .show import draw_sections
@@ -19,6 +21,7 @@ from .simulate import SimulationSpec, czii_spec, simulate_run
 from .types import Grid, Picks, Shape, Tomogram
 
 USER_ID, SESSION_ID = "simulation", "0"
+PRESETS: Mapping[str, Callable[..., SimulationSpec]] = {"czii": czii_spec, "varied": SimulationSpec}
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,14 @@ class _Job:
 
 
 def spec_of(preset: str, shape: Shape, tomo_types: tuple[str, ...]) -> SimulationSpec:
-    """`czii`: runs like the challenge's; `varied`: much varied from run to run, to train on."""
-    return czii_spec(shape, tomo_types=tomo_types) if preset == "czii" else SimulationSpec(shape, tomo_types=tomo_types)
+    """`czii`: runs like the challenge's; `varied`: much varied from run to run, to train on.
+
+    Raises:
+        SelectionError: no such preset.
+    """
+    if preset not in PRESETS:
+        raise SelectionError(f"no preset '{preset}' to simulate; {near_miss(preset, PRESETS)}")
+    return PRESETS[preset](shape, tomo_types=tomo_types)
 
 
 def simulate_project(
@@ -106,11 +115,18 @@ def _project(out: Path, facts: dict[str, Any]) -> CopickProject:
     return create_copick_project(out, CZII_OBJECTS, "simulation by tomopick")
 
 
-def _results(jobs: list[_Job], workers: int) -> Iterator[tuple[dict[str, Tomogram], Picks]]:
+def _results(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[dict[str, Tomogram], Picks]]:
+    """What the jobs give, in their order; a volume is large, so no more are begun than are soon written."""
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
             yield job()
         return
     # spawn: forking a process with threads may hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_Job.__call__, jobs)
+        begun: deque[Future[tuple[dict[str, Tomogram], Picks]]] = deque()
+        for job in jobs:
+            begun.append(pool.submit(job))
+            if len(begun) > workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()

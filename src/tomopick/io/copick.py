@@ -14,6 +14,7 @@ from .objects import object_from_fields, with_specs
 from .offset import CoordinateOffset
 from .omezarr import read_levels
 from .picksjson import PicksFile, parse_picks, picks_files
+from .project import Stamp
 from .select import (
     PicksEntry,
     TomogramEntry,
@@ -23,7 +24,7 @@ from .select import (
     require_objects,
     require_run,
 )
-from .volumes import read_zarr
+from .volumes import contents_mark, read_zarr
 
 
 class CopickProject:
@@ -31,6 +32,8 @@ class CopickProject:
 
     Lists of runs and tomograms are read once; what other processes add later is seen by a new project.
     """
+
+    keeps_picks = True
 
     def __init__(
         self,
@@ -50,7 +53,8 @@ class CopickProject:
             SelectionError: objects or an offset that are not of their form, or an object it does not have.
         """
         self.uri = str(path)
-        self.root = load_root(Path(path))
+        self._config = Path(path)
+        self.root = load_root(self._config)
         self._offset = CoordinateOffset.parse(coordinate_offset)
         known = [object_from_fields(o.model_dump(), self.uri) for o in self.root.config.pickable_objects]
         self.objects: tuple[PickableObject, ...] = with_specs(
@@ -78,10 +82,23 @@ class CopickProject:
         values, grid = read_zarr(found[entry].zarr(), f"{self.uri}: run {run}, {entry}", level)
         return Tomogram(run, values, grid, entry.tomo_type)
 
+    def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
+        """The configuration's path, and sizes and times of the store's metadata, or what it says where it is remote."""
+        found = self._tomograms(run)
+        entry, _ = choose_tomogram(tomo_type, list(found), f"{self.uri}: run {run}")
+        tomogram = found[entry]
+        paths = [local_path(getattr(tomogram, f"{kind}_path", None)) for kind in ("overlay", "static")]
+        there = next((path for path in paths if path is not None and path.is_dir()), None)
+        return Stamp(str(self._config.resolve()), contents_mark(there or tomogram.zarr()))
+
+    def picks_sets(self, run: str) -> list[PicksEntry]:
+        """The sets of picks of a run."""
+        return list(self._sets(run))
+
     def picks(self, run: str, query: str | None = None) -> Picks | None:
         """The picks "object:user/session", or the only ones; None where the run has none."""
         names = [o.name for o in self.objects]
-        found = {entry: picks for entry, picks in self._picks(run).items() if entry.name in names}
+        found = self._sets(run)
         chosen = choose_picks(query, list(found), names, f"{self.uri}: run {run}")
         if chosen is None:
             return None
@@ -105,8 +122,7 @@ class CopickProject:
         require_id(session_id, "session")
         names = [o.name for o in self.objects]
         require_objects(picks.names.tolist(), names, self.uri)
-        stored = self._picks(picks.run)
-        stale = [e.name for e in stored if (e.user_id, e.session_id) == (user_id, session_id)]
+        stale = [e.name for e in self._sets(picks.run) if (e.user_id, e.session_id) == (user_id, session_id)]
         spacing = min((e.voxel_spacing for e in self._tomograms(picks.run)), default=None)
         texts = picks_files(self.stated(picks), names, stale, (user_id, session_id, spacing))
         run = self._run(picks.run)
@@ -120,7 +136,7 @@ class CopickProject:
     def has_picks(self, run: str, user_id: str, session_id: str) -> bool:
         """Whether there are picks of this user and session, even none found."""
         self._run(run).refresh_picks()  # other processes may be picking the same project
-        return any((e.user_id, e.session_id) == (user_id, session_id) for e in self._picks(run))
+        return any((e.user_id, e.session_id) == (user_id, session_id) for e in self._sets(run))
 
     def stated(self, picks: Picks) -> Picks:
         """The picks at the positions that a file of this data set states."""
@@ -151,7 +167,9 @@ class CopickProject:
     def _levels(self, run: str, entry: TomogramEntry, tomogram: Any) -> list[Grid]:
         return [level.grid for level in read_levels(tomogram.zarr(), f"{self.uri}: run {run}, {entry}")]
 
-    def _picks(self, run: str) -> dict[PicksEntry, Any]:
+    def _sets(self, run: str) -> dict[PicksEntry, Any]:
+        # Files of an object that the configuration has not (any more) are nobody's business here.
+        names = [o.name for o in self.objects]
         try:
             stored = self._run(run).picks
         except IndexError:
@@ -159,7 +177,8 @@ class CopickProject:
                 f"{self.uri}: run {run}: a picks file is not called USER_SESSION_OBJECT.json; rename it, or give "
                 "tomopick the folder itself if it is Kaggle's"
             ) from None
-        return {PicksEntry(p.pickable_object_name, p.user_id, p.session_id): p for p in stored}
+        entries = [(PicksEntry(p.pickable_object_name, p.user_id, p.session_id), p) for p in stored]
+        return {entry: picks for entry, picks in entries if entry.name in names}
 
     def _load(self, run: str, entry: PicksEntry, picks: Any) -> PicksFile:
         where = f"{self.uri}: run {run}, picks {entry}"

@@ -10,6 +10,7 @@ from ..errors import OutputError, ReadError
 from ..types import Grid, PickableObject, Picks, Tomogram
 from .objects import named_objects, read_objects, with_specs
 from .offset import CoordinateOffset
+from .project import Stamp
 from .select import (
     PicksEntry,
     TomogramEntry,
@@ -21,7 +22,7 @@ from .select import (
     require_run,
 )
 from .tables import is_picks_csv, read_picks_csv, write_picks_csv
-from .volumes import is_volume_name, read_volume, volume_grids, volume_run
+from .volumes import contents_mark, is_volume_name, read_volume, volume_grids, volume_run
 
 log = logging.getLogger("tomopick")
 
@@ -32,6 +33,8 @@ class FolderProject:
     The objects are those of `objects.json` and of the arguments; where there are neither, the names in the tables,
     without radii.
     """
+
+    keeps_picks = False
 
     def __init__(
         self,
@@ -67,8 +70,7 @@ class FolderProject:
         if listed.exists() or specs:
             known = with_specs(read_objects(listed) if listed.exists() else (), specs, extend=True)
         else:
-            tables = [picks for path in set(self._tables.values()) for picks in read_picks_csv(path).values()]
-            known = named_objects(name for picks in tables for name in picks.names.tolist())
+            known = named_objects(name for path in sorted(set(self._tables.values())) for name in _names_in(path))
         return tuple(o for o in known if o.is_particle)
 
     def runs(self) -> list[str]:
@@ -91,25 +93,32 @@ class FolderProject:
         values, grid = read_volume(self._volumes[run], level, self._voxel_spacing)
         return Tomogram(run, values, grid)
 
+    def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
+        """The file's path, and its size and time."""
+        self._level(run, tomo_type)
+        path = self._volumes[run]
+        return Stamp(str(path.resolve()), contents_mark(path))
+
+    def picks_sets(self, run: str) -> list[PicksEntry]:
+        """The objects of `RUN.csv`; one table is of one user and session, whose names nobody knows."""
+        require_run(run, self.runs(), self.uri)
+        picks = self._table(run)
+        return [] if picks is None else self._sets(picks)
+
     def picks(self, run: str, query: str | None = None) -> Picks | None:
         """The picks of `RUN.csv`; None where there is no such file.
 
         Objects that `objects.json` or the arguments leave out are left out here, and that is logged.
         """
         require_run(run, self.runs(), self.uri)
-        if run not in self._tables:
-            return None
-        path = self._tables[run]
-        tables = read_picks_csv(path)
-        picks = tables.get(run, tables.get(""))
+        picks = self._table(run)
         if picks is None:
             return None
-        names = [o.name for o in self.objects]
+        path, names = self._tables[run], [o.name for o in self.objects]
         unknown = sorted(set(picks.names.tolist()) - set(names))
         if unknown:
             log.warning("%s: picks of %s are left out; the objects are %s", path, listing(unknown), listing(names))
-        found = sorted(set(picks.names.tolist()) & set(names)) or names
-        chosen = choose_picks(query, [PicksEntry(name) for name in found], names, f"{self.uri}: run {run}")
+        chosen = choose_picks(query, self._sets(picks), names, f"{self.uri}: run {run}")
         parts = Picks.join(run, [picks.of(entry.name) for entry in chosen or ()])
         return self._offset.to_true(parts, self._offset_spacing(run))
 
@@ -133,6 +142,16 @@ class FolderProject:
         """Whether there is a `RUN.csv`, whoever made it."""
         return run in self._tables or (self._folder / f"{run}.csv").is_file()
 
+    def _table(self, run: str) -> Picks | None:
+        if run not in self._tables:
+            return None
+        tables = read_picks_csv(self._tables[run])
+        return tables.get(run, tables.get(""))
+
+    def _sets(self, picks: Picks) -> list[PicksEntry]:
+        names = [o.name for o in self.objects]
+        return [PicksEntry(name) for name in sorted(set(picks.names.tolist()) & set(names)) or names]
+
     def _entries(self, run: str) -> list[TomogramEntry]:
         if run not in self._volumes:
             return []
@@ -152,6 +171,15 @@ class FolderProject:
         entries = self._entries(run) if self._offset else []
         tomogram = entries[0].voxel_spacing if entries else self._voxel_spacing
         return self._offset.spacing_for(tomogram, None, f"{self.uri}: run {run}")
+
+
+def _names_in(path: Path) -> list[str]:
+    """The objects of a table; none where it holds no picks, which asking for them says."""
+    try:
+        return [name for picks in read_picks_csv(path).values() for name in picks.names.tolist()]
+    except ReadError as error:
+        log.warning("%s: taken for no picks", error)
+        return []
 
 
 def _is_folder(path: Path) -> bool:

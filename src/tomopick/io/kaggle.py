@@ -12,6 +12,7 @@ from .atomic import write_together
 from .objects import with_specs
 from .offset import CoordinateOffset
 from .picksjson import PicksFile, picks_files, read_picks_json
+from .project import Stamp
 from .select import (
     PicksEntry,
     TomogramEntry,
@@ -21,7 +22,7 @@ from .select import (
     require_objects,
     require_run,
 )
-from .volumes import read_volume, volume_grids
+from .volumes import contents_mark, read_volume, volume_grids
 
 
 class KaggleProject:
@@ -29,6 +30,8 @@ class KaggleProject:
 
     Who picked is read from inside the files, for Kaggle's names tell only the object.
     """
+
+    keeps_picks = False
 
     def __init__(
         self,
@@ -73,11 +76,20 @@ class KaggleProject:
         values, grid = read_volume(path, level)
         return Tomogram(run, values, grid, entry.tomo_type)
 
+    def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
+        """The download's folder, and sizes and times of the store's metadata."""
+        return Stamp(str(self._roots[-1].resolve()), contents_mark(self._choose(run, tomo_type)[0]))
+
+    def picks_sets(self, run: str) -> list[PicksEntry]:
+        """The sets of picks of a run."""
+        require_run(run, self.runs(), self.uri)
+        return list(self._sets(run))
+
     def picks(self, run: str, query: str | None = None) -> Picks | None:
         """The picks "object:user/session", or the only ones; None where the run has none."""
         require_run(run, self.runs(), self.uri)
         names = [o.name for o in self.objects]
-        files = {_entry(f): f for f in self._files(run) if f.name in names}
+        files = self._sets(run)
         chosen = choose_picks(query, list(files), names, f"{self.uri}: run {run}")
         if chosen is None:
             return None
@@ -94,7 +106,7 @@ class KaggleProject:
         require_run(picks.run, self.runs(), self.uri)
         names = [o.name for o in self.objects]
         require_objects(picks.names.tolist(), names, self.uri)
-        stale = [f.name for f in self._files(picks.run) if (f.user_id, f.session_id) == (user_id, session_id)]
+        stale = [e.name for e in self._sets(picks.run) if (e.user_id, e.session_id) == (user_id, session_id)]
         spacing = self._offset_spacing(picks.run, None)
         shifted = self._offset.to_file(picks, spacing)
         texts = picks_files(shifted, names, stale, (user_id, session_id, spacing if self._offset else None))
@@ -103,7 +115,11 @@ class KaggleProject:
 
     def has_picks(self, run: str, user_id: str, session_id: str) -> bool:
         """Whether there are picks of this user and session, even none found."""
-        return any((f.user_id, f.session_id) == (user_id, session_id) for f in self._files(run))
+        return any((e.user_id, e.session_id) == (user_id, session_id) for e in self._sets(run))
+
+    def _sets(self, run: str) -> dict[PicksEntry, PicksFile]:
+        names = [o.name for o in self.objects]
+        return {_entry(f): f for f in self._files(run) if f.name in names}
 
     def _files(self, run: str) -> list[PicksFile]:
         paths = [p for root in self._roots for p in sorted((root / run / "Picks").glob("*.json"))]

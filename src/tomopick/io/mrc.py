@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import logging
+import re
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -16,15 +16,16 @@ import numpy as np
 from ..errors import ReadError
 from ..types import Grid
 from .atomic import atomic_write
-
-log = logging.getLogger("tomopick")
+from .volumecheck import checked_spacing, require_volume, warn_once
 
 ITEM_BYTES = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}  # the modes that hold one real number a voxel
 LAST_MODE = 101  # 4-bit, the highest number MRC2014 gives away
 HEADER_BYTES = 1024
 STACK_SUFFIXES = (".st", ".ali", ".mrcs")
 IMOD_STAMP = 1146047817
-ANISOTROPY = 0.01
+TILT_HEADERS = (b"SERI", b"AGAR", b"FEI1", b"FEI2")  # extended headers with a record for each image, as cameras write
+RECONSTRUCTION = re.compile(r"(^|[_.-])(rec|recon|reconstruction)([_.-]|$)")  # of IMOD, ISPG 0 says nothing there
+TILT_COMPANIONS = (".tlt", ".rawtlt", ".mdoc")
 
 
 def read_mrc_grid(path: Path, voxel_spacing: float | None = None) -> Grid:
@@ -56,19 +57,26 @@ def read_mrc(path: Path, voxel_spacing: float | None = None) -> tuple[np.ndarray
         return np.array(data, dtype=np.float32, order="C"), grid
 
 
-def write_mrc(path: str | Path, values: np.ndarray, voxel_spacing: float) -> None:
-    """Writes a volume (z, y, x) as float32 MRC.
+def write_mrc(path: str | Path, values: np.ndarray, grid: Grid | float) -> None:
+    """Writes a volume (z, y, x) as float32 MRC, its origin in the header.
+
+    Args:
+        path: of the file.
+        values: (z, y, x).
+        grid: where the voxels lie; or their spacing [Å], where the first lies at 0.
 
     Raises:
         OutputError: the file cannot be written; then nothing is left of it.
     """
     from mrcfile.mrcinterpreter import MrcInterpreter
 
+    grid = grid if isinstance(grid, Grid) else Grid(values.shape, grid)
     with atomic_write(path, binary=True) as handle, MrcInterpreter() as mrc:
         mrc._iostream = handle
         mrc._create_default_attributes()
         mrc.set_data(np.ascontiguousarray(values, dtype=np.float32))
-        mrc.voxel_size = voxel_spacing
+        mrc.voxel_size = grid.voxel_spacing
+        mrc.header.origin = tuple(grid.origin[::-1])
         mrc.set_volume()
 
 
@@ -125,12 +133,10 @@ def _check(path: Path, header: Any, zipped: bool) -> None:
 
 
 def _check_is_volume(path: Path, header: Any, shape: tuple[int, int, int]) -> None:
-    nz, ny, nx = shape
-    ispg, mz = int(header.ispg), int(header.mz)
-    if nz == 1:
-        raise ReadError(f"{path}: a single image {ny} x {nx}; expected a volume with more than one section")
+    nz, ispg, mz = shape[0], int(header.ispg), int(header.mz)
     if 401 <= ispg <= 630:
         raise ReadError(f"{path}: a stack of {nz // max(mz, 1)} volumes (ISPG {ispg}); expected one volume a file")
+    require_volume(shape, str(path))
     # IMOD leaves ISPG 0 in true volumes, so that alone says nothing. MRC2014 stacks have one section a unit cell,
     # and SerialEM's raw tilt series have their .mdoc beside them.
     if ispg == 0 and (mz == 1 or path.with_name(path.name + ".mdoc").exists()):
@@ -138,11 +144,27 @@ def _check_is_volume(path: Path, header: Any, shape: tuple[int, int, int]) -> No
             f"{path}: a tilt series or image stack of {nz} images (ISPG 0); expected a tomogram; "
             "if it is one, save it as a volume (ISPG 1)"
         )
-    if nz > 2 * ny and nx > 1.5 * ny:
+    kind = bytes(header.exttyp)
+    if int(header.nsymbt) and kind in TILT_HEADERS:
         raise ReadError(
-            f"{path}: (z, y, x) = {shape} is thin along y, not z: an IMOD reconstruction that was not rotated; "
-            "turn it with `clip rotx` or `trimvol -rx`"
+            f"{path}: a tilt series of {nz} images by its extended header ({kind.decode()}); expected a tomogram; if "
+            "it is one, save it without that header"
         )
+    if ispg == 0 and not RECONSTRUCTION.search(path.name.lower()):
+        _check_named_mrc(path, nz)
+
+
+def _check_named_mrc(path: Path, images: int) -> None:
+    """Of an ISPG of 0 in a file that is not called a reconstruction: programs call tilt series .mrc as well."""
+    base = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
+    for suffix in TILT_COMPANIONS:
+        beside = path.with_name(base).with_suffix(suffix)
+        if beside.exists():
+            raise ReadError(
+                f"{path}: a tilt series of {images} images (ISPG 0, with {beside.name} beside it); expected a "
+                "tomogram; if it is one, save it as a volume (ISPG 1)"
+            )
+    warn_once(f"{path}: ISPG 0 in its header, as of an image stack; it is taken for a tomogram")
 
 
 def _grid(path: Path, header: Any, voxel_spacing: float | None) -> Grid:
@@ -152,22 +174,7 @@ def _grid(path: Path, header: Any, voxel_spacing: float | None) -> Grid:
     cell = np.array([header.cella.z, header.cella.y, header.cella.x], dtype=np.float64)
     samples = np.array([header.mz, header.my, header.mx], dtype=np.float64)
     sizes = np.divide(cell, samples, out=np.zeros(3), where=samples > 0)
-    if not np.all(np.isfinite(sizes)) or np.any(sizes <= 0) or np.allclose(sizes, 1.0, atol=1e-6, rtol=0):
-        found = " x ".join(f"{s:g}" for s in sizes)
-        raise ReadError(
-            f"{path}: voxel size {found} Å in the header, which stands for 'not set'; "
-            "expected the true one, so say it with --voxel-spacing"
-        )
-    return Grid(shape, mean_spacing(sizes, str(path)))
-
-
-def mean_spacing(sizes: np.ndarray, where: str) -> float:
-    """The mean of three edges of a voxel, zyx [Å]; a warning is logged where they differ by more than 1 %."""
-    mean = float(np.mean(sizes))
-    if float(np.ptp(sizes)) > ANISOTROPY * mean:
-        found = " x ".join(f"{s:.4g}" for s in sizes)
-        log.warning("%s: voxels of %s Å (z, y, x) are not cubes; taken as %.4g Å", where, found, mean)
-    return mean
+    return Grid(shape, checked_spacing(sizes, str(path), "say it with --voxel-spacing"))
 
 
 def _unsigned_bytes(header: Any) -> bool:

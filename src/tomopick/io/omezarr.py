@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ReadError
 from ..types import Grid
-from .mrc import mean_spacing
+from .volumecheck import checked_spacing, require_volume
 
 ANGSTROM = {None: 1.0, "angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4, "picometer": 0.01}
 
@@ -41,14 +41,17 @@ def read_levels(store: Any, where: str, voxel_spacing: float | None = None) -> t
         voxel_spacing: of the finest level [Å]; instead of the metadata's.
 
     Raises:
-        ReadError: no OME-Zarr volume with axes z, y, x, or a unit that is no length.
+        ReadError: no OME-Zarr volume with axes z, y, x, a unit that is no length, a single image, thin along another
+            axis than z, or voxels of no known size.
     """
     group = _group(store, where)
     multiscale = _multiscale(group, where)
     unit = _unit(multiscale, where)
     shared = _scale(multiscale.get("coordinateTransformations"), where)
+    # Only stores that lie in a folder take a spacing from the command line.
+    remedy = "say it with --voxel-spacing" if isinstance(store, (str, Path)) else "correct its metadata"
     if voxel_spacing is None and not _has_scale(multiscale):
-        raise ReadError(f"{where}: no voxel size in its metadata; expected a scale, so say it with --voxel-spacing")
+        raise ReadError(f"{where}: no voxel size in its metadata; expected a scale, so {remedy}")
     found = []
     for dataset in multiscale["datasets"]:
         transforms = dataset.get("coordinateTransformations")
@@ -56,7 +59,7 @@ def read_levels(store: Any, where: str, voxel_spacing: float | None = None) -> t
         found.append((str(dataset["path"]), sizes, _translation(transforms) * shared * unit))
     found.sort(key=lambda item: float(np.mean(item[1])))
     _, finest, start = found[0]
-    fine = mean_spacing(finest, where)
+    fine = float(np.mean(finest)) if voxel_spacing is not None else checked_spacing(finest, where, remedy)
     factor_of_override = 1.0 if voxel_spacing is None else voxel_spacing / fine
     levels = []
     for path, sizes, shift in found:
@@ -65,6 +68,7 @@ def read_levels(store: Any, where: str, voxel_spacing: float | None = None) -> t
         corner = np.full(3, (ratio - 1) / 2 * fine) if np.allclose(shift, start) else shift - start
         z, y, x = (float(v) * factor_of_override for v in corner)
         levels.append(Level(path, Grid(_shape(group, path, where), spacing, (z, y, x))))
+    require_volume(levels[0].grid.shape, where)
     return tuple(levels)
 
 

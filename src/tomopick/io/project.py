@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
+from zlib import crc32
 
 import numpy as np
 
 from ..errors import SelectionError
 from ..types import Grid, PickableObject, Picks, Tomogram
 from .select import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
+
+
+class Stamp(NamedTuple):
+    """What tells a tomogram from another.
+
+    Attributes:
+        place: where it lies, or its project; the same while only its contents or the settings change.
+        contents: changes with what lies there, as far as sizes, times and metadata tell.
+    """
+
+    place: str
+    contents: str
 
 
 @runtime_checkable
@@ -20,6 +33,7 @@ class Project(Protocol):
     Attributes:
         uri: what the user typed; messages begin with it.
         objects: the particles; segmented things are left out.
+        keeps_picks: whether picks of new sessions have their place in it; else they go to files elsewhere.
 
     Every method raises `SelectionError` for a run, type, spacing or picks that are not there or not unique, and
     `ReadError` for files that cannot be read.
@@ -27,6 +41,7 @@ class Project(Protocol):
 
     uri: str
     objects: tuple[PickableObject, ...]
+    keeps_picks: bool
 
     def runs(self) -> list[str]:
         """The names of the runs, sorted."""
@@ -42,6 +57,14 @@ class Project(Protocol):
 
     def tomogram(self, run: str, tomo_type: str | None = None) -> Tomogram:
         """The tomogram "TYPE[@spacing]", or the only one; float32, C-contiguous."""
+        ...
+
+    def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
+        """What tells `tomogram` from another; reads no voxels of files."""
+        ...
+
+    def picks_sets(self, run: str) -> list[PicksEntry]:
+        """The sets of picks of a run, one an object, user and session; of the project's objects alone."""
         ...
 
     def picks(self, run: str, query: str | None = None) -> Picks | None:
@@ -69,6 +92,8 @@ def sets_of(picks: Picks, objects: Sequence[PickableObject], user_id: str, sessi
 
 class MemoryProject:
     """A project in memory: for tests, demos and data made on the fly."""
+
+    keeps_picks = False
 
     def __init__(self, objects: Iterable[PickableObject] = (), uri: str = "memory") -> None:
         self.uri = uri
@@ -114,14 +139,22 @@ class MemoryProject:
         entry, _ = choose_tomogram(tomo_type, entries, f"{self.uri}: run {run}")
         return tomograms[str(entry)]
 
+    def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
+        """The project's name, and a checksum of the values."""
+        return Stamp(self.uri, f"{crc32(self.tomogram(run, tomo_type).values.data):08x}")
+
+    def picks_sets(self, run: str) -> list[PicksEntry]:
+        """The sets of picks of a run."""
+        require_run(run, self.runs(), self.uri)
+        return [e for pair, picks in self._picks.get(run, {}).items() for e in sets_of(picks, self.objects, *pair)]
+
     def picks(self, run: str, query: str | None = None) -> Picks | None:
         """The picks "object:user/session", or the only ones."""
-        require_run(run, self.runs(), self.uri)
-        stored = self._picks.get(run, {})
-        entries = [e for pair, picks in stored.items() for e in sets_of(picks, self.objects, *pair)]
-        chosen = choose_picks(query, entries, [o.name for o in self.objects], f"{self.uri}: run {run}")
+        names = [o.name for o in self.objects]
+        chosen = choose_picks(query, self.picks_sets(run), names, f"{self.uri}: run {run}")
         if chosen is None:
             return None
+        stored = self._picks[run]
         return Picks.join(run, [stored[e.user_id, e.session_id].of(e.name) for e in chosen])
 
     def write_picks(self, picks: Picks, user_id: str, session_id: str) -> None:

@@ -46,12 +46,19 @@ class PicksEntry:
 
 @dataclass(frozen=True)
 class PicksQuery:
-    """A copick URI `object:user/session`: globs, or regular expressions after `re:`; missing parts match all."""
+    """A copick URI `object:user/session`: globs, or regular expressions after `re:`; missing parts match all.
+
+    Attributes:
+        name, user_id, session_id: patterns.
+        regex: whether they are regular expressions.
+        states_pair: whether user and session were both typed, if only as `*`: then several may be meant.
+    """
 
     name: str = "*"
     user_id: str = "*"
     session_id: str = "*"
     regex: bool = False
+    states_pair: bool = False
 
     @classmethod
     def parse(cls, text: str | None) -> PicksQuery:
@@ -62,7 +69,7 @@ class PicksQuery:
         user, _, session = pair.partition("/")
         if ":" in pair:
             raise SelectionError(f"picks '{text}' are not of the form object:user/session")
-        query = cls(name or "*", user or "*", session or "*", regex)
+        query = cls(name or "*", user or "*", session or "*", regex, bool(user and session))
         if regex:
             for part in (query.name, query.user_id, query.session_id):
                 try:
@@ -185,7 +192,8 @@ def choose_picks(
     An empty list says that the user and session picked in this run, but none of the objects asked for.
 
     Raises:
-        SelectionError: nothing matches, or several (user, session) pairs picked the same object; they are listed.
+        SelectionError: nothing matches, several (user, session) pairs picked the same object, or several are there and
+            the query does not state both; they are listed.
     """
     if not entries:
         return None
@@ -202,4 +210,20 @@ def choose_picks(
         if len(rivals) > 1:
             wanted = sorted({f"{parsed.name}:{e.user_id}/{e.session_id}" for e in rivals})
             raise SelectionError(f"{where}: several picks of '{entry.name}'; say which with --picks: {listing(wanted)}")
+    require_one_pair(query, hits, where)
     return hits
+
+
+def require_one_pair(query: str | None, entries: Iterable[PicksEntry], where: str) -> None:
+    """Refuses picks of several users or sessions that were not asked for: one's own predictions would become labels.
+
+    Raises:
+        SelectionError: the query does not state user and session, and there are several; they are listed.
+    """
+    parsed = PicksQuery.parse(query)
+    hits = [e for e in entries if parsed.matches_pair(e) and parsed.matches_name(e.name)]
+    pairs = sorted({f"{e.user_id}/{e.session_id}" for e in hits})
+    if len(pairs) > 1 and not parsed.states_pair:
+        name = f"{'re:' if parsed.regex else ''}{parsed.name}"
+        wanted = listing(f"{name}:{pair}" for pair in pairs)
+        raise SelectionError(f"{where}: several picks; say which with --picks: {wanted} (or '{name}:*/*' for all)")

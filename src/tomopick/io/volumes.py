@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from .omezarr import read_level, read_levels
 log = logging.getLogger("tomopick")
 
 MRC_SUFFIXES = (".mrc", ".rec", ".map")
+METADATA = (".zattrs", ".zgroup", ".zarray")
 VOLUME_SUFFIXES = (*MRC_SUFFIXES, *(s + ".gz" for s in MRC_SUFFIXES), ".zarr")
 
 
@@ -66,6 +68,23 @@ def read_zarr(store: Any, where: str, level: int = 0, voxel_spacing: float | Non
     """`read_volume` for an OME-Zarr in a path or store."""
     chosen = read_levels(store, where, voxel_spacing)[level]
     return checked(read_level(store, chosen, where), where), chosen.grid
+
+
+def contents_mark(store: Any) -> str:
+    """Changes when a volume is replaced, without reading its voxels.
+
+    Args:
+        store: a file, or an OME-Zarr as a folder (sizes and times of its metadata), or as a Zarr store (its metadata).
+    """
+    digest = hashlib.sha256()
+    if isinstance(store, Path):
+        files = [store] if store.is_file() else [p for n in METADATA for p in (*store.glob(n), *store.glob(f"*/{n}"))]
+        for path in sorted(files):
+            found = path.stat()
+            digest.update(f"{path.name} {found.st_size} {found.st_mtime_ns}\n".encode())
+    else:
+        digest.update(bytes(store.get(".zattrs") or b""))
+    return digest.hexdigest()[:16]
 
 
 def checked(values: np.ndarray, where: str) -> np.ndarray:

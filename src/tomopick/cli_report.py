@@ -1,0 +1,115 @@
+"""Verbs that measure thresholds and write the report; `cli` adds them to its group."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .cli_options import comma, pairs, project_options, say
+from .errors import ModelError, TomopickError
+
+
+@click.command("calibrate")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("place", metavar="PROJECT", required=False)
+@click.option("--runs", callback=comma, help="Runs to measure on, comma-separated. Default: all with truth.")
+@click.option("--metric", default="f1", show_default=True, metavar="czii|f1|precision=P", help="What shall be best.")
+@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks are true.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
+@click.option("--smooth", default="none", show_default=True, type=click.Choice(["none", "flips", "all"]),
+              help="Measure on flips (and quarter turns) of each volume too.")  # fmt: skip
+@click.option("--folds", callback=comma, metavar="MODEL,MODEL,...",
+              help="Models of a cross-validation; each run is picked by one that has not learned from it.")  # fmt: skip
+@click.option("--undo", "undoing", is_flag=True, help="Put back the thresholds from before the last calibration.")
+@click.option("--dry-run", is_flag=True, help="Measure and print, write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="On standard output, as JSON.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@project_options
+def calibrate_command(
+    model: Path, place: str | None, undoing: bool, dry_run: bool, as_json: bool, folds: list[str] | None,
+    voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
+) -> None:  # fmt: skip
+    """Measure the best thresholds of MODEL on the true picks of PROJECT and write them into its folder.
+
+    The thresholds from before are kept in MODEL/calibration.json. With precision=P the lowest threshold is taken at
+    which picks are right P of the time; it is used where f1's was, which is what `pick` uses by default.
+
+    \b
+    Examples:
+      tomopick calibrate model/ copick.json --runs TS_6_4,TS_6_6 --truth '*:curator/0' --metric precision=0.9
+      tomopick calibrate model/ --undo
+    """
+    from .calibration import CalibrationOptions, measure, undo, write_thresholds
+    from .io import open_project
+    from .registry import load_detector
+
+    if undoing:
+        for metric, cuts in undo(model).items():
+            click.echo(f"{metric}: {', '.join(f'{name} {cut:.4f}' for name, cut in cuts.items())}")
+        return
+    if place is None:
+        raise TomopickError("calibrate needs a PROJECT with true picks; see calibrate --help")
+    if not model.is_dir():
+        raise ModelError(f"{model}: no model folder to write thresholds into; copy a shipped model to calibrate it")
+    project = open_project(place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
+    options = CalibrationOptions(say=say, **choices)
+    target = load_detector(model)
+    result = measure([load_detector(m) for m in folds] if folds else [target], project, options, target)
+    if not dry_run:
+        write_thresholds(model, result, options)
+    click.echo(json.dumps(result.to_json(), indent=1) if as_json else _table(result, options.metric))
+
+
+def _table(result: Any, metric: str) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        [name, c.n_truth, c.n_candidates, f"{result.before[name]:.4f}" if name in result.before else "-"]
+        + ([f"{c.threshold:.4f}", f"{c.value:.4f}"] if c.calibrated else ["kept", "-"])
+        + [f"{result.expected_errors[name]:.3f}"]
+        for name, c in result.thresholds.items()
+    ]
+    value = "recall" if metric.startswith("precision") else {"f1": "F1", "czii": "F4"}[metric]
+    header = ["object", "truths", "candidates", "before", "threshold", value, "ECE"]
+    return tabulate(rows, headers=header, disable_numparse=True, colalign=("left", *["right"] * 6))
+
+
+@click.command("report")
+@click.argument("what", metavar="MODEL|PICKS")
+@click.argument("place", metavar="PROJECT")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The HTML file to write.")
+@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks, where PICKS is a project.")
+@click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
+@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks of PROJECT are true.")
+@click.option("--runs", callback=comma, help="Runs, comma-separated. Default: all.")
+@click.option("--embed", callback=comma, help="Runs whose tomograms go into the page. Default: the first three.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
+@click.option("--metric", default="f1", show_default=True, type=click.Choice(["f1", "czii"]),
+              help="Whose thresholds of MODEL the sliders open at.")  # fmt: skip
+@click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
+              help="Where an object's slider opens.")  # fmt: skip
+@click.option("--title", help="Heading of the page.")
+@click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
+@project_options
+def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
+    """Write one HTML file to look at picks with: sections, threshold sliders, curves, galleries, averages.
+
+    With a MODEL (a folder or a shipped name) the runs are picked, down to a low score; PICKS is a project, a folder of
+    RUN.csv, one CSV, or a file of another program (STAR, Dynamo, IMOD ...). Tomograms and truth are PROJECT's. The page
+    needs no network and works from an e-mail.
+
+    \b
+    Examples:
+      tomopick report model/ copick.json --truth '*:curator/0' --runs TS_6_4 --out report.html
+      tomopick report picks/ tomograms/ --out report.html
+    """
+    from .report.gather import ReportOptions, gather_report
+    from .report.page import write_report
+
+    project = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
+    report = gather_report(what, place, project, ReportOptions(say=say, **choices))
+    write_report(report, out)
+    click.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {len(report.runs)} runs)")
