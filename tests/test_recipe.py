@@ -1,13 +1,19 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from small import recipe
-from tomopick import Recipe, recipes
+from small import BALL, RING, memory, recipe, tomogram
+from test_train import fit_until, losses, options, sources
+from tomopick import Detector, Recipe, Source, fit, recipes
 from tomopick.augment import Blur, Flip, Noise
 from tomopick.errors import ModelError, RecipeError
-from tomopick.networks import UNetSpec
+from tomopick.heatmap import BallTarget, VoxelTarget
+from tomopick.losses import DenseCrossEntropy, DiceCrossEntropy
+from tomopick.networks import FlexibleUNetSpec, UNetSpec
 from tomopick.tiling import GaussianWindow, LinearWindow
 
 
@@ -17,7 +23,8 @@ def test_json_round_trip(name):
     assert made.name == name and made.source
     again = Recipe.from_json(json.loads(json.dumps(made.to_json())))
     assert again == made
-    changed = made.override(["target.sigmas.ribosome=40", "tiling.window=GaussianWindow", "voxel_spacing=7.84"])
+    changes = ["target=GaussianTarget", "tiling.window=GaussianWindow", "voxel_spacing=7.84"]
+    changed = made.override(changes).override(["target.sigmas.ribosome=40"])
     assert Recipe.from_json(json.loads(json.dumps(changed.to_json()))) == changed != made
 
 
@@ -36,12 +43,14 @@ def test_json_round_trip(name):
         ("peaks.min_distances.virus-like-particle=250", "peaks.min_distances", {"virus-like-particle": 250.0}),
         ("tiling.window=GaussianWindow", "tiling.window", GaussianWindow()),
         ("tiling.window.floor=0.2", "tiling.window", LinearWindow(0.2)),
+        ("target=BallTarget", "target", BallTarget()),
+        ("network=FlexibleUNetSpec", "network", FlexibleUNetSpec()),
         ("augment.intensity=none", "augment.intensity", ()),
         ("augment.intensity=Noise,Blur", "augment.intensity", (Noise(), Blur())),
     ],
 )
 def test_overrides(text, path, value):
-    found = recipes.get("bpd").override([text])
+    found = recipes.get("topcup_released" if "Flexible" in text else "bpd").override([text])
     for name in path.split("."):
         found = getattr(found, name)
     assert found == value and type(found) is type(value)
@@ -80,7 +89,10 @@ def test_overrides_are_applied_together():
         ("voxel_spacing.x=1", "Recipe.voxel_spacing has no parts; write voxel_spacing=value"),
         ("patch.shape=32,32", "PatchSpec.shape cannot be '32,32'; expected tuple[int, int, int]"),
         ("tiling.window=Square", "TilingSpec.window cannot be 'Square'; expected LinearWindow or GaussianWindow"),
-        ("target=x", "target cannot be 'x'; expected GaussianTarget, or set one of its fields"),
+        (
+            "target=x",
+            "target cannot be 'x'; expected GaussianTarget or FixedGaussianTarget or BallTarget or VoxelTarget",
+        ),
         ("augment.spatial.shear.p=1", "no step 'shear.p'; write STEP.field=value, where STEP is flip, rot90, rotate"),
         ("augment.spatial=Noise", "Augmentation.spatial cannot be 'Noise'; expected Flip or Rot90 or Rotate"),
         ("network.stride=3", "network.stride is 3; it can be 1, 2 or 4"),
@@ -125,5 +137,105 @@ def test_recipes_are_values(name):
     assert made == recipes.get(name)
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.name = "other"
-    assert all(n % 16 == 0 for n in made.network.widths) or name == "bpd"  # what AMX and tensor cores like
-    assert made.network.widths == (28, 32, 36) or name != "bpd"
+
+
+def test_widths():
+    assert recipes.get("bpd").network == UNetSpec((28, 32, 36))
+    # What AMX and tensor cores like.
+    for name in ("light", "soup_tiny", "soup_medium", "soup_large"):
+        assert all(n % 16 == 0 for n in recipes.get(name).network.widths)
+
+
+def test_described_and_released_methods_are_there():
+    described = {"bpd", "soup_tiny", "soup_medium", "soup_large", "topcup", "unet25d_convnext", "unet25d_resnetrs"}
+    released = {"bpd_released", "soup_released_tiny", "soup_released_medium", "soup_released_big", "topcup_released"}
+    assert {"light", "semietpicker"} | described | released == set(recipes.names())
+    assert recipes.get("soup_released_tiny").loss == DiceCrossEntropy(background="first")
+    topcup = recipes.get("topcup_released").override(["loss.head_weights=0,0,1,1", "loss.particle=64"])
+    assert topcup.loss == DenseCrossEntropy(64.0, 1.0, "last", head_weights=(0.0, 0.0, 1.0, 1.0))
+    assert topcup.target == VoxelTarget() and topcup.network.heads == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (
+            "bpd",
+            ["loss=DenseCrossEntropy"],
+            "loss DenseCrossEntropy needs a channel for the background, but network UN",
+        ),
+        ("topcup_released", ["network.background=false"], "loss DenseCrossEntropy needs"),
+        ("topcup_released", ["loss=HeatmapWeightedMSE"], "loss HeatmapWeightedMSE has no channel for the background"),
+        ("topcup_released", ["patch.shape=96,96,80"], "patch.shape is 96,96,80; every edge must be a multiple of 32"),
+        ("topcup", ["tiling.shape=96,96,90"], "tiling.shape is 96,96,90; every edge must be a multiple of 16"),
+        (
+            "unet25d_convnext",
+            ["patch.shape=16,128,100"],
+            "patch.shape is 16,128,100; every edge must be a multiple of 8",
+        ),
+        ("unet25d_convnext", ["network.width=0"], "network.width is 0; it must be a positive factor"),
+        ("semietpicker", ["network.stride=1"], "network.stride is 1; it can be 2 or 4"),
+        ("unet25d_convnext", ["objective.mixup=2"], "objective.mixup is 2; it must be from 0 to 1"),
+        ("unet25d_convnext", ["objective.mixup_alpha=0"], "objective.mixup_alpha is 0; it must be a positive number"),
+        ("bpd", ["network=ConvNeXt"], "network cannot be 'ConvNeXt'; expected UNetSpec or BPDUNetSpec or"),
+    ],
+)
+def test_parts_that_do_not_fit_together(name, changes, message):
+    with pytest.raises(RecipeError) as found:
+        recipes.get(name).override(changes)
+    assert str(found.value).startswith(message) and "\n" not in str(found.value)
+
+
+NARROW = {name: ["network.width=0.1"] for name in recipes.names()} | {
+    **{name: ["network.widths=4,6,8"] for name in ("bpd", "light", "bpd_released", "soup_tiny")},
+    **{f"soup_released_{size}": ["network.widths=4,6,8,8"] for size in ("tiny", "medium", "big")},
+    "soup_medium": ["network.widths=4,5,6,7"],
+    "soup_large": ["network.widths=4,5,6,7,8"],
+}
+QUICK = ["patch.shape=32,32,32", "tiling.shape=32,32,32", "tiling.overlap=8", "train.batch_size=2", "train.steps=3",
+         "train.validate_every=2"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_trains_resumes_picks_and_comes_back(name, tmp_path):
+    method, told = recipes.get(name).override([*QUICK, *NARROW[name]]), []
+    made = fit(method, sources(), tmp_path / "whole", options())
+    assert np.isfinite(losses(tmp_path / "whole")).all()
+    fit_until(2, method, tmp_path / "cut")
+    fit(method, sources(), tmp_path / "cut", options(resume=True, say=told.append))
+    assert "resumes at step 2 of 3" in told
+    mine, wanted = (load_file(tmp_path / out / "weights.safetensors") for out in ("cut", "whole"))
+    assert all(torch.equal(mine[k], wanted[k]) for k in wanted)
+    back = Detector.load(tmp_path / "whole")
+    assert back.recipe == made.recipe
+    volume = tomogram("X", 9)[0]
+    found = back.heatmap(volume)
+    assert found.values.shape == (1, *(n // method.network.stride for n in volume.grid.shape))
+    assert np.isfinite(found.values).all() and found.values.min() >= 0
+    np.testing.assert_array_equal(found.values, made.heatmap(volume).values)
+    picks = back.pick(volume, thresholds={"ball": float(np.quantile(found.values, 0.9))})
+    assert set(picks.names) <= {"ball"} and np.isfinite(picks.positions).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("topcup_released", ["network.width=0.1", "patch.shape=32,32,32"]),
+        ("bpd_released", ["network.widths=12,16,16", "patch.shape=24,24,24", "train.lr=1e-2", "train.batch_size=4"]),
+        ("bpd_released", ["network.widths=12,16,16", "patch.shape=24,24,24", "train.lr=1e-2", "train.batch_size=4",
+                          "loss=DiceCrossEntropy"]),
+    ],
+)  # fmt: skip
+def test_softmax_recipes_learn_to_tell_objects_from_nothing(name, more, tmp_path):
+    """The objects' own maps rise where they are, whichever side the background lies on."""
+    steps = ["train.steps=90", "train.validate_every=90", "train.lr=3e-3", "train.warmup_steps=5",
+             "train.ema_decay=0.5", "augment.spatial=Flip", "patch.around_particles=1"]  # fmt: skip
+    method = recipes.get(name).override([*QUICK, *steps, *more, "target=BallTarget"])
+    project = memory(objects=(BALL, RING))
+    made = fit(method, [Source(project, val_runs=["C"])], tmp_path / "model", options())
+    volume, truth = tomogram("X", 9, objects=(BALL, RING))
+    found = made.heatmap(volume)
+    cells = np.rint(found.grid.indices(truth.positions)).astype(int)
+    for channel, own in enumerate(made.objects):
+        at = found.values[channel][tuple(cells[truth.names == own.name].T)]
+        assert at.mean() > 1.5 * found.values[channel].mean(), own.name

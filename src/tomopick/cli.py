@@ -11,8 +11,8 @@ import click
 
 from . import __version__
 from .cli_files import doctor_command, export_command, import_command, init_command, show_command
-from .cli_options import POSITIVE, comma, pairs, project_options, say
-from .cli_report import calibrate_command, report_command
+from .cli_options import comma, pairs, project_options, say
+from .cli_report import calibrate_command, evaluate_command, report_command
 from .errors import TomopickError
 
 LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
@@ -300,52 +300,6 @@ def _told(result: Any) -> None:
 
 
 @main.command()
-@click.argument("candidates", metavar="PICKS")
-@click.argument("truth_place", metavar="TRUTH")
-@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to score, where PICKS is a project.")
-@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
-@click.option("--runs", callback=comma, help="Runs to score, comma-separated. Default: all with truth.")
-@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Tomograms that picks must lie in. Default: any.")
-@click.option(
-    "--distance-multiplier", default=0.5, show_default=True, type=POSITIVE, help="A hit lies within this many radii."
-)
-@click.option("--beta", default=4.0, show_default=True, type=POSITIVE, help="Of the CZII score's F-beta.")
-@click.option("--exclude", callback=comma, help="Objects left out of the mean F1.")
-@click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
-@click.option("--json", "as_json", is_flag=True, help="Every figure at full precision, on standard output.")
-@click.option("--report", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to look at, too.")
-@project_options
-def evaluate(
-    candidates: str, truth_place: str, picks: str | None, truth: str | None, runs: list[str] | None, beta: float,
-    tomo_type: str | None, distance_multiplier: float, exclude: list[str] | None, drop_outside: bool, as_json: bool,
-    report: Path | None, **project: Any,
-) -> None:  # fmt: skip
-    """Score PICKS against TRUTH; each is a CSV (object,x,y,z[,score] or Kaggle's) or a project.
-
-    \b
-    Examples:
-      tomopick evaluate picks.csv truth.csv
-      tomopick evaluate copick.json copick.json --picks '*:tomopick/0' --truth '*:curator/0' --json
-      tomopick evaluate picks/ tomograms/ --report report.html
-    """
-    from .scoring import Scoring
-
-    scoring = Scoring(
-        picks=picks, truth=truth, runs=runs, tomo_type=tomo_type, beta=beta, distance_multiplier=distance_multiplier,
-        exclude=tuple(exclude or ()), drop_outside=drop_outside, say=say, **project,
-    )  # fmt: skip
-    result = scoring(candidates, truth_place)
-    click.echo(result.json_text() if as_json else result.text())
-    if report is not None:
-        from .report import write_report
-        from .report.gather import ReportOptions, gather_report
-
-        options = ReportOptions(picks=picks, truth=truth, runs=runs, tomo_type=tomo_type, say=say)
-        write_report(gather_report(candidates, truth_place, project, options), report)
-        say(f"page in {report}")
-
-
-@main.command()
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
     """List the recipes, or show all fields of the one called NAME.
@@ -362,11 +316,20 @@ def recipes(name: str | None) -> None:
         return
     from tabulate import tabulate
 
+    from .networks import count_parameters
+
     rows = []
     for each in all_recipes.names():
         recipe = all_recipes.get(each)
-        n = sum(p.numel() for p in recipe.network.build(6).parameters())
-        rows.append([each, f"{n:,}", recipe.network.stride, "x".join(map(str, recipe.patch.shape)), recipe.source])
+        rows.append(
+            [
+                each,
+                f"{count_parameters(recipe.network, 6):,}",
+                recipe.network.stride,
+                "x".join(map(str, recipe.patch.shape)),
+                recipe.source,
+            ]
+        )
     click.echo(tabulate(rows, headers=["recipe", "parameters", "stride", "patch", "source"], disable_numparse=True))
 
 
@@ -388,6 +351,7 @@ def demo(out: Path, shape: str, seed: int, model: str, device: str) -> None:
 
 
 for _command in (
-    calibrate_command, doctor_command, export_command, import_command, init_command, report_command, show_command,
+    calibrate_command, doctor_command, evaluate_command, export_command, import_command, init_command, report_command,
+    show_command,
 ):  # fmt: skip
     main.add_command(_command)

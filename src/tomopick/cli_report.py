@@ -1,4 +1,4 @@
-"""Verbs that measure thresholds and write the report; `cli` adds them to its group."""
+"""Verbs that score, measure thresholds and write the report; `cli` adds them to its group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .cli_options import comma, pairs, project_options, say
+from .cli_options import POSITIVE, comma, pairs, project_options, say
 from .errors import ModelError, TomopickError
 
 
@@ -113,3 +113,49 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     report = gather_report(what, place, project, ReportOptions(say=say, **choices))
     write_report(report, out)
     click.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {len(report.runs)} runs)")
+
+
+@click.command("evaluate")
+@click.argument("candidates", metavar="PICKS")
+@click.argument("truth_place", metavar="TRUTH")
+@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to score, where PICKS is a project.")
+@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
+@click.option("--runs", callback=comma, help="Runs to score, comma-separated. Default: all with truth.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Tomograms that picks must lie in. Default: any.")
+@click.option(
+    "--distance-multiplier", default=0.5, show_default=True, type=POSITIVE, help="A hit lies within this many radii."
+)
+@click.option("--beta", default=4.0, show_default=True, type=POSITIVE, help="Of the CZII score's F-beta.")
+@click.option("--exclude", callback=comma, help="Objects left out of the mean F1.")
+@click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
+@click.option("--json", "as_json", is_flag=True, help="Every figure at full precision, on standard output.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to look at, too.")
+@project_options
+def evaluate_command(
+    candidates: str, truth_place: str, picks: str | None, truth: str | None, runs: list[str] | None, beta: float,
+    tomo_type: str | None, distance_multiplier: float, exclude: list[str] | None, drop_outside: bool, as_json: bool,
+    report: Path | None, **project: Any,
+) -> None:  # fmt: skip
+    """Score PICKS against TRUTH; each is a CSV (object,x,y,z[,score] or Kaggle's) or a project.
+
+    \b
+    Examples:
+      tomopick evaluate picks.csv truth.csv
+      tomopick evaluate copick.json copick.json --picks '*:tomopick/0' --truth '*:curator/0' --json
+      tomopick evaluate picks/ tomograms/ --report report.html
+    """
+    from .scoring import Scoring
+
+    scoring = Scoring(
+        picks=picks, truth=truth, runs=runs, tomo_type=tomo_type, beta=beta, distance_multiplier=distance_multiplier,
+        exclude=tuple(exclude or ()), drop_outside=drop_outside, say=say, **project,
+    )  # fmt: skip
+    result = scoring(candidates, truth_place)
+    click.echo(result.json_text() if as_json else result.text())
+    if report is not None:
+        from .report import write_report
+        from .report.gather import ReportOptions, gather_report
+
+        options = ReportOptions(picks=picks, truth=truth, runs=runs, tomo_type=tomo_type, say=say)
+        write_report(gather_report(candidates, truth_place, project, options), report)
+        say(f"page in {report}")

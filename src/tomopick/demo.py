@@ -18,6 +18,7 @@ from .types import Shape
 RESULTS = ("picks.csv", "scores.txt", "sections.png")
 MADE = (  # of a project
     *("copick.json", "simulation.json", "pictures/SIM_000.png", "ExperimentRuns/SIM_000/VoxelSpacing*/*"),
+    "ExperimentRuns/SIM_000/.meta",  # copick's own
     *(f"ExperimentRuns/SIM_000/Picks/{who}_*.json" for who in (f"{USER_ID}_{SESSION_ID}", "tomopick_0")),
 )
 

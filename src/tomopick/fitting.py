@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from .detector import FORMAT_VERSION, Detector, decode, read_json
 from .engines import choose_device
 from .errors import ModelError, OutputError
 from .io.atomic import atomic_write
+from .networks import UNet, initialise
 from .patches import PatchSampler, batches
 from .predict import Predictor, predict_rows
 from .progress import bar
@@ -80,6 +81,7 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
     recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
     torch.manual_seed(options.seed)
     network = recipe.network.build(len(data.objects))
+    initialise(recipe.network, network)
     if start is not None:
         _take_over(network, data.objects, start, options.say)
     state = TrainState.start(network, recipe.train, device)
@@ -244,6 +246,11 @@ def _take_over(network: torch.nn.Module, objects: Sequence[PickableObject], sour
     weights = dict(source.network.state_dict())
     mine = network.state_dict()
     theirs = [o.name for o in source.objects]
+    if not isinstance(network, UNet) and theirs != [o.name for o in objects]:
+        raise ModelError(
+            f"{source.name}: finds {', '.join(theirs)}; a network of this family can start only from a model of the "
+            f"same objects in the same order, here {', '.join(o.name for o in objects)}"
+        )
     head = [k for k in mine if k.startswith("head.")]
     different = [k for k in mine if k not in head and (k not in weights or weights[k].shape != mine[k].shape)]
     if set(weights) != set(mine) or different or any(weights[k].shape[1:] != mine[k].shape[1:] for k in head):
@@ -265,8 +272,9 @@ def _take_over(network: torch.nn.Module, objects: Sequence[PickableObject], sour
 def _check_same(recipe: Recipe, out: Path) -> None:
     written = read_json(out / "recipe.json")
     written.pop("format_version", None)
-    if written != json.loads(json.dumps(recipe.to_json())):
-        different = sorted(k for k, v in recipe.to_json().items() if json.loads(json.dumps(v)) != written.get(k))
+    begun = Recipe.from_json(written)
+    if begun != recipe:
+        different = sorted(f.name for f in fields(Recipe) if getattr(begun, f.name) != getattr(recipe, f.name))
         raise ModelError(
             f"{out}: was begun with another recipe (different: {', '.join(different)}); "
             "resume with the same recipe and overrides, or train into a new folder"

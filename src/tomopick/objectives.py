@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 
 from .engines import autocast
+from .errors import RecipeError
 from .losses import Loss
 from .patches import Batch
 
@@ -24,11 +28,75 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class SupervisedSpec:
-    """Learns from labels alone."""
+    """Learns from labels alone, of patches or of mixtures of two.
+
+    Attributes:
+        mixup: chance that a batch is mixed with itself in another order.
+        mixup_alpha: both parameters of the Beta distribution of a mixture's share; 1: all shares alike.
+        mixup_per_patch: each patch has its own share and the targets are mixed too; else a batch has one, and the
+            losses against both targets are.
+
+    Source: mixup of Zhang et al. 2018, arXiv:1710.09412; per batch as in the CZII challenge's 4th place, per patch as
+    in its 1st.
+    """
+
+    mixup: float = 0.0
+    mixup_alpha: float = 1.0
+    mixup_per_patch: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mixup <= 1:
+            raise RecipeError(f"objective.mixup is {self.mixup:g}; it must be from 0 to 1")
+        if not self.mixup_alpha > 0:
+            raise RecipeError(f"objective.mixup_alpha is {self.mixup_alpha:g}; it must be a positive number")
 
     def build(self, loss: Loss) -> Supervised:
         """The objective for a loss."""
         return Supervised(self, loss)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How a batch is mixed with itself.
+
+    Attributes:
+        order: (b,) which patch each one is mixed with.
+        share: (b,) of its own.
+        per_patch: see `SupervisedSpec`.
+    """
+
+    order: np.ndarray
+    share: np.ndarray
+    per_patch: bool
+
+    @classmethod
+    def draw(cls, spec: SupervisedSpec, size: int, step: int) -> Mixture | None:
+        """The mixture of a step, a function of its number so that resuming changes nothing; None: not mixed."""
+        rng = np.random.default_rng((0x6D6978, step))
+        if rng.random() >= spec.mixup or size < 2:
+            return None
+        order = rng.permutation(size)
+        share = rng.beta(spec.mixup_alpha, spec.mixup_alpha, size if spec.mixup_per_patch else 1)
+        return cls(order, np.broadcast_to(share, size), spec.mixup_per_patch)
+
+    def __call__(self, batch: Batch) -> tuple[Batch, Batch]:
+        """The mixed batch with its own targets, and with those of the other patches; both known where both are."""
+        order = torch.as_tensor(self.order, device=batch.volume.device)
+        own = torch.as_tensor(self.share.copy(), dtype=torch.float32, device=order.device)[:, None, None, None, None]
+        volume = own * batch.volume + (1 - own) * batch.volume[order]
+        known, other = batch.known * batch.known[order], batch.target[order]
+        if self.per_patch:
+            mixed = own * batch.target + (1 - own) * other
+            return Batch(volume, mixed, known), Batch(volume, mixed, known)
+        return Batch(volume, batch.target, known), Batch(volume, other, known)
+
+
+@contextmanager
+def drawn_for(step: int, device: torch.device) -> Iterator[None]:
+    """What a network draws inside (dropout) is a function of the step, so that resuming changes nothing."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(step)
+        yield
 
 
 @dataclass(frozen=True)
@@ -40,6 +108,21 @@ class Supervised:
 
     def loss(self, state: TrainState, batch: Batch) -> torch.Tensor:
         """Loss of the network's prediction."""
-        with autocast(batch.volume.device):
-            logits = state.network(batch.volume)
-        return self.criterion(logits, batch.target, batch.known)
+        mixture = Mixture.draw(self.spec, len(batch.volume), state.step)
+        mine, other = mixture(batch) if mixture else (batch, batch)
+        try:
+            with autocast(batch.volume.device), drawn_for(state.step, batch.volume.device):
+                logits = state.network(mine.volume)
+        except ValueError as error:
+            if "more than 1" not in str(error):
+                raise
+            shape = ",".join(map(str, batch.volume.shape[2:]))
+            raise RecipeError(
+                f"batches of {len(batch.volume)} patches of {shape} leave a single value at the network's coarsest "
+                "level, which cannot be normalised; expected more: raise patch.shape or train.batch_size"
+            ) from error
+        loss = self.criterion(logits, mine.target, mine.known)
+        if mixture and not mixture.per_patch:
+            share = float(mixture.share[0])
+            loss = share * loss + (1 - share) * self.criterion(logits, other.target, other.known)
+        return loss

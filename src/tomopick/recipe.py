@@ -12,9 +12,18 @@ from typing import Any
 
 from .augment import Augmentation, Blur, Flip, Noise, Rot90, Rotate, ScaleShift
 from .errors import ModelError, RecipeError
-from .heatmap import GaussianTarget
-from .losses import HeatmapWeightedMSE, Loss
-from .networks import NetworkSpec, UNetSpec
+from .heatmap import BallTarget, FixedGaussianTarget, GaussianTarget, VoxelTarget
+from .losses import DenseCrossEntropy, DiceCrossEntropy, FocalTversky, HeatmapWeightedMSE, Loss, ReweightedMSE
+from .networks import (
+    AsymmetricUNetSpec,
+    BPDUNetSpec,
+    FlexibleUNetSpec,
+    JPUNet25DSpec,
+    NetworkSpec,
+    ResidualUNetSpec,
+    UNet25DSpec,
+    UNetSpec,
+)
 from .normalize import RobustNormalization
 from .objectives import SupervisedSpec
 from .patches import PatchSpec
@@ -38,7 +47,7 @@ class Recipe:
     source: str
     voxel_spacing: float | None = None
     normalize: RobustNormalization = field(default_factory=RobustNormalization)
-    target: GaussianTarget = field(default_factory=GaussianTarget)
+    target: Any = field(default_factory=GaussianTarget)  # any `heatmap.Target`
     patch: PatchSpec = field(default_factory=PatchSpec)
     augment: Augmentation = field(default_factory=Augmentation)
     network: NetworkSpec = field(default_factory=UNetSpec)
@@ -55,6 +64,15 @@ class Recipe:
                     f"{section}.shape is {','.join(map(str, shape))}; every edge must be a multiple of "
                     f"{self.network.multiple} for this network"
                 )
+
+        wants, has = getattr(self.loss, "background", ""), getattr(self.network, "background", False)
+        if bool(wants) != has:
+            loss, network = type(self.loss).__name__, type(self.network).__name__
+            raise RecipeError(
+                f"loss {loss} {'needs a' if wants else 'has no'} channel for the background, but network {network} "
+                f"has {'one' if has else 'none'}; take another of the two"
+                + (f", or set network.background={str(not has).lower()}" if hasattr(self.network, "background") else "")
+            )
 
     def override(self, assignments: Sequence[str]) -> Recipe:
         """The recipe with `section.field=value` applied, all at once.
@@ -94,23 +112,29 @@ class Recipe:
         return recipe
 
 
-# Every class that a recipe may hold, by the name it has in JSON.
-_CLASSES: dict[str, type] = {
-    c.__name__: c
-    for c in (
-        Recipe, RobustNormalization, GaussianTarget, PatchSpec, Augmentation, Flip, Rot90, Rotate, Noise, ScaleShift,
-        Blur, UNetSpec, HeatmapWeightedMSE, SupervisedSpec, TrainSpec, TilingSpec, LinearWindow, GaussianWindow,
-        LocalMaxima,
-    )
-}  # fmt: skip
-
+_NETWORKS = (
+    UNetSpec, BPDUNetSpec, ResidualUNetSpec, FlexibleUNetSpec, AsymmetricUNetSpec, UNet25DSpec, JPUNet25DSpec,
+)  # fmt: skip
+_LOSSES = (HeatmapWeightedMSE, ReweightedMSE, DenseCrossEntropy, DiceCrossEntropy, FocalTversky)
 
 # Classes that may stand in one another's place.
 _FAMILIES: tuple[tuple[type, ...], ...] = (
     (LinearWindow, GaussianWindow),
     (Flip, Rot90, Rotate),
     (Noise, ScaleShift, Blur),
+    (GaussianTarget, FixedGaussianTarget, BallTarget, VoxelTarget),
+    _LOSSES,
+    _NETWORKS,
 )
+
+# Every class that a recipe may hold, by the name it has in JSON.
+_CLASSES: dict[str, type] = {
+    c.__name__: c
+    for c in (
+        *(Recipe, RobustNormalization, PatchSpec, Augmentation, SupervisedSpec, TrainSpec, TilingSpec, LocalMaxima),
+        *(c for family in _FAMILIES for c in family),
+    )
+}
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -1,12 +1,43 @@
-"""The families of networks. A network's spec has `build(n_objects)`, `stride` and `multiple`."""
+"""The families of networks. A network's spec has `build(n_objects)`, `stride` and `multiple`.
+
+A softmax network's spec has `background=True`: one channel more than objects; where it lies is the loss's business.
+In training a network may return a tuple of logits, coarsest first, all of which the loss may judge (deep supervision);
+otherwise it returns the finest alone. A spec with `pretrained` has `initialise(network)`, which fills a new network
+with those weights; building one, as loading a model folder does, never needs them.
+"""
 
 from typing import Protocol
 
+import torch
 from torch import nn
 
+from .asymmetric_unet import AsymmetricUNet, AsymmetricUNetSpec
+from .bpd_unet import BPDUNet, BPDUNetSpec
+from .flexible_unet import FlexibleUNet, FlexibleUNetSpec
+from .residual_unet import ResidualUNet, ResidualUNetSpec
 from .unet import UNet, UNetSpec
+from .unet25d import UNet25D, UNet25DSpec
+from .unet25d_jpu import JPUNet25D, JPUNet25DSpec
 
-__all__ = ["NetworkSpec", "UNet", "UNetSpec"]
+__all__ = [
+    "AsymmetricUNet",
+    "AsymmetricUNetSpec",
+    "BPDUNet",
+    "BPDUNetSpec",
+    "FlexibleUNet",
+    "FlexibleUNetSpec",
+    "JPUNet25D",
+    "JPUNet25DSpec",
+    "NetworkSpec",
+    "ResidualUNet",
+    "ResidualUNetSpec",
+    "UNet",
+    "UNet25D",
+    "UNet25DSpec",
+    "UNetSpec",
+    "count_parameters",
+    "initialise",
+]
 
 
 class NetworkSpec(Protocol):
@@ -22,3 +53,20 @@ class NetworkSpec(Protocol):
 
     def build(self, n_objects: int) -> nn.Module:
         """A network with new random weights: (b, 1, z, y, x) -> logits (b, n_objects, ...)."""
+
+
+def count_parameters(spec: NetworkSpec, n_objects: int) -> int:
+    """Parameters of a network, frozen and unused ones too, without the memory or the time to make them."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in spec.build(n_objects).parameters())
+
+
+def initialise(spec: NetworkSpec, network: nn.Module) -> None:
+    """Fills a new network with the pretrained weights that its spec names, if it names any; before training only.
+
+    Raises:
+        ModelError: the file is missing or of another network.
+    """
+    fill = getattr(spec, "initialise", None)
+    if fill is not None:
+        fill(network)

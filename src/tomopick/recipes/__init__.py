@@ -7,8 +7,20 @@ from collections.abc import Callable
 from ..errors import RecipeError
 from ..recipe import Recipe, did_you_mean
 from .bpd import bpd, light
+from .bpd_released import bpd_released
+from .semietpicker import semietpicker
+from .soup import soup_large, soup_medium, soup_released_big, soup_released_medium, soup_released_tiny, soup_tiny
+from .topcup import topcup, topcup_released
+from .unet25d import unet25d_convnext, unet25d_resnetrs
 
-_RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (bpd, light)}
+_RECIPES: dict[str, Callable[[], Recipe]] = {
+    f.__name__: f
+    for f in (
+        *(bpd, light, bpd_released),
+        *(soup_tiny, soup_medium, soup_large, soup_released_tiny, soup_released_medium, soup_released_big),
+        *(topcup, topcup_released, unet25d_convnext, unet25d_resnetrs, semietpicker),
+    )
+}
 
 
 def names() -> list[str]:

@@ -1,0 +1,28 @@
+"""SemiETPicker's supervised stage."""
+
+from ..augment import Augmentation, Flip, Noise, Rot90, ScaleShift
+from ..heatmap import GaussianTarget
+from ..losses import ReweightedMSE
+from ..networks import AsymmetricUNetSpec
+from ..patches import PatchSpec
+from ..recipe import Recipe
+from ..tiling import TilingSpec
+from ..train import TrainSpec
+
+
+def semietpicker() -> Recipe:
+    """Asymmetric 3D U-Net with output stride 2 on Gaussian heatmaps of half a radius, reweighted MSE.
+
+    Source: SemiETPicker, arXiv:2510.22454; stride, alpha, crop and rates, which are lost, are ours.
+    """
+    return Recipe(
+        name="semietpicker",
+        source="SemiETPicker (arXiv:2510.22454)",
+        target=GaussianTarget(sigma_factor=0.5),
+        patch=PatchSpec(shape=(96, 96, 96)),
+        augment=Augmentation(spatial=(Flip(), Rot90()), intensity=(ScaleShift(), Noise())),
+        network=AsymmetricUNetSpec(stride=2),
+        loss=ReweightedMSE(alpha=10.0, sigmoid=True),
+        train=TrainSpec(batch_size=8, weight_decay=0.0),
+        tiling=TilingSpec(shape=(160, 160, 160), overlap=40),
+    )

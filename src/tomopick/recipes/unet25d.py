@@ -1,0 +1,54 @@
+"""The two 2.5D U-Nets with depth reduction."""
+
+from ..augment import Augmentation, Flip, Rotate, ScaleShift
+from ..heatmap import FixedGaussianTarget, GaussianTarget
+from ..losses import HeatmapWeightedMSE, ReweightedMSE
+from ..networks import JPUNet25DSpec, UNet25DSpec
+from ..objectives import SupervisedSpec
+from ..patches import PatchSpec
+from ..recipe import Recipe
+from ..tiling import TilingSpec
+from ..train import TrainSpec
+
+_CHANGES = (Rotate(about_z=180.0, about_xy=0.0, scale=0.1, p=0.5),)
+_INTENSITY = (ScaleShift(scale=0.3, shift=0.3, p=0.3),)
+
+
+def unet25d_convnext() -> Recipe:
+    """2.5D U-Net on ConvNeXt-Nano on Gaussian heatmaps of one size; CZII challenge, 4th place (yu4u's network).
+
+    Source: Uchida & Fukui 2025, arXiv:2502.13484, sections 2.2-2.6; yu4u/kaggle-czii-4th for the values that the paper
+    leaves out.
+    """
+    return Recipe(
+        name="unet25d_convnext",
+        source="2.5D U-Net, CZII CryoET challenge, 4th place (yu4u; arXiv:2502.13484)",
+        target=FixedGaussianTarget(sigma=60.0),
+        patch=PatchSpec(shape=(16, 128, 128), around_particles=0.0),
+        augment=Augmentation(spatial=(Flip("x"), *_CHANGES), intensity=_INTENSITY),
+        network=UNet25DSpec(),
+        loss=HeatmapWeightedMSE(floor=0.1),
+        objective=SupervisedSpec(mixup=0.5),
+        train=TrainSpec(steps=21376, batch_size=32, weight_decay=0.0, warmup_steps=1336, ema_decay=0.999),
+        tiling=TilingSpec(shape=(16, 128, 128), overlap=64),
+    )
+
+
+def unet25d_resnetrs() -> Recipe:
+    """2.5D U-Net on ResNet-RS 50 with joint pyramid up-sampling; CZII challenge, 4th place (tattaka's network).
+
+    Source: Uchida & Fukui 2025, arXiv:2502.13484; sigma (half a radius), rates and mixup, which the paper leaves out,
+    are ours.
+    """
+    return Recipe(
+        name="unet25d_resnetrs",
+        source="2.5D U-Net, CZII CryoET challenge, 4th place (tattaka; arXiv:2502.13484)",
+        target=GaussianTarget(sigma_factor=0.5),
+        patch=PatchSpec(shape=(32, 128, 128), around_particles=0.0),
+        augment=Augmentation(spatial=(Flip("zx"), *_CHANGES), intensity=_INTENSITY),
+        network=JPUNet25DSpec(),
+        loss=ReweightedMSE(alpha=1.0),
+        objective=SupervisedSpec(mixup=0.5, mixup_alpha=0.2),
+        train=TrainSpec(steps=4175, batch_size=32, weight_decay=1e-2, warmup_steps=835, ema_decay=0.999),
+        tiling=TilingSpec(shape=(32, 128, 128), overlap=64),
+    )
