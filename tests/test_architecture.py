@@ -182,7 +182,7 @@ FLAGS = {
         *["--undo", *PROJECT],
     ],
     "demo": ["--device", "--model", "--out", "--seed", "--shape"],
-    "doctor": ["--examine", "--json", "--picks", "--runs", "--tomo-type", *PROJECT],
+    "doctor": ["--examine", "--json", "--picks", "--pictures", "--runs", "--tomo-type", *PROJECT],
     "evaluate": [
         *["--beta", "--distance-multiplier", "--drop-outside", "--exclude", "--json", "--picks", "--report", "--runs"],
         *["--tomo-type", "--truth", *PROJECT],

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from small import folder as small_folder
 from tomopick import cli_files
-from tomopick.cli import _Group
+from tomopick.cli import _Group, main
 from tomopick.io import open_project, write_mrc, write_picks_csv
 from tomopick.types import Picks
 
@@ -195,3 +196,10 @@ def test_show(folder, tmp_path):
     assert (tmp_path / "b.png").stat().st_size > 1000
     assert "say which with --run" in run("show", folder, "--out", png, code=2).stderr
     assert "expected Z,Y,X" in run("show", folder, "--out", png, "--at", "1,2", code=2).stderr
+
+
+def test_the_doctor_draws_what_it_read(tmp_path):
+    place = small_folder(tmp_path / "in")
+    result = CliRunner().invoke(main, ["doctor", str(place), "--examine", "1", "--pictures", str(tmp_path / "look")])
+    assert result.exit_code == 0, result.output
+    assert [p.name for p in (tmp_path / "look").iterdir()] == ["A.png"]

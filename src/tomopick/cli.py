@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,8 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _plain_log():
+                return super().invoke(ctx)
         except TomopickError as error:
             say(f"error: {' '.join(str(error).splitlines())}")
         except BrokenPipeError:
@@ -38,6 +42,25 @@ class _Group(click.Group):
                 "less, and so do a smaller volume and --device cpu where a GPU's is meant"
             )
         ctx.exit(2)
+
+
+@contextmanager
+def _plain_log() -> Iterator[None]:
+    """Our warnings as plain lines while a verb runs (copick sets up a log of its own, in columns)."""
+    log, handler = logging.getLogger("tomopick"), _Lines()
+    before = log.propagate
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def _out_of_memory(error: Exception) -> bool:

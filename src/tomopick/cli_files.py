@@ -157,16 +157,17 @@ def import_command(
 
 @click.command("doctor")
 @click.argument("place", metavar="PROJECT|FILE")
-@click.argument("model", required=False)
+@click.argument("model", metavar="[MODEL]", required=False)
 @click.option("--runs", callback=comma, help="Runs to look at, comma-separated. Default: all.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="The tomograms meant.")
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="The picks meant.")
 @click.option("--examine", default=2, show_default=True, type=click.IntRange(0), help="Runs whose voxels are read.")
 @click.option("--json", "as_json", is_flag=True, help="On standard output, as JSON.")
+@click.option("--pictures", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw the runs that are read.")
 @project_options
 def doctor_command(
     place: str, model: str | None, runs: list[str] | None, tomo_type: str | None, picks: str | None, examine: int,
-    as_json: bool, **project: Any,
+    as_json: bool, pictures: Path | None, **project: Any,
 ) -> None:  # fmt: skip
     """Say what a PROJECT (or a volume, a CSV, a STAR file) holds, what is assumed of it, and what is wrong.
 
@@ -176,6 +177,7 @@ def doctor_command(
     Examples:
       tomopick doctor tomograms/ --object ribosome:150
       tomopick doctor copick.json default --tomo-type denoised --json
+      tomopick doctor tomograms/ --object ribosome:150 --pictures look/
     """
     from .doctor import Checkup, findings, has_errors, report, star_findings
 
@@ -188,10 +190,24 @@ def doctor_command(
             from .registry import load_detector
 
             detector = load_detector(model)
-        found = findings(opened, Checkup(runs, tomo_type, picks, examine), detector)
+        checkup = Checkup(runs, tomo_type, picks, examine)
+        found = findings(opened, checkup, detector)
+        if pictures is not None:
+            for run in checkup.names(opened)[:examine]:
+                _draw(opened, run, checkup, pictures)
     click.echo(json.dumps([f.to_json() for f in found], indent=1) if as_json else report(found))
     if has_errors(found):
         sys.exit(1)
+
+
+def _draw(project: Any, run: str, checkup: Any, pictures: Path) -> None:
+    """A picture of one run; one that cannot be drawn has its finding already."""
+    from .showing import draw_run
+
+    try:
+        draw_run(project, pictures / f"{run}.png", run, tomo_type=checkup.tomo_type, picks=checkup.picks)
+    except TomopickError as error:
+        say(f"run {run}: no picture: {error}")
 
 
 @click.command("init")
@@ -234,7 +250,7 @@ def init_command(
 
 @click.command("show")
 @click.argument("tomogram", metavar="TOMOGRAM")
-@click.argument("picks_place", metavar="PICKS", required=False)
+@click.argument("picks_place", metavar="[PICKS]", required=False)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The PNG to write.")
 @click.option("--run", help="Which run, where TOMOGRAM is a project of several.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomogram.")

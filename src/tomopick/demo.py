@@ -39,7 +39,9 @@ def run_demo(out: Path, shape: Shape, seed: int, model: str, device: str, say: C
     if others:
         raise OutputError(f"{others[0]}: the demo did not make it; move it, or choose another folder with --out")
     detector = load_detector(model)
-    picker = Picker([detector], PickOptions(device=device, keep_below=True))
+    # One pick serves both metrics: down to the lower threshold of the two.
+    lower = {o.name: min(cuts[o.name] for cuts in detector.thresholds.values()) for o in detector.objects}
+    picker = Picker([detector], PickOptions(device=device, thresholds=lower))
     out.mkdir(parents=True, exist_ok=True)
     mark.touch()
     say(f"1. simulate a tomogram of {'x'.join(map(str, shape))} voxels with six kinds of particles (seed {seed})")
