@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from small import BALL, RING, TINY, copick, copy_of, folder, tomogram, trained
-from tomopick import open_project
+from tomopick import Picks, open_project
 from tomopick.cli import main
 from tomopick.demo import _simulate
 from tomopick.evaluate import bootstrap_f1, czii_score, matched_scores
@@ -590,3 +590,34 @@ def test_the_demo(tmp_path):
     assert "CZII score" in text
     assert {"picks.csv", "scores.txt", "sections.png", "project"} <= {p.name for p in out.iterdir()}
     run("demo", "--out", out, "--shape", "64,128,128", "--device", "cpu")
+
+
+def test_what_has_no_truth_is_not_scored(tmp_path):
+    grid = np.arange(12.0).reshape(4, 3) * 300
+    write_picks_csv(tmp_path / "truth.csv", Picks("", grid, np.full(4, "ribosome")))
+    both = np.concatenate([grid, grid + 50])
+    write_picks_csv(tmp_path / "picks.csv", Picks("", both, np.repeat(["ribosome", "thyroglobulin"], 4)))
+    done = CliRunner().invoke(main, ["evaluate", str(tmp_path / "picks.csv"), str(tmp_path / "truth.csv"), "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["czii"]["score"] == 1 and list(found["czii"]["objects"]) == ["ribosome"]
+    assert "thyroglobulin has no truth and is not scored" in done.stderr
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tomopick.demo.run_demo", stop)
+    done = CliRunner().invoke(main, ["demo"])
+    assert done.exit_code == 130
+    assert "repeat the command to go on" in done.stderr
+
+
+def test_an_unfinished_training_says_so(tmp_path):
+    model = copy_of(trained(), tmp_path / "model")
+    for name in ("detector.json", "weights.safetensors"):
+        (model / name).unlink()
+    done = CliRunner().invoke(main, ["pick", str(model), str(folder(tmp_path / "in")), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "its training is not finished; go on with it: train ... --resume" in done.stderr

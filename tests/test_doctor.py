@@ -220,3 +220,10 @@ def test_star_files(tmp_path):
     one(star_findings(path), "warning", "--tilt-series-pixel-size")
     path.write_text("nothing")
     assert has_errors(star_findings(path))
+
+
+def test_a_table_that_belongs_to_no_tomogram_is_named(tmp_path):
+    values = np.random.default_rng(0).normal(size=(20, 40, 60)).astype(np.float32)
+    write_mrc(tmp_path / "TS_01.mrc", values, 10.0)
+    (tmp_path / "TS_1.csv").write_text("object,x,y,z\nribosome,100,100,100\n")
+    one(cheap_findings(FolderProject(tmp_path)), "warning", "TS_1.csv belongs to no tomogram", "did you mean 'TS_01'?")

@@ -38,7 +38,7 @@ def test_one_volume(tmp_path):
     api = Detector.load(trained()).pick(project.tomogram("A"))
     assert np.allclose(api.positions, found.positions, atol=1e-3) and np.allclose(api.scores, found.scores, atol=1e-6)
     names = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*"))
-    assert names == ["A.csv", "records", "records/A.json"]
+    assert names == ["A.csv", "objects.json", "records", "records/A.json"]
     record = json.loads((tmp_path / "out" / "records" / "A.json").read_text())
     assert record["status"] == "picked" and record["counts"] == result.counts and record["models"] == [str(trained())]
 
@@ -278,7 +278,7 @@ def test_heatmaps_on_disk(tmp_path):
             assert np.array_equal(mrc.data, heat.values[channel])
             assert mrc.voxel_size.x == pytest.approx(20)
             assert mrc.header.origin.item() == pytest.approx(heat.grid.origin[::-1]) == (5, 5, 5)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"A.csv", "heatmaps", "records"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"A.csv", "heatmaps", "objects.json", "records"}
     # The folder is still one of tables.
     opened = open_project(tmp_path / "out")
     assert opened.runs() == ["A"] and len(opened.picks("A")) == len(csv(tmp_path / "out"))
@@ -343,3 +343,12 @@ def test_picks_of_memory_projects_and_none_found(tmp_path):
     assert len(csv(tmp_path / "out")) == 0
     assert pick_run(picker(thresholds={"ball": 1.0}), project, "A", tmp_path / "out").status == "skipped"
     assert isinstance(csv(tmp_path / "out"), Picks)
+
+
+def test_picks_know_their_objects_when_they_are_opened_again(tmp_path):
+    place, out = folder(tmp_path / "in", ("A",), picks=False, objects_json=False), tmp_path / "out"
+    pick_run(picker(), open_project(place), "A", out)
+    (again,) = open_project(out).objects
+    assert (again.name, again.radius, again.color) == (BALL.name, BALL.radius, BALL.color)
+    pick_run(picker(trained("two", (BALL, RING))), open_project(place), "A", out, overwrite=True)
+    assert [o.name for o in open_project(out / "A.csv").objects] == ["ball", "ring"]

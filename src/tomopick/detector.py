@@ -179,6 +179,9 @@ class Detector:
             ModelError: a file is missing, altered, or of a newer version.
         """
         folder = Path(folder)
+        finished = (folder / "detector.json").is_file() or (folder / "weights.safetensors").is_file()
+        if (folder / "recipe.json").is_file() and (folder / "last").is_dir() and not finished:
+            raise ModelError(f"{folder}: its training is not finished; go on with it: train ... --resume")
         for part in ("recipe.json", "detector.json", "weights.safetensors"):
             if not (folder / part).is_file():
                 raise ModelError(f"{folder}: no model folder: {part} is missing; expected the folder that train wrote")

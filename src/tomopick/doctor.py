@@ -31,7 +31,8 @@ from .errors import TomopickError
 from .formats.names import object_alias, tomo_type_alias
 from .formats.star import CENTRED, NAMES, PIXELS, optics_sizes, particle_block, read_star
 from .io import CopickProject, FolderProject, KaggleProject, Project
-from .io.select import listing, require_run
+from .io.select import listing, near_miss, require_run
+from .io.tables import is_picks_csv
 from .io.volumes import MRC_SUFFIXES, volume_run
 from .normalize import RobustNormalization, contrast_at, skewness
 from .types import Grid, PickableObject, Picks, Tomogram
@@ -69,7 +70,8 @@ def cheap_findings(project: Project, checkup: Checkup = Checkup(), detector: Any
     runs = checkup.names(project)
     kind = next((text for cls, text in _KINDS.items() if isinstance(project, cls)), "project")
     found = [Finding(OK, "", f"{kind} with {len(runs)} runs: {listing(runs)}")]
-    found += object_findings(project.objects)
+    if checkup.truth:
+        found += [*object_findings(project.objects), *_stray_tables(project)]
     types = _types(project, runs, found)
     found += type_findings(types)
     found += header_findings(_mrc_files(project))
@@ -108,6 +110,19 @@ def _mrc_files(project: Project) -> list[Path]:
     files = sorted(place.iterdir()) if place.is_dir() else [place]
     volumes = [p for p in files if volume_run(p) is not None and p.suffix.lower() in MRC_SUFFIXES]
     return volumes[:20]
+
+
+def _stray_tables(project: Project) -> list[Finding]:
+    """Tables of picks in a folder of tomograms that belong to none of them by their name."""
+    place = Path(project.uri)
+    if not isinstance(project, FolderProject) or not place.is_dir():
+        return []
+    runs = {run for path in place.iterdir() if (run := volume_run(path)) is not None}
+    tables = [p for p in sorted(place.glob("*.csv")) if runs and p.stem not in runs and is_picks_csv(p)]
+    return [
+        Finding(WARNING, "", f"{p.name} belongs to no tomogram, for they are matched by name", near_miss(p.stem, runs))
+        for p in tables
+    ]
 
 
 def _types(project: Project, runs: Sequence[str], found: list[Finding]) -> dict[str, list[str]]:

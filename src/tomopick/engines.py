@@ -33,7 +33,7 @@ def choose_device(name: str = "auto") -> torch.device:
         torch.empty(1, device=device)
     except Exception as error:  # torch raises anything from RuntimeError to AssertionError here
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TomopickError(f"device '{name}' cannot be used ({reason}); use cpu, cuda or mps") from error
+        raise TomopickError(f"device '{name}' cannot be used ({reason}); use another: cpu always works") from error
     return device
 
 

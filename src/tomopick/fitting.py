@@ -149,6 +149,8 @@ def fit_steps(
             append_log(out / "log.jsonl", row)
             if due:
                 save_last(state, out)
+                now = f"loss {report.loss:.2g}, validation F1 {row['val_score']:.3f}"
+                options.say(f"step {report.step} of {spec.steps}: {now}; kept in {out}")
             best = state.notes.get("best")
             shown.update(1)
             shown.set_postfix_str(f"loss {report.loss:.4f}" + (f", best F1 {best[0]:.3f}" if best else ""))

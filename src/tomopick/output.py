@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 
 from .errors import OutputError
 from .io import Project, atomic_write, write_mrc, write_picks_csv
-from .types import Grid, Heatmap, Picks
+from .io.objects import read_objects
+from .types import Grid, Heatmap, PickableObject, Picks
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Output:
         run: its name.
         out: folder of RUN.csv, `heatmaps/` and `records/`; of the records alone where the project keeps the picks.
         user_id, session_id: of picks in a project.
+        objects: that are picked.
     """
 
     project: Project
@@ -34,6 +36,7 @@ class Output:
     out: Path
     user_id: str
     session_id: str
+    objects: tuple[PickableObject, ...] = ()
 
     @property
     def _csv(self) -> Path:
@@ -107,6 +110,30 @@ class Output:
             self.project.write_picks(picks, self.user_id, self.session_id)
         else:
             write_picks_csv(self._csv, self.project.stated(picks))
+            write_objects(self.out / "objects.json", self.objects)
+
+
+def write_objects(path: Path, objects: Sequence[PickableObject]) -> None:
+    """`objects.json` beside tables of picks, so that whoever opens them knows radii, colours and weights.
+
+    Objects that an earlier pick listed there stay.
+    """
+    listed = {o.name: o for o in read_objects(path)} if path.exists() else {}
+    wanted = listed | {o.name: o for o in objects}
+    if wanted == listed:
+        return
+    rows = [
+        {
+            "name": o.name,
+            "radius": o.radius,
+            "label": o.label,
+            "color": list(o.color),
+            "metadata": {"score_weight": o.score_weight},
+        }
+        for o in wanted.values()
+    ]
+    with atomic_write(path) as file:
+        file.write(json.dumps(rows, indent=1))
 
 
 class HeatmapFiles:

@@ -213,7 +213,7 @@ def pick_run(picker: Picker, project: Project, run: str, out: str | Path, overwr
     """
     options = picker.options
     homeless = check_objects(picker, project)
-    output = Output(project, run, Path(out), options.user_id, options.session_id)
+    output = Output(project, run, Path(out), options.user_id, options.session_id, picker.objects)
     mark = {"fingerprint": picker.fingerprint(), **_input_mark(project, run, options.tomo_type)}
     before = output.record()
     found: list[str] = []

@@ -99,6 +99,7 @@ class Scoring:
         wanted, objects, other = self._read(truth, self.truth)
         if not found or not wanted:
             raise SelectionError(f"{candidates if not found else truth}: no picks to score; name others with --picks")
+        official = other is None and "" not in wanted  # Kaggle's table: its weighted mean runs over all six objects
         # A CSV without run names stands for the only run of the other side.
         found, wanted = _paired(found, wanted, candidates, truth)
         # The coordinate offset holds for both sides; two tables state their positions in the same way anyhow.
@@ -112,7 +113,10 @@ class Scoring:
         if missing:
             self.say(f"warning: {candidates} has no picks of {', '.join(missing)}: all their particles count as missed")
         found, dropped = self._outside(found, other or project)
-        extra = sorted({n for p in found.values() for n in p.names.tolist()} - {o.name for o in objects})
+        # What has no truth at all is not scored: its picks are neither right nor wrong.
+        present = {o.name for o in objects} if official else {n for p in wanted.values() for n in p.names.tolist()}
+        objects = tuple(o for o in objects if o.name in present)
+        extra = sorted({n for p in found.values() for n in p.names.tolist()} - present)
         if extra:
             self.say(f"warning: {', '.join(extra)} has no truth and is not scored")
             found = {run: p.select(~np.isin(p.names, extra)) for run, p in found.items()}

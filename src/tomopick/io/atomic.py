@@ -75,7 +75,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def _hidden(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    return path.absolute().with_name(f".{path.absolute().name}.{uuid.uuid4().hex[:8]}.part")
 
 
 def _remove(part: Path) -> None:
