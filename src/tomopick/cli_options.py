@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import click
@@ -23,7 +24,11 @@ POSITIVE = _Positive(min=0, min_open=True)
 
 def say(line: str) -> None:
     """One line on standard error; standard output is for results."""
-    click.echo(line, err=True)
+    if "tqdm" in sys.modules and sys.stderr.isatty():
+        # Above a progress bar that may be there, not into it.
+        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+    else:
+        click.echo(line, err=True)
 
 
 def comma(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:
