@@ -20,8 +20,9 @@ from pathlib import Path
 from tomopick import Detector, FitOptions, Source, fit
 from tomopick.augment import Blur, Noise, ScaleShift
 from tomopick.evaluate import czii_score, matched_scores
-from tomopick.fitting import CANDIDATE_FLOOR, model_card
+from tomopick.fitting import model_card
 from tomopick.io import MemoryProject
+from tomopick.peaks import LOWEST_SCORE
 from tomopick.presets import CZII_OBJECTS
 from tomopick.progress import bar
 from tomopick.recipes import get
@@ -102,7 +103,7 @@ def set_thresholds(detector: Detector, out: Path, device: str) -> None:
     """Thresholds on runs like those that people have: CZII phantoms of the demo's size, and apo-ferritin alone."""
     jobs = [("czii", DEMO_SHAPE, f"C{i}", CALIBRATION_SEED) for i in range(10)]
     jobs += [("ferritin", VAL_SHAPE, f"F{i}", CALIBRATION_SEED) for i in range(2)]
-    floor = {o.name: CANDIDATE_FLOOR for o in detector.objects}
+    floor = {o.name: LOWEST_SCORE for o in detector.objects}
     candidates, truth = {}, {}
     with bar(len(jobs), "set thresholds", "run") as shown:
         for job in jobs:

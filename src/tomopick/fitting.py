@@ -22,6 +22,7 @@ from .errors import ModelError, OutputError
 from .io.atomic import atomic_write
 from .networks import UNet, initialise
 from .patches import PatchSampler, batches
+from .peaks import LOWEST_SCORE
 from .predict import Predictor, predict_rows
 from .progress import bar
 from .recipe import Recipe
@@ -29,8 +30,6 @@ from .registry import load_detector
 from .thresholds import DEFAULT_THRESHOLDS, calibrate, displacement
 from .train import TrainState, train
 from .types import PickableObject, Picks
-
-CANDIDATE_FLOOR = 0.02  # lowest score of the picks that thresholds are calibrated on
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def fit_steps(
 
 def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> dict[str, Picks]:
     """All candidates of the validation volumes, by volume."""
-    floor = {o.name: CANDIDATE_FLOOR for o in data.objects}
+    floor = {o.name: LOWEST_SCORE for o in data.objects}
     found = {}
     for i, volume in enumerate(data.val):
         rows = predict_rows(predictor, str(i), volume.values, volume.grid)

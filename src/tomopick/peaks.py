@@ -18,6 +18,8 @@ MAX_CURVATURE = 9.0
 # The most that refining lifts a voxel's value: a vertex half a cell away along each axis, at that curvature.
 MAX_LIFT = float(np.exp(3 * MAX_CURVATURE / 8))
 
+LOWEST_SCORE = 0.02  # of picks that are ever written, or that thresholds are calibrated on
+
 
 def window_maximum(values: np.ndarray, radius: int) -> np.ndarray:
     """Maximum over the cube of edge 2 * radius + 1 around every voxel; beyond the border counts as absent.

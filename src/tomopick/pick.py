@@ -20,11 +20,10 @@ from .errors import OutputError, SelectionError, TomopickError
 from .io import Project, atomic_write
 from .io.select import near_miss
 from .output import HeatmapFiles, Output
+from .peaks import LOWEST_SCORE
 from .predict import Predictor, average_rows, predict_rows
 from .progress import bar
 from .types import Grid, Heatmap, PickableObject, Picks, Tomogram
-
-FLOOR = 0.02  # lowest score that is ever written
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ class Picker:
         """
         rows, found = self.rows(tomogram, progress)
         watched = _watched(rows, keep) if keep else rows
-        floor = {k: min(t, FLOOR) if self.options.keep_below else t for k, t in self.thresholds.items()}
+        floor = {k: min(t, LOWEST_SCORE) if self.options.keep_below else t for k, t in self.thresholds.items()}
         picks = decode(watched, self.detectors[0].recipe.peaks, self.objects, floor, tomogram.run)
         if self.options.offset == "fitted":
             picks = picks.shifted(-np.mean([d.facts.displacement for d in self.detectors], axis=0))

@@ -238,6 +238,14 @@ def rotated(rotations: np.ndarray, angles: np.ndarray) -> np.ndarray | None:
     return rotations if np.any(np.abs(angles) > 1e-9) else None
 
 
+def load_numbers(path: Path, expected: str) -> np.ndarray:
+    """(rows, columns) of a text of numbers; raises `ReadError`, with what was `expected`, where it is none."""
+    try:
+        return np.loadtxt(path, dtype=np.float64, ndmin=2)
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise ReadError(f"{path}: cannot be read as numbers ({error}); expected {expected}") from None
+
+
 def finite(numbers: np.ndarray, path: Path) -> np.ndarray:
     """The numbers themselves; raises `ReadError` where one is not finite."""
     bad = ~np.isfinite(numbers).all(axis=-1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import OutputError, ReadError
 from ..types import Picks
-from .base import Objects, Part, Reading, finite, voxel_notes
+from .base import Objects, Part, Reading, finite, load_numbers, voxel_notes
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ class Coords:
         frame, said = reading.find_file(path)
         if frame is None:
             return []
-        try:
-            numbers = np.loadtxt(path, dtype=np.float64, ndmin=2)
-        except (OSError, ValueError, UnicodeDecodeError) as error:
-            raise ReadError(f"{path}: cannot be read as numbers ({error}); expected lines 'x y z'") from None
+        numbers = load_numbers(path, "lines 'x y z'")
         if numbers.shape[1] != 3 or not len(numbers):
             raise ReadError(f"{path}: has {numbers.shape[1]} columns; expected x y z in voxels, so cut out the others")
         voxels = finite(numbers, path)[:, ::-1]

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import ReadError
 from ..io.select import listing
 from ..types import Picks
-from .base import Objects, Part, Reading, RunFrame, finite, voxel_notes
+from .base import Objects, Part, Reading, RunFrame, finite, load_numbers, voxel_notes
 from .names import object_alias
 
 log = logging.getLogger("tomopick")
@@ -121,12 +121,7 @@ class ImodPoints:
         frame, said = reading.find_file(path)
         if frame is None:
             return []
-        try:
-            numbers = np.loadtxt(path, dtype=np.float64, ndmin=2)
-        except (OSError, ValueError, UnicodeDecodeError) as error:
-            raise ReadError(
-                f"{path}: cannot be read as numbers ({error}); expected points as model2point writes"
-            ) from None
+        numbers = load_numbers(path, "points as model2point writes")
         if numbers.shape[1] not in (3, 4, 5) or not len(numbers):
             raise ReadError(f"{path}: has {numbers.shape[1]} columns; expected x y z, with contour and object in front")
         points = finite(numbers[:, -3:], path)

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import RecipeError
+from .pretrained import load_pretrained
+
 
 class Conv3d(nn.Conv3d):
     """A convolution whose training in bfloat16 can be relied on.
@@ -97,3 +100,34 @@ def depth_to_space(x: torch.Tensor, factor: int) -> torch.Tensor:
     f, (batch, _, z, y, w) = factor, x.shape
     x = x.reshape(batch, -1, f, f, f, z, y, w).permute(0, 1, 5, 2, 6, 3, 7, 4)
     return x.reshape(batch, -1, f * z, f * y, f * w)
+
+
+class SlicedSpec:
+    """What the specs of 2.5D networks share: output stride 1, padding inside, a 2D `backbone` with weights to load."""
+
+    width: float
+    pretrained: str
+
+    @property
+    def stride(self) -> int:
+        """Voxels an output cell measures along each axis."""
+        return 1
+
+    @property
+    def multiple(self) -> int:
+        """What the edges of patches and tiles must be divisible by [voxels]; what else is missing is padded."""
+        return 8
+
+    def check_width(self) -> None:
+        """Raises `RecipeError` for a factor that no network can have."""
+        if not 0 < self.width <= 8:
+            raise RecipeError(f"network.width is {self.width:g}; it must be a positive factor")
+
+    def initialise(self, network: nn.Module) -> None:
+        """Fills the 2D network with the pretrained weights, if the spec names any.
+
+        Raises:
+            ModelError: the file is missing or of another network.
+        """
+        if self.pretrained and isinstance(network, SlicesAndVolumes):
+            load_pretrained(network.get_submodule("backbone"), self.pretrained)

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from ..errors import RecipeError
-from .blocks import SlicesAndVolumes, as_slices, as_volume, conv_norm_act, depth_to_space, exactly, pad_to
+from .blocks import SlicedSpec, SlicesAndVolumes, as_slices, as_volume, conv_norm_act, depth_to_space, exactly, pad_to
 from .convnext import ConvNeXt
-from .pretrained import load_pretrained
 
 NEIGHBOURS = 5  # slices that the 2D network sees as its channels
 DEPTH_FACTORS = (4, 2, 2, 1)  # by which the maps' depth is divided behind each stage
@@ -18,7 +17,7 @@ MULTIPLES = (16, 32, 32)  # what the network itself needs along z, y, x; smaller
 
 
 @dataclass(frozen=True)
-class UNet25DSpec:
+class UNet25DSpec(SlicedSpec):
     """A 2.5D U-Net on ConvNeXt-Nano; output stride 1.
 
     Each slice and two neighbours on either side are the channels of an image; behind each stage of the 2D network the
@@ -39,31 +38,11 @@ class UNet25DSpec:
     def __post_init__(self) -> None:
         if len(self.decoder) != 3 or min(self.decoder) < 1:
             raise RecipeError(f"network.decoder needs three positive widths, not {self.decoder}")
-        if not 0 < self.width <= 8:
-            raise RecipeError(f"network.width is {self.width:g}; it must be a positive factor")
-
-    @property
-    def stride(self) -> int:
-        """Voxels an output cell measures along each axis."""
-        return 1
-
-    @property
-    def multiple(self) -> int:
-        """What the edges of patches and tiles must be divisible by [voxels]; what else is missing is padded."""
-        return 8
+        self.check_width()
 
     def build(self, n_objects: int) -> UNet25D:
         """A network with new random weights and one output channel an object."""
         return UNet25D(self, n_objects)
-
-    def initialise(self, network: nn.Module) -> None:
-        """Fills the 2D network with the pretrained weights, if the spec names any.
-
-        Raises:
-            ModelError: the file is missing or of another network.
-        """
-        if self.pretrained and isinstance(network, UNet25D):
-            load_pretrained(network.backbone, self.pretrained)
 
 
 class UNet25D(SlicesAndVolumes):

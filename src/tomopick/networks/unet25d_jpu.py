@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import RecipeError
-from .blocks import Conv3d, SlicesAndVolumes, as_slices, as_volume, conv_norm_act, exactly, pad_to
-from .pretrained import load_pretrained
+from .blocks import Conv3d, SlicedSpec, SlicesAndVolumes, as_slices, as_volume, conv_norm_act, exactly, pad_to
 from .resnetrs import ResNetRS
 
 HALVED = 2  # stages whose maps are averaged to half their depth; behind the others neighbours are mixed
@@ -21,7 +20,7 @@ REDUCTION = 16  # of the channel attention
 
 
 @dataclass(frozen=True)
-class JPUNet25DSpec:
+class JPUNet25DSpec(SlicedSpec):
     """A 2.5D U-Net on ResNet-RS 50; output stride 1.
 
     Every slice is an image; the maps of stem and first stage are averaged to half their depth, those of the others
@@ -49,31 +48,11 @@ class JPUNet25DSpec:
             raise RecipeError(f"network.joint is {self.joint}; it must be at least 1")
         if len(self.decoder) != 4 or min(self.decoder) < 1:
             raise RecipeError(f"network.decoder needs four positive widths, not {self.decoder}")
-        if not 0 < self.width <= 8:
-            raise RecipeError(f"network.width is {self.width:g}; it must be a positive factor")
-
-    @property
-    def stride(self) -> int:
-        """Voxels an output cell measures along each axis."""
-        return 1
-
-    @property
-    def multiple(self) -> int:
-        """What the edges of patches and tiles must be divisible by [voxels]; what else is missing is padded."""
-        return 8
+        self.check_width()
 
     def build(self, n_objects: int) -> JPUNet25D:
         """A network with new random weights and one output channel an object."""
         return JPUNet25D(self, n_objects)
-
-    def initialise(self, network: nn.Module) -> None:
-        """Fills the 2D network with the pretrained weights, if the spec names any.
-
-        Raises:
-            ModelError: the file is missing or of another network.
-        """
-        if self.pretrained and isinstance(network, JPUNet25D):
-            load_pretrained(network.backbone, self.pretrained)
 
 
 class JPUNet25D(SlicesAndVolumes):
