@@ -33,7 +33,7 @@ FLOORS = (
     ("demo", "calibration"),
     ("report",),
     ("cli_options",),
-    ("cli_files", "cli_report"),
+    ("cli_files", "cli_pick", "cli_report", "cli_simulate", "cli_train"),
     ("cli",),
     ("copick_plugin",),
     ("__main__",),

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from .errors import TomopickError
+
 
 class _Positive(click.FloatRange):
     """A finite number above 0; click's own range lets NaN and infinity pass."""
@@ -73,3 +75,44 @@ def project_options(command: Any) -> Any:
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def shape_of(text: str) -> tuple[int, int, int]:
+    """`z,y,x` in voxels."""
+    try:
+        z, y, x = (int(part) for part in text.split(","))
+    except ValueError:
+        raise TomopickError(f"--shape '{text}' is not z,y,x in voxels; write for example 96,256,256") from None
+    return z, y, x
+
+
+def look_over(project: Any, checkup: Any, detector: Any = None) -> None:
+    """The doctor's cheap part: its warnings. What is plainly wrong the verb itself refuses, with its own words."""
+    from .checks import WARNING
+    from .doctor import cheap_findings
+
+    for finding in cheap_findings(project, checkup, detector):
+        if finding.level == WARNING:
+            say(finding.line())
+
+
+def given_for(values: tuple[str, ...], i: int, n: int, flag: str) -> str | None:
+    """What an option that may be given once, or once a project, says of project `i` of `n`."""
+    if len(values) not in (0, 1, n):
+        raise TomopickError(f"{flag} was given {len(values)} times for {n} projects; give it once, or once a project")
+    return None if not values else values[i if len(values) > 1 else 0]
+
+
+def named_runs(runs: list[str] | None, project: Any, projects: list[Any]) -> list[str] | None:
+    """The named runs that this project has; each must be in one of them."""
+    if runs is None:
+        return None
+    from .io.select import near_miss
+
+    known = {run for p in projects for run in p.runs()}
+    for run in runs:
+        if run not in known:
+            raise TomopickError(
+                f"no run '{run}' in {', '.join(p.uri for p in projects)}; {near_miss(run, sorted(known))}"
+            )
+    return [run for run in runs if run in project.runs()]
