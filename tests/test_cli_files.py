@@ -130,6 +130,14 @@ def test_doctor(folder):
     assert "no model" in run("doctor", folder, "no-such-model", code=2).stderr
 
 
+def test_a_folder_is_named_by_its_slash_or_by_being_there(folder, tmp_path):
+    run("export", folder, f"{tmp_path}/new/", "--to", "relion5")
+    assert (tmp_path / "new" / "particles.star").is_file()
+    (tmp_path / "old").mkdir()
+    run("export", folder, tmp_path / "old", "--to", "relion5")
+    assert (tmp_path / "old" / "particles.star").read_text() == (tmp_path / "new" / "particles.star").read_text()
+
+
 def test_doctor_of_a_star_file(folder, tmp_path):
     run("export", folder, tmp_path / "p.star", "--to", "relion5")
     assert "6 particles of 1 tomograms" in run("doctor", tmp_path / "p.star").output
@@ -196,6 +204,8 @@ def test_show(folder, tmp_path):
     assert (tmp_path / "b.png").stat().st_size > 1000
     assert "say which with --run" in run("show", folder, "--out", png, code=2).stderr
     assert "expected Z,Y,X" in run("show", folder, "--out", png, "--at", "1,2", code=2).stderr
+    outside = run("show", folder / "rec_TS_2_10.00Apx.mrc", "--out", tmp_path / "c.png", "--at", "50,60,9e4", code=2)
+    assert "--at 50,60,90000 lies outside the volume" in outside.stderr and not (tmp_path / "c.png").exists()
 
 
 def test_the_doctor_draws_what_it_read(tmp_path):

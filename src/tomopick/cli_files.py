@@ -42,7 +42,7 @@ def _open_counted(place: str, project: dict[str, Any]) -> Any:
 
 @click.command("export")
 @click.argument("picks_place", metavar="PICKS")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out")
 @click.option(
     "--to",
     "target",
@@ -67,14 +67,14 @@ def _open_counted(place: str, project: dict[str, Any]) -> Any:
 @_copick_options("tomopick")
 @project_options
 def export_command(
-    picks_place: str, out: Path, target: str, tomograms: str | None, wanted: list[str] | None,
+    picks_place: str, out: str, target: str, tomograms: str | None, wanted: list[str] | None,
     star_layout: str | None, coords_angpix: float | None, dynamo_origin: int | None,
     tilt_range: tuple[float, ...] | None, voxel_spacing: float | None, objects: tuple[str, ...],
     coordinate_offset: str, **choices: Any,
 ) -> None:  # fmt: skip
     """Write PICKS (a project, a folder of RUN.csv, one CSV) as OUT for another program.
 
-    OUT is a file, or a folder where each run has its own file.
+    OUT is a file, or a folder where each run has its own file (a format that holds all runs: one file in it).
 
     \b
     Examples:
@@ -93,9 +93,10 @@ def export_command(
         place = _open(tomograms, {"voxel_spacing": voxel_spacing, "objects": (), "coordinate_offset": "none"})
     own = {"layout": star_layout, "coords_angpix": coords_angpix, "origin": dynamo_origin, "tilt_range": tilt_range}
     options = ExportOptions(
-        tomograms=place, voxel_spacing=voxel_spacing, objects=wanted, choices=own, say=say, **choices
-    )
-    for path in export_picks(project, target, out, options):
+        tomograms=place, voxel_spacing=voxel_spacing, objects=wanted, choices=own, say=say,
+        folder=out.endswith("/"), **choices,
+    )  # fmt: skip
+    for path in export_picks(project, target, Path(out), options):
         click.echo(path)
 
 

@@ -36,6 +36,7 @@ class ExportOptions:
         voxel_spacing: of the voxels to count in [Å], where there are no tomograms.
         min_score: picks below it are left out.
         together: all objects in one file; None: where the format tells them apart again.
+        folder: `out` is a folder, whether it is there yet or not.
         overwrite: replace what exists.
         user_id, session_id: of the picks in a copick project.
         choices: the format's own (`layout`, `origin`, `tilt_range`, `coords_angpix`).
@@ -52,6 +53,7 @@ class ExportOptions:
     voxel_spacing: float | None = None
     min_score: float | None = None
     together: bool | None = None
+    folder: bool = False
     overwrite: bool = False
     user_id: str = "tomopick"
     session_id: str = "0"
@@ -84,7 +86,7 @@ def export_picks(project: Project, target: str, out: Path, options: ExportOption
     objects = {o.name: o for o in project.objects}
     together = kind.mixed if options.together is None else options.together
     files: dict[Path, bytes] = {}
-    for path, group in _paths(parts, out, kind, together).items():
+    for path, group in _paths(parts, out, kind, together, options.folder or out.is_dir()).items():
         files |= kind.write(group, path, objects)
     written = save(files, options.overwrite)
     options.say(f"{sum(map(len, found))} picks of {len(parts)} runs")
@@ -182,7 +184,7 @@ def _with_row(frame: RunFrame, row: TomogramRow) -> RunFrame:
     return replace(frame, title=row.name, centre=row.centre, pixel_size=size, optics=row.optics)
 
 
-def _paths(parts: Sequence[Part], out: Path, kind: Any, together: bool) -> dict[Path, list[Part]]:
+def _paths(parts: Sequence[Part], out: Path, kind: Any, together: bool, folder: bool) -> dict[Path, list[Part]]:
     """The main files, and the picks that go into each."""
     objects = sorted({name for picks, _ in parts for name in picks.names.tolist()})
     groups: list[tuple[str, list[Part]]] = [("", list(parts))]
@@ -191,9 +193,11 @@ def _paths(parts: Sequence[Part], out: Path, kind: Any, together: bool) -> dict[
     result: dict[Path, list[Part]] = {}
     for name, group in groups:
         ending = f"_{name}" if name else ""
-        if not kind.per_run:
+        if not kind.per_run and folder:
+            result[out / f"particles{ending}{kind.suffix}"] = group
+        elif not kind.per_run:
             result[out.with_name(f"{out.stem}{ending}{out.suffix or kind.suffix}")] = group
-        elif out.suffix.lower() == kind.suffix and not out.is_dir():
+        elif out.suffix.lower() == kind.suffix and not folder:
             if len(parts) > 1:
                 raise OutputError(
                     f"{out}: {kind.key} has a file for each of the {len(parts)} runs; expected a folder, so name one"

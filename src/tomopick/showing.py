@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from .errors import SelectionError
 from .formats.names import RunNames
 from .io import Project
@@ -56,6 +58,11 @@ def draw_run(
     true = project.picks(name, truth) if truth else None
     objects = _objects([*project.objects, *source.objects], [shown, *([] if true is None else [true])])
     centre = None if at is None else (float(at[0]), float(at[1]), float(at[2]))
+    if centre is not None and not tomogram.grid.contains(np.array([centre]))[0]:
+        raise SelectionError(
+            f"{project.uri}: run {name}: --at {','.join(f'{v:g}' for v in centre)} lies outside the volume; expected "
+            f"z,y,x in Å up to {','.join(f'{n * tomogram.grid.voxel_spacing:.0f}' for n in tomogram.grid.shape)}"
+        )
     draw_sections(tomogram, shown, objects, out, thickness=thickness, truth=true, at=centre)
 
 
