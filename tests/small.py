@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,6 +14,9 @@ from tomopick import Detector, FitOptions, Grid, PickableObject, Picks, Source, 
 from tomopick.io import MemoryProject, create_copick_project, write_mrc, write_picks_csv, write_run
 
 torch.set_num_threads(1)
+if "TOMOPICK_CACHE" not in os.environ:  # not into the user's own
+    os.environ["TOMOPICK_CACHE"] = tempfile.mkdtemp(prefix="tomopick-tests-cache-")
+    atexit.register(shutil.rmtree, os.environ["TOMOPICK_CACHE"], ignore_errors=True)
 
 SPACING = 10.0
 BALL = PickableObject("ball", 40.0, 1)

@@ -4,8 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from tomopick.augment import Augmentation, Blur, Flip, Noise, Rot90, Rotate, ScaleShift, move_points, sample_patch
+from tomopick.augment import (
+    Augmentation,
+    Blur,
+    DropBlock,
+    Flip,
+    Noise,
+    Rot90,
+    Rotate,
+    ScaleShift,
+    move_points,
+    sample_patch,
+)
+from tomopick.errors import RecipeError
 from tomopick.peaks import refine
 
 SIGMA = 3.0
@@ -170,3 +183,40 @@ def test_inside_the_volume_nothing_is_lost_at_the_patchs_edges(seed, shape):
     centre = np.rint([40, 40, 40] - np.array(shape) / 2) + (np.array(shape) - 1) / 2 + 10
     patch = sample_patch(np.ones((80, 80, 80), np.float32), centre, shape, Augmentation(SPATIAL["all"]).matrix(rng))
     np.testing.assert_allclose(patch, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("gamma", "kernel", "share"), [(0.004, 3, 0.1026), (0.002, 3, 0.0526), (0.001, 5, 0.1176)])
+def test_dropblock_drops_cubes_and_as_many_as_it_says(gamma, kernel, share):
+    values = np.random.default_rng(0).standard_normal((64, 80, 96)).astype(np.float32) + 100
+    found = DropBlock(gamma, kernel)(values, np.random.default_rng(1))
+    dropped = found == 0
+    assert share == pytest.approx(1 - (1 - gamma) ** kernel**3, abs=5e-5)
+    inner = dropped[5:-5, 5:-5, 5:-5]
+    assert inner.mean() == pytest.approx(share, rel=3 / np.sqrt(gamma * inner.size))
+    np.testing.assert_array_equal(found[~dropped], values[~dropped])
+    assert found.dtype == np.float32 and values.min() > 0  # the input is left alone
+    # Whole cubes and nothing else: what is left of them when eroded grows back to all that is dropped.
+    cube, inside = np.ones((kernel,) * 3), (slice(kernel, -kernel),) * 3
+    np.testing.assert_array_equal(ndimage.binary_opening(dropped, cube)[inside], dropped[inside])
+
+
+def test_dropblock_by_chance_and_never():
+    values, rng = np.ones((20, 20, 20), np.float32), np.random.default_rng(0)
+    hit = [bool((DropBlock(0.05, p=0.5)(values, rng) == 0).any()) for _ in range(200)]
+    assert 60 < sum(hit) < 140
+    assert (DropBlock(0.0)(values, rng) == 1).all()
+
+
+@pytest.mark.parametrize("wrong", [{"gamma": 1.0}, {"gamma": -0.1}, {"kernel": 2}, {"kernel": 0}])
+def test_impossible_dropblocks(wrong):
+    with pytest.raises(RecipeError, match=r"^DropBlock has gamma"):
+        DropBlock(**wrong)
+
+
+def test_tilts_about_one_axis_alone():
+    """As the 1st place of the challenge tilts: about x, which stays where it is."""
+    for seed in range(20):
+        matrix = Rotate(about_z=0.0, about_xy=45.0, scale=0.0, p=1.0, tilts="x")(np.random.default_rng(seed))
+        np.testing.assert_allclose(matrix[2], [0, 0, 1], atol=1e-12)
+        np.testing.assert_allclose(matrix[:, 2], [0, 0, 1], atol=1e-12)
+        assert abs(np.degrees(np.arctan2(matrix[0, 1], matrix[1, 1]))) <= 45

@@ -19,7 +19,7 @@ from tomopick.demo import _simulate
 from tomopick.evaluate import bootstrap_f1, czii_score, matched_scores
 from tomopick.fitting import FitOptions
 from tomopick.io import create_copick_project, read_picks_csv, write_mrc, write_picks_csv, write_run
-from tomopick.pick import PickOptions
+from tomopick.picker import PickOptions
 from tomopick.registry import load_detector, shipped
 from tomopick.scoring import Scoring
 from tomopick.simulation import PRESETS, simulate_project
@@ -132,12 +132,12 @@ def test_out_of_memory_is_one_line(tmp_path, monkeypatch):
         def full(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr("tomopick.pick.Picker.pick", full)
+        monkeypatch.setattr("tomopick.picker.Picker.pick", full)
         monkeypatch.setattr("tomopick.fitting.fit", full)
         for line in (no_pick(place, tmp_path / "out"), refused("train", "light", place, tmp_path / "m", *SMALL)):
             assert line.startswith("error: not enough memory") and "patch.shape" in line and "tiling.shape" in line
     errors = (RuntimeError("another"),)
-    monkeypatch.setattr("tomopick.pick.Picker.pick", lambda *_: (_ for _ in ()).throw(errors[0]))
+    monkeypatch.setattr("tomopick.picker.Picker.pick", lambda *_: (_ for _ in ()).throw(errors[0]))
     with pytest.raises(RuntimeError, match="another"):
         pick(place, tmp_path / "out")
 
@@ -147,13 +147,13 @@ def test_out_of_memory_is_one_line(tmp_path, monkeypatch):
 
 def test_pick_a_volume_a_folder_and_again(tmp_path):
     place, out = folder(tmp_path / "in"), tmp_path / "out"
-    assert pick(place / "A.mrc", out).output.startswith("A: ")
+    assert pick(place / "A.mrc", out).stdout.startswith("A: ")
     assert (out / "A.csv").read_text().startswith("object,x,y,z,score\nball,")
-    lines = pick(place, out).output.splitlines()
+    lines = pick(place, out).stdout.splitlines()
     assert "finished before" not in lines[-1] and lines[-1].startswith("B: ")
-    lines = pick(place, out).output.splitlines()
+    lines = pick(place, out).stdout.splitlines()
     assert len(lines) == 2 and all(line.endswith("(finished before)") for line in lines)
-    lines = pick(place, out, "--overwrite", "--runs", "B").output.splitlines()
+    lines = pick(place, out, "--overwrite", "--runs", "B").stdout.splitlines()
     assert len(lines) == 1 and "finished" not in lines[0]
 
 

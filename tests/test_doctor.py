@@ -182,6 +182,10 @@ class FakeDetector:
     objects = (PickableObject("apo-ferritin", 60.0), PickableObject("ribosome", 150.0))
     facts = TrainingFacts(10.0, ("denoised",))
 
+    @property
+    def detectors(self):
+        return [self]
+
     def prepare(self, tomogram):
         return tomogram.values, tomogram.grid
 

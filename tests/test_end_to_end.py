@@ -44,14 +44,25 @@ def test_from_nothing_to_scores(tmp_path):
     query = ["--picks", "*:tomopick/0", "--truth", "*:simulation/0", "--runs", "C", "--json"]
     scores = json.loads(run("evaluate", config, config, *query).stdout)
     found = scores["matched"]["objects"]["ribosome"]["at"]["0.5"]
-    assert found["references"] == 9 and found["f1"] > FLOOR, found
+    assert found["references"] == 10 and found["f1"] > FLOOR, found
     picks = open_project(config).picks("C", "*:tomopick/0")
     assert run(*pick).stdout.rstrip().endswith("(finished before)")
     assert len(open_project(config).picks("C", "*:tomopick/0")) == len(picks)
 
 
 def test_simulate_goes_on_where_it_stopped(tmp_path):
-    call = ["simulate", tmp_path / "sim", "--shape", "48,96,96", "--seed", "4", "--preset", "varied"]
+    call = [
+        "simulate",
+        tmp_path / "sim",
+        "--shape",
+        "48,96,96",
+        "--tomo-type",
+        "denoised",
+        "--seed",
+        "4",
+        "--preset",
+        "varied",
+    ]
     assert run(*call).stdout == f"1 runs in {tmp_path / 'sim' / 'copick.json'}\n"
     first = open_project(tmp_path / "sim").tomogram("SIM_000").values
     run(*call, "--runs", "2")
@@ -68,20 +79,20 @@ def test_finished_runs_do_not_pile_up(monkeypatch):
     begun = []
 
     class Threads(ThreadPoolExecutor):
-        def __init__(self, workers, mp_context):
-            super().__init__(workers)
+        def __init__(self, workers, mp_context, initializer, initargs):
+            super().__init__(workers, initializer=initializer, initargs=initargs)
 
     monkeypatch.setattr(simulation, "ProcessPoolExecutor", Threads)
-    jobs = [lambda i=i: begun.append(i) or i for i in range(12)]
-    taken = []
-    for result in simulation._results(jobs, 3):
+    jobs = [lambda tell, i=i: tell(f"run {i}") or begun.append(i) or i for i in range(12)]
+    taken, told = [], []
+    for result in simulation._results(jobs, 3, told.append):
         taken.append(result)
         assert len(begun) <= len(taken) + 3
-    assert taken == list(range(12))
+    assert taken == list(range(12)) and sorted(told) == sorted(f"run {i}" for i in range(12))
 
 
 def test_workers_change_nothing(tmp_path):
-    call = ["--shape", "48,96,96", "--seed", "4", "--runs", "3"]
+    call = ["--shape", "48,96,96", "--tomo-type", "denoised", "--seed", "4", "--runs", "3"]
     for n in (1, 2):
         run("simulate", tmp_path / str(n), *call, "--workers", n)
     one, two = (open_project(tmp_path / str(n)) for n in (1, 2))

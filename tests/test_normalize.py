@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from tomopick.errors import ReadError
-from tomopick.normalize import RobustNormalization, contrast_at, radial_spectrum, skewness
+from tomopick.errors import ReadError, RecipeError
+from tomopick.normalize import FixedLimits, RobustNormalization, ZScore, contrast_at, radial_spectrum, skewness
 from tomopick.types import Grid, Tomogram
 
 NORMALIZE = RobustNormalization(block=80.0)
@@ -128,6 +128,47 @@ def test_nothing_in_it(value):
 def test_volumes_smaller_than_a_block():
     values = RobustNormalization()(tomogram(np.random.default_rng(0).normal(size=(5, 6, 7))))
     assert values.shape == (5, 6, 7) and 0.5 < values.std() < 1.2
+
+
+# -- those of published methods --------------------------------------------------------------------------------
+
+
+def test_a_z_score_is_of_the_whole_volume():
+    values = np.random.default_rng(0).normal(1e5, 20, SHAPE).astype(np.float32)
+    values[:8] = 0  # padding counts
+    found = ZScore()(tomogram(values))
+    wanted = (values - values.mean(dtype=np.float64)) / values.std(dtype=np.float64)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    small = ZScore()(tomogram(values * 1e-10))  # as small as grey values are in the challenge
+    np.testing.assert_allclose(small, wanted, atol=1e-3)
+
+
+def test_fixed_limits_are_the_same_for_every_volume():
+    values = np.linspace(-3, 5, 64, dtype=np.float32).reshape(4, 4, 4)
+    np.testing.assert_allclose(FixedLimits(-1, 1)(tomogram(values)), (values + 1) / 2, atol=1e-6)
+    low, high = -1.1769942e-05, 1.2801160e-05
+    found = FixedLimits(low, high)(tomogram(np.array([[[low, high, 0.0]]])))
+    np.testing.assert_allclose(found.ravel(), [0, 1, -low / (high - low)], atol=1e-6)
+    for limits in ((1, 1), (2, 1), (np.nan, 1), (0, np.inf)):
+        with pytest.raises(RecipeError, match="expected low < high"):
+            FixedLimits(*limits)
+
+
+@pytest.mark.parametrize("normalize", [ZScore(), FixedLimits(-2.0, 3.0)])
+def test_published_normalisations_leave_out_what_is_not_finite(normalize):
+    values, _ = specimen()
+    broken = values.copy()
+    rng = np.random.default_rng(4)
+    for bad in (np.nan, np.inf, -np.inf):
+        broken[tuple(rng.integers(0, SHAPE, (200, 3)).T)] = bad
+    before = broken.copy()
+    found, wanted, good = normalize(tomogram(broken)), normalize(tomogram(values)), np.isfinite(broken)
+    np.testing.assert_array_equal(broken, before)
+    assert np.abs(found[good] - wanted[good]).max() < 0.02 and (found[~good] == 0).all()
+    for value in (0.0, 7.3e6, np.nan, np.inf):
+        with pytest.raises(ReadError, match="run TS_1: every voxel has the same value or is not finite"):
+            normalize(tomogram(np.full((8, 8, 8), value)))
 
 
 # -- statistics ----------------------------------------------------------------------------------------------

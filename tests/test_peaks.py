@@ -52,6 +52,27 @@ def test_maxima_of_rows(seed, shape, radius, levels, lowest, data):
     np.testing.assert_array_equal(maxima(values, radius, lowest, rows), wanted)
 
 
+@given(seeds, shapes, st.integers(1, 6), st.sampled_from([None, 3, 30]), st.floats(0, 1), st.floats(0, 1.5))
+def test_what_does_not_reach_may_be_left_out_unless_it_touches_its_equal(seed, shape, radius, levels, lowest, reach):
+    values = noise(seed, shape, levels)
+    every = np.argwhere((values == window_maximum(values, radius)) & (values > lowest))
+    found = {tuple(v) for v in maxima(values, radius, lowest, reach=reach).tolist()}
+    assert found <= {tuple(v) for v in every.tolist()}
+    for voxel, height in zip(every.tolist(), refine(values, every)[1] if len(every) else []):
+        box = values[tuple(slice(max(0, i - 1), i + 2) for i in voxel)]
+        if height >= reach or np.count_nonzero(box == values[tuple(voxel)]) > 1:
+            assert tuple(voxel) in found
+
+
+@pytest.mark.parametrize("at_once", [300, 3000])
+@pytest.mark.parametrize("radius", [1, 2, 3, 5])
+def test_maxima_do_not_depend_on_how_many_are_looked_at_together(radius, at_once, monkeypatch):
+    values = noise(radius, (13, 40, 17), 50)
+    wanted = np.argwhere((values == window_maximum(values, radius)) & (values > 0.3))
+    monkeypatch.setattr("tomopick.peaks.AT_ONCE", at_once)
+    np.testing.assert_array_equal(maxima(values, radius, 0.3), wanted)
+
+
 # -- sub-voxel -----------------------------------------------------------------------------------------------
 
 

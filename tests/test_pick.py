@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import time
 from dataclasses import replace
 
 import mrcfile
@@ -11,8 +12,9 @@ from small import BALL, RING, copick, folder, memory, tomogram, trained, untrain
 from tomopick import Detector, Picks, open_project
 from tomopick.errors import OutputError, SelectionError, TomopickError
 from tomopick.evaluate import matched_scores
-from tomopick.io import read_picks_csv, write_mrc, write_picks_csv
-from tomopick.pick import Picker, PickOptions, pick_run, pick_runs
+from tomopick.io import MemoryProject, read_picks_csv, write_mrc, write_picks_csv
+from tomopick.pick import pick_run, pick_runs
+from tomopick.picker import Picker, PickOptions
 from tomopick.predict import join_rows
 
 
@@ -255,7 +257,7 @@ def test_the_fingerprint_holds_whatever_decides_the_picks(monkeypatch):
 
     plain, fitted = marks(), marks(offset="fitted")
     assert plain[0] == plain[1] and len({*plain, *fitted}) == 3
-    monkeypatch.setattr("tomopick.pick.__version__", "99")
+    monkeypatch.setattr("tomopick.picker.__version__", "99")
     assert marks()[0] != plain[0]
 
 
@@ -352,3 +354,98 @@ def test_picks_know_their_objects_when_they_are_opened_again(tmp_path):
     assert (again.name, again.radius, again.color) == (BALL.name, BALL.radius, BALL.color)
     pick_run(picker(trained("two", (BALL, RING))), open_project(place), "A", out, overwrite=True)
     assert [o.name for o in open_project(out / "A.csv").objects] == ["ball", "ring"]
+
+
+class Watched(MemoryProject):
+    """Notes when volumes are read and picks are made of them; some runs cannot be written."""
+
+    keeps_picks = True
+
+    def __init__(self, *args, refuse=()):
+        super().__init__(*args)
+        self.read, self.refuse = [], refuse
+
+    def tomogram(self, run, tomo_type=None):
+        if run not in self.read:
+            self.read.append(run)
+        return super().tomogram(run, tomo_type)
+
+    def write_picks(self, picks, user_id, session_id):
+        if picks.run in self.refuse:
+            raise OutputError(f"run {picks.run}: the disk is full")
+        super().write_picks(picks, user_id, session_id)
+
+
+def watched(runs="ABCD", **more):
+    project = Watched((BALL,), **more)
+    for seed, run in enumerate(runs):
+        volume, _ = tomogram(run, seed)
+        project.add(volume)
+    return project
+
+
+def test_the_next_volume_is_read_while_one_is_predicted_and_no_more(tmp_path, monkeypatch):
+    project, made = watched(), picker()
+    ahead = []
+
+    def slow(run, parts):
+        for part in parts:  # until the reader has had its turn, or would have read on
+            deadline = time.monotonic() + 5
+            while len(project.read) < min(4, "ABCD".index(run) + 2) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            ahead.append(len(project.read) - "ABCD".index(run) - 1)
+            yield part
+
+    real = made.rows
+    monkeypatch.setattr(made, "rows", lambda seen, progress: (slow(seen.run, real(seen, progress)[0]), []))
+    results = list(pick_runs(made, project, project.runs(), tmp_path))
+    assert [(r.run, r.status) for r in results] == [(run, "picked") for run in "ABCD"]
+    assert project.read == list("ABCD") and set(ahead) == {0, 1} and ahead[-1] == 0
+
+
+def test_a_batch_gives_the_picks_of_runs_alone(tmp_path):
+    many, alone = watched(), watched()
+    batch = list(pick_runs(picker(), many, many.runs(), tmp_path / "batch"))
+    for result in batch:
+        single = pick_run(picker(), alone, result.run, tmp_path / "alone")
+        assert single.counts == result.counts and single.messages == result.messages
+        found, wanted = (p.picks(result.run, "*:tomopick/0") for p in (many, alone))
+        np.testing.assert_array_equal(found.positions, wanted.positions)
+
+
+def test_a_run_that_cannot_be_written_is_that_runs_failure(tmp_path):
+    project = watched(refuse=("B", "D"))
+    results = list(pick_runs(picker(), project, project.runs(), tmp_path))
+    assert [r.status for r in results] == ["picked", "failed", "picked", "failed"]
+    assert results[3].messages == ("run D: the disk is full",)
+    assert json.loads((tmp_path / "D.json").read_text())["status"] == "started"
+    project.refuse = ()
+    again = list(pick_runs(picker(), project, project.runs(), tmp_path))
+    assert [r.status for r in again] == ["skipped", "picked", "skipped", "picked"]
+
+
+def test_whoever_stops_early_finds_finished_runs_whole(tmp_path):
+    project = watched()
+    results = pick_runs(picker(), project, project.runs(), tmp_path)
+    assert next(results).run == "A"
+    results.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["A.json"]
+    assert json.loads((tmp_path / "A.json").read_text())["status"] == "picked"
+
+
+def test_an_interruption_ends_the_batch(tmp_path, monkeypatch):
+    project, made = watched(), picker()
+    real = made.rows
+
+    def rows(seen, progress):
+        if seen.run == "B":
+            raise KeyboardInterrupt
+        return real(seen, progress)
+
+    monkeypatch.setattr(made, "rows", rows)
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        done.extend(pick_runs(made, project, project.runs(), tmp_path))
+    monkeypatch.undo()
+    again = list(pick_runs(picker(), project, project.runs(), tmp_path))
+    assert [r.status for r in again] == ["skipped", "picked", "picked", "picked"]

@@ -1,5 +1,6 @@
 """Volume -> rows of heatmap -> strips, alone and averaged over members. An engine is any callable."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,8 +14,8 @@ from tomopick.errors import TomopickError
 from tomopick.heatmap import GaussianTarget
 from tomopick.losses import HeatmapWeightedMSE
 from tomopick.peaks import LocalMaxima
-from tomopick.predict import VIEWS, Predictor, average_rows, join_rows, predict_rows, with_halo
-from tomopick.tiling import GaussianWindow, LinearWindow, TilingSpec
+from tomopick.predict import VIEWS, Predictor, average, join_rows, on_one_grid, predict_rows, with_halo
+from tomopick.tiling import GaussianWindow, LargestTiles, LinearWindow, Means, SteepWindow, TilingSpec
 from tomopick.types import Grid, Heatmap, PickableObject, Picks
 
 A = PickableObject("a", 60.0)
@@ -189,6 +190,11 @@ def member(grid: Grid, objects=("a",), height=9, centres=CENTRES):
     return rows_of(whole, [height] * grid.shape[1])
 
 
+def average_rows(members, weights=None):
+    weights = weights or [1.0] * len(members)
+    return (average(s, [dict.fromkeys("ab", w) for w in weights]) for s in on_one_grid(members))
+
+
 FINE = Grid((30, 62, 30), 10.0)
 OTHERS = {
     "the same": Grid((30, 62, 30), 10.0),
@@ -277,3 +283,28 @@ def test_pairs_of_strips_touch():
     rows = list(predict_rows(predictor(shape=(8, 8, 8)), "TS_1", volume((8, 30, 8)), Grid((8, 30, 8), 10.0)))
     for a, b in pairwise(rows):
         assert a.grid.origin[1] + a.grid.shape[1] * 10.0 == pytest.approx(b.grid.origin[1])
+
+
+@pytest.mark.parametrize("slab", [1, 2000, 2**22])
+def test_blending_does_not_depend_on_how_much_is_done_at_a_time(slab, monkeypatch):
+    """Tiles reach beyond the volume, by whole slabs too."""
+    monkeypatch.setattr("tomopick.predict.SLAB", slab)
+    values, grid = volume((21, 50, 17)), Grid((21, 50, 17), 10.0)
+    made = predictor(1, 8, (16, 16, 16), views=VIEWS["all"])
+    whole = join_rows(predict_rows(made, "TS_1", values, grid))
+    np.testing.assert_allclose(whole.values[0], values, atol=1e-5)
+
+
+def test_strips_take_little_memory(monkeypatch):
+    monkeypatch.setattr("tomopick.predict.AT_ONCE", 3 * 4 * 4 * 5)  # five rows
+    whole = whole_heatmap(40)
+    strips = list(with_halo([whole], lambda grid: 2))
+    assert max(s.grid.shape[1] for s in strips) <= 5 + 2 * 2
+    assert sum(s.core.stop - s.core.start for s in strips) == 40
+
+
+def test_planned_tiles_need_no_more_of_a_predictor():
+    values, grid = volume((20, 60, 44)), Grid((20, 60, 44), 10.0)
+    made = replace(predictor(2, 4), tiling=LargestTiles(Means(8, 20 * 24 * 28, 10**9), SteepWindow()))
+    whole = join_rows(predict_rows(made, "TS_1", values, grid))
+    np.testing.assert_allclose(whole.values[0], blocks(values, 2), atol=1e-5)

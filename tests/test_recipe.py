@@ -9,12 +9,16 @@ from safetensors.torch import load_file
 from small import BALL, RING, memory, recipe, tomogram
 from test_train import fit_until, losses, options, sources
 from tomopick import Detector, Recipe, Source, fit, recipes
-from tomopick.augment import Blur, Flip, Noise
+from tomopick.augment import Blur, Flip, Noise, Rotate
+from tomopick.decoders import UpsampledMaxima
 from tomopick.errors import ModelError, RecipeError
 from tomopick.heatmap import BallTarget, VoxelTarget
 from tomopick.losses import DenseCrossEntropy, DiceCrossEntropy
 from tomopick.networks import FlexibleUNetSpec, UNetSpec
-from tomopick.tiling import GaussianWindow, LinearWindow
+from tomopick.normalize import FixedLimits, RobustNormalization, ZScore
+from tomopick.schedules import Plateau
+from tomopick.tiling import GaussianWindow, SteepWindow
+from tomopick.windows import ScanTiles
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -23,7 +27,8 @@ def test_json_round_trip(name):
     assert made.name == name and made.source
     again = Recipe.from_json(json.loads(json.dumps(made.to_json())))
     assert again == made
-    changes = ["target=GaussianTarget", "tiling.window=GaussianWindow", "voxel_spacing=7.84"]
+    changes = ["target=GaussianTarget", "tiling=TilingSpec", "tiling.window=GaussianWindow", "voxel_spacing=7.84"]
+    changes += ["normalize=FixedLimits", "normalize.high=3", "peaks=Watershed", "train.schedule=StepDecay"]
     changed = made.override(changes).override(["target.sigmas.ribosome=40"])
     assert Recipe.from_json(json.loads(json.dumps(changed.to_json()))) == changed != made
 
@@ -42,7 +47,7 @@ def test_json_round_trip(name):
         ("target.sigmas.ribosome=40", "target.sigmas", {"ribosome": 40.0}),
         ("peaks.min_distances.virus-like-particle=250", "peaks.min_distances", {"virus-like-particle": 250.0}),
         ("tiling.window=GaussianWindow", "tiling.window", GaussianWindow()),
-        ("tiling.window.floor=0.2", "tiling.window", LinearWindow(0.2)),
+        ("tiling.window.floor=0.2", "tiling.window", SteepWindow(floor=0.2)),
         ("target=BallTarget", "target", BallTarget()),
         ("network=FlexibleUNetSpec", "network", FlexibleUNetSpec()),
         ("augment.intensity=none", "augment.intensity", ()),
@@ -88,7 +93,7 @@ def test_overrides_are_applied_together():
         ("train.lr.x=1", "TrainSpec.lr has no parts; write lr=value"),
         ("voxel_spacing.x=1", "Recipe.voxel_spacing has no parts; write voxel_spacing=value"),
         ("patch.shape=32,32", "PatchSpec.shape cannot be '32,32'; expected tuple[int, int, int]"),
-        ("tiling.window=Square", "TilingSpec.window cannot be 'Square'; expected LinearWindow or GaussianWindow"),
+        ("tiling.window=Square", "TilingSpec.window cannot be 'Square'; expected LinearWindow or SteepWindow or Gauss"),
         (
             "target=x",
             "target cannot be 'x'; expected GaussianTarget or FixedGaussianTarget or BallTarget or VoxelTarget",
@@ -146,6 +151,19 @@ def test_widths():
         assert all(n % 16 == 0 for n in recipes.get(name).network.widths)
 
 
+def test_released_recipes_do_what_the_code_does():
+    """methods.md sections 4.2, 4.3, 5, 7, 9, 10."""
+    topcup, soup, bpd = (recipes.get(name) for name in ("topcup_released", "soup_released_tiny", "bpd_released"))
+    assert topcup.normalize == soup.normalize == recipes.get("unet25d_convnext").normalize == ZScore()
+    assert bpd.normalize == FixedLimits(-1.1769942479337e-05, 1.2801160441345688e-05)
+    assert topcup.tiling == ScanTiles((96, 96, 96), 0.21) and topcup.tiling.of_logits and soup.tiling.of_logits
+    assert soup.tiling.plan((184, 630, 630), 4) == ((160, 384, 384), ([0, 24], [0, 246], [0, 246]))
+    assert topcup.peaks == UpsampledMaxima(refined=False) and bpd.peaks.connectivity == 18
+    assert bpd.peaks.min_cells_of["ribosome"] == 18.246 and soup.peaks.min_cells_of["virus-like-particle"] == 1150.3
+    assert topcup.augment.spatial[-1] == Rotate(0.0, 44.7, 0.0, 0.5, "x")
+    assert soup.train.schedule == Plateau() and recipes.get("bpd").normalize == RobustNormalization()
+
+
 def test_described_and_released_methods_are_there():
     described = {"bpd", "soup_tiny", "soup_medium", "soup_large", "topcup", "unet25d_convnext", "unet25d_resnetrs"}
     released = {"bpd_released", "soup_released_tiny", "soup_released_medium", "soup_released_big", "topcup_released"}
@@ -188,21 +206,22 @@ def test_parts_that_do_not_fit_together(name, changes, message):
 
 NARROW = {name: ["network.width=0.1"] for name in recipes.names()} | {
     **{name: ["network.widths=4,6,8"] for name in ("bpd", "light", "bpd_released", "soup_tiny")},
-    **{f"soup_released_{size}": ["network.widths=4,6,8,8"] for size in ("tiny", "medium", "big")},
+    # A watershed of what an untrained network gives, at every threshold that is tried, takes most of a minute.
+    **{f"soup_released_{size}": ["network.widths=4,6,8,8", "peaks=LocalMaxima"] for size in ("tiny", "medium", "big")},
     "soup_medium": ["network.widths=4,5,6,7"],
     "soup_large": ["network.widths=4,5,6,7,8"],
 }
-QUICK = ["patch.shape=32,32,32", "tiling.shape=32,32,32", "tiling.overlap=8", "train.batch_size=2", "train.steps=3",
-         "train.validate_every=2"]  # fmt: skip
+QUICK = ["patch.shape=32,32,32", "tiling=TilingSpec", "tiling.shape=32,32,32", "tiling.overlap=8",
+         "train.batch_size=2", "train.steps=3", "train.validate_every=2"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_trains_resumes_picks_and_comes_back(name, tmp_path):
     method, told = recipes.get(name).override([*QUICK, *NARROW[name]]), []
-    made = fit(method, sources(), tmp_path / "whole", options())
+    made = fit(method, sources(method), tmp_path / "whole", options())
     assert np.isfinite(losses(tmp_path / "whole")).all()
     fit_until(2, method, tmp_path / "cut")
-    fit(method, sources(), tmp_path / "cut", options(resume=True, say=told.append))
+    fit(method, sources(method), tmp_path / "cut", options(resume=True, say=told.append))
     assert "resumes at step 2 of 3" in told
     mine, wanted = (load_file(tmp_path / out / "weights.safetensors") for out in ("cut", "whole"))
     assert all(torch.equal(mine[k], wanted[k]) for k in wanted)

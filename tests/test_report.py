@@ -16,10 +16,12 @@ from PIL import Image
 import small
 from tomopick.cli import main
 from tomopick.cli_report import calibrate_command, report_command
+from tomopick.combining import CombineOptions, combine
 from tomopick.errors import SelectionError, TomopickError
 from tomopick.evaluate import czii_score, matched_scores
 from tomopick.io import write_picks_csv
 from tomopick.metrics import bootstrap, precision_recall
+from tomopick.registry import load_model
 from tomopick.report import Report, write_report
 from tomopick.report.gather import ReportOptions, gather_report
 from tomopick.report.pictures import Averages, boxes, stack
@@ -234,6 +236,28 @@ def test_report_of_a_model(tmp_path):
     assert len(unpack(data["runs"][0]["objects"][0]["scores"], "<f8")) > 0
 
 
+def test_report_of_an_ensemble_with_mapped_scores_and_its_precision(tmp_path):
+    place, one = project_of(tmp_path), load_model(small.trained())
+    combine([one, one], tmp_path / "both", CombineOptions(device="cpu"))
+    arguments = (calibrate_command, tmp_path / "both", place / "tomograms", "--device", "cpu", "--object", "ball:40")
+    done = call(*arguments, "--metric", "precision=0.90", "--map-scores", "--smooth", "flips")
+    assert done.exit_code == 0 and "ECE mapped" in done.stdout
+    assert "pick with these thresholds by --metric precision=0.9" in done.stderr
+    with Image.open(tmp_path / "both" / "reliability.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 200
+    model = load_model(tmp_path / "both")
+    options = ReportOptions(runs=["C"], metric="precision=0.9", device="cpu")
+    made = gather_report(str(tmp_path / "both"), str(place / "tomograms"), {"objects": ()}, options)
+    assert made.thresholds == model.thresholds["precision=0.9"]
+    plain = gather_report(
+        str(small.trained()), str(place / "tomograms"), {"objects": ()}, replace(options, metric="f1")
+    )
+    expected = model.score_maps["ball"](plain.picks["C"].scores)
+    assert made.picks["C"].scores == pytest.approx(expected, abs=1e-3)
+    data = tables(made)
+    assert unpack(data["runs"][0]["objects"][0]["scores"], "<f8") == pytest.approx(made.picks["C"].scores)
+
+
 def test_report_without_truth_or_with_picks_in_voxels(tmp_path):
     place = project_of(tmp_path, truth=False)
     lines = []
@@ -246,6 +270,15 @@ def test_report_without_truth_or_with_picks_in_voxels(tmp_path):
     write_picks_csv(place / "picks" / "A.csv", replace(found["A"], positions=found["A"].positions / small.SPACING))
     with pytest.raises(SelectionError, match="are they in voxels"):
         gather_report(str(place / "picks"), str(place / "tomograms"), opening, ReportOptions())
+
+
+def test_a_run_without_truth_is_shown_and_said_so(tmp_path):
+    place, lines = project_of(tmp_path), []
+    (place / "tomograms" / "B.csv").unlink()
+    options = ReportOptions(say=lines.append)
+    made = gather_report(str(place / "picks"), str(place / "tomograms"), {"objects": ()}, options)
+    assert "B: no truth; shown and not scored" in lines
+    assert set(made.truth) == {"A", "C"} and "B" in made.picks
 
 
 def test_report_of_another_programs_file(tmp_path):

@@ -1,33 +1,39 @@
 """The simulator: known answers for densities, geometry and optics, and what a whole run promises."""
 
-import logging
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.ndimage import map_coordinates
-from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from tomopick.errors import TomopickError
 from tomopick.presets import CZII_OBJECTS
 from tomopick.simulate import (
-    BlobDensity,
     ContrastTransfer,
-    MapDensity,
     MicroscopeSpec,
     RestorationSpec,
     SimulationSpec,
     SpecimenSpec,
+    arrays_of,
     czii_spec,
-    density_of,
+    simulate,
     simulate_run,
 )
-from tomopick.simulate.bodies import distractor, symmetry
-from tomopick.simulate.microscope import electron_wavelength, interaction
-from tomopick.simulate.projection import image_width, project, reconstruct
-from tomopick.simulate.restore import shrink
-from tomopick.simulate.specimen import Habits, Specimen, slab
+from tomopick.simulate.arrays import HostArrays, TorchArrays
+from tomopick.simulate.layer import slab
+from tomopick.simulate.microscope import dose_symmetric, phase_contrast, within_field
+from tomopick.simulate.optics import (
+    Detector,
+    dose_damping,
+    electron_wavelength,
+    interaction,
+    slowness,
+    transmission,
+)
+from tomopick.simulate.projection import frequency_grid, from_axis, image_width, project, reconstruct
+from tomopick.simulate.restore import Deconvolution, known_types, shrink, with_halves
+from tomopick.simulate.specimen import Specimen
+from tomopick.simulate.wedge import fill_wedge, known_part
 from tomopick.types import Grid, PickableObject
 
 GRID = Grid((64, 64, 64), 10.0)
@@ -39,103 +45,19 @@ def centre_of_mass(start, box):
     return (np.indices(box.shape).reshape(3, -1) * box.ravel()).sum(axis=1) / box.sum() + start
 
 
-def whole(density, rotation, spacing=4.0):
-    """On one fixed grid around the centre."""
-    side = 2 * int(np.ceil(1.2 * density.radius / spacing)) + 1
-    values = np.zeros((side, side, side))
-    grid = Grid(values.shape, spacing, ((1 - side) / 2 * spacing,) * 3)
-    start, box = density.sample(rotation, np.zeros(3), grid)
-    values[tuple(slice(a, a + n) for a, n in zip(start, box.shape))] = box
-    return values
-
-
 def only(name, count, **others):
     """A specimen of `count` particles per reference volume of one object, and nothing else."""
     nothing = (0.0, 0.0)
-    settings = {"distractors": nothing, "background": nothing, "membranes": nothing, "gold": nothing, "dominance": 0.0}
+    settings = {
+        **dict.fromkeys(("distractors", "background", "membranes", "gold", "frost", "barren"), nothing),
+        "dominance": 0.0, "carbon": 0.0,
+    }  # fmt: skip
     return SpecimenSpec(copies=((name, (count, count)),), crowding=(1, 1), contrast=(1, 1), **(settings | others))
 
 
-@pytest.mark.parametrize("name", OBJECTS)
-def test_centre_of_mass_is_the_position(name):
-    rng = np.random.default_rng(1)
-    for _ in range(3):
-        centre = rng.uniform(300, 330, 3)
-        start, box = density_of(OBJECTS[name]).sample(Rotation.random(None, rng).as_matrix(), centre, GRID)
-        assert np.abs(centre_of_mass(start, box) - GRID.indices(centre)).max() < 0.01
-
-
-@pytest.mark.parametrize(
-    ("name", "group"),
-    [("apo-ferritin", "O"), ("virus-like-particle", "I"), ("beta-galactosidase", "D2"), ("thyroglobulin", "C2")],
-)
-def test_symmetry(name, group):
-    density = density_of(OBJECTS[name])
-    still = whole(density, np.eye(3))
-    for operator in symmetry(group)[:6]:
-        assert np.abs(whole(density, operator) - still).max() < 1e-3 * still.max()
-
-
-def test_what_is_not_symmetric():
-    quarter = Rotation.from_euler("z", 90, degrees=True).as_matrix()
-    ferritin, ribosome = density_of(OBJECTS["apo-ferritin"]), density_of(OBJECTS["ribosome"])
-    assert np.abs(whole(ferritin, quarter) - whole(ferritin, np.eye(3))).max() < 1e-3 * whole(ferritin, quarter).max()
-    assert np.abs(whole(ribosome, quarter) - whole(ribosome, np.eye(3))).max() > 0.3 * whole(ribosome, quarter).max()
-
-
-def test_sizes_and_masses():
-    bodies = {name: density_of(thing) for name, thing in OBJECTS.items()}
-    total = {name: density.sample(np.eye(3), np.full(3, 315.0), GRID)[1].sum() for name, density in bodies.items()}
-    assert total["beta-galactosidase"] / total["apo-ferritin"] == pytest.approx(465 / 480, rel=0.01)
-    assert total["thyroglobulin"] / total["beta-amylase"] == pytest.approx(660 / 224, rel=0.01)
-    assert 1.0 < total["ribosome"] / total["apo-ferritin"] / (3300 / 480) < 1.7  # RNA scatters more
-    assert [round(bodies[n].radius / 15) for n in ("apo-ferritin", "ribosome")] == [4, 11]
-    radius = np.linalg.norm(np.indices((31, 31, 31)) - 15, axis=0) * 10
-    for name, inside in (("apo-ferritin", 20), ("virus-like-particle", 30)):
-        values = np.zeros((31, 31, 31))
-        start, box = bodies[name].sample(np.eye(3), np.zeros(3), Grid((31, 31, 31), 10.0, (-150.0,) * 3))
-        start, box = np.maximum(start, 0), box[tuple(slice(max(0, -a), max(0, -a) + 31) for a in start)]
-        values[tuple(slice(a, a + n) for a, n in zip(start, box.shape))] = box
-        assert values[radius < inside].mean() < 0.1 * values.max()  # hollow
-
-
-def test_rotation_acts_on_xyz_column_vectors():
-    arms = np.array([[-10.0, 0, 0], [90.0, 0, 0]])  # a marker far out on +x of its own frame
-    blobs = BlobDensity("arrow", arms, np.array([9e4, 1e4]), sigma=12.0)
-    values = np.zeros((51, 51, 51))
-    own = Grid(values.shape, 6.0, (-150.0,) * 3)
-    start, box = blobs.sample(np.eye(3), np.zeros(3), own)
-    values[tuple(slice(a, a + n) for a, n in zip(start, box.shape))] = box
-    rotation = Rotation.from_euler("xyz", [20, 50, 110], degrees=True).as_matrix()
-    for density in (blobs, MapDensity("arrow", values, 6.0, mass=33.0)):
-        centre = np.array([317.0, 322.0, 311.0])
-        start, box = density.sample(rotation, centre, GRID)
-        marker = centre + (rotation @ [90.0, 0, 0])[::-1]
-        distance = np.linalg.norm(np.moveaxis(np.indices(box.shape), 0, -1) + start - GRID.indices(marker), axis=-1)
-        near = np.where(distance < 3.5, box, 0)
-        assert np.abs(centre_of_mass(start, near) - GRID.indices(marker)).max() < 0.1
-        assert np.abs(centre_of_mass(start, box) - GRID.indices(centre)).max() < 0.05
-
-
-def test_a_map_weighs_its_mass_and_must_be_positive():
-    values = np.exp(-0.5 * ((np.indices((13, 13, 13)) - 6.2) ** 2).sum(axis=0) / 1.8**2)
-    values[0, 0, 0] = -5
-    _, box = MapDensity("ball", values, 12.0, mass=100.0).sample(np.eye(3), np.full(3, 300.0), GRID)
-    assert box.sum() * 1000 == pytest.approx(100 * 1212 * 2.5, rel=0.05)
-    with pytest.raises(TomopickError, match="'flat' needs three axes and positive density"):
-        MapDensity("flat", -np.abs(values), 12.0, mass=100.0)
-
-
-def test_densities_of_other_objects():
-    ball = density_of(PickableObject("my protein", 50.0))
-    assert 38 < ball.radius < 60 and len(distractor(3).weights) > 20
-    with pytest.raises(TomopickError, match="'thing' has no radius"):
-        density_of(PickableObject("thing", None))
-
-
 def test_wavelength_and_interaction():
-    assert electron_wavelength(300) == pytest.approx(0.0197, abs=2e-5)
-    assert electron_wavelength(200) == pytest.approx(0.02508, abs=1e-5)
+    assert electron_wavelength(300) == pytest.approx(0.0196875, abs=1e-7)
+    assert electron_wavelength(200) == pytest.approx(0.0250793, abs=1e-7)
     assert interaction(300) == pytest.approx(6.526e-4, rel=1e-3)
     assert interaction(200) == pytest.approx(7.288e-4, rel=1e-3)
 
@@ -148,6 +70,104 @@ def test_contrast_transfer_zeros():
     assert optics(np.array(0.0)) == pytest.approx(-0.1)  # what scatters is dark
     corrected = ContrastTransfer(defocus=30_000.0, spherical_aberration=2.7, amplitude_contrast=0.1)
     assert corrected(np.array(0.1)) != pytest.approx(float(optics(np.array(0.1))), abs=1e-2)
+
+
+def test_damage_and_loss_of_electrons():
+    # Grant & Grigorieff 2015: N(k) = 0.24499 k^-1.6649 + 2.8141 is 38.7 e/Å^2 at 20 Å; twice as much leaves 1 / e.
+    assert dose_damping(np.array(0.05), 2 * 38.72) == pytest.approx(np.exp(-1), rel=1e-3)
+    assert slowness(300) == 1 and slowness(200) == pytest.approx(0.80, abs=0.01)  # their factor for 200 kV
+    assert dose_damping(np.array(0.05), 40.0, 200.0) == pytest.approx(dose_damping(np.array(0.05), 50.0), rel=0.01)
+    passed = transmission(3950.0, np.array([0.0, 60.0]), 300.0)
+    assert passed == pytest.approx(np.exp([-1.0, -2.0]))
+
+
+def test_detector():
+    detector = Detector(efficiency=0.8, nyquist_transfer=0.5, pixel=1.5)
+    assert detector(np.array([0.0, 1 / 3.0])) == pytest.approx([1.0, 0.5])
+    assert detector(np.array(0.05)) > 0.98  # at a tomogram's resolution little is lost
+
+
+def test_order_of_the_tilts():
+    angles = np.arange(-12.0, 13.0, 3.0)
+    order = angles[np.argsort(dose_symmetric(angles))]
+    assert order.tolist() == [0, 3, -3, -6, 6, 9, -9, -12, 12]
+    lost = np.arange(-12.0, 7.0, 3.0)
+    assert lost[np.argsort(dose_symmetric(lost))].tolist() == [0, 3, -3, -6, 6, -9, -12]
+    assert dose_symmetric(np.array([7.0])).tolist() == [0]
+
+
+def test_defocus_follows_the_tilted_layer():
+    spacing, tilt, optics = 10.0, 50.0, ContrastTransfer(defocus=40_000.0)
+    image = np.random.default_rng(0).standard_normal((400, 64), dtype=np.float32)
+    seen = phase_contrast(image, spacing, tilt, optics, 1.0, HostArrays())
+    k = np.hypot(*frequency_grid(image.shape)) / spacing
+    for column in (40, 200, 360):
+        height = -from_axis(400)[column] * spacing * np.tan(np.radians(tilt))
+        (exact,) = HostArrays().filtered(image, [replace(optics, defocus=40_000.0 + height)(k)])
+        (flat,) = HostArrays().filtered(image, [optics(k)])
+        assert np.abs(seen[column] - exact[column]).std() < 0.01 * exact.std()
+        assert column == 200 or np.abs(seen[column] - flat[column]).std() > 0.1 * exact.std()
+    assert np.allclose(phase_contrast(image, spacing, 0.0, optics, 1.0, HostArrays()), flat, atol=1e-5)
+
+
+def test_beyond_the_field_is_neither_noise_nor_a_step():
+    image = np.random.default_rng(0).standard_normal((100, 50), dtype=np.float32) + 5
+    seen = within_field(image, 60)
+    assert np.array_equal(seen[20:80], image[20:80])
+    assert seen[19].mean() == pytest.approx(5, abs=0.3) and abs(seen[0]).max() < 1e-6 and abs(seen[-1]).max() < 1e-6
+    assert seen[:20].std(axis=1).max() < 0.5
+
+
+def test_shot_noise_is_that_of_the_dose():
+    """Of an empty layer there is nothing else to see."""
+    nothing = dict.fromkeys(("tilt_loss", "alignment_error", "tilt_error"), (0.0, 0.0))
+    exact = MicroscopeSpec(
+        tilt_step=(3.0, 3.0), dose=(123.0, 123.0), detective_efficiency=(0.5, 0.5), magnification=(1.0, 1.0), **nothing
+    )
+    grid, rng = Grid((32, 96, 96), 10.0), np.random.default_rng(0)
+    series = exact(Specimen(grid, slab(790.0, 0.0, grid, rng), rng), rng)
+    assert len(series.angles) == 41 and series.facts["tilts_in_order"][:3] == [0, 3, -3]
+    electrons = 123 / 41 * 100 * 0.5 * np.exp(-790 / 3950 / np.cos(np.radians(series.angles)))
+    field = series.images[:, (series.images.shape[1] - 96) // 2 :][:, :96]
+    assert field.std(axis=(1, 2)) == pytest.approx(electrons**-0.5, rel=0.03)
+    assert series.noise == pytest.approx(electrons**-0.5, rel=1e-6)
+    assert series.dose[20] == pytest.approx(1.5) and series.dose.max() == pytest.approx(123 - 1.5)
+
+
+def test_what_lies_beyond_the_volume_comes_into_tilted_images():
+    wide = np.zeros((24, 200, 4), dtype=np.float32)
+    wide[12, 140] = 1.0  # 40 voxels from the axis
+    images = project(wide, np.array([0.0, 60.0]), (24, 60))
+    field = slice((images.shape[1] - 60) // 2, (images.shape[1] + 60) // 2)
+    assert images[0, field].sum() == 0 and images[1, field].sum() == pytest.approx(4.0)
+    inner = np.zeros((24, 60, 4), dtype=np.float32)
+    inner[12, 30] = 1.0
+    wider = np.pad(inner, ((3, 3), (20, 20), (0, 0)))  # the same layer with a margin, and more planes
+    near = slice(
+        images.shape[1] // 2 - 15, images.shape[1] // 2 + 15
+    )  # nearer than where the narrow one repeats itself
+    small, large = project(inner, ANGLES[::8])[:, near], project(wider, ANGLES[::8], (24, 60))[:, near]
+    assert np.allclose(large, small, atol=1e-6) and small.sum() > 20
+
+
+@pytest.mark.parametrize("arrays", [TorchArrays("cpu"), HostArrays(3)], ids=["torch", "threads"])
+def test_where_it_is_computed_changes_nothing(arrays):
+    spec = czii_spec((32, 72, 64), tomo_types=known_types())
+    spec = replace(spec, specimen=replace(spec.specimen, thickness=(200.0, 250.0), crowding=(20.0, 20.0)))
+    there, here = (simulate(spec, CZII_OBJECTS[:1], run="a", seed=0, arrays=a) for a in (arrays, HostArrays()))
+    assert np.array_equal(there.picks.positions, here.picks.positions) and there.facts == here.facts
+    for kind in known_types():
+        close, exact = there.tomograms[kind].values, here.tomograms[kind].values
+        assert np.abs(close - exact).max() < (1e-3 * exact.std() if isinstance(arrays, TorchArrays) else 1e-30)
+
+
+def test_devices():
+    assert isinstance(arrays_of("cpu"), HostArrays) and arrays_of("cpu", workers=10_000).threads == 1
+    for name in ("gpu", "cuda:x", "cuda:"):
+        with pytest.raises(TomopickError, match=f"no device '{name}' to simulate on; expected cpu, cuda or cuda:N"):
+            arrays_of(name)
+    with pytest.raises(TomopickError, match="device 'cuda:99' is not there"):
+        arrays_of("cuda:99")
 
 
 @pytest.mark.parametrize("angle", [-60.0, 0.0, 33.0])
@@ -214,33 +234,109 @@ def test_shrinking_keeps_signal_and_drops_noise():
     assert out[10:14, 11:17, 11:17].std() > 0.9 * volume[10:14, 11:17, 11:17].std()
 
 
-def flat_specimen(grid, thickness, seed=0):
-    rng = np.random.default_rng(seed)
-    return Specimen(grid, slab(thickness, 0.0, grid, rng), rng)
+def test_deconvolution_filters_the_volume():
+    """With all images weighted alike: a Wiener filter of the back-projection, whatever the direction."""
+    rng = np.random.default_rng(0)
+    spec = MicroscopeSpec(tilt_loss=(0.0, 0.0), tilt_step=(3.0, 3.0))
+    grid = Grid((32, 48, 48), 10.0)
+    series = spec(Specimen(grid, slab(200.0, 0.0, grid, rng), rng), rng)
+    gain = Deconvolution(series, 100.0, 0.02, 1 / 25.0, 1 / 1000.0)
+    plain = reconstruct(series.images, series.angles, 64, 64)
+    filtered = reconstruct(series.images, series.angles, 64, 64, gain)
+    k = np.sqrt(sum(f**2 for f in np.meshgrid(*(np.fft.fftfreq(n) for n in plain.shape), indexing="ij")))
+    expected = np.fft.ifftn(np.fft.fftn(plain) * gain(k, 0)).real
+    middle = (slice(16, 48), slice(16, 48), slice(None))
+    assert np.corrcoef(filtered[middle].ravel(), expected[middle].ravel())[0, 1] > 0.95
+    assert (gain(np.linspace(0.001, 0.01, 20), 0) > 0).all()  # dark stays dark
 
 
-@pytest.mark.parametrize("clustering", [0.0, 1.0])
-def test_particles_do_not_overlap_and_stay_in_the_ice(clustering):
-    grid = Grid((48, 80, 80), 10.0)
-    specimen, density = flat_specimen(grid, 300.0), density_of(OBJECTS["apo-ferritin"])
-    placed = specimen.add(density, 60, Habits(clustering=clustering, adsorption=0.3))
-    picks = specimen.picks("a")
-    assert placed == len(picks) > 30
-    wrapped = picks.positions + 5  # the border's outer face, where the period begins
-    tree = cKDTree(wrapped, boxsize=[1e5, 800, 800])
-    assert tree.query(wrapped, k=2)[0][:, 1].min() > 100  # diameter of the mask: about 120 Å
-    assert np.ptp(picks.positions[:, 0]) < 300 - 90
-    assert specimen.potential.max() < 3.5  # [V]: nothing was added twice
-    mass = 480 * 1212 * 2.5
-    assert specimen.potential.sum() * 1000 == pytest.approx(placed * mass, rel=0.01)
+def balls(shape, count=14, radius=4.0, seed=0):
+    """Dark balls that do not touch the border, (z, x, y)."""
+    rng, volume = np.random.default_rng(seed), np.zeros(shape, dtype=np.float32)
+    axes = np.indices(shape)
+    for _ in range(count):
+        at = [rng.uniform(radius + 2, n - radius - 3) for n in shape]
+        volume -= np.clip(radius - np.sqrt(sum((a - c) ** 2 for a, c in zip(axes, at))) + 0.5, 0, 1)
+    return np.maximum(volume, -1)
 
 
-def test_more_particles_than_fit_are_told(caplog):
-    specimen = flat_specimen(Grid((40, 48, 48), 10.0), 360.0)
-    with caplog.at_level(logging.INFO):
-        placed = specimen.add(density_of(OBJECTS["ribosome"]), 50, Habits())
-    assert 0 < placed < 10
-    assert f"only {placed} of 50 particles of 'ribosome' fitted" in caplog.text
+def test_the_wedge_is_partly_filled_with_what_is_true():
+    truth = balls((48, 64, 24))
+    wedged = reconstruct(project(truth, ANGLES), ANGLES, 48, 64)
+    wedged += np.random.default_rng(1).normal(0, 0.05, wedged.shape).astype(np.float32)
+    filled = wedged.copy()
+    fill_wedge(filled, ANGLES, 1.0, 1.0, 4, HostArrays())
+    known = known_part((48, 64), ANGLES)
+    assert (
+        known.mean() == pytest.approx(1 - 1 / np.tan(np.radians(60)) / 2, abs=0.03)
+        and known[24, 0] == 0
+        and known[0].min() == 1
+    )
+    before, after, true = (np.fft.rfft2(v, axes=(0, 1)) for v in (wedged, filled, truth))
+    inside, missing = known > 0.999, known < 1e-3
+    assert np.abs(after - before)[inside].max() < 1e-3 * np.abs(before).max()  # what was measured is kept
+
+    def agreement(spectrum, part):
+        a, b = spectrum[part].ravel(), true[part].ravel()
+        return (a * b.conj()).real.sum() / np.sqrt((np.abs(a) ** 2).sum() * (np.abs(b) ** 2).sum())
+
+    assert agreement(after, missing) > 0.5 > 0.2 > agreement(before, missing)
+    assert np.corrcoef(filled.ravel(), truth.ravel())[0, 1] > np.corrcoef(wedged.ravel(), truth.ravel())[0, 1] + 0.02
+    half = wedged.copy()
+    fill_wedge(half, ANGLES, 0.5, 1.0, 4, HostArrays())
+    assert np.allclose(half, (wedged + filled) / 2, atol=1e-5)
+
+
+def test_types_do_not_change_one_another():
+    spec, kinds = SimulationSpec((32, 64, 64)), known_types()
+    things = [OBJECTS["apo-ferritin"]]
+    everything = simulate(replace(spec, tomo_types=kinds), things, run="a", seed=3)
+    assert list(everything.tomograms) == list(kinds)
+    for kind in kinds:
+        alone = simulate(replace(spec, tomo_types=(kind,)), things, run="a", seed=3)
+        assert np.array_equal(alone.tomograms[kind].values, everything.tomograms[kind].values)
+
+
+def test_halves_share_the_signal_and_not_the_noise():
+    assert with_halves(("wbp", "denoised")) == ("wbp", "denoised", "wbp-even", "wbp-odd")
+    assert with_halves(("denoised",)) == ("denoised", "wbp-even", "wbp-odd")
+    assert len(with_halves(("wbp", "ctfdeconvolved"))) == 6
+    spec = SimulationSpec(
+        (32, 96, 96), tomo_types=with_halves(("wbp",)), specimen=only("ball", 4000, thickness=(250, 250))
+    )
+    correlation = {}
+    for dose in (0.5, 150.0):
+        dosed = replace(spec, microscope=replace(spec.microscope, dose=(dose, dose), defocus=(3e4, 3e4)))
+        made = simulate(dosed, [PickableObject("ball", 60.0)], run="a", seed=1).tomograms
+        whole, even, odd = (gaussian_filter(made[kind].values, 1.5)[12:20].ravel() for kind in spec.tomo_types)
+        correlation[dose] = np.corrcoef(even, odd)[0, 1]
+        assert np.corrcoef((even + odd) / 2, whole)[0, 1] > 0.95
+    assert abs(correlation[0.5]) < 0.1 and correlation[150.0] > 0.5
+
+
+def test_facts_of_a_run():
+    spec = czii_spec((48, 96, 96), tomo_types=("wbp",)).override(
+        ["microscope.defocus=31000", "microscope.dose=100", "voxel_spacing=8", "specimen.copies.apo-ferritin=900"]
+    )
+    made = simulate(spec, CZII_OBJECTS, run="a", seed=5)
+    facts = made.facts
+    assert facts["tilt_axis"] == "y" and facts["run"] == "a" and facts["seed"] == 5
+    assert facts["defocus"] == 31000 and facts["dose"] == 100 and facts["voxel_spacing"] == 8
+    tilts = sorted(facts["tilts_in_order"])
+    assert np.allclose(np.diff(tilts), 3) and -60 <= tilts[0] <= -54 and 54 <= tilts[-1] <= 60
+    assert sum(facts["picks"].values()) == len(made.picks) and facts["picks"]["apo-ferritin"] >= 1
+    assert made.tomograms["wbp"].grid.voxel_spacing == 8
+
+
+def test_how_much_runs_vary():
+    spec = SimulationSpec((32, 64, 64))
+    assert spec.varied(1.0) == spec
+    middle = spec.varied(0.0)
+    assert middle.microscope.defocus == (40_000.0, 40_000.0) and middle.microscope.tilts == (-60.0, 60.0)
+    assert middle.restoration.high_pass == pytest.approx((np.sqrt(500 * 5000),) * 2)
+    assert spec.varied(0.5).microscope.dose == (95.0, 125.0)
+    with pytest.raises(TomopickError, match=r"how much runs vary is 1.5; expected 0 \(not at all\) to 1"):
+        spec.varied(1.5)
 
 
 def test_runs_are_determined_by_seed_and_name():
@@ -252,7 +348,7 @@ def test_runs_are_determined_by_seed_and_name():
     assert list(first) == ["wbp", "denoised"]
     for kind, tomogram in first.items():
         assert tomogram.values.dtype == np.float32 and tomogram.values.shape == spec.shape
-        assert tomogram.tomo_type == kind and tomogram.grid == Grid(spec.shape, spec.voxel_spacing)
+        assert tomogram.tomo_type == kind and tomogram.grid == Grid(spec.shape, spec.voxel_spacing[0])
         assert np.isfinite(tomogram.values).all() and tomogram.values.std() > 0
         assert np.array_equal(tomogram.values, again[kind].values)
         assert not np.array_equal(tomogram.values, other[kind].values)
@@ -272,7 +368,13 @@ def test_all_picks_lie_in_the_volume_with_true_rotations():
 def test_particles_are_dark_and_where_the_truth_says():
     """Also with a wrong magnification: positions are in believed Å."""
     ball = PickableObject("ball", 50.0)
-    exact = {"alignment_error": (0, 0), "tilt_error": (0, 0), "tilt_loss": (0, 0), "defocus_error": (0, 0)}
+    exact = {
+        "alignment_error": (0, 0),
+        "axis_error": (0, 0),
+        "tilt_error": (0, 0),
+        "tilt_loss": (0, 0),
+        "defocus_error": (0, 0),
+    }
     spec = SimulationSpec(
         (48, 128, 128),
         specimen=only("ball", 1500, thickness=(400, 400)),
@@ -294,22 +396,61 @@ def test_particles_are_dark_and_where_the_truth_says():
     assert np.abs(centre_of_mass(-5, dark)).max() < 0.08
 
 
-def test_a_dominant_object_fills_a_thin_layer():
-    spec = SimulationSpec((64, 128, 128), specimen=SpecimenSpec(dominance=1.0, dominant_fill=(0.15, 0.15)))
-    grid, thing = Grid(spec.shape, 10.0), OBJECTS["apo-ferritin"]
-    specimen = spec.specimen(grid, [thing], {thing.name: density_of(thing)}, np.random.default_rng(0))
-    assert len(specimen.picks("a")) > 30 and specimen.thickness < 4 * 130
-
-
 def test_bad_input_is_one_clear_line():
     with pytest.raises(TomopickError, match=r"'ribosome' is \d+ Å across and does not fit into \(24, 96, 96\)"):
         simulate_run(SimulationSpec((24, 96, 96)), [OBJECTS["ribosome"]], run="a", seed=0)
-    with pytest.raises(TomopickError, match="tilts must go up"):
-        MicroscopeSpec(tilts=(60.0, -60.0))
-    with pytest.raises(TomopickError, match="tilts must go up"):
-        MicroscopeSpec(tilt_step=0.0)
     with pytest.raises(TomopickError, match="can be simulated; choose from wbp"):
         SimulationSpec((32, 64, 64), tomo_types=("raw",))
+    with pytest.raises(TomopickError, match="one is named twice"):
+        SimulationSpec((32, 64, 64), tomo_types=("wbp", "wbp"))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("microscope.tilts=60,-60", "microscope.tilts must go up, within -80..80 degrees: not 60..-60"),
+        ("microscope.tilts=-90,60", "microscope.tilts must go up, within -80..80 degrees: not -90..60"),
+        ("microscope.tilt_step=0", "microscope.tilt_step is 0,0; expected low,high within 0.1..120"),
+        ("microscope.tilt_step=200", "microscope.tilt_step is 200,200; expected low,high within 0.1..120"),
+        ("microscope.dose=0", "microscope.dose is 0,0; expected low,high within 0.1..100000"),
+        ("microscope.dose=nan", "microscope.dose is nan,nan; expected low,high"),
+        ("microscope.defocus=5e4,2e4", "microscope.defocus is 50000,20000; expected low,high"),
+        ("microscope.voltage=3", "microscope.voltage is 3; expected a number within 60..1000"),
+        ("microscope.defocs=3", "MicroscopeSpec has no field 'defocs'; did you mean 'defocus'?"),
+        ("restoration.residue=2", "restoration.residue is 2,2; expected low,high within 0..1"),
+        ("restoration.wedge_iterations=0", "restoration.wedge_iterations is 0; expected a number within 1..100"),
+        ("voxel_spacing=6.9", "voxel_spacing is 6.9,6.9; expected low,high within 7..14"),
+        ("voxel_spacing=8,15", "voxel_spacing is 8,15; expected low,high within 7..14"),
+        ("shape=0,64,64", "a grid needs three positive sizes"),
+        ("tomo_types=raw", "no tomogram type 'raw' can be simulated; choose from wbp"),
+    ],
+)
+def test_settings_that_cannot_be(text, line):
+    with pytest.raises(TomopickError) as found:
+        czii_spec((32, 64, 64)).override([text])
+    assert str(found.value).startswith(line) and "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("spacing", [7.0, 14.0])
+def test_other_voxel_spacings(spacing):
+    """A particle is as large in Å as ever."""
+    ball = PickableObject("ball", 60.0)
+    exact = dict.fromkeys(("tilt_loss", "alignment_error", "axis_error", "tilt_error", "defocus_error"), (0.0, 0.0))
+    spec = SimulationSpec(
+        (40, 96, 96), voxel_spacing=(spacing, spacing), tomo_types=("ctfdeconvolved",),
+        specimen=only("ball", 3000, thickness=(250, 250), margin=0.0),
+        microscope=MicroscopeSpec(dose=(3000, 3000), magnification=(1, 1), defocus=(3e4, 3e4), **exact),
+        restoration=RestorationSpec(log_snr=(2, 2), tilt_weight=(0, 0), high_pass=(5000, 5000)),
+    )  # fmt: skip
+    tomograms, picks = simulate_run(spec, [ball], run="a", seed=1)
+    values, reach = tomograms["ctfdeconvolved"].values, int(120 / spacing)
+    profile = []
+    for z, y, x in np.rint(picks.positions / spacing).astype(int):
+        if reach <= x < 96 - reach and reach <= y < 96 - reach:
+            profile.append(values[z, y, x - reach : x + reach + 1])
+    dark = np.mean(profile, axis=0) - np.median(values)
+    distance = np.abs(np.arange(-reach, reach + 1) * spacing)
+    assert dark[distance < 35].max() < 0 and dark[distance > 85].mean() > 0.2 * dark[distance < 35].mean()
 
 
 def test_nothing_to_pick():
@@ -317,3 +458,34 @@ def test_nothing_to_pick():
         SimulationSpec((32, 48, 48)), [PickableObject("membrane", None, is_particle=False)], run="a", seed=0
     )
     assert len(picks) == 0 and np.isfinite(tomograms["denoised"].values).all()
+
+
+@pytest.mark.parametrize("lost", [0.0, 12.0])
+def test_a_wrong_axis_makes_crescents_where_the_points_are(lost):
+    """In xz a point bends; the picks stay in its middle."""
+    ball = PickableObject("ball", 50.0)
+    exact = dict.fromkeys(("alignment_error", "tilt_error", "defocus_error"), (0.0, 0.0))
+    averages = []
+    for axis_error in (0.0, 100.0):
+        microscope = MicroscopeSpec(
+            tilts=(-60.0, 60.0 - lost), tilt_loss=(0, 0), tilt_step=(3, 3), axis_error=(axis_error, axis_error),
+            dose=(2000, 2000), magnification=(1, 1), defocus=(3e4, 3e4), b_factor=(300, 300), **exact,
+        )  # fmt: skip
+        spec = SimulationSpec(
+            (48, 128, 128),
+            tomo_types=("wbp",),
+            specimen=only("ball", 1500, thickness=(300, 300)),
+            microscope=microscope,
+        )
+        made = simulate(spec, [ball], run="a", seed=1)
+        assert abs(made.facts["axis_error"]) == axis_error
+        offsets, boxes = np.indices((9, 9, 13)) - np.array([4, 4, 6])[:, None, None, None], []
+        for index in made.tomograms["wbp"].grid.indices(made.picks.positions):
+            if (index > 8).all() and (index < np.array(spec.shape) - 9).all():
+                at = offsets + index[:, None, None, None]
+                boxes.append(map_coordinates(made.tomograms["wbp"].values, at, order=1))
+        averages.append(np.mean(boxes, axis=0))
+    centres = [np.clip(-average, 0, None) for average in averages]
+    where = [(np.arange(13) - 6) @ dark.sum(axis=(0, 1)) / dark.sum() * 10 for dark in centres]
+    assert abs(where[0] - where[1]) < 8  # [Å]
+    assert np.abs(averages[0] - averages[1]).max() > 0.1 * np.abs(averages[0]).max()

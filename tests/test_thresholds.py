@@ -3,9 +3,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomopick.errors import TomopickError
+from tomopick.errors import SelectionError, TomopickError
 from tomopick.evaluate import czii_score, matched_scores
-from tomopick.thresholds import DEFAULT_THRESHOLDS, calibrate, displacement
+from tomopick.thresholds import (
+    DEFAULT_THRESHOLDS,
+    calibrate,
+    calibrate_found,
+    calibrate_grid,
+    displacement,
+    metric_name,
+    picks_for,
+    thresholds_for,
+)
 from tomopick.types import PickableObject, Picks
 
 BALL = PickableObject("ball", 60.0)
@@ -114,7 +123,7 @@ def test_nothing_to_measure(metric, found, truth):
 
 def test_bad_input():
     good = {"a": along_x("a", [0])}
-    with pytest.raises(TomopickError, match=r"unknown metric 'f2'.*f1, czii"):
+    with pytest.raises(TomopickError, match=r"metric 'f2' is none of czii, f1 and precision=P"):
         calibrate(good, good, [BALL], "f2")
     with pytest.raises(TomopickError, match="unknown object 'other'"):
         calibrate(good, {"a": along_x("a", [0], name="other")}, [BALL], "f1")
@@ -132,3 +141,59 @@ def test_displacement():
     assert moved == pytest.approx((4, -5, 6)) and n == 80
     assert displacement({}, {"a": truth}, objects, {}) == ((0.0, 0.0, 0.0), 0)
     assert displacement({"a": lower}, {"a": truth}, objects, {})[0] == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_a_grid_takes_the_best_of_what_was_found_at_each_threshold():
+    """Two blobs that flow together at a low threshold: one pick between them, which hits neither."""
+    truth = {"a": along_x("a", [0, 100])}
+    found = {
+        0.1: {"a": along_x("a", [50], [0.9])},
+        0.5: {"a": along_x("a", [0, 100], [0.9, 0.6])},
+        0.7: {"a": along_x("a", [0], [0.9])},
+    }
+    for metric in ("f1", "czii", "precision=0.9"):
+        best = calibrate_grid(found, truth, [BALL], metric)["ball"]
+        assert (best.threshold, best.value, best.n_truth, best.n_candidates, best.calibrated) == (0.5, 1.0, 2, 2, True)
+    assert calibrate_found(found, truth, [BALL], "f1") == calibrate_grid(found, truth, [BALL], "f1")
+    nothing = calibrate_grid({0.1: found[0.1]}, truth, [BALL], "f1")["ball"]
+    assert not nothing.calibrated and nothing.threshold == DEFAULT_THRESHOLDS["f1"]
+    assert picks_for(found, {"ball": 0.52})["a"].positions.tolist() == found[0.5]["a"].positions.tolist()
+    assert picks_for({0.1: found[0.1]}, {"ball": 0.52})["a"] is found[0.1]["a"]
+    with pytest.raises(TomopickError, match="no thresholds to choose from"):
+        calibrate_grid({}, truth, [BALL], "f1")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(["f1", "czii", "precision=0.6"]))
+def test_for_positions_that_do_not_move_the_grid_is_a_coarse_optimum(seed, metric):
+    rng = np.random.default_rng(seed)
+    truth = {"a": along_x("a", 1000.0 * np.arange(12))}
+    right = rng.random(30) < 0.5
+    xs = np.where(right, 1000.0 * rng.integers(0, 12, 30), -1e6 - 1000.0 * np.arange(30))
+    picks = along_x("a", xs, rng.random(30))
+    cuts = np.unique(picks.scores)
+    found = {float(cut): {"a": picks.select(picks.scores >= cut)} for cut in cuts}
+    exact, grid = calibrate({"a": picks}, truth, [BALL], metric)["ball"], calibrate_grid(found, truth, [BALL], metric)
+    assert grid["ball"].value == pytest.approx(exact.value)
+    assert grid["ball"].calibrated == exact.calibrated
+
+
+def test_precision_needs_the_fraction_and_not_more():
+    """11 of 20 are exactly 0.55, which 0.55 * 20 in floating point is not."""
+    truth = {"a": along_x("a", 1000.0 * np.arange(11))}
+    found = {"a": along_x("a", np.r_[1000.0 * np.arange(11), -1000.0 * np.arange(1, 10)], np.full(20, 0.5))}
+    best = calibrate(found, truth, [BALL], "precision=0.55")["ball"]
+    assert best.calibrated and (best.threshold, best.value) == (0.5, 1.0)
+    assert not calibrate(found, truth, [BALL], "precision=0.56")["ball"].calibrated
+
+
+def test_metrics_have_one_spelling():
+    assert metric_name("precision=0.90") == metric_name("precision=.9") == "precision=0.9"
+    assert metric_name("f1") == "f1"
+    for text in ("precision", "precision=", "precision=0", "precision=1.1", "precision=nan", "recall=0.5", "f2", ""):
+        with pytest.raises(SelectionError, match="none of czii, f1 and precision=P"):
+            metric_name(text)
+    known = {"f1": {"ball": 0.4}, "czii": {"ball": 0.1}, "precision=0.9": {"ball": 0.8}}
+    assert thresholds_for(known, "precision=.90", "m") == {"ball": 0.8}
+    with pytest.raises(SelectionError, match=r"m: no thresholds for precision=0\.8; it has czii, f1, precision=0\.9"):
+        thresholds_for(known, "precision=0.8", "m")

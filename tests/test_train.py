@@ -1,6 +1,9 @@
 import json
 import math
+import os
 import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +14,7 @@ from safetensors.torch import load_file
 from small import BALL, RING, memory, recipe, tomogram, trained, untrained
 from tomopick import Detector, FitOptions, PickableObject, Source, fit, fitting
 from tomopick.averaging import RunningAverage
-from tomopick.checkpoints import cut_log, keep_weights, last_state, read_log, save_last
+from tomopick.checkpoints import cut_log, held_interrupt, keep_weights, last_state, read_log, save_last
 from tomopick.dataset import gather
 from tomopick.errors import ModelError, OutputError, RecipeError, SelectionError, TomopickError
 from tomopick.io import MemoryProject
@@ -22,8 +25,13 @@ def options(**more):
     return FitOptions(**{"device": "cpu", **more})
 
 
-def sources(**more):
-    return [Source(memory(), val_runs=["C"], **more)]
+def sources(method=None):
+    """Two labelled runs, one to validate on, and an unlabelled one for a method that learns from such."""
+    project = memory()
+    if method is None or not method.objective.semi_supervised:
+        return [Source(project, val_runs=["C"])]
+    project.write_tomogram(tomogram("D", 3)[0])
+    return [Source(project, val_runs=["C"], unlabelled_runs=["D"])]
 
 
 def losses(out):
@@ -33,7 +41,7 @@ def losses(out):
 def fit_until(step, method, out, **more):
     """A training that is cut off behind a step, as a kill would: whatever was not on disk is gone."""
 
-    data = gather(method, sources())
+    data = gather(method, sources(method))
     method = replace(method, voxel_spacing=data.voxel_spacing)
     torch.manual_seed(0)
     network = method.network.build(len(data.objects))
@@ -140,15 +148,16 @@ def test_learning_rate():
     assert falling == sorted(falling, reverse=True) and falling[-1] > 0
 
 
-def test_the_running_average_is_the_weighted_mean():
+@pytest.mark.parametrize("forgets", [True, False])
+def test_the_running_average_is_the_weighted_mean(forgets):
     network = torch.nn.Linear(1, 1, bias=False)
-    average = RunningAverage.of(network, 0.5)
+    average = RunningAverage.of(network, 0.5, forgets)
     value = network.weight.item()
     for n, weight in enumerate([3.0, -1.0, 8.0, 2.0, 5.0, 1.0, 0.0, 9.0, 4.0, 7.0]):
         with torch.no_grad():
             network.weight.fill_(weight)
         average.update(network)
-        decay = min(0.5, (1 + n) / (10 + n))
+        decay = min(0.5, (1 + n) / (10 + n)) if forgets else 0.5
         value = decay * value + (1 - decay) * weight
     assert float(average.tensors["weight"]) == pytest.approx(value, rel=1e-6)
     assert average.updates == 10
@@ -180,6 +189,39 @@ def test_best_and_top_weights(tmp_path):
     assert float(load_file(tmp_path / "best" / "weights.safetensors")["weight"]) == 4  # a tie: the later
     assert state.notes["best"] == [0.5, 4]
     assert float(load_file(tmp_path / "top" / "2.safetensors")["weight"]) == 2
+
+
+def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypatch):
+    method, out = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model"
+    keep, told = fitting.append_log, []
+
+    def press(path, row):
+        keep(path, row)
+        if row["step"] == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "append_log", press)
+        before = signal.getsignal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            fit(method, sources(), out, options(say=told.append))
+        assert signal.getsignal(signal.SIGINT) is before
+    assert told[-1] == f"interrupted at step 5 of 8; kept in {out}"
+    fit(method, sources(), out, options(resume=True, say=told.append))
+    assert "resumes at step 5 of 8" in told
+    assert losses(out) == losses(whole)
+    assert Detector.load(out).checksum == Detector.load(whole).checksum
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    with held_interrupt() as pressed:
+        assert not pressed()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert pressed()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: held_interrupt().__enter__()()).result() is False
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
@@ -266,6 +308,17 @@ def test_runs_that_others_labelled_are_left_out():
         gather(recipe(), [Source(project, picks="*:*/0", val_runs=["C"])])
 
 
+def test_named_runs_with_picks_of_two_users_are_refused_too():
+    project = memory(("A", "B"))
+    project.add(*tomogram("C", 2), "second", "0")
+    for runs in ({"train_runs": ["A", "C"], "val_runs": ["B"]}, {"train_runs": ["A", "B"], "val_runs": ["C"]},
+                 {"val_runs": ["C"]}):  # fmt: skip
+        with pytest.raises(SelectionError, match=r"memory: several picks; say which with --picks: .*second/0"):
+            gather(recipe(), [Source(project, **runs)])
+    data = gather(recipe(), [Source(project, picks="*:*/*", train_runs=["A", "C"], val_runs=["B"])])
+    assert len(data.train) == 2
+
+
 def test_projects_of_other_objects_and_spacings_together():
     first, second = memory(("A", "B")), MemoryProject([RING])
     second.add(*tomogram("X", 5, (24, 64, 48), objects=(RING,), spacing=12.0, tomo_type="wbp"))
@@ -329,7 +382,6 @@ def test_light_particles_are_told():
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     """The write that fails leaves what was there, is one clear line, and the training goes on from the last save."""
     import errno
-    import os
 
     method, out = recipe("train.steps=6", "train.validate_every=3"), tmp_path / "m"
     fit_until(4, method, out)

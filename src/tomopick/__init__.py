@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 # Public names and where they live; looked up on first use, so that `import tomopick` needs no torch.
 _HOMES = {
     "Detector": "detector",
+    "Ensemble": "ensemble",
     "FitOptions": "fitting",
     "Grid": "types",
     "Heatmap": "types",
@@ -21,11 +22,13 @@ _HOMES = {
     "TomopickError": "errors",
     "czii_score": "evaluate",
     "fit": "fitting",
+    "load_model": "registry",
     "open_project": "io",
 }
 
 __all__ = [
     "Detector",
+    "Ensemble",
     "FitOptions",
     "Grid",
     "Heatmap",
@@ -37,6 +40,7 @@ __all__ = [
     "TomopickError",
     "czii_score",
     "fit",
+    "load_model",
     "open_project",
 ]
 

@@ -13,24 +13,29 @@ class RunningAverage:
     """Exponential moving average of a network's parameters and buffers (BatchNorm statistics included).
 
     Attributes:
-        decay: of the average; early on it is (1 + n) / (10 + n), so that the random start is forgotten.
-        tensors: the averages by parameter or buffer name.
+        decay: of the average.
+        tensors: the averages by parameter or buffer name; counters among them (BatchNorm's of its batches) are the
+            network's present ones.
         updates: how many there have been.
+        forgets_start: early on the decay is (1 + n) / (10 + n), for a start that is random; a start that is worth
+            keeping has the full decay from the first update on.
     """
 
     decay: float
     tensors: dict[str, torch.Tensor]
     updates: int = 0
+    forgets_start: bool = True
 
     @classmethod
-    def of(cls, network: nn.Module, decay: float) -> RunningAverage:
+    def of(cls, network: nn.Module, decay: float, forgets_start: bool = True) -> RunningAverage:
         """Starts at the network's present weights."""
-        return cls(decay, {k: v.detach().clone() for k, v in network.state_dict().items()})
+        tensors = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        return cls(decay, tensors, forgets_start=forgets_start)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Takes the network's present weights in."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.forgets_start else self.decay
         for name, value in network.state_dict().items():
             if value.is_floating_point():
                 self.tensors[name].lerp_(value.detach(), 1 - decay)

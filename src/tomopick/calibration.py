@@ -1,173 +1,81 @@
-"""Thresholds measured on a user's own runs and written into a model folder, and how far its scores can be believed."""
+"""Thresholds measured on a user's own runs and written into a model folder, and scores that say how likely they are."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
-from .detector import Detector, read_json
+from .detector import read_json
 from .errors import ModelError, SelectionError
 from .io import Project, atomic_write
 from .io.select import near_miss
 from .labels import picks_where_any
-from .metrics import precision_recall
-from .pick import Picker, PickOptions
-from .thresholds import DEFAULT_THRESHOLDS, Calibration, calibrate
-from .types import Grid, PickableObject, Picks, Tomogram
+from .peaks import LOWEST_SCORE
+from .picker import Picker, PickOptions
+from .registry import Model, model_file
+from .reliability import (
+    Reliability,
+    ScoreMap,
+    ScoreMaps,
+    fit_maps,
+    held_out_scores,
+    hits_of,
+    reliability,
+    rescaled,
+)
+from .thresholds import GRID, Calibration, Found, calibrate_found, metric_name, picks_for
+from .types import Grid, Heatmap, PickableObject, Picks, Tomogram
 
 HISTORY = "calibration.json"  # beside detector.json, which holds only what picking needs
 VIEWS = ("none", "flips", "all")
 TOLERANCE = 0.002  # of the best F within which a threshold is as good as another
-
-
-# ---------------------------------------------------------------------------------------------- calibrated scores
-@dataclass(frozen=True)
-class Reliability:
-    """How often picks of a score are right.
-
-    Attributes:
-        score: (k,) mean score of each bin.
-        fraction: (k,) of the bin's picks that are hits.
-        n: (k,) picks in the bin.
-        expected_error: mean of |fraction - score| over the picks (ECE); nan without picks.
-    """
-
-    score: np.ndarray
-    fraction: np.ndarray
-    n: np.ndarray
-    expected_error: float
-
-
-def reliability(scores: np.ndarray, hits: np.ndarray, bins: int = 10) -> Reliability:
-    """Bins of equal width over 0..1 (scores beyond are counted at the ends); empty ones are left out.
-
-    Args:
-        scores: (n,).
-        hits: (n,) bool, whether the pick is right.
-        bins: how many.
-
-    Source: Naeini et al. 2015 and Guo et al. 2017, arXiv:1706.04599, section 2.
-    """
-    scores, hits = np.asarray(scores, dtype=np.float64), np.asarray(hits, dtype=bool)
-    which = np.clip((scores * bins).astype(int), 0, bins - 1)
-    n = np.bincount(which, minlength=bins)
-    kept = n > 0
-    mean = np.bincount(which, scores, bins)[kept] / n[kept]
-    fraction = np.bincount(which, hits, bins)[kept] / n[kept]
-    error = float(np.sum(n[kept] * np.abs(fraction - mean)) / len(scores)) if len(scores) else float("nan")
-    return Reliability(mean, fraction, n[kept], error)
-
-
-@dataclass(frozen=True)
-class IsotonicMap:
-    """Score -> fraction of picks of that score that are right; linear between the knots, never falling.
-
-    Attributes:
-        scores: (k,) knots, ascending.
-        fractions: (k,) 0..1.
-    """
-
-    scores: tuple[float, ...]
-    fractions: tuple[float, ...]
-
-    def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """(n,) scores -> (n,) calibrated ones."""
-        return np.interp(scores, self.scores, self.fractions)
-
-    @classmethod
-    def fit(cls, scores: np.ndarray, hits: np.ndarray) -> IsotonicMap:
-        """The map that fits the hits best among those that never fall.
-
-        Raises:
-            SelectionError: there are no picks.
-
-        Source: Zadrozny & Elkan 2002; pool adjacent violators as in `scipy.optimize.isotonic_regression`.
-        """
-        if not len(scores):
-            raise SelectionError("no picks, so their scores cannot be calibrated; pick with a lower threshold")
-        knots, which = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True)
-        n = np.bincount(which).astype(np.float64)
-        level = isotonic_regression(np.bincount(which, hits) / n, weights=n).x
-        # Only the ends of each step matter.
-        ends = np.concatenate([[True], np.diff(level) != 0]) | np.concatenate([np.diff(level) != 0, [True]])
-        return cls(tuple(knots[ends].tolist()), tuple(level[ends].tolist()))
-
-
-def hits_of(
-    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject, radius: float = 0.5
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) scores of all picks of an object in the runs of the truth, and (n,) whether each is right, one-to-one."""
-    from .matching import matchings
-
-    scores, hits = [np.zeros(0)], [np.zeros(0, dtype=bool)]
-    for run, (_, m) in zip(truth, matchings(candidates, truth, obj, radius)):
-        mine = candidates.get(run, Picks.empty(run)).of(obj.name).scores
-        right = np.zeros(len(mine), dtype=bool)
-        right[m.candidates] = True
-        scores.append(mine)
-        hits.append(right)
-    return np.concatenate(scores), np.concatenate(hits)
+_GROUPS = 10  # of runs, at most, that maps of scores are tried on one after the other
 
 
 # -------------------------------------------------------------------------------------------------------- choosing
 def choose_thresholds(
-    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], objects: Sequence[PickableObject], metric: str
+    found: Found, truth: Mapping[str, Picks], objects: Sequence[PickableObject], metric: str
 ) -> dict[str, Calibration]:
-    """The threshold of each object for `czii`, `f1` or `precision=P`.
+    """The threshold of each object for `czii`, `f1` or `precision=P`: of all there are, or of those picked at.
 
-    `precision=P` is the lowest threshold from which on the picks are right at least P of the time, which is the one
-    with the most recall; its `value` is the recall. Where no threshold is that precise it is not calibrated.
+    Where no threshold reaches P, or nothing is right, the object is not calibrated.
 
     Raises:
         SelectionError: another metric, or P not between 0 and 1.
         TomopickError: no truth, names not among `objects`, values that are not finite.
     """
-    if metric in DEFAULT_THRESHOLDS:
-        return calibrate(candidates, truth, objects, metric, tolerance=TOLERANCE)
-    wanted = wanted_precision(metric)
-    result = {}
-    for name, curve in precision_recall(candidates, truth, objects).items():
-        good = np.flatnonzero((curve.precision >= wanted) & (curve.tp > 0))
-        n = int(curve.n[-1]) if len(curve.n) else 0
-        if not len(good):
-            result[name] = Calibration(DEFAULT_THRESHOLDS["f1"], 0.0, curve.n_truth, n, False)
-            continue
-        last = int(good[-1])
-        result[name] = Calibration(float(curve.thresholds[last]), float(curve.recall[last]), curve.n_truth, n, True)
-    return result
-
-
-def wanted_precision(metric: str) -> float:
-    """P of `precision=P`."""
-    name, _, number = metric.partition("=")
-    try:
-        value = float(number)
-    except ValueError:
-        value = -1.0
-    if name != "precision" or not 0 < value <= 1:
-        raise SelectionError(f"--metric '{metric}' is none of czii, f1 and precision=P with 0 < P <= 1")
-    return value
+    return calibrate_found(found, truth, objects, metric, TOLERANCE)
 
 
 # --------------------------------------------------------------------------------------------------------- picking
-def candidates_of(picker: Picker, tomogram: Tomogram, views: str = "none") -> Iterator[tuple[str, Picks]]:
-    """All picks down to a low score, of the volume and, where `views` asks, of its flips and quarter turns.
+def candidates_of(
+    picker: Picker, tomogram: Tomogram, views: str = "none", say: Callable[[str], None] = lambda line: None
+) -> Iterator[tuple[str, dict[float, Picks]]]:
+    """All picks down to a low height, of the volume and, where `views` asks, of its flips and quarter turns.
 
     Each view is picked as a volume of its own; its picks come back in the volume's own frame. Views that a network
-    tells apart give slightly different scores, which smooths what is measured on all of them.
+    tells apart give slightly different scores, which smooths what is measured on all of them. Where positions depend
+    on the threshold, each view's heatmap is decoded at every value of `GRID`.
 
     Yields:
-        (name of the view, picks).
+        (name of the view, lowest height -> picks with heights as scores).
     """
+    cuts = GRID if picker.positions_depend_on_threshold else (LOWEST_SCORE,)
     for name, turned, back in _views(tomogram, views):
-        picks, _ = picker.pick(turned)
-        yield name, replace(picks, positions=tomogram.grid.positions(back(turned.grid.indices(picks.positions))))
+        rows, unlike = picker.rows(turned, lambda done, total: None)
+        for line in unlike if name == "as is" else ():
+            say(f"run {tomogram.run}: warning: {line}")
+        strips: Iterable[Heatmap] = rows if len(cuts) == 1 else list(rows)
+        found = {}
+        for cut in cuts:
+            picks = picker.picks_at(strips, turned, {o.name: cut for o in picker.objects})
+            found[cut] = replace(picks, positions=tomogram.grid.positions(back(turned.grid.indices(picks.positions))))
+        yield name, found
 
 
 def _views(tomogram: Tomogram, views: str) -> Iterator[tuple[str, Tomogram, Callable[[np.ndarray], np.ndarray]]]:
@@ -213,7 +121,7 @@ class _Turn:
         return np.stack([z, x, width - 1 - y] if self.k == 1 else [z, height - 1 - x, y], axis=1)
 
 
-def out_of_fold(models: Sequence[Detector], project: Project, run: str) -> Detector:
+def out_of_fold(models: Sequence[Model], project: Project, run: str) -> Model:
     """The model among `models` (of a cross-validation) that has not learned from this run.
 
     Raises:
@@ -228,7 +136,7 @@ def out_of_fold(models: Sequence[Detector], project: Project, run: str) -> Detec
     )
 
 
-def trained_on(model: Detector, project: Project) -> set[str]:
+def trained_on(model: Model, project: Project) -> set[str]:
     """The runs of this project that the model's record says it learned from (by name, in whatever project)."""
     parts = model.facts.provenance.get("runs", [])
     return {run for part in parts for run in part.get("train", [])} & set(project.runs())
@@ -244,6 +152,7 @@ class CalibrationOptions:
         truth: `object:user/session` of the true picks.
         tomo_type: `TYPE[@spacing]`.
         smooth: views of each volume that are picked besides it: `none`, `flips`, `all`.
+        map_scores: make scores tell how often picks are right.
         device: where to run.
         say: told what was found, one line at a time.
     """
@@ -253,8 +162,23 @@ class CalibrationOptions:
     truth: str | None = None
     tomo_type: str | None = None
     smooth: str = "none"
+    map_scores: bool = False
     device: str = "auto"
     say: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True)
+class Believed:
+    """How far the scores of one object can be believed on the runs that were measured on.
+
+    Attributes:
+        now: with the scores that the model gave so far.
+        held_out: with new maps, each fitted without the run that it is tried on; without picks where nothing is mapped
+            or there is too little for that.
+    """
+
+    now: Reliability
+    held_out: Reliability
 
 
 @dataclass(frozen=True)
@@ -262,23 +186,31 @@ class Calibrated:
     """What was measured.
 
     Attributes:
-        thresholds: by object.
-        expected_errors: ECE by object.
+        thresholds: by object; scores as the model gives them from now on.
+        believed: by object.
         runs: it was measured on.
-        before: the thresholds that the model had for the same purpose.
+        before: the thresholds that the model had for the same metric, in the same scores; empty where it had none.
+        score_maps: of the model from now on.
     """
 
     thresholds: Mapping[str, Calibration]
-    expected_errors: Mapping[str, float]
+    believed: Mapping[str, Believed]
     runs: tuple[str, ...]
     before: Mapping[str, float]
+    score_maps: ScoreMaps = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Every figure."""
-        objects = {
-            name: {**vars(c), "before": self.before.get(name), "expected_calibration_error": _number(error)}
-            for (name, c), error in zip(self.thresholds.items(), self.expected_errors.values())
-        }
+        objects = {}
+        for name, c in self.thresholds.items():
+            errors = self.believed[name].now.expected_error, self.believed[name].held_out.expected_error
+            objects[name] = {
+                **vars(c),
+                "before": self.before.get(name),
+                "mapped": name in self.score_maps,
+                "expected_calibration_error": _number(errors[0]),
+                "expected_calibration_error_held_out": _number(errors[1]),
+            }
         return {"objects": objects, "runs": list(self.runs)}
 
 
@@ -287,7 +219,7 @@ def _number(value: float) -> float | None:
 
 
 def measure(
-    models: Sequence[Detector], project: Project, options: CalibrationOptions, target: Detector | None = None
+    models: Sequence[Model], project: Project, options: CalibrationOptions, target: Model | None = None
 ) -> Calibrated:
     """Picks the runs down to a low score and finds the best threshold of each object.
 
@@ -300,26 +232,62 @@ def measure(
     Raises:
         SelectionError: no truth, unknown runs or metric, or a run that every fold has learned from.
     """
-    if options.metric not in DEFAULT_THRESHOLDS:
-        wanted_precision(options.metric)
-    target = target or models[0]
+    metric, target = metric_name(options.metric), target or models[0]
     objects = target.objects
     truth = _truth(project, options, [o.name for o in objects])
+    found, wanted, groups = _pool(models, project, truth, [o.name for o in objects], options)
+    best = choose_thresholds(found, wanted, objects, metric)
+    judged = picks_for(found, {k: c.threshold for k, c in best.items()})
+    maps, held_out = target.score_maps, {}
+    if options.map_scores:
+        measured = [o for o in objects if o.name in best]
+        maps, refused = fit_maps(judged, wanted, measured)
+        for name, reason in refused.items():
+            options.say(f"{name}: its scores stay as they are: {reason}")
+        held_out = {o.name: held_out_scores(judged, wanted, groups, o) for o in measured if o.name in maps}
+    believed = {}
+    for o in objects:
+        if o.name in best:
+            heights, hits = hits_of(judged, wanted, o)
+            now = target.score_maps[o.name](heights) if o.name in target.score_maps else heights
+            later = held_out.get(o.name, (np.zeros(0), np.zeros(0, dtype=bool)))
+            believed[o.name] = Believed(reliability(now, hits), reliability(*later))
+    moved = rescaled({k: c.threshold for k, c in best.items()}, {}, maps)
+    thresholds = {k: replace(c, threshold=moved[k]) for k, c in best.items()}
+    before = rescaled(target.thresholds.get(metric, {}), target.score_maps, maps)
+    return Calibrated(thresholds, believed, tuple(truth), before, maps)
+
+
+def _pool(
+    models: Sequence[Model],
+    project: Project,
+    truth: Mapping[str, Picks],
+    names: Sequence[str],
+    options: CalibrationOptions,
+) -> tuple[dict[float, dict[str, Picks]], dict[str, Picks], list[list[str]]]:
+    """Picks and truth of all runs and views, and which of them belong to the same runs."""
     pickers: dict[int, Picker] = {}
-    found, wanted = {}, {}
-    for run, references in truth.items():
+    found: dict[float, dict[str, Picks]] = {}
+    wanted: dict[str, Picks] = {}
+    groups: list[list[str]] = [[] for _ in range(min(len(truth), _GROUPS))]
+    for i, (run, references) in enumerate(truth.items()):
         model = models[0] if len(models) == 1 else out_of_fold(models, project, run)
         if len(models) == 1 and run in trained_on(model, project):
             options.say(f"run {run}: warning: the model has learned from it; thresholds will be too good for others")
         if id(model) not in pickers:
-            pickers[id(model)] = Picker([model], PickOptions(keep_below=True, device=options.device))
-        for view, picks in candidates_of(pickers[id(model)], project.tomogram(run, options.tomo_type), options.smooth):
+            pickers[id(model)] = Picker([model], PickOptions(device=options.device))
+        tomogram = project.tomogram(run, options.tomo_type)
+        for view, picks_at in candidates_of(pickers[id(model)], tomogram, options.smooth, options.say):
             key = f"{run} ({view})"
-            found[key], wanted[key] = replace(picks, run=key), replace(references, run=key)
-        options.say(f"run {run}: {len(picks)} candidates, {len(references)} true particles")
-    best = choose_thresholds(found, wanted, objects, options.metric)
-    errors = {o.name: reliability(*hits_of(found, wanted, o)).expected_error for o in objects if o.name in best}
-    return Calibrated(best, errors, tuple(truth), dict(target.thresholds[slot(options.metric)]))
+            groups[i % len(groups)].append(key)
+            wanted[key] = replace(references, run=key)
+            for cut, picks in picks_at.items():
+                kept = picks.select(np.isin(picks.names, list(names)))
+                found.setdefault(cut, {})[key] = replace(kept, run=key)
+        options.say(f"run {run}: {len(found[min(found)][key])} candidates, {len(references)} true particles")
+    if len({picker.positions_depend_on_threshold for picker in pickers.values()}) > 1:
+        raise SelectionError("the models of --folds find peaks in different ways; give models of one recipe")
+    return found, wanted, groups
 
 
 def _truth(project: Project, options: CalibrationOptions, names: Sequence[str]) -> dict[str, Picks]:
@@ -340,32 +308,35 @@ def _truth(project: Project, options: CalibrationOptions, names: Sequence[str]) 
 
 
 # --------------------------------------------------------------------------------------------------------- writing
-def slot(metric: str) -> str:
-    """Where a metric's thresholds are kept: `precision=P` takes the place of `f1`, which picking uses by default."""
-    return metric if metric in DEFAULT_THRESHOLDS else "f1"
-
-
 def write_thresholds(folder: Path, result: Calibrated, options: CalibrationOptions) -> None:
-    """Puts the calibrated thresholds into the folder's detector.json and the ones before into its history.
+    """Puts the calibrated thresholds (and maps of scores) into the folder and the ones before into its history.
 
-    Objects that could not be calibrated keep theirs. Weights, recipe and checksum stay as they are.
+    Objects that could not be calibrated keep theirs; for a metric that the model had no thresholds for, those for
+    `f1`. All thresholds of the model are moved along with its scores. Weights, recipe and checksum stay as they are.
 
     Raises:
         ModelError: no model folder.
     """
-    about = _about(folder)
+    path, about = _about(folder)
     history = _history(folder)
     before = {k: dict(v) for k, v in about["thresholds"].items()}
-    name = slot(options.metric)
-    about["thresholds"][name] |= {k: c.threshold for k, c in result.thresholds.items() if c.calibrated}
-    entry = {"metric": options.metric, "smooth": options.smooth, "before": before, **result.to_json()}
+    maps_before = about.get("score_maps", {})
+    old = {name: ScoreMap.from_json(knots) for name, knots in maps_before.items()}
+    about["thresholds"] = {m: rescaled(cuts, old, result.score_maps) for m, cuts in before.items()}
+    name = metric_name(options.metric)
+    kept = about["thresholds"].setdefault(name, dict(about["thresholds"]["f1"]))
+    kept |= {k: c.threshold for k, c in result.thresholds.items() if c.calibrated}
+    about.pop("score_maps", None)
+    if result.score_maps:
+        about["score_maps"] = {k: m.to_json() for k, m in result.score_maps.items()}
+    entry = {"metric": name, "smooth": options.smooth, "before": before, "score_maps_before": maps_before}
     # The history first: if the second write fails, undoing puts back what is there anyway.
-    _write(folder / HISTORY, {"format_version": 1, "history": [*history, entry]})
-    _write(folder / "detector.json", about)
+    _write(folder / HISTORY, {"format_version": 1, "history": [*history, entry | result.to_json()]})
+    _write(path, about)
 
 
 def undo(folder: Path) -> dict[str, dict[str, float]]:
-    """Puts back the thresholds from before the last calibration and returns them.
+    """Puts back the thresholds and the maps of scores from before the last calibration; returns the thresholds.
 
     Raises:
         ModelError: there was none.
@@ -373,17 +344,22 @@ def undo(folder: Path) -> dict[str, dict[str, float]]:
     history = _history(folder)
     if not history:
         raise ModelError(f"{folder}: no calibration to undo; its thresholds are those that training measured")
-    about = _about(folder)
+    path, about = _about(folder)
     about["thresholds"] = history[-1]["before"]
-    _write(folder / "detector.json", about)
+    about.pop("score_maps", None)
+    if history[-1].get("score_maps_before"):
+        about["score_maps"] = history[-1]["score_maps_before"]
+    _write(path, about)
     _write(folder / HISTORY, {"format_version": 1, "history": history[:-1]})
     return about["thresholds"]
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    if not (folder / "detector.json").is_file():
+def _about(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The file with the thresholds, of a model or of an ensemble, and what it holds."""
+    path = model_file(folder)
+    if not path.is_file():
         raise ModelError(f"{folder}: no model folder: detector.json is missing; copy a shipped model to calibrate it")
-    return read_json(folder / "detector.json")
+    return path, read_json(path)
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,10 @@ from typing import Any
 import click
 
 from . import __version__
+from .cli_combine import ensemble_command, soup_command
+from .cli_convert import convert_command
 from .cli_files import doctor_command, export_command, import_command, init_command, show_command
+from .cli_model import export_model_command
 from .cli_options import say
 from .cli_pick import pick_command
 from .cli_report import calibrate_command, evaluate_command, report_command
@@ -88,7 +91,8 @@ def main() -> None:
 
 
 for _command in (
-    calibrate_command, demo_command, doctor_command, evaluate_command, export_command, import_command, init_command,
-    pick_command, recipes_command, report_command, show_command, simulate_command, train_command,
+    calibrate_command, convert_command, demo_command, doctor_command, ensemble_command, evaluate_command,
+    export_command, export_model_command, import_command, init_command, pick_command, recipes_command, report_command,
+    show_command, simulate_command, soup_command, train_command,
 ):  # fmt: skip
     main.add_command(_command)

@@ -188,9 +188,9 @@ def doctor_command(
         opened = _open(place, project)
         detector = None
         if model is not None:
-            from .registry import load_detector
+            from .registry import load_model
 
-            detector = load_detector(model)
+            detector = load_model(model)
         checkup = Checkup(runs, tomo_type, picks, examine)
         found = findings(opened, checkup, detector)
         if pictures is not None:

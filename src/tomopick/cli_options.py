@@ -65,6 +65,16 @@ def numbers(_ctx: click.Context, param: click.Parameter, value: str | None) -> t
         raise click.BadParameter(f"'{value}' are no numbers with commas between", param=param) from None
 
 
+def counts(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """`6,12` -> the numbers, each at least 1; None where the option is not given."""
+    if value is None:
+        return None
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"'{value}' are no numbers of 1 or more with commas between", param=_param)
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
 def project_options(command: Any) -> Any:
     """What every verb that reads a project understands."""
     for option in (

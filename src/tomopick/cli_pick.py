@@ -19,7 +19,7 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for RUN.csv and records.")
 @click.option("--runs", callback=comma, help="Runs to pick, comma-separated. Default: all.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="What to read.")
-@click.option("--metric", default="f1", show_default=True, type=click.Choice(["f1", "czii"]), help="Whose thresholds.")
+@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P", help="Whose thresholds.")
 @click.option("--threshold", multiple=True, callback=pairs, metavar="OBJECT=VALUE", help="In place of the model's.")
 @click.option("--keep-below", is_flag=True, help="Write picks below the threshold too, down to a score of 0.02.")
 @click.option(
@@ -27,8 +27,8 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
     "views",
     default="none",
     show_default=True,
-    type=click.Choice(["none", "flips", "all"]),
-    help="Average over 4 (flips) or 8 (all) mirrored views.",
+    type=click.Choice(["none", "opposite", "flips", "all"]),
+    help="Average over 2 (opposite: all axes at once), 4 (flips) or 8 (all) mirrored views.",
 )
 @click.option("--invert", is_flag=True, help="The tomograms have light particles on dark.")
 @click.option(
@@ -43,6 +43,14 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 @click.option("--session-id", default="0", show_default=True, help="Of picks in a copick project.")
 @click.option("--overwrite", is_flag=True, help="Replace output that is there.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="What runs the network: auto (the best installed), torch, compile, openvino, onnx, cuda, tensorrt.",
+)
+@click.option("--precision", default="half", show_default=True, metavar="half|f32|int8", help="It computes in.")
 @project_options
 def pick_command(
     arguments: tuple[str, ...], out: Path, runs: list[str] | None, threshold: dict[str, float], overwrite: bool,
@@ -50,8 +58,8 @@ def pick_command(
 ) -> None:  # fmt: skip
     """Pick INPUT (a volume, a folder of volumes, a copick project) with one MODEL, or the mean of several.
 
-    MODEL is a model folder, or `default`, which ships with tomopick. Runs finished before with the same model and
-    settings are skipped.
+    MODEL is a model folder, an ensemble folder, or `default`, which ships with tomopick. Runs finished before with the
+    same model and settings are skipped.
 
     \b
     Examples:
@@ -61,8 +69,9 @@ def pick_command(
     """
     from .doctor import Checkup
     from .io import open_project
-    from .pick import Picker, PickOptions, check_objects, pick_run, pick_runs
-    from .registry import load_detector
+    from .pick import check_objects, pick_run, pick_runs
+    from .picker import Picker, PickOptions
+    from .registry import load_model
 
     if len(arguments) < 2:
         raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
@@ -71,12 +80,13 @@ def pick_command(
     wanted = project.runs() if runs is None else named_runs(runs, project, [project]) or []
     if not wanted:
         raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
-    detectors = [load_detector(model) for model in models]
-    look_over(project, Checkup(wanted[:LOOKED_AT], choices["tomo_type"], truth=False), detectors[0])
-    picker = Picker(detectors, PickOptions(thresholds=threshold, **choices))
+    loaded = [load_model(model) for model in models]
+    look_over(project, Checkup(wanted[:LOOKED_AT], choices["tomo_type"], truth=False), loaded[0])
+    picker = Picker(loaded, PickOptions(thresholds=threshold, **choices))
     check_objects(picker, project)
-    if len(detectors) > 1:
-        say(f"{len(detectors)} models: equal weights, mean of their thresholds")
+    say(f"engine: {', '.join(picker.engines())}")
+    if len(loaded) > 1:
+        say(f"{len(loaded)} models: equal weights, mean of their thresholds; better ones: tomopick ensemble")
         for line in picker.differences():
             say(line)
     if len(wanted) == 1:

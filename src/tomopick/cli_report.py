@@ -21,9 +21,11 @@ from .errors import ModelError, TomopickError
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
 @click.option("--smooth", default="none", show_default=True, type=click.Choice(["none", "flips", "all"]),
               help="Measure on flips (and quarter turns) of each volume too.")  # fmt: skip
+@click.option("--map-scores", is_flag=True,
+              help="Make scores tell how often picks are right: 0.8 means four times in five.")  # fmt: skip
 @click.option("--folds", callback=comma, metavar="MODEL,MODEL,...",
               help="Models of a cross-validation; each run is picked by one that has not learned from it.")  # fmt: skip
-@click.option("--undo", "undoing", is_flag=True, help="Put back the thresholds from before the last calibration.")
+@click.option("--undo", "undoing", is_flag=True, help="Put back what was there before the last calibration.")
 @click.option("--dry-run", is_flag=True, help="Measure and print, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="On standard output, as JSON.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
@@ -34,17 +36,19 @@ def calibrate_command(
 ) -> None:  # fmt: skip
     """Measure the best thresholds of MODEL on the true picks of PROJECT and write them into its folder.
 
-    The thresholds from before are kept in MODEL/calibration.json. With precision=P the lowest threshold is taken at
-    which picks are right P of the time; it is used where f1's was, which is what `pick` uses by default.
+    MODEL may be an ensemble. What was there before is kept in MODEL/calibration.json. With precision=P the lowest
+    threshold is taken at which picks are right P of the time; pick with it by `pick --metric precision=P`.
 
     \b
     Examples:
       tomopick calibrate model/ copick.json --runs TS_6_4,TS_6_6 --truth '*:curator/0' --metric precision=0.9
+      tomopick calibrate model/ copick.json --folds fold0/,fold1/,fold2/ --map-scores
       tomopick calibrate model/ --undo
     """
     from .calibration import CalibrationOptions, measure, undo, write_thresholds
     from .io import open_project
-    from .registry import load_detector
+    from .registry import load_model
+    from .thresholds import metric_name
 
     if undoing:
         for metric, cuts in undo(model).items():
@@ -56,11 +60,18 @@ def calibrate_command(
         raise ModelError(f"{model}: no model folder to write thresholds into; copy a shipped model to calibrate it")
     project = open_project(place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
     options = CalibrationOptions(say=say, **choices)
-    target = load_detector(model)
-    result = measure([load_detector(m) for m in folds] if folds else [target], project, options, target)
+    metric_name(options.metric)  # says so before anything is read
+    target = load_model(model)
+    result = measure([load_model(m) for m in folds] if folds else [target], project, options, target)
     if not dry_run:
         write_thresholds(model, result, options)
+    if options.map_scores and not dry_run:
+        from .report.diagram import draw_reliability
+
+        say(f"how far the scores can be believed, before and after: {draw_reliability(result, model)}")
     click.echo(json.dumps(result.to_json(), indent=1) if as_json else _table(result, options.metric))
+    if not dry_run and metric_name(options.metric) != "f1":
+        say(f"pick with these thresholds by --metric {metric_name(options.metric)}")
 
 
 def _table(result: Any, metric: str) -> str:
@@ -69,12 +80,18 @@ def _table(result: Any, metric: str) -> str:
     rows = [
         [name, c.n_truth, c.n_candidates, f"{result.before[name]:.4f}" if name in result.before else "-"]
         + ([f"{c.threshold:.4f}", f"{c.value:.4f}"] if c.calibrated else ["kept", "-"])
-        + [f"{result.expected_errors[name]:.3f}"]
+        + [_error(b) for b in (result.believed[name].now, result.believed[name].held_out)]
         for name, c in result.thresholds.items()
     ]
     value = "recall" if metric.startswith("precision") else {"f1": "F1", "czii": "F4"}[metric]
-    header = ["object", "truths", "candidates", "before", "threshold", value, "ECE"]
-    return tabulate(rows, headers=header, disable_numparse=True, colalign=("left", *["right"] * 6))
+    header = ["object", "truths", "candidates", "before", "threshold", value, "ECE", "ECE mapped"]
+    if all(row[-1] == "-" for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    return tabulate(rows, headers=header, disable_numparse=True, colalign=("left", *["right"] * (len(header) - 1)))
+
+
+def _error(shown: Any) -> str:
+    return f"{shown.expected_error:.3f}" if sum(shown.n) else "-"
 
 
 @click.command("report")
@@ -87,7 +104,7 @@ def _table(result: Any, metric: str) -> str:
 @click.option("--runs", callback=comma, help="Runs, comma-separated. Default: all.")
 @click.option("--embed", callback=comma, help="Runs whose tomograms go into the page. Default: the first three.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
-@click.option("--metric", default="f1", show_default=True, type=click.Choice(["f1", "czii"]),
+@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
               help="Whose thresholds of MODEL the sliders open at.")  # fmt: skip
 @click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
               help="Where an object's slider opens.")  # fmt: skip
@@ -97,9 +114,9 @@ def _table(result: Any, metric: str) -> str:
 def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     """Write one HTML file to look at picks with: sections, threshold sliders, curves, galleries, averages.
 
-    With a MODEL (a folder or a shipped name) the runs are picked, down to a low score; PICKS is a project, a folder of
-    RUN.csv, one CSV, or a file of another program (STAR, Dynamo, IMOD ...). Tomograms and truth are PROJECT's. The page
-    needs no network and works from an e-mail.
+    With a MODEL (a folder, an ensemble's, or a shipped name) the runs are picked, down to a low score; PICKS is a
+    project, a folder of RUN.csv, one CSV, or a file of another program (STAR, Dynamo, IMOD ...). Tomograms and truth
+    are PROJECT's. The page needs no network and works from an e-mail.
 
     \b
     Examples:
@@ -116,9 +133,10 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
 
 
 @click.command("evaluate")
-@click.argument("candidates", metavar="PICKS")
+@click.argument("candidates", metavar="PICKS|MODEL")
 @click.argument("truth_place", metavar="TRUTH")
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to score, where PICKS is a project.")
+@click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
 @click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
 @click.option("--runs", callback=comma, help="Runs to score, comma-separated. Default: all with truth.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Tomograms that picks must lie in. Default: any.")
@@ -128,34 +146,53 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
 @click.option("--beta", default=4.0, show_default=True, type=POSITIVE, help="Of the CZII score's F-beta.")
 @click.option("--exclude", callback=comma, help="Objects left out of the mean F1.")
 @click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
+@click.option("--against", metavar="PICKS|MODEL", help="Score these too, and say how much better PICKS is.")
+@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
+              help="Whose thresholds MODEL picks with.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Every figure at full precision, on standard output.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to look at, too.")
+@click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
 @project_options
 def evaluate_command(
-    candidates: str, truth_place: str, picks: str | None, truth: str | None, runs: list[str] | None, beta: float,
-    tomo_type: str | None, distance_multiplier: float, exclude: list[str] | None, drop_outside: bool, as_json: bool,
-    report: Path | None, **project: Any,
+    candidates: str, truth_place: str, as_json: bool, report: Path | None, against: str | None, metric: str,
+    device: str, exclude: list[str] | None, **choices: Any,
 ) -> None:  # fmt: skip
-    """Score PICKS against TRUTH; each is a CSV (object,x,y,z[,score] or Kaggle's) or a project.
+    """Score PICKS against TRUTH; each is a CSV (object,x,y,z[,score] or Kaggle's), a folder of RUN.csv or a project.
+
+    PICKS may also be a file of another program (STAR, Dynamo, IMOD ...) where TRUTH is a project, or a model, an
+    ensemble among them, that picks TRUTH's tomograms first.
 
     \b
     Examples:
       tomopick evaluate picks.csv truth.csv
       tomopick evaluate copick.json copick.json --picks '*:tomopick/0' --truth '*:curator/0' --json
       tomopick evaluate picks/ tomograms/ --report report.html
+      tomopick evaluate model/ tomograms/ --against default
     """
+    from .report.gather import ReportOptions, report_of
     from .scoring import Scoring
 
-    scoring = Scoring(
-        picks=picks, truth=truth, runs=runs, tomo_type=tomo_type, beta=beta, distance_multiplier=distance_multiplier,
-        exclude=tuple(exclude or ()), drop_outside=drop_outside, say=say, **project,
-    )  # fmt: skip
-    result = scoring(candidates, truth_place)
+    scoring = Scoring(exclude=tuple(exclude or ()), say=say, **choices)
+    options = ReportOptions(tomo_type=scoring.tomo_type, metric=metric, device=device, say=say)
+    sides = _sides(scoring, candidates, truth_place, options)
+    result = scoring.score(sides)
+    if against is not None:
+        others = _sides(scoring, against, truth_place, options)
+        differences = scoring.compare(sides, others)
+        result = result.beside(against, differences)
     click.echo(result.json_text() if as_json else result.text())
     if report is not None:
         from .report import write_report
-        from .report.gather import ReportOptions, gather_report
 
-        options = ReportOptions(picks=picks, truth=truth, runs=runs, tomo_type=tomo_type, say=say)
-        write_report(gather_report(candidates, truth_place, project, options), report)
+        write_report(report_of(sides, candidates, truth_place, options), report)
         say(f"page in {report}")
+
+
+def _sides(scoring: Any, what: str, truth_place: str, options: Any) -> Any:
+    """Both sides, read once; a model picks first."""
+    from .report.gather import is_model, pick_with
+
+    if not is_model(what):
+        return scoring.sides(what, truth_place)
+    project, runs = scoring.labelled(truth_place)
+    return scoring.sides(what, truth_place, pick_with(what, project, runs, options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,14 +12,19 @@ from .cli_options import shape_of
 
 @click.command("simulate")
 @click.argument("out", type=click.Path(path_type=Path))
+@click.argument("settings", nargs=-1)
 @click.option("--runs", default=1, show_default=True, type=click.IntRange(1), help="How many tomograms.")
 @click.option("--shape", default="184,630,630", show_default=True, help="z,y,x in voxels.")
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same tomograms."
 )
 @click.option(
-    "--tomo-type", default="denoised", show_default=True, help="wbp, ctfdeconvolved, denoised; comma-separated."
+    "--tomo-type",
+    default="wbp,ctfdeconvolved,denoised",
+    show_default=True,
+    help="wbp, ctfdeconvolved, denoised, isonetcorrected; comma-separated.",
 )
+@click.option("--halves", is_flag=True, help="Also of the even and of the odd tilts: wbp-even, wbp-odd and so on.")
 @click.option(
     "--preset",
     default="czii",
@@ -26,9 +32,33 @@ from .cli_options import shape_of
     type=click.Choice(["czii", "varied"]),
     help="czii: runs like the challenge's. varied: much varied from run to run, to train on.",
 )
+@click.option(
+    "--vary",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="How much runs differ: 0, the middles of the preset's ranges; 1, the whole ranges.",
+)
+@click.option(
+    "--density",
+    "densities",
+    multiple=True,
+    metavar="NAME=FILE[,radius=Å][,mass=kDa][,voxel=Å]",
+    help="A map or atomic model (MRC, PDB, mmCIF) of an object; a new name is a new object. Repeatable.",
+)
+@click.option(
+    "--templates",
+    type=click.Path(path_type=Path),
+    help="Folder of maps named after PDB entries: the objects' own, and unlabelled others.",
+)
+@click.option("--positions", help="Project whose picks say where the particles lie: twins of its runs.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
-def simulate_command(out: Path, runs: int, shape: str, seed: int, tomo_type: str, preset: str, workers: int) -> None:
+def simulate_command(out: Path, settings: tuple[str, ...], shape: str, tomo_type: str, **options: Any) -> None:
     """Simulate labelled tomograms of the six CZII objects as a copick project in OUT.
+
+    SETTINGS are section.field=value, for example microscope.defocus=25000,45000 (a range that each run draws from) or
+    voxel_spacing=7.84; docs/simulation.md lists them. Repeated after an interruption, only missing runs are made.
 
     \b
     Example:  tomopick simulate sim/ --runs 4 --shape 96,256,256 --seed 1
@@ -37,7 +67,7 @@ def simulate_command(out: Path, runs: int, shape: str, seed: int, tomo_type: str
 
     sizes = shape_of(shape)
     types = tuple(part.strip() for part in tomo_type.split(","))
-    names = simulate_project(out, sizes, runs=runs, seed=seed, tomo_types=types, preset=preset, workers=workers)
+    names = simulate_project(out, sizes, tomo_types=types, settings=settings, **options)
     click.echo(f"{len(names)} runs in {out / 'copick.json'}")
 
 

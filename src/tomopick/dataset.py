@@ -1,57 +1,37 @@
-"""Training data: labelled volumes of one or several projects, read and normalised once."""
+"""Training data: labelled and unlabelled volumes of one or several projects, read and normalised once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .detector import TrainingFacts
 from .errors import SelectionError
-from .io import Project
-from .io.select import near_miss
-from .labels import outside_text, picks_where_any
+from .labels import outside_text
 from .normalize import contrast_at, radial_spectrum, skewness
 from .patches import LabelledVolume
 from .progress import bar
 from .recipe import Recipe
 from .resample import matched, spacings_differ
+from .shelf import Shelf
+from .sources import HELD_BACK, Plan, Say, Source, check_unlabelled, objects_of, split_runs
 from .types import PickableObject, Picks, Tomogram
 
-HELD_BACK = 0.2  # share of the only run, or of the runs, kept for validation where none is named
 GAP = 200.0  # between the parts of a run that is split [Å]: no particle is seen on both sides
-Say = Callable[[str], None]  # told what was decided, one line at a time
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where labelled volumes come from.
-
-    Attributes:
-        project: opened.
-        tomo_type, picks: what to read of each run (`TYPE[@spacing]`, `object:user/session`).
-        train_runs, val_runs: None: all the labelled ones, a share of them held back for validation.
-        drop_outside: leave out picks outside their volume, instead of refusing the run.
-    """
-
-    project: Project
-    tomo_type: str | None = None
-    picks: str | None = None
-    train_runs: Sequence[str] | None = None
-    val_runs: Sequence[str] | None = None
-    drop_outside: bool = False
 
 
 @dataclass(frozen=True)
 class Data:
-    """Everything a training learns from, in memory."""
+    """Everything a training learns from; the unlabelled volumes have no picks and no known object."""
 
     train: list[LabelledVolume]
     val: list[LabelledVolume]
     objects: tuple[PickableObject, ...]
     facts: TrainingFacts
     voxel_spacing: float
+    unlabelled: list[LabelledVolume] = field(default_factory=list)
 
 
 def gather(
@@ -71,64 +51,50 @@ def gather(
         say: told what was decided.
 
     Raises:
-        TomopickError: no labelled run, an object without picks or radius, picks of light particles.
+        TomopickError: no labelled run, an object without picks or radius, picks of light particles, unlabelled runs
+            that are labelled too, that the recipe has no use for, or that it lacks.
     """
-    plans = [_Plan(source, *_split_runs(source, seed, say)) for source in sources]
+    plans = [Plan(source, *split_runs(source, seed, say)) for source in sources]
     for plan in plans:
-        if not plan.train and not plan.val:
+        if not (plan.train or plan.val or plan.unlabelled):
             say(f"warning: {plan.source.project.uri}: none of its runs is named; nothing is learned from it")
-    objects = _objects(sources, names)
+    check_unlabelled(recipe, plans)
+    objects = objects_of([source for source in sources if source.labelled], names)
     spacing = recipe.voxel_spacing or _first_spacing(plans)
     parts: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
     witness = _Witness(objects)
-    with bar(sum(len(p.train) + len(p.val) for p in plans), "read", "run") as shown:
+    read_one = _Reader(recipe, spacing, witness, Shelf(say=say), say)
+    unlabelled: list[LabelledVolume] = []
+    with bar(sum(len(p.train) + len(p.val) + len(p.unlabelled) for p in plans), "read", "run") as shown:
         for plan in plans:
             picks = {run: _labels(plan.source, run, objects) for run in (*plan.train, *plan.val)}
             known = _known(plan.source, picks, objects, say)
             read: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
             for part, runs in (("train", plan.train), ("val", plan.val)):
                 for run in runs:
-                    tomogram = _tomogram(plan.source, run, spacing, say)
-                    labels = _inside(plan.source, tomogram, picks[run], say)
-                    volume = LabelledVolume(recipe.normalize(tomogram), tomogram.grid, labels, known)
-                    if part == "train":
-                        witness.look(tomogram.tomo_type, volume)
-                    read[part].append(volume)
+                    read[part].append(read_one(plan.source, run, picks[run], known, remember=part == "train"))
                     shown.update(1)
             if plan.alone:
                 read["train"], read["val"] = _split_along_y(read["train"], say)
             for part, volumes in read.items():
                 parts[part] += volumes
+            for run in plan.unlabelled:
+                unlabelled.append(read_one(plan.source, run, Picks.empty(run), frozenset(), remember=True))
+                shown.update(1)
     if not parts["val"] and parts["train"]:
         parts["train"], parts["val"] = _split_along_y(parts["train"], say)
     _check_labels(parts["train"], objects, say)
     facts = witness.facts(spacing)
-    for name, value in facts.contrast.items():
-        if value > 0:
-            say(
-                f"warning: {name} is light on dark at its picks (contrast {value:+.2f}); expected dark on light: "
-                "check the volume's sign or the picks' axes"
-            )
-    origin = [{"project": p.source.project.uri, "train": p.train, "val": p.val} for p in plans]
-    facts = replace(facts, provenance={"runs": origin})
-    return Data(parts["train"], parts["val"], objects, facts, spacing)
+    for name in [name for name, value in facts.contrast.items() if value > 0]:
+        say(
+            f"warning: {name} is light on dark at its picks (contrast {facts.contrast[name]:+.2f}); expected dark on "
+            "light: check the volume's sign or the picks' axes"
+        )
+    facts = replace(facts, provenance={"runs": [plan.to_json() for plan in plans]})
+    return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Which runs of a source are for what."""
-
-    source: Source
-    train: list[str]
-    val: list[str]
-
-    @property
-    def alone(self) -> bool:
-        """Whether it is one labelled run, of which a part has to serve for validation."""
-        return self.source.val_runs is None and len(self.train) == 1 and not self.val
-
-
-def _first_spacing(plans: Sequence[_Plan]) -> float:
+def _first_spacing(plans: Sequence[Plan]) -> float:
     for plan in plans:
         if plan.train:
             return plan.source.project.grid(plan.train[0], plan.source.tomo_type).voxel_spacing
@@ -167,57 +133,32 @@ class _Witness:
         )
 
 
-def _split_runs(source: Source, seed: int, say: Say) -> tuple[list[str], list[str]]:
-    """Names of the training and validation runs of one project."""
-    project = source.project
-    known = project.runs()
-    for run in [*(source.train_runs or ()), *(source.val_runs or ())]:
-        if run not in known:
-            raise SelectionError(f"{project.uri}: no run '{run}'; {near_miss(run, known)}")
-    both = set(source.train_runs or ()) & set(source.val_runs or ())
-    if both:
-        raise SelectionError(f"run {sorted(both)[0]} is named for training and for validation; it can be one of them")
-    val = list(source.val_runs or ())
-    if source.train_runs is not None:
-        runs = list(source.train_runs)
-    else:
-        rest = [r for r in known if r not in val]
-        runs = list(picks_where_any(project, rest, source.picks))
-        if not runs:
-            why = f"besides {', '.join(val)}, kept for validation, " if val else ""
-            raise SelectionError(f"{project.uri}: {why}no run with picks; training needs labelled runs (see --picks)")
-        if len(rest) > len(runs):
-            say(f"{project.uri}: {len(rest) - len(runs)} runs without such picks are left out")
-    if source.val_runs is None and len(runs) > 1:
-        order = np.random.default_rng(seed).permutation(len(runs))
-        val = sorted(runs[i] for i in order[: max(1, round(HELD_BACK * len(runs)))])
-        runs = [r for r in runs if r not in val]
-        say(f"{project.uri}: validation on {', '.join(val)}")
-    return runs, val
+@dataclass(frozen=True)
+class _Reader:
+    """Reads runs as a recipe wants them.
 
+    Attributes:
+        recipe: says how grey values are normalised.
+        spacing: that all volumes have afterwards [Å].
+        witness: told of what is remembered.
+        shelf: where volumes are kept.
+        say: told what was done to them.
+    """
 
-def _objects(sources: Sequence[Source], names: Sequence[str] | None) -> tuple[PickableObject, ...]:
-    found: dict[str, PickableObject] = {}
-    for source in sources:
-        for o in source.project.objects:
-            first = found.setdefault(o.name, o)
-            if first.radius and o.radius and not np.isclose(first.radius, o.radius):
-                raise SelectionError(
-                    f"object '{o.name}' has a radius of {first.radius:g} Å in one project and {o.radius:g} Å in "
-                    f"{source.project.uri}; give one for both: --object {o.name}:RADIUS"
-                )
-            if not first.radius:
-                found[o.name] = o
-    if names is not None:
-        for name in names:
-            if name not in found:
-                raise SelectionError(f"no object '{name}' in the projects; {near_miss(name, found)}")
-        found = {name: found[name] for name in names}
-    if not found:
-        raise SelectionError("the projects define no pickable objects; give some as --object name:radius")
-    for o in found.values():
-        _ = o.radius_angstrom  # says so where there is none
-    return tuple(found.values())
+    recipe: Recipe
+    spacing: float
+    witness: _Witness
+    shelf: Shelf
+    say: Say
+
+    def __call__(self, source: Source, run: str, picks: Picks, known: frozenset[str], remember: bool) -> LabelledVolume:
+        """One run; `remember`: the detector is to know volumes like it."""
+        tomogram = _tomogram(source, run, self.spacing, self.say)
+        labels = _inside(source, tomogram, picks, self.say)
+        volume = LabelledVolume(self.shelf.keep(self.recipe.normalize(tomogram)), tomogram.grid, labels, known)
+        if remember:
+            self.witness.look(tomogram.tomo_type, volume)
+        return volume
 
 
 def _labels(source: Source, run: str, objects: Sequence[PickableObject]) -> Picks:

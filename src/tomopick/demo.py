@@ -9,7 +9,8 @@ from pathlib import Path
 from .errors import OutputError
 from .evaluate import czii_score, matched_scores
 from .io import open_project, write_picks_csv
-from .pick import Picker, PickOptions, pick_run
+from .pick import pick_run
+from .picker import Picker, PickOptions
 from .registry import load_detector
 from .show import draw_sections
 from .simulation import SESSION_ID, USER_ID, simulate_project
@@ -17,7 +18,8 @@ from .types import Shape
 
 RESULTS = ("picks.csv", "scores.txt", "sections.png")
 MADE = (  # of a project
-    *("copick.json", "simulation.json", "pictures/SIM_000.png", "ExperimentRuns/SIM_000/VoxelSpacing*/*"),
+    *("copick.json", "simulation.json", "pictures/SIM_000.png", "runs/SIM_000.json"),
+    "ExperimentRuns/SIM_000/VoxelSpacing*/*",
     "ExperimentRuns/SIM_000/.meta",  # copick's own
     *(f"ExperimentRuns/SIM_000/Picks/{who}_*.json" for who in (f"{USER_ID}_{SESSION_ID}", "tomopick_0")),
 )
@@ -88,7 +90,7 @@ def _simulate(out: Path, shape: Shape, seed: int) -> str:
     if project.exists():
         project.rename(before)
     try:
-        (run,) = simulate_project(project, shape, seed=seed)
+        (run,) = simulate_project(project, shape, seed=seed, tomo_types=("denoised",))
     except BaseException:
         shutil.rmtree(project, ignore_errors=True)
         if before.exists():

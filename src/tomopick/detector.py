@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from .engines import TorchEngine, choose_device
-from .errors import ModelError
+from .engines import Engine, EngineSpec, choose_device
+from .errors import ModelError, SelectionError
+from .fallback import Halving
 from .io.atomic import atomic_write
 from .normalize import radial_spectrum, skewness
-from .peaks import LocalMaxima
+from .peaks import LOWEST_SCORE, PeakFinder
 from .predict import VIEWS, Predictor, join_rows, predict_rows, with_halo
+from .reach import means
 from .recipe import Recipe
+from .reliability import ScoreMap, ScoreMaps, heights, mapped
 from .resample import matched, spacings_differ
+from .thresholds import metric_name
 from .types import Grid, Heatmap, PickableObject, Picks, Tomogram, Vector
 
+log = logging.getLogger("tomopick")
+
 FORMAT_VERSION = 1
-METRICS = ("f1", "czii")  # that thresholds are calibrated for
+METRICS = ("f1", "czii")  # that every model has thresholds for; `precision=P` may come on top
 UNLIKE_BEYOND = 2.5  # standard deviations of the spectrum, mean over its rings, that runs of one kind do not differ by
 LEAST_SPREAD = 0.2  # of the spectrum [decades]; a single training volume has none
 
@@ -68,10 +76,12 @@ class Detector:
         recipe: the method.
         objects: in channel order.
         network: trained, on the CPU.
-        thresholds: by metric (`f1`, `czii`) and object.
+        thresholds: by metric (`f1`, `czii`, and such as `precision=0.9` where it was calibrated) and object.
         facts: of its training.
         checksum: of recipe and weights.
         name: folder or shipped name; for messages.
+        score_maps: by object, from a peak's height to its score; an object without one is scored by its height.
+            Thresholds are scores.
     """
 
     recipe: Recipe
@@ -81,6 +91,12 @@ class Detector:
     facts: TrainingFacts
     checksum: str = ""
     name: str = ""
+    score_maps: ScoreMaps = field(default_factory=dict)
+
+    @property
+    def detectors(self) -> tuple[Detector, ...]:
+        """The detectors that a model is made of; here the one."""
+        return (self,)
 
     def prepare(self, tomogram: Tomogram) -> tuple[np.ndarray, Grid]:
         """Normalised values at the network's voxel spacing, and their grid.
@@ -122,16 +138,37 @@ class Detector:
                 )
         return found
 
-    def predictor(self, device: str | torch.device = "auto", views: str = "none") -> Predictor:
-        """The network ready to run; `views` is a key of `predict.VIEWS`."""
-        target = choose_device(device) if isinstance(device, str) else device
-        network = self.recipe.network
+    def predictor(
+        self, device: str | torch.device = "auto", views: str = "none", engine: EngineSpec | None = None
+    ) -> Predictor:
+        """The network ready to run.
+
+        Args:
+            device: where.
+            views: a key of `predict.VIEWS`.
+            engine: how; None: with the best that is installed for the device.
+
+        Raises:
+            EngineError: the engine is not installed, or does not know the device.
+        """
+        spec, place = self.recipe.network, choose_device(device) if isinstance(device, str) else device
+        runner: Engine = (engine or EngineSpec()).build(self.network, place, spec.multiple)
+        known = cache(lambda: means(self.network, spec.multiple, spec.stride, len(self.objects), place))
+        if place.type == "cuda":  # a CPU swaps where it has too little
+            runner = Halving(
+                runner,
+                spec.multiple,
+                spec.stride,
+                known().overlap,
+                instead=lambda: EngineSpec().build(self.network, "cpu", spec.multiple),
+                say=log.warning,
+            )
         return Predictor(
-            TorchEngine(self.network, target),
+            runner,
             self.recipe.loss,
-            self.recipe.tiling,
-            network.stride,
-            network.multiple,
+            self.recipe.tiling.fitted(known),
+            spec.stride,
+            spec.multiple,
             tuple(o.name for o in self.objects),
             VIEWS[views],
         )
@@ -149,8 +186,8 @@ class Detector:
         self, tomogram: Tomogram, thresholds: Mapping[str, float] | None = None, predictor: Predictor | None = None
     ) -> Picks:
         """Scored picks above the thresholds (those for `f1` where None), best first."""
-        rows = self.rows(tomogram, predictor)
-        return decode(rows, self.recipe.peaks, self.objects, thresholds or self.thresholds["f1"], tomogram.run)
+        rows, cuts = self.rows(tomogram, predictor), thresholds or self.thresholds["f1"]
+        return decode_scored(rows, self.recipe.peaks, self.objects, cuts, tomogram.run, self.score_maps)
 
     def save(self, folder: Path) -> str:
         """Writes recipe.json, weights.safetensors and detector.json into an existing folder; returns the checksum."""
@@ -167,6 +204,8 @@ class Detector:
             "thresholds": {k: dict(v) for k, v in self.thresholds.items()},
             "facts": asdict(self.facts),
         }
+        if self.score_maps:  # an older version reads what has none
+            about["score_maps"] = {k: m.to_json() for k, m in self.score_maps.items()}
         with atomic_write(folder / "detector.json") as file:
             file.write(json.dumps(about, indent=1))
         return checksum
@@ -198,33 +237,67 @@ class Detector:
                 "restore the folder or train again"
             )
         try:
-            unknown = set(about) - {"checksum", "objects", "thresholds", "facts"}
+            unknown = set(about) - {"checksum", "objects", "thresholds", "facts", "score_maps"}
             if unknown:
                 raise ModelError(f"{folder / 'detector.json'}: unknown entry '{sorted(unknown)[0]}': update tomopick")
             built = Recipe.from_json(recipe)
-            objects = tuple(_object(o) for o in about["objects"])
+            objects = tuple(read_object(o) for o in about["objects"])
             if not objects:
                 raise KeyError("objects")
             network = built.network.build(len(objects))
             network.load_state_dict(load_file(folder / "weights.safetensors"))
-            facts = _facts(about["facts"])
-            thresholds = {m: {o.name: float(about["thresholds"][m][o.name]) for o in objects} for m in METRICS}
+            facts = read_facts(about["facts"])
+            thresholds = read_thresholds(about["thresholds"], objects)
+            maps = {name: ScoreMap.from_json(knots) for name, knots in about.get("score_maps", {}).items()}
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{folder}: not a complete model ({str(error).splitlines()[0]}); train again") from error
-        return cls(built, objects, network.eval(), thresholds, facts, about["checksum"], name or str(folder))
+        return cls(built, objects, network.eval(), thresholds, facts, about["checksum"], name or str(folder), maps)
+
+
+def read_thresholds(
+    data: Mapping[str, Mapping[str, float]], objects: Sequence[PickableObject]
+) -> dict[str, dict[str, float]]:
+    """Thresholds as a folder states them, for both metrics of `METRICS` and whichever others it was calibrated for.
+
+    Raises:
+        KeyError: a metric of `METRICS` or an object is missing.
+        ModelError: a metric that this version does not know.
+    """
+    names = [*METRICS, *(m for m in data if m not in METRICS)]
+    for name in names:
+        try:
+            metric_name(name)
+        except SelectionError as error:
+            raise ModelError(f"unknown metric '{name}' among the thresholds: update tomopick") from error
+    return {m: {o.name: float(data[m][o.name]) for o in objects} for m in names}
+
+
+def decode_scored(
+    rows: Iterable[Heatmap],
+    peaks: PeakFinder,
+    objects: Sequence[PickableObject],
+    thresholds: Mapping[str, float],
+    run: str,
+    maps: ScoreMaps,
+) -> Picks:
+    """As `decode`, where thresholds are scores and heights become scores."""
+    if not maps:
+        return decode(rows, peaks, objects, thresholds, run)
+    # A little lower than the height that the threshold stands for, whose last digits two ways of rounding decide.
+    floor = {k: max(LOWEST_SCORE, h - 1e-6) for k, h in heights(thresholds, maps).items()}
+    return mapped(decode(rows, peaks, objects, floor, run), maps).above(thresholds)
 
 
 def decode(
     rows: Iterable[Heatmap],
-    peaks: LocalMaxima,
+    peaks: PeakFinder,
     objects: Sequence[PickableObject],
     thresholds: Mapping[str, float],
     run: str,
 ) -> Picks:
     """Rows of heatmap -> picks, best first; holds a strip at a time."""
     strips = with_halo(rows, lambda grid: peaks.halo(objects, grid))
-    found = [peaks.candidates(strip, objects, thresholds) for strip in strips]
-    return peaks.thin(Picks.join(run, found), objects)
+    return peaks.gather(strips, objects, thresholds, run)
 
 
 def _checksum(folder: Path) -> str:
@@ -249,12 +322,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _object(data: Mapping[str, Any]) -> PickableObject:
+def read_object(data: Mapping[str, Any]) -> PickableObject:
+    """A pickable object as a model folder states it."""
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     return PickableObject(**values)
 
 
-def _facts(data: Mapping[str, Any]) -> TrainingFacts:
+def read_facts(data: Mapping[str, Any]) -> TrainingFacts:
+    """The facts of a training as a model folder states them.
+
+    Raises:
+        ModelError: an entry that this version does not know.
+    """
     unknown = set(data) - {f.name for f in fields(TrainingFacts)}
     if unknown:
         raise ModelError(f"detector.json: unknown entry '{sorted(unknown)[0]}': update tomopick")

@@ -218,15 +218,19 @@ def _model_findings(
 
 
 def _trial_findings(tomogram: Tomogram, detector: Any, timed: bool) -> Iterator[Finding]:
-    values, grid = detector.prepare(tomogram)
-    for text in detector.findings(tomogram, values):
+    found, seconds = [], 0.0
+    for member in detector.detectors:
+        values, grid = member.prepare(tomogram)
+        found += [text for text in member.findings(tomogram, values) if text not in found]
+        if timed:
+            predictor = member.predictor()
+            edges, starts = predictor.tiling.plan(grid.shape, predictor.multiple)
+            began = time.perf_counter()
+            predictor.tile(np.zeros(edges, dtype=np.float32))
+            seconds += (time.perf_counter() - began) * len(starts[0]) * len(starts[1]) * len(starts[2])
+    for text in found:
         yield Finding(WARNING, f"run {tomogram.run}", text)
     if timed:
-        predictor = detector.predictor()
-        edges, starts = predictor.tiling.plan(grid.shape, predictor.multiple)
-        began = time.perf_counter()
-        predictor.tile(np.zeros(edges, dtype=np.float32))
-        seconds = (time.perf_counter() - began) * len(starts[0]) * len(starts[1]) * len(starts[2])
         yield Finding(OK, f"run {tomogram.run}", f"picking takes about {max(1, round(seconds))} s here, without --tta")
 
 

@@ -30,3 +30,7 @@ class ModelError(TomopickError):
 
 class OutputError(TomopickError):
     """An output that exists and was not made by us, or that cannot be written."""
+
+
+class EngineError(TomopickError):
+    """An engine that is not installed, or that does not know a device, a precision or a network."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,24 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from .checkpoints import append_log, cut_log, keep_weights, last_state, save_last
-from .dataset import Data, Say, Source, gather
+from .checkpoints import append_log, cut_log, held_interrupt, keep_weights, last_state, save_last
+from .dataset import Data, gather
 from .detector import FORMAT_VERSION, Detector, decode, read_json
-from .engines import choose_device
+from .engines import EngineSpec, choose_device
 from .errors import ModelError, OutputError
 from .io.atomic import atomic_write
-from .networks import UNet, initialise
+from .networks import initialise
 from .patches import PatchSampler, batches
 from .peaks import LOWEST_SCORE
 from .predict import Predictor, predict_rows
 from .progress import bar
 from .recipe import Recipe
 from .registry import load_detector
-from .thresholds import DEFAULT_THRESHOLDS, calibrate, displacement
+from .sources import Say, Source
+from .thresholds import DEFAULT_THRESHOLDS, GRID, calibrate_found, displacement, picks_for
 from .train import TrainState, train
-from .types import PickableObject, Picks
+from .transfer import like, take_over
+from .types import Heatmap, Picks
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
 
     Raises:
         TomopickError: data or options that do not fit, one line.
+        KeyboardInterrupt: Ctrl-C; the step in progress is finished and the state saved first, for `resume`.
     """
     options, out = options or FitOptions(), Path(out)
     if out.exists() and not options.resume:
@@ -75,14 +78,14 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
     device = choose_device(options.device)
     start = load_detector(options.init_from) if options.init_from else None
     if start is not None:
-        recipe = _like(recipe, start, options.say)
+        recipe = like(recipe, start, options.say)
     data = gather(recipe, sources, options.objects, options.seed, options.say)
     recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
     torch.manual_seed(options.seed)
     network = recipe.network.build(len(data.objects))
     initialise(recipe.network, network)
     if start is not None:
-        _take_over(network, data.objects, start, options.say)
+        take_over(network, recipe, data.objects, start, options.say)
     state = TrainState.start(network, recipe.train, device)
     untrained = {metric: {o.name: cut for o in data.objects} for metric, cut in DEFAULT_THRESHOLDS.items()}
     detector = Detector(recipe, data.objects, network, untrained, data.facts, name=str(out))
@@ -92,8 +95,12 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
         _resume(state, detector, out, options)
     else:
         begin(detector, state, out)
-    for _ in fit_steps(detector, state, data, out, options):
-        pass
+    with held_interrupt() as interrupted:
+        for row in fit_steps(detector, state, data, out, options):
+            if interrupted():
+                save_last(state, out)
+                options.say(f"interrupted at step {row['step']} of {recipe.train.steps}; kept in {out}")
+                raise KeyboardInterrupt
     return finish(detector, data, out, device, options.say)
 
 
@@ -107,7 +114,7 @@ def begin(detector: Detector, state: TrainState, out: Path) -> None:
 def _data_of(detector: Detector) -> dict[str, Any]:
     """What decides the batches besides the recipe, as JSON values."""
     known = detector.facts.provenance
-    runs = [[run["train"], run["val"]] for run in known["runs"]]
+    runs = [[run["train"], run["val"], run.get("unlabelled", [])] for run in known["runs"]]
     return {"seed": known["seed"], "objects": [o.name for o in detector.objects], "runs": runs}
 
 
@@ -136,14 +143,21 @@ def fit_steps(
     sampler = PatchSampler(
         data.train, data.objects, recipe.patch, recipe.target, recipe.augment, recipe.network.stride, options.seed
     )
-    stream = batches(sampler, spec.batch_size, state.step, spec.steps, options.workers)
-    objective = recipe.objective.build(recipe.loss)
+    draw = recipe.objective.sampler(sampler, data.unlabelled, spec.steps)
+    stream = batches(draw, spec.batch_size, state.step, spec.steps, options.workers)
+    objective, stage = recipe.objective.build(recipe.loss), state.stage
     with bar(spec.steps, "train", "step", state.step) as shown:
         for report in train(state, objective, stream, spec):
             row: dict[str, Any] = {"step": report.step, "loss": report.loss, "lr": report.lr, "seconds": report.seconds}
+            if state.stage != "train":
+                row["stage"] = state.stage
+            if state.stage not in (stage, "train"):
+                options.say(f"step {report.step} of {spec.steps}: {state.stage} begins")
+            stage = state.stage
             due = report.step % spec.validate_every == 0 or report.step == spec.steps
             if due:
                 row["val_score"], row["val_f1"] = validate(detector, state, data)
+                state.notes["scores"] = [*state.notes.get("scores", []), row["val_score"]]
                 keep_weights(state, row["val_score"], out, spec.keep_top)
             append_log(out / "log.jsonl", row)
             if due:
@@ -156,15 +170,18 @@ def fit_steps(
             yield row
 
 
-def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> dict[str, Picks]:
-    """All candidates of the validation volumes, by volume."""
-    floor = {o.name: LOWEST_SCORE for o in data.objects}
-    found = {}
+def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> dict[float, dict[str, Picks]]:
+    """All candidates of the validation volumes, by lowest height and volume: of a low one, or of several."""
+    peaks = detector.recipe.peaks
+    cuts = GRID if getattr(peaks, "positions_depend_on_threshold", False) else (LOWEST_SCORE,)
+    found: dict[float, dict[str, Picks]] = {cut: {} for cut in cuts}
     for i, volume in enumerate(data.val):
-        rows = predict_rows(predictor, str(i), volume.values, volume.grid)
-        picks = decode(rows, detector.recipe.peaks, data.objects, floor, str(i))
-        # Of an object that is not labelled there nobody knows whether a pick is right.
-        found[str(i)] = picks.select(np.isin(picks.names, sorted(volume.known)))
+        rows: Iterable[Heatmap] = predict_rows(predictor, str(i), volume.values, volume.grid)
+        rows = rows if len(cuts) == 1 else list(rows)
+        for cut in cuts:
+            picks = decode(rows, peaks, data.objects, {o.name: cut for o in data.objects}, str(i))
+            # Of an object that is not labelled there nobody knows whether a pick is right.
+            found[cut][str(i)] = picks.select(np.isin(picks.names, sorted(volume.known)))
     return found
 
 
@@ -173,8 +190,9 @@ def validate(detector: Detector, state: TrainState, data: Data) -> tuple[float, 
     network = detector.recipe.network.build(len(data.objects))
     network.load_state_dict(state.averages["ema"].tensors)
     device = next(state.network.parameters()).device
-    predictor = replace(detector, network=network).predictor(device)
-    best = calibrate(validation_picks(detector, predictor, data), _truth(data), data.objects, "f1")
+    # These weights are used once: nothing that converts or compiles them first pays.
+    predictor = replace(detector, network=network).predictor(device, engine=EngineSpec("torch"))
+    best = calibrate_found(validation_picks(detector, predictor, data), _truth(data), data.objects, "f1")
     scores = {name: c.value for name, c in best.items() if c.n_truth}
     return float(np.mean(list(scores.values()))) if scores else 0.0, scores
 
@@ -188,12 +206,12 @@ def finish(detector: Detector, data: Data, out: Path, device: torch.device, say:
     detector.network.load_state_dict(load_file(out / "best" / "weights.safetensors"))
     candidates = validation_picks(detector, detector.predictor(device), data)
     truth = _truth(data)
-    found = {metric: calibrate(candidates, truth, data.objects, metric, tolerance=0.002) for metric in ("f1", "czii")}
+    found = {metric: calibrate_found(candidates, truth, data.objects, metric, 0.002) for metric in ("f1", "czii")}
     thresholds = {metric: {k: c.threshold for k, c in best.items()} for metric, best in found.items()}
     for name, cut in found["f1"].items():
         if not cut.calibrated:
             say(f"warning: no validation particle of {name} was found; its thresholds are the defaults")
-    shift, n = displacement(candidates, truth, data.objects, thresholds["f1"])
+    shift, n = displacement(picks_for(candidates, thresholds["f1"]), truth, data.objects, thresholds["f1"])
     facts = replace(
         detector.facts,
         displacement=shift,
@@ -215,6 +233,7 @@ def model_card(detector: Detector) -> str:
         f"# {recipe.name}: {', '.join(o.name for o in detector.objects)}",
         "",
         f"- method: {recipe.source}; {n:,} parameters, output stride {recipe.network.stride}",
+        f"- learned from {_counted(facts.provenance.get('runs', []))}",
         f"- trained at {facts.voxel_spacing:g} Å, tomogram types: {', '.join(facts.tomo_types) or 'not stated'}; "
         f"{'dark particles on light' if facts.skewness < 0 else 'light particles on dark'}",
         f"- median displacement of matched validation picks (z, y, x): "
@@ -232,42 +251,11 @@ def model_card(detector: Detector) -> str:
     return "\n".join(lines)
 
 
-def _like(recipe: Recipe, start: Detector, say: Say) -> Recipe:
-    """The recipe at the voxel spacing that the starting model learned at, unless it has one of its own."""
-    if recipe.normalize != start.recipe.normalize:
-        say(f"warning: {start.name} was trained with another normalisation ({start.recipe.normalize})")
-    if recipe.voxel_spacing is None:
-        say(f"at {start.facts.voxel_spacing:g} Å, as {start.name} was trained")
-        return replace(recipe, voxel_spacing=start.facts.voxel_spacing)
-    return recipe
-
-
-def _take_over(network: torch.nn.Module, objects: Sequence[PickableObject], source: Detector, say: Any) -> None:
-    """Starts from another model: the body's weights and the head channels of objects that it knows by name."""
-    weights = dict(source.network.state_dict())
-    mine = network.state_dict()
-    theirs = [o.name for o in source.objects]
-    if not isinstance(network, UNet) and theirs != [o.name for o in objects]:
-        raise ModelError(
-            f"{source.name}: finds {', '.join(theirs)}; a network of this family can start only from a model of the "
-            f"same objects in the same order, here {', '.join(o.name for o in objects)}"
-        )
-    head = [k for k in mine if k.startswith("head.")]
-    different = [k for k in mine if k not in head and (k not in weights or weights[k].shape != mine[k].shape)]
-    if set(weights) != set(mine) or different or any(weights[k].shape[1:] != mine[k].shape[1:] for k in head):
-        raise ModelError(
-            f"{source.name}: its network ({source.recipe.network}) is another than this recipe's; "
-            "start from a model of the same network"
-        )
-    kept, new = [o.name for o in objects if o.name in theirs], [o.name for o in objects if o.name not in theirs]
-    for key in head:
-        value = mine[key].clone()
-        for i, o in enumerate(objects):
-            if o.name in theirs:
-                value[i] = weights[key][theirs.index(o.name)]
-        weights[key] = value
-    network.load_state_dict(weights)
-    say(f"starts from {source.name}; heads kept: {', '.join(kept) or 'none'}; new: {', '.join(new) or 'none'}")
+def _counted(parts: Sequence[Mapping[str, Any]]) -> str:
+    """How many runs were for what."""
+    kinds = {"train": "labelled", "unlabelled": "unlabelled", "val": "validation"}
+    counts = {text: sum(len(part.get(kind, [])) for part in parts) for kind, text in kinds.items()}
+    return ", ".join(f"{n} {text} run{'s' * (n != 1)}" for text, n in counts.items() if n) or "runs that are not stated"
 
 
 def _check_same(recipe: Recipe, out: Path) -> None:

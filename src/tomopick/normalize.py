@@ -1,8 +1,13 @@
-"""Grey values: the one normalisation of training and picking, and statistics that tell volumes apart."""
+"""Grey values: the normalisations of training and picking, and statistics that tell volumes apart."""
 
 from __future__ import annotations
 
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +16,17 @@ from .types import Grid, Tomogram
 
 SPECTRUM_BINS = 16
 FLAT = 0.01  # part of the strong blocks' deviation below which a block is padding
+
+
+class Normalization(Protocol):
+    """Grey values of any scale -> those that a network learns from."""
+
+    def __call__(self, tomogram: Tomogram) -> np.ndarray:
+        """(z, y, x) float32, a new array without NaN.
+
+        Raises:
+            ReadError: the volume is constant, or nothing in it is finite.
+        """
 
 
 @dataclass(frozen=True)
@@ -57,10 +73,7 @@ class RobustNormalization:
         blocks = _Blocks.of(tomogram.values, edge)
         valid = blocks.deviations > 0  # NaN is not
         if not valid.any():
-            raise ReadError(
-                f"run {tomogram.run}: every voxel has the same value or is not finite; expected a tomogram: "
-                "check the file or make it again"
-            )
+            raise _nothing_in(tomogram)
         # Padding that was interpolated or denoised is not quite constant; next to the specimen it still is nothing.
         strong = np.quantile(blocks.deviations[valid], 0.98, method="lower")
         blocks = blocks.of_deviation(FLAT * strong)
@@ -91,13 +104,104 @@ class RobustNormalization:
         """(z, y, x) float32, a new array."""
         mean, deviation = self.statistics(tomogram)
         # One copy of the volume and no temporaries beside it: volumes are the largest thing in memory.
-        values = np.subtract(tomogram.values, np.float32(mean), dtype=np.float32)
-        values /= np.float32(deviation)
-        np.nan_to_num(values, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
-        values /= np.float32(self.soft)
-        np.arcsinh(values, out=values)
-        values *= np.float32(self.soft)
-        return np.clip(values, -self.clip, self.clip, out=values)
+        values = np.empty(tomogram.values.shape, dtype=np.float32)
+
+        def plane(z: int) -> None:  # it stays in the processor's cache, and NumPy works on several side by side
+            out = values[z]
+            np.subtract(tomogram.values[z], np.float32(mean), out=out, dtype=np.float32)
+            out /= np.float32(deviation)
+            np.nan_to_num(out, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
+            out /= np.float32(self.soft)
+            np.arcsinh(out, out=out)
+            out *= np.float32(self.soft)
+            np.clip(out, -self.clip, self.clip, out=out)
+
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            deque(pool.map(plane, range(len(values))), maxlen=0)  # raises what a plane raised
+        return values
+
+
+@dataclass(frozen=True)
+class ZScore:
+    """Zero mean and unit deviation of the whole volume, empty ice and padding included.
+
+    Non-finite voxels are left out and become 0.
+
+    Source: MONAI's NormalizeIntensity, with which TopCUP and the Ensemble 3D U-Net Soup train and pick.
+    """
+
+    def statistics(self, tomogram: Tomogram) -> tuple[float, float]:
+        """Mean and deviation, in the volume's own grey values.
+
+        Raises:
+            ReadError: the volume is constant, or nothing in it is finite.
+        """
+        _check_range(tomogram)
+        n = sum(plane.size for plane in _finite_planes(tomogram))
+        mean = sum(float(plane.sum(dtype=np.float64)) for plane in _finite_planes(tomogram)) / n
+        squares = sum(float(np.square(plane - mean).sum()) for plane in _finite_planes(tomogram))
+        return mean, float(np.sqrt(squares / n))
+
+    def __call__(self, tomogram: Tomogram) -> np.ndarray:
+        """(z, y, x) float32, a new array."""
+        mean, deviation = self.statistics(tomogram)
+        return _scaled(tomogram.values, mean, deviation)
+
+
+@dataclass(frozen=True)
+class FixedLimits:
+    """Grey values `low` to `high` become 0 to 1, the same in every volume; values beyond go beyond.
+
+    For published weights that were trained so, on tomograms whose grey values have their scale; anything that is
+    trained anew does better with limits taken from each volume. `low` and `high` - `low` may as well be the mean and
+    the deviation of a data set. NaN becomes 0.
+
+    Attributes:
+        low, high: in the volume's own grey values.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not np.isfinite([self.low, self.high]).all() or not self.low < self.high:
+            raise RecipeError(f"normalize.low is {self.low:g} and normalize.high {self.high:g}; expected low < high")
+
+    def __call__(self, tomogram: Tomogram) -> np.ndarray:
+        """(z, y, x) float32, a new array.
+
+        Raises:
+            ReadError: the volume is constant, or nothing in it is finite.
+        """
+        _check_range(tomogram)
+        return _scaled(tomogram.values, self.low, self.high - self.low)
+
+
+def _scaled(values: np.ndarray, zero: float, one: float) -> np.ndarray:
+    """(values - zero) / one as float32, a new array; what is not finite becomes 0."""
+    out = np.subtract(values, np.float32(zero), dtype=np.float32)
+    out /= np.float32(one)
+    return np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _finite_planes(tomogram: Tomogram) -> Iterator[np.ndarray]:
+    """The finite grey values plane by plane, in double precision, yet never a second volume in memory."""
+    for plane in tomogram.values:
+        yield plane[np.isfinite(plane)].astype(np.float64)
+
+
+def _check_range(tomogram: Tomogram) -> None:
+    """Raises `ReadError` where all finite grey values are the same, or there is none."""
+    ranges = [(plane.min(), plane.max()) for plane in _finite_planes(tomogram) if plane.size]
+    if not ranges or min(low for low, _ in ranges) == max(high for _, high in ranges):
+        raise _nothing_in(tomogram)
+
+
+def _nothing_in(tomogram: Tomogram) -> ReadError:
+    return ReadError(
+        f"run {tomogram.run}: every voxel has the same value or is not finite; expected a tomogram: "
+        "check the file or make it again"
+    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -12,8 +12,8 @@ import torch
 
 from .engines import autocast
 from .errors import RecipeError
-from .losses import Loss
-from .patches import Batch
+from .losses import Logits, Loss
+from .patches import Batch, LabelledVolume, PatchSampler, Sampler
 
 if TYPE_CHECKING:
     from .train import TrainState
@@ -24,6 +24,20 @@ class Objective(Protocol):
 
     def loss(self, state: TrainState, batch: Batch) -> torch.Tensor:
         """Scalar loss of a batch that is already on the network's device."""
+
+
+class ObjectiveSpec(Protocol):
+    """What a recipe holds of an objective."""
+
+    @property
+    def semi_supervised(self) -> bool:
+        """Whether it learns from unlabelled runs too; it needs some then, and may have none otherwise."""
+
+    def build(self, loss: Loss) -> Objective:
+        """The objective for a loss."""
+
+    def sampler(self, labelled: PatchSampler, unlabelled: Sequence[LabelledVolume], steps: int) -> Sampler:
+        """What draws the batches of a training of so many steps."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +64,18 @@ class SupervisedSpec:
         if not self.mixup_alpha > 0:
             raise RecipeError(f"objective.mixup_alpha is {self.mixup_alpha:g}; it must be a positive number")
 
+    @property
+    def semi_supervised(self) -> bool:
+        """It is not."""
+        return False
+
     def build(self, loss: Loss) -> Supervised:
         """The objective for a loss."""
         return Supervised(self, loss)
+
+    def sampler(self, labelled: PatchSampler, unlabelled: Sequence[LabelledVolume], steps: int) -> Sampler:
+        """Labelled patches alone."""
+        return labelled
 
 
 @dataclass(frozen=True)
@@ -99,6 +122,40 @@ def drawn_for(step: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+def predicted(state: TrainState, volume: torch.Tensor) -> Logits:
+    """The network's answer, with a slope, to (b, 1, z, y, x) patches.
+
+    Raises:
+        RecipeError: the patches are too small to be normalised at the network's coarsest level.
+    """
+    try:
+        with autocast(volume.device), drawn_for(state.step, volume.device):
+            return state.network(volume)
+    except ValueError as error:
+        if "more than 1" not in str(error):
+            raise
+        shape = ",".join(map(str, volume.shape[2:]))
+        raise RecipeError(
+            f"batches of {len(volume)} patches of {shape} leave a single value at the network's coarsest "
+            "level, which cannot be normalised; expected more: raise patch.shape or train.batch_size"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A batch after mixup: what the network is shown, and against what its answer is judged.
+
+    Attributes:
+        mine: the patches shown, with their own targets.
+        other: the same patches with the targets of those mixed in.
+        share: of the loss against `mine`; the rest is against `other`.
+    """
+
+    mine: Batch
+    other: Batch
+    share: float
+
+
 @dataclass(frozen=True)
 class Supervised:
     """See `SupervisedSpec`."""
@@ -108,21 +165,19 @@ class Supervised:
 
     def loss(self, state: TrainState, batch: Batch) -> torch.Tensor:
         """Loss of the network's prediction."""
+        mixed = self.mixed(state, batch)
+        return self.judged(predicted(state, mixed.mine.volume), mixed)
+
+    def mixed(self, state: TrainState, batch: Batch) -> Mixed:
+        """The batch as this step shows it."""
         mixture = Mixture.draw(self.spec, len(batch.volume), state.step)
-        mine, other = mixture(batch) if mixture else (batch, batch)
-        try:
-            with autocast(batch.volume.device), drawn_for(state.step, batch.volume.device):
-                logits = state.network(mine.volume)
-        except ValueError as error:
-            if "more than 1" not in str(error):
-                raise
-            shape = ",".join(map(str, batch.volume.shape[2:]))
-            raise RecipeError(
-                f"batches of {len(batch.volume)} patches of {shape} leave a single value at the network's coarsest "
-                "level, which cannot be normalised; expected more: raise patch.shape or train.batch_size"
-            ) from error
-        loss = self.criterion(logits, mine.target, mine.known)
-        if mixture and not mixture.per_patch:
-            share = float(mixture.share[0])
-            loss = share * loss + (1 - share) * self.criterion(logits, other.target, other.known)
-        return loss
+        if mixture is None:
+            return Mixed(batch, batch, 1.0)
+        return Mixed(*mixture(batch), share=1.0 if mixture.per_patch else float(mixture.share[0]))
+
+    def judged(self, logits: Logits, mixed: Mixed) -> torch.Tensor:
+        """Loss of an answer to `mixed`."""
+        loss = self.criterion(logits, mixed.mine.target, mixed.mine.known)
+        if mixed.share == 1:
+            return loss
+        return mixed.share * loss + (1 - mixed.share) * self.criterion(logits, mixed.other.target, mixed.other.known)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ class LabelledVolume:
     """A normalised volume with its truth.
 
     Attributes:
-        values: (z, y, x) float32, normalised.
+        values: (z, y, x) normalised; float32, or a memory map (of halves too) where volumes exceed the memory.
         grid: where its voxels lie.
         picks: the truth.
         known: names of the objects that are labelled here; the loss ignores the others.
@@ -40,15 +42,24 @@ class Batch(NamedTuple):
         volume: (b, 1, z, y, x).
         target: (b, object, z/stride, y/stride, x/stride).
         known: (b, object), 1 where the object is labelled.
+        pairs: (b, 2, z, y, x), unlabelled patches as they are and strongly augmented; (b, 0) where none are drawn.
     """
 
     volume: torch.Tensor
     target: torch.Tensor
     known: torch.Tensor
+    pairs: torch.Tensor = torch.empty(0)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
         return Batch(*(t.to(device, non_blocking=True) for t in self))
+
+
+class Sampler(Protocol):
+    """Draws patches."""
+
+    def __call__(self, step: int, index: int) -> Batch:
+        """Patch `index` of step `step`, without the batch axis."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ class PatchSampler:
     """Draws labelled patches.
 
     Attributes:
-        volumes: all in memory, shared by the workers.
+        volumes: in memory or mapped into it, shared by the workers.
         objects: in channel order.
         patch, target, augment: from the recipe.
         stride: of the network's output.
@@ -108,19 +119,25 @@ class PatchSampler:
         known = np.array([o.name in volume.known for o in self.objects], dtype=np.float32)
         return Batch(torch.from_numpy(values)[None], torch.from_numpy(target.values), torch.from_numpy(known))
 
+    @cached_property
+    def _held(self) -> list[list[tuple[LabelledVolume, np.ndarray]]]:
+        """Of each object that is anywhere: the volumes that have it, and the (n, 3) voxel indices of its particles."""
+        found = []
+        for obj in self.objects:
+            own = [(v, v.grid.indices(v.picks.of(obj.name).positions)) for v in self.volumes]
+            found.append([(volume, indices) for volume, indices in own if len(indices)])
+        return [volumes for volumes in found if volumes]
+
     def _place(self, rng: np.random.Generator) -> tuple[LabelledVolume, np.ndarray]:
         """A volume, and the voxel index of the patch's centre in it."""
         around, chosen = rng.random() < self.patch.around_particles, rng.random(3)
         offset, anywhere = rng.uniform(-1, 1, 3), rng.random(3)
         shape = np.asarray(self.patch.shape)
         # First the object, then a volume that has it: else one that is rare among volumes would be seen rarely.
-        held = {o.name: [v for v in self.volumes if (v.picks.names == o.name).any()] for o in self.objects}
-        names = [name for name, volumes in held.items() if volumes]
-        if names and around:
-            name = names[int(chosen[0] * len(names))]
-            volume = held[name][int(chosen[1] * len(held[name]))]
-            positions = volume.picks.positions[volume.picks.names == name]
-            index = volume.grid.indices(positions[int(chosen[2] * len(positions))])
+        if self._held and around:
+            held = self._held[int(chosen[0] * len(self._held))]
+            volume, indices = held[int(chosen[1] * len(held))]
+            index = indices[int(chosen[2] * len(indices))]
             start = index - (shape - 1) / 2 + offset * self.patch.jitter * shape / 2
         else:
             volume = self.volumes[int(chosen[1] * len(self.volumes))]
@@ -134,7 +151,7 @@ class PatchSampler:
 class _StepDataset(Dataset):
     """Maps batch numbers to batches, so that a loader's workers may make them in any order."""
 
-    def __init__(self, sampler: PatchSampler, batch_size: int, first: int, stop: int):
+    def __init__(self, sampler: Sampler, batch_size: int, first: int, stop: int):
         self.sampler, self.batch_size, self.first, self.stop = sampler, batch_size, first, stop
 
     def __len__(self) -> int:
@@ -145,7 +162,12 @@ class _StepDataset(Dataset):
         return Batch(*(torch.stack(tensors) for tensors in zip(*patches)))
 
 
-def batches(sampler: PatchSampler, batch_size: int, first: int, stop: int, workers: int = 0) -> Iterator[Batch]:
+def _deaf(_worker: int) -> None:
+    """Ctrl-C goes to the workers too; whether to stop is the main process's decision, after the step it is at."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def batches(sampler: Sampler, batch_size: int, first: int, stop: int, workers: int = 0) -> Iterator[Batch]:
     """The batches of steps `first` to `stop`, in order; what they hold does not depend on `workers`."""
     dataset = _StepDataset(sampler, batch_size, first, stop)
     loader = DataLoader(
@@ -154,5 +176,6 @@ def batches(sampler: PatchSampler, batch_size: int, first: int, stop: int, worke
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_deaf,
     )
     yield from loader

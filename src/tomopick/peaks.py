@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -17,6 +21,9 @@ from .types import Grid, Heatmap, PickableObject, Picks
 MAX_CURVATURE = 9.0
 # The most that refining lifts a voxel's value: a vertex half a cell away along each axis, at that curvature.
 MAX_LIFT = float(np.exp(3 * MAX_CURVATURE / 8))
+
+AT_ONCE = 2**20  # voxels that are looked at together
+THREADS = 4  # beyond these the memory is no faster
 
 LOWEST_SCORE = 0.02  # of picks that are ever written, or that thresholds are calibrated on
 
@@ -89,29 +96,93 @@ def refine(values: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return peaks + shifts, centre * factor + term
 
 
-def maxima(values: np.ndarray, radius: int, lowest: float, rows: slice) -> np.ndarray:
+def maxima(
+    values: np.ndarray, radius: int, lowest: float, rows: slice = slice(None), reach: float = -np.inf
+) -> np.ndarray:
     """(n, 3) voxels above `lowest` in the given rows of y that no voxel of the cube around them exceeds.
+
+    Blocks of voxels are compared before voxels: a cube of radius r reaches over the whole of the blocks of edge
+    (r + 1) / 2 beside its own, so a block that a neighbour exceeds holds no maximum, and one pass over the volume
+    leaves few voxels to look at.
 
     Args:
         values: (z, y, x).
         radius: half width of the cube [voxels].
         lowest: what a maximum exceeds.
         rows: of y where maxima are wanted; their cubes still see all rows.
+        reach: maxima whose refined height stays below may be left out, unless they touch a voxel of the same height.
     """
     start, stop, _ = rows.indices(values.shape[1])
-    low = max(0, start - radius)
-    values = values[:, low : stop + radius]
-    above = values > lowest
-    above[:, : start - low] = above[:, stop - low :] = False
-    if np.count_nonzero(above) * (2 * radius + 1) ** 3 > values.size:
-        found = np.argwhere(np.logical_and(above, values == window_maximum(values, radius), out=above))
-    else:  # few voxels are compared with their own cubes faster
-        found = np.argwhere(above)
-        boxes = [tuple(slice(max(0, i - radius), i + radius + 1) for i in voxel) for voxel in found.tolist()]
-        largest = np.array([values[box].max() for box in boxes], dtype=values.dtype)
-        found = found[values[tuple(found.T)] == largest]
-    found[:, 1] += low
-    return found
+    step = max(radius + 1, AT_ONCE // (values.shape[0] * values.shape[2]))  # rows that stay in the processor's cache
+    found: list[np.ndarray] = [np.zeros((0, 3), dtype=np.intp)]
+    for first in range(start, stop, step):
+        last, low = min(first + step, stop), max(0, first - radius)
+        part = values[:, low : last + radius]
+        voxels = _leaders(part, (radius + 1) // 2, lowest)
+        voxels = voxels[(voxels[:, 1] >= first - low) & (voxels[:, 1] < last - low)]
+        voxels, lone = _unexceeded(part, voxels, range(1, 2))
+        # Noise has many maxima that will not count, and a large cube is looked through for none of them.
+        voxels = voxels[~lone | (refine(part, voxels)[1] >= reach)]
+        found.append(_unexceeded(part, voxels, range(2, radius + 1))[0] + (0, low, 0))
+    voxels = np.concatenate(found)
+    return voxels[np.lexsort(voxels.T[::-1])]
+
+
+def _leaders(values: np.ndarray, edge: int, lowest: float) -> np.ndarray:
+    """(n, 3) voxels above `lowest` that equal the largest of their block of `edge`^3 and of the 26 blocks around."""
+    coarse = values
+    for axis in range(3):
+        parts = [coarse[(slice(None),) * axis + (slice(i, None, edge),)] for i in range(edge)]
+        coarse = parts[0]
+        for i, part in enumerate(parts[1:]):
+            # The first makes an array of its own; the last block may lack voxels.
+            longer = coarse if i else coarse.copy()
+            shared = tuple(slice(n) for n in part.shape)
+            np.maximum(longer[shared], part, out=longer[shared])
+            coarse = longer
+    above = coarse > lowest
+    n = np.count_nonzero(above)
+    if n > coarse.size // 32:  # else each is compared with its own neighbours faster
+        above &= coarse == window_maximum(coarse, 1)
+    blocks = np.argwhere(above)
+    largest = coarse[tuple(blocks.T)]
+    if edge == 1:
+        return blocks
+    within = np.indices((edge,) * 3).reshape(3, -1).T
+    found = []
+    for voxel in within:
+        at = blocks * edge + voxel
+        inside = (at < values.shape).all(axis=1)
+        at = at[inside]
+        found.append(at[values[tuple(at.T)] == largest[inside]])
+    return np.concatenate(found)
+
+
+def _unexceeded(values: np.ndarray, voxels: np.ndarray, shells: range) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the (n, 3) voxels that no voxel of the shells of the cube around them exceeds.
+
+    Args:
+        values: (z, y, x).
+        voxels: to look at.
+        shells: distances along the farthest axis [voxels].
+
+    Returns:
+        (m, 3) voxels, and (m,) whether nothing in the last shell equals them.
+    """
+    lone = np.ones(len(voxels), dtype=bool)
+    for shell in shells:  # most that fall, fall to a near one
+        axis = np.arange(-shell, shell + 1)
+        around = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+        around = around[np.abs(around).max(axis=1) == shell]
+        kept, alone = [], []
+        for part in np.array_split(voxels, 1 + len(voxels) * len(around) // AT_ONCE):
+            # What lies beyond the border is moved onto it, and so stays in the cube.
+            at = [np.clip(part[:, k, None] + around[:, k], 0, n - 1) for k, n in enumerate(values.shape)]
+            own, largest = values[tuple(part.T)], values[tuple(at)].max(axis=1, initial=-np.inf)
+            kept.append(part[largest <= own])
+            alone.append(largest[largest <= own] < own[largest <= own])
+        voxels, lone = np.concatenate(kept), np.concatenate(alone)
+    return voxels, lone
 
 
 def merge_plateaus(voxels: np.ndarray) -> np.ndarray:
@@ -119,6 +190,22 @@ def merge_plateaus(voxels: np.ndarray) -> np.ndarray:
     pairs = cKDTree(voxels).query_pairs(1, p=np.inf, output_type="ndarray") if len(voxels) else np.zeros((0, 2), int)
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(voxels), len(voxels)))
     return connected_components(graph, directed=False)[1]
+
+
+class PeakFinder(Protocol):
+    """How picks are found in a heatmap. Where their positions depend on the threshold, it says so in an attribute
+    `positions_depend_on_threshold`."""
+
+    def halo(self, objects: Sequence[PickableObject], grid: Grid) -> int:
+        """Rows that a strip needs on either side of its core [cells]."""
+
+    def gather(
+        self, strips: Iterable[Heatmap], objects: Sequence[PickableObject], thresholds: Mapping[str, float], run: str
+    ) -> Picks:
+        """All picks, best first, of a heatmap that comes in strips with their halos."""
+
+    def __call__(self, heatmap: Heatmap, objects: Sequence[PickableObject], thresholds: Mapping[str, float]) -> Picks:
+        """All picks of a whole heatmap."""
 
 
 @dataclass(frozen=True)
@@ -157,19 +244,30 @@ class LocalMaxima:
 
     def candidates(self, strip: Heatmap, objects: Sequence[PickableObject], thresholds: Mapping[str, float]) -> Picks:
         """Refined maxima that reach their object's threshold in the core of a strip, not yet thinned by distance."""
-        found = []
         core = strip.core or slice(0, strip.grid.shape[1])
-        for obj in objects:
+
+        def of(obj: PickableObject) -> Picks:
             values, threshold = strip.values[strip.objects.index(obj.name)], thresholds[obj.name]
             radius = self.radius_cells(obj, strip.grid)
             # The refined height decides, not the voxel's, which for a narrow peak may be far lower.
             rows = slice(max(0, core.start - radius - 1), core.stop + radius + 1)
-            voxels = maxima(values, radius, max(threshold, 0.0) / MAX_LIFT, rows)
+            voxels = maxima(values, radius, max(threshold, 0.0) / MAX_LIFT, rows, threshold)
             indices, heights = _refine_plateaus(values, voxels, core)
             keep = heights >= threshold
             positions = strip.grid.positions(indices[keep])
-            found.append(Picks(strip.run, positions, np.full(len(positions), obj.name), heights[keep]))
-        return Picks.join(strip.run, found)
+            return Picks(strip.run, positions, np.full(len(positions), obj.name), heights[keep])
+
+        # NumPy lets go of the interpreter over large arrays, so that objects are looked through side by side.
+        with ThreadPoolExecutor(min(len(objects), os.cpu_count() or 1, THREADS)) as pool:
+            return Picks.join(strip.run, pool.map(of, objects))
+
+    def gather(
+        self, strips: Iterable[Heatmap], objects: Sequence[PickableObject], thresholds: Mapping[str, float], run: str
+    ) -> Picks:
+        """All picks, best first, of a heatmap that comes in strips with their halos."""
+        # Other than a comprehension, `map` lets go of a strip before it asks for the next.
+        found = map(partial(self.candidates, objects=objects, thresholds=thresholds), strips)
+        return self.thin(Picks.join(run, found), objects)
 
     def thin(self, picks: Picks, objects: Sequence[PickableObject]) -> Picks:
         """Picks in descending score, without those too close to a higher one of the same object."""

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 import numpy as np
 import torch
 
 from .engines import Engine
+from .errors import RecipeError
 from .losses import Loss
 from .resample import onto
-from .tiling import TilingSpec, cut
+from .tiling import Tiling, cut
 from .types import Grid, Heatmap
 
 # A view is the axes to flip before the network and back behind it.
 View = tuple[int, ...]
 VIEWS: dict[str, tuple[View, ...]] = {
     "none": ((),),
+    "opposite": ((), (0, 1, 2)),
     "flips": ((), (0,), (1,), (2,)),
     "all": ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)),
 }
+
+
+SLAB = 2**22  # bytes of logits that become heatmap at a time, in the processor's cache
+AT_ONCE = 2**26  # bytes of heatmap in which peaks are looked for at a time
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Predictor:
 
     engine: Engine
     loss: Loss
-    tiling: TilingSpec
+    tiling: Tiling
     stride: int
     multiple: int
     objects: tuple[str, ...]
@@ -48,14 +55,44 @@ class Predictor:
 
     def tile(self, values: np.ndarray) -> np.ndarray:
         """(z, y, x) normalised tile -> heatmap (object, z/stride, y/stride, x/stride), mean over the views."""
-        total: np.ndarray | None = None
+        total = np.zeros((self.channels, *(n // self.stride for n in values.shape)), dtype=np.float32)
+        for rows, heat in self.parts(values):
+            total[:, rows] += heat
+        return self.activated(total)
+
+    @property
+    def of_logits(self) -> bool:
+        """Whether logits are averaged over tiles and views, and not heatmaps."""
+        return bool(getattr(self.tiling, "of_logits", False))
+
+    @property
+    def channels(self) -> int:
+        """Of what is averaged: the network's background is among its logits."""
+        return len(self.objects) + int(self.of_logits and bool(getattr(self.loss, "background", "")))
+
+    def activated(self, mean: np.ndarray) -> np.ndarray:
+        """What was averaged, (channel, z, y, x) -> heatmap (object, z, y, x)."""
+        if not self.of_logits:
+            return mean
+        found = np.empty((len(self.objects), *mean.shape[1:]), dtype=np.float32)
+        step = max(1, SLAB // mean[:, 0].nbytes)
+        for first in range(0, mean.shape[1], step):
+            slab = torch.from_numpy(np.ascontiguousarray(mean[:, first : first + step]))
+            found[:, first : first + step] = self.loss.activate(slab).numpy()
+        return found
+
+    def parts(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """What is averaged of a tile in slabs of z, each a summand: one a view, so that no whole one is copied."""
         for view in self.views:
             logits = self.engine(np.flip(values, view))
-            heat = self.loss.activate(torch.from_numpy(logits)).numpy()
-            heat = np.flip(heat, tuple(a + 1 for a in view))
-            total = heat.astype(np.float32) if total is None else np.add(total, heat, out=total)
-        assert total is not None
-        return total / np.float32(len(self.views))
+            n = logits.shape[1]
+            step = max(1, SLAB // logits[:, 0].nbytes)
+            for first in range(0, n, step):
+                last = min(n, first + step)
+                heat = np.ascontiguousarray(logits[:, first:last])
+                heat = heat if self.of_logits else self.loss.activate(torch.from_numpy(heat)).numpy()
+                heat = np.flip(heat, tuple(a + 1 for a in view)) / np.float32(len(self.views))
+                yield slice(n - last, n - first) if 0 in view else slice(first, last), heat
 
     def output_grid(self, grid: Grid) -> Grid:
         """Where the cells of the heatmap of a volume lie: as many as cover it."""
@@ -75,33 +112,60 @@ def predict_rows(predictor: Predictor, run: str, values: np.ndarray, grid: Grid)
     stride = predictor.stride
     out = predictor.output_grid(grid)
     edges, starts = predictor.tiling.plan(grid.shape, predictor.multiple)
-    cells = [e // stride for e in edges]
-    wz, wy, wx = (predictor.tiling.window(n) for n in cells)
-    weight = wz[:, None, None] * wy[:, None] * wx
-    # The buffers reach beyond the volume where the last tiles do; what lies there is never given out.
-    size = [max(n, axis[-1] // stride + c) for n, axis, c in zip(out.shape, starts, cells)]
-    heat = np.zeros((len(predictor.objects), size[0], cells[1], size[2]), dtype=np.float32)
-    mass = np.zeros((size[0], cells[1], size[2]), dtype=np.float32)
+    if any(axis[-1] // stride + edge // stride < n for axis, edge, n in zip(starts, edges, out.shape)):
+        kind, size = type(predictor.tiling).__name__, "x".join(map(str, grid.shape))
+        raise RecipeError(
+            f"tiling {kind} leaves the end of a volume of {size} voxels uncovered where a cell measures {stride}; "
+            "take another: tiling=TilingSpec"
+        )
+    weights = [_shares(predictor.tiling.window(e // stride), [s // stride for s in axis], n)
+               for e, axis, n in zip(edges, starts, out.shape)]  # fmt: skip
     done, total = 0, len(starts[0]) * len(starts[1]) * len(starts[2])
-    for row, y in enumerate(starts[1]):
-        for z in starts[0]:
-            for x in starts[2]:
-                tile = predictor.tile(cut(values, (z, y, x), edges))
-                box = np.s_[z // stride : z // stride + cells[0], :, x // stride : x // stride + cells[2]]
-                heat[:, *box] += tile * weight
-                mass[box] += weight
+    whole = predictor.tiling.weights((edges[0] // stride, edges[1] // stride, edges[2] // stride))
+    # Weights that are no product are summed beside what they weigh.
+    channels = predictor.channels + int(whole is not None)
+    carried = np.zeros((channels, out.shape[0], 0, out.shape[2]), dtype=np.float32)
+    for (y, wy), following in zip_longest(zip(starts[1], weights[1]), starts[1][1:]):
+        first = y // stride
+        ready = (out.shape[1] if following is None else following // stride) - first  # rows that no later tile reaches
+        finished, coming = (
+            np.zeros((*carried.shape[:2], n, out.shape[2]), np.float32) for n in (ready, len(wy) - ready)
+        )
+        shared = carried.shape[2]
+        finished[:, :, :shared], coming[:, :, : max(0, shared - ready)] = carried[:, :, :ready], carried[:, :, ready:]
+        carried = coming  # lets go of what was carried
+        for z, wz in zip(starts[0], weights[0]):
+            for x, wx in zip(starts[2], weights[2]):
+                for slab, heat in predictor.parts(cut(values, (z, y, x), edges)):
+                    heat = heat[:, : max(0, len(wz) - slab.start), : len(wy), : len(wx)]
+                    if whole is not None:
+                        heat = _weighed(heat, whole[slab], 1 / len(predictor.views))
+                    heat *= wz[slab, None, None] * wy[:, None] * wx
+                    box = np.s_[:, z // stride + slab.start : z // stride + slab.start + heat.shape[1]]
+                    across = slice(x // stride, x // stride + len(wx))
+                    finished[*box, :, across] += heat[:, :, :ready]
+                    coming[*box, :, across] += heat[:, :, ready:]
                 done += 1
                 predictor.progress(done, total)
-        first = y // stride
-        last = starts[1][row + 1] // stride if row + 1 < len(starts[1]) else out.shape[1]
-        ready = last - first  # rows that no later tile reaches
-        strip = (heat[:, :, :ready] / mass[:, :ready])[:, : out.shape[0], :, : out.shape[2]]
         strip_grid = out.crop((0, first, 0), (out.shape[0], ready, out.shape[2]))
-        yield Heatmap(run, np.ascontiguousarray(strip), strip_grid, predictor.objects)
-        heat[:, :, : cells[1] - ready] = heat[:, :, ready:].copy()
-        mass[:, : cells[1] - ready] = mass[:, ready:].copy()
-        heat[:, :, cells[1] - ready :] = 0
-        mass[:, cells[1] - ready :] = 0
+        mean = finished if whole is None else finished[:-1] / finished[-1:]
+        yield Heatmap(run, predictor.activated(mean), strip_grid, predictor.objects)
+        del finished, mean  # before the next are made; so with every strip below
+
+
+def _weighed(heat: np.ndarray, weight: np.ndarray, share: float) -> np.ndarray:
+    """(channel, z, y, x) times the weight of each cell, and behind it the weights themselves times a share."""
+    _, z, y, x = heat.shape
+    weight = weight[:z, :y, :x]
+    return np.concatenate([heat * weight, weight[None] * np.float32(share)])
+
+
+def _shares(window: np.ndarray, starts: Sequence[int], n: int) -> list[np.ndarray]:
+    """Weights of each tile along an axis of n cells, which sum to 1 in every cell; what lies beyond it is left out."""
+    total = np.zeros(max(n, starts[-1] + len(window)), dtype=np.float32)
+    for start in starts:
+        total[start : start + len(window)] += window
+    return [(window / total[start : start + len(window)])[: n - start] for start in starts]
 
 
 def with_halo(rows: Iterable[Heatmap], halo_of: Callable[[Grid], int]) -> Iterator[Heatmap]:
@@ -113,15 +177,16 @@ def with_halo(rows: Iterable[Heatmap], halo_of: Callable[[Grid], int]) -> Iterat
     """
     pending: list[Heatmap] = []
     before = 0  # rows at the head of `pending` that an earlier strip answered for
-    for strip in rows:
+    for strip in _lower(rows, halo_of):
         halo = halo_of(strip.grid)
         pending = [_join([*pending, strip])]
+        del strip
         n = pending[0].grid.shape[1]
         stop = n - halo  # the rows behind are still missing their halo
         if stop > before:
             yield _strip(pending[0], 0, n, slice(before, stop))
             keep = min(max(0, stop - halo), n - 1)
-            pending = [_strip(pending[0], keep, n, None)]
+            pending = [_copy(_strip(pending[0], keep, n, None))]  # lets go of the strip it is a part of
             before = stop - keep
     if pending:
         n = pending[0].grid.shape[1]
@@ -129,10 +194,24 @@ def with_halo(rows: Iterable[Heatmap], halo_of: Callable[[Grid], int]) -> Iterat
             yield _strip(pending[0], 0, n, slice(before, n))
 
 
+def _lower(rows: Iterable[Heatmap], halo_of: Callable[[Grid], int]) -> Iterator[Heatmap]:
+    """The same rows in strips that take little memory; lower than their halo, they would be looked at too often."""
+    for strip in rows:
+        n = strip.grid.shape[1]
+        step = max(halo_of(strip.grid), AT_ONCE // strip.values[:, :, 0].nbytes, 1)
+        for first in range(0, n, step):
+            yield _strip(strip, first, min(n, first + step), None)
+        del strip
+
+
 def _strip(heatmap: Heatmap, start: int, stop: int, core: slice | None) -> Heatmap:
     z, _, x = heatmap.grid.shape
     grid = heatmap.grid.crop((0, start, 0), (z, stop - start, x))
     return Heatmap(heatmap.run, heatmap.values[:, :, start:stop], grid, heatmap.objects, core)
+
+
+def _copy(heatmap: Heatmap) -> Heatmap:
+    return replace(heatmap, values=heatmap.values.copy())
 
 
 def _join(strips: Sequence[Heatmap]) -> Heatmap:
@@ -149,30 +228,38 @@ def join_rows(rows: Iterable[Heatmap]) -> Heatmap:
     return _join(list(rows))
 
 
-def average_rows(members: Sequence[Iterable[Heatmap]], weights: Sequence[float] | None = None) -> Iterator[Heatmap]:
-    """Weighted mean of several members' rows, on the finest member's grid; still strips, never a whole heatmap.
-
-    An object's heatmap is the mean over the members that know it.
+def on_one_grid(members: Sequence[Iterable[Heatmap]]) -> Iterator[list[Heatmap]]:
+    """Several members' rows, strip by strip on the grid of the finest; still strips, never a whole heatmap.
 
     Args:
         members: rows of each, as `predict_rows` gives them.
-        weights: one a member; equal where None.
     """
-    weights = weights or [1.0] * len(members)
     readers = [_RowReader(rows) for rows in members]
     finest = min(range(len(readers)), key=lambda i: readers[i].first.grid.voxel_spacing)
-    objects = tuple(dict.fromkeys(name for reader in readers for name in reader.first.objects))
     for strip in readers[finest].rest():
-        total = np.zeros((len(objects), *strip.grid.shape), dtype=np.float32)
-        mass = np.zeros(len(objects), dtype=np.float32)
-        for i, reader in enumerate(readers):
-            values = strip.values if i == finest else reader.onto(strip.grid)
-            for channel, name in enumerate(reader.first.objects):
-                k = objects.index(name)
-                total[k] += np.float32(weights[i]) * values[channel]
-                mass[k] += weights[i]
-        total /= np.maximum(mass, 1e-12)[:, None, None, None]
-        yield Heatmap(strip.run, total, strip.grid, objects)
+        yield [
+            strip if i == finest else Heatmap(strip.run, r.onto(strip.grid), strip.grid, r.first.objects)
+            for i, r in enumerate(readers)
+        ]
+
+
+def average(strips: Sequence[Heatmap], weights: Sequence[Mapping[str, float]]) -> Heatmap:
+    """Weighted mean of heatmaps on one grid; of an object, over those that know it.
+
+    Args:
+        strips: one a member.
+        weights: one a member, by object.
+    """
+    objects = tuple(dict.fromkeys(name for strip in strips for name in strip.objects))
+    first = strips[0]
+    total = np.zeros((len(objects), *first.grid.shape), dtype=np.float32)
+    for name, channel in zip(objects, total):
+        known = [(s.values[s.objects.index(name)], w[name]) for s, w in zip(strips, weights) if name in s.objects]
+        for values, weight in known:
+            if weight:
+                channel += np.float32(weight) * values
+        channel /= np.float32(max(sum(weight for _, weight in known), 1e-12))
+    return Heatmap(first.run, total, first.grid, objects)
 
 
 class _RowReader:

@@ -2,63 +2,75 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from .errors import ReadError, SelectionError
-from .evaluate import CziiScore, MatchedScores, bootstrap_f1, czii_score, matched_scores
+from .evaluate import bootstrap_f1, czii_score, matched_scores
 from .io import Project, open_project, read_picks_csv
 from .io.objects import with_specs
 from .io.select import near_miss
 from .labels import outside_text, picks_where_any
-from .metrics import bootstrap
+from .metrics import (
+    Difference,
+    bootstrap,
+    duplicates,
+    localisation_errors,
+    paired_difference,
+)
 from .presets import CZII_OBJECTS
-from .types import PickableObject, Picks
+from .scores import Scores, rankings
+from .types import Grid, PickableObject, Picks
+
+FOREIGN = {".star", ".tbl", ".mod", ".em", ".coords", ".ndjson", ".txt"}  # files of other programs
+_SAME = 1e-3  # radii; true particles closer than that were written down twice
+_ENOUGH = 10  # picks whose range tells Å from voxels
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Both ways of scoring, with 95 % intervals of the mean F1 at half a radius and of the CZII score."""
+class Sides:
+    """What is compared, read once.
 
-    czii: CziiScore
-    matched: MatchedScores
-    interval: tuple[float, float]
-    czii_interval: tuple[float, float]
+    Attributes:
+        picks: run -> picks, those below the thresholds included; also of runs without truth, which are not scored.
+        truth: run -> true particles of the runs that are scored.
+        objects: that are scored.
+        thresholds: by object, from which on picks count; objects without one count in full.
+        project: with the tomograms, where there is one.
+        dropped_outside: picks left out.
+        notes: what a reader must know, one line each.
+    """
+
+    picks: Mapping[str, Picks]
+    truth: Mapping[str, Picks]
+    objects: tuple[PickableObject, ...]
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    project: Project | None = None
     dropped_outside: int = 0
+    notes: tuple[str, ...] = ()
 
-    def text(self) -> str:
-        """Tables for a terminal."""
-        low, high = self.interval
-        distance, drawn = self.czii.distance_multiplier, self.czii_interval
-        over_runs = (
-            [] if np.isnan(drawn).any() else [f"score, 95 % interval over runs: {drawn[0]:.4f} to {drawn[1]:.4f}"]
-        )
-        return "\n".join(
-            [
-                f"CZII score (a hit lies within {distance:g} radii; no one-to-one matching)",
-                self.czii.table(),
-                *over_runs,
-                "",
-                "one-to-one matching, best score first",
-                self.matched.table(),
-                f"mean F1 at 0.5 radii, 95 % interval: {low:.4f} to {high:.4f}",
-            ]
-        )
+    @property
+    def kept(self) -> dict[str, Picks]:
+        """run -> the picks that count."""
+        return {run: p.above(self.thresholds) for run, p in self.picks.items()}
 
-    def json_text(self) -> str:
-        """Every figure at full precision; null where there is none."""
-        f1, czii = ([None if np.isnan(v) else v for v in drawn] for drawn in (self.interval, self.czii_interval))
-        data = {
-            "czii": self.czii.to_json(),
-            "czii_interval": czii,
-            "matched": self.matched.to_json(),
-            "f1_interval": f1,
-        }
-        return json.dumps(data | {"dropped_outside": self.dropped_outside}, indent=1)
+
+@dataclass(frozen=True)
+class Made:
+    """Picks that were made just now and lie in no file.
+
+    Attributes:
+        picks: run -> picks, those below the thresholds included.
+        objects: of the model.
+        thresholds: of the model.
+    """
+
+    picks: Mapping[str, Picks]
+    objects: tuple[PickableObject, ...]
+    thresholds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,7 @@ class Scoring:
 
     Attributes:
         picks, truth: `object:user/session` where that side is a project.
+        name: the object of the picks, where a file of another program does not say.
         runs: to score; None: all with truth.
         tomo_type: the tomograms that picks must lie in; None: any of their run's.
         distance_multiplier, beta: of the CZII score.
@@ -78,6 +91,7 @@ class Scoring:
 
     picks: str | None = None
     truth: str | None = None
+    name: str | None = None
     runs: Sequence[str] | None = None
     tomo_type: str | None = None
     distance_multiplier: float = 0.5
@@ -90,47 +104,97 @@ class Scoring:
     say: Callable[[str], None] = lambda line: None
 
     def __call__(self, candidates: str, truth: str) -> Scores:
-        """Scores the picks at `candidates` against those at `truth` (paths of CSV files or projects).
+        """Scores the picks at `candidates` against those at `truth`: see `sides`."""
+        return self.score(self.sides(candidates, truth))
+
+    def sides(self, candidates: str, truth: str, made: Made | None = None) -> Sides:
+        """Reads both sides: paths of CSV files, projects, or a file of another program beside a project.
+
+        Args:
+            candidates: where the picks are, or the name of the model that made them.
+            truth: where the truth is.
+            made: the picks, where they were made just now.
 
         Raises:
-            SelectionError: runs or objects that one side lacks; picks outside the tomogram.
+            SelectionError: runs or objects that one side lacks; picks outside the tomogram, or in voxels.
         """
-        found, _, project = self._read(candidates, self.picks)
-        wanted, objects, other = self._read(truth, self.truth)
-        if not found or not wanted:
-            raise SelectionError(f"{candidates if not found else truth}: no picks to score; name others with --picks")
-        official = other is None and "" not in wanted  # Kaggle's table: its weighted mean runs over all six objects
-        # A CSV without run names stands for the only run of the other side.
-        found, wanted = _paired(found, wanted, candidates, truth)
-        # The coordinate offset holds for both sides; two tables state their positions in the same way anyhow.
-        found = _true(found, other) if project is None and other is not None else found
-        wanted = _true(wanted, project) if other is None and project is not None else wanted
+        found, wanted, objects, official, project = self._read_both(candidates, truth, made)
         for run in self.runs or ():
             if run not in wanted:
                 raise SelectionError(f"{truth}: run '{run}' has no truth; {near_miss(run, sorted(wanted))}")
         wanted = {run: p for run, p in wanted.items() if self.runs is None or run in self.runs}
+        found = {run: p for run, p in found.items() if self.runs is None or run in self.runs}
+        notes = []
         missing = sorted(set(wanted) - set(found))
         if missing:
-            self.say(f"warning: {candidates} has no picks of {', '.join(missing)}: all their particles count as missed")
-        found, dropped = self._outside(found, other or project)
+            notes.append(f"{candidates} has no picks of {', '.join(missing)}: all their particles count as missed")
+        unlabelled = sorted(set(found) - set(wanted))
+        if unlabelled:
+            notes.append(f"{', '.join(unlabelled)}: no truth; the picks there are not scored")
+        self._refuse_voxels(found, wanted, project)
+        found, dropped = self._outside(found, project)
         # What has no truth at all is not scored: its picks are neither right nor wrong.
         present = {o.name for o in objects} if official else {n for p in wanted.values() for n in p.names.tolist()}
         objects = tuple(o for o in objects if o.name in present)
-        extra = sorted({n for p in found.values() for n in p.names.tolist()} - present)
+        picked = {n for p in found.values() for n in p.names.tolist()}
+        extra = sorted(picked - present)
         if extra:
-            self.say(f"warning: {', '.join(extra)} has no truth and is not scored")
+            notes.append(f"{', '.join(extra)} has no truth and is not scored")
             found = {run: p.select(~np.isin(p.names, extra)) for run, p in found.items()}
+        lacking = sorted({n for p in wanted.values() for n in p.names.tolist()} - picked)
+        if lacking and picked:
+            notes.append(f"{', '.join(lacking)} has truth and no picks: all its particles count as missed")
+        notes += twice_written(wanted, objects)
+        for line in notes:
+            self.say(f"warning: {line}")
+        return Sides(found, wanted, objects, made.thresholds if made else {}, project, dropped, tuple(notes))
+
+    def labelled(self, truth: str) -> tuple[Project, list[str]]:
+        """The project at `truth` and its runs that are scored, for a model to pick.
+
+        Raises:
+            SelectionError: it is a table, which has no tomograms.
+        """
+        wanted, _, project = self._read(truth, self.truth)
+        if project is None:
+            raise SelectionError(f"{truth}: a table has no tomograms to pick; give a project, or picks made before")
+        for run in self.runs or ():
+            if run not in wanted:
+                raise SelectionError(f"{truth}: run '{run}' has no truth; {near_miss(run, sorted(wanted))}")
+        return project, list(wanted)
+
+    def score(self, sides: Sides) -> Scores:
+        """The scores of both sides.
+
+        Raises:
+            TomopickError: values that are not finite, an object without radius.
+        """
+        found, wanted, objects = sides.kept, sides.truth, sides.objects
         rng = np.random.default_rng(0)
         return Scores(
             czii_score(found, wanted, objects, distance_multiplier=self.distance_multiplier, beta=self.beta),
             matched_scores(found, wanted, objects, exclude=self.exclude),
             bootstrap_f1(found, wanted, objects, rng=rng, exclude=self.exclude),
             self._czii_interval(found, wanted, objects),
-            dropped,
+            rankings(sides.picks, wanted, objects),
+            localisation_errors(found, wanted, objects),
+            sides.dropped_outside,
         )
 
+    def compare(self, sides: Sides, others: Sides) -> dict[str, Difference]:
+        """By metric, how much better the first picks are than others on the same truth, with paired intervals.
+
+        Raises:
+            SelectionError: the truths are not the same.
+        """
+        if set(sides.truth) != set(others.truth):
+            raise SelectionError("the two are scored on different runs; name the ones that both have with --runs")
+        names = {o.name: o for o in (*sides.objects, *others.objects)}
+        given = others.kept, sides.kept, sides.truth, list(names.values())
+        return {m: paired_difference(*given, rng=np.random.default_rng(0), metric=m) for m in ("czii", "f1")}
+
     def _czii_interval(
-        self, found: dict[str, Picks], wanted: dict[str, Picks], objects: Sequence[PickableObject]
+        self, found: Mapping[str, Picks], wanted: Mapping[str, Picks], objects: Sequence[PickableObject]
     ) -> tuple[float, float]:
         """Over runs drawn with replacement; nan for one run, and for another beta than the challenge's."""
         if self.beta != 4:
@@ -138,6 +202,42 @@ class Scoring:
         rng = np.random.default_rng(0)
         drawn = bootstrap(found, wanted, objects, rng=rng, metric="czii", radius=self.distance_multiplier)
         return drawn.low, drawn.high
+
+    def _read_both(
+        self, candidates: str, truth: str, made: Made | None
+    ) -> tuple[dict[str, Picks], dict[str, Picks], tuple[PickableObject, ...], bool, Project | None]:
+        """Picks, truth, the truth's objects, whether these are all of Kaggle's metric, and whose tomograms count."""
+        if made is None and Path(candidates).suffix.lower() in FOREIGN:
+            wanted, objects, other = self._read(truth, self.truth)
+            found, project = self._read_foreign(candidates, other), None
+        else:
+            found, _, project = (dict(made.picks), (), None) if made else self._read(candidates, self.picks)
+            wanted, objects, other = self._read(truth, self.truth)
+        if not found or not wanted:
+            raise SelectionError(f"{candidates if not found else truth}: no picks to score; name others with --picks")
+        official = other is None and "" not in wanted  # Kaggle's table: its weighted mean runs over all six objects
+        # A CSV without run names stands for the only run of the other side.
+        found, wanted = _paired(found, wanted, candidates, truth)
+        # The coordinate offset holds for both sides; two tables state their positions in the same way anyhow.
+        table = Path(candidates).suffix.lower() == ".csv" and made is None
+        found = _true(found, other) if table and other is not None else found
+        wanted = _true(wanted, project) if other is None and project is not None else wanted
+        if made:
+            radii = {o.name: o.radius for o in made.objects}
+            objects = tuple(replace(o, radius=o.radius or radii.get(o.name)) for o in objects)
+        return found, wanted, objects, official, other or project
+
+    def _read_foreign(self, place: str, project: Project | None) -> dict[str, Picks]:
+        """Picks of another program's file, for which a project must say where its tomograms lie."""
+        from .importing import ImportOptions, read_files
+
+        if project is None:
+            raise SelectionError(f"{place}: a file of another program needs a project as TRUTH, with its tomograms")
+        options = ImportOptions(name=self.name, tomo_type=self.tomo_type, say=self.say)
+        found, unmatched = read_files([Path(place)], project, options)
+        for name in unmatched:
+            self.say(f"no run for '{name}'; {near_miss(name, project.runs())}")
+        return found
 
     def _read(
         self, place: str, query: str | None
@@ -169,6 +269,19 @@ class Scoring:
             found = tuple(next((f for f in found if f.name == o.name), o) for o in CZII_OBJECTS)
         return found
 
+    def _refuse_voxels(self, found: Mapping[str, Picks], wanted: Mapping[str, Picks], project: Project | None) -> None:
+        """Says so where positions are counted in voxels: by the tomogram's size, else by the other side's range."""
+        for run, picks in found.items():
+            if project is not None and run in project.runs():
+                try:
+                    grids = [project.grid(run, t) for t in project.tomo_types(run)]
+                except ReadError:  # `_outside` says so
+                    continue
+                for grid in grids[:1]:
+                    refuse_voxels(run, picks, grid)
+            elif run in wanted:
+                _refuse_other_units(run, picks, wanted[run])
+
     def _outside(self, found: dict[str, Picks], project: Project | None) -> tuple[dict[str, Picks], int]:
         """The picks inside their tomograms, where these are known; refuses others unless they are to be dropped."""
         dropped = 0
@@ -198,6 +311,38 @@ class Scoring:
                 self.say(f"run {run}: {outside_text(picks, inside)} lie outside the tomogram and are left out")
             dropped, kept[run] = dropped + n, picks.select(inside)
         return kept, dropped
+
+
+def refuse_voxels(run: str, picks: Picks, grid: Grid) -> None:
+    """Raises where picks that should be in Å are plainly in voxels: all in the corner that as many Å make."""
+    if len(picks) < _ENOUGH or grid.voxel_spacing <= 2:
+        return
+    low, high = picks.positions.min(axis=0), picks.positions.max(axis=0)
+    if np.all((low >= 0) & (high <= np.array(grid.shape))):
+        raise SelectionError(
+            f"run {run}: all {len(picks)} picks lie within {high.max():.0f} Å of the corner of a tomogram that is "
+            f"{max(grid.shape) * grid.voxel_spacing:.0f} Å wide; are they in voxels? expected Å"
+        )
+
+
+def _refuse_other_units(run: str, picks: Picks, truth: Picks) -> None:
+    """As `refuse_voxels`, where no tomogram is known: one side reaches at least four times as far in every axis."""
+    if min(len(picks), len(truth)) < _ENOUGH:
+        return
+    reach = [np.percentile(side.positions, 95, axis=0) for side in (picks, truth)]
+    for near, far, side in ((*reach, "picks"), (*reach[::-1], "truth")):
+        if (near > 0).all() and (far > 4 * near).all():
+            raise SelectionError(
+                f"run {run or 'of the table'}: the {side} reach to {near.max():.0f} Å and the other side to "
+                f"{far.max():.0f} Å; are the {side} in voxels? expected Å on both sides"
+            )
+
+
+def twice_written(truth: Mapping[str, Picks], objects: Sequence[PickableObject]) -> list[str]:
+    """A line where true particles were written down twice."""
+    twice = sum(duplicates(truth, [o for o in objects if o.radius], radius=_SAME).values())
+    one = "true particle was" if twice == 1 else "true particles were"
+    return [f"{twice} {one} written down twice; the second of each can only be missed"] if twice else []
 
 
 def _true(tables: dict[str, Picks], project: Project) -> dict[str, Picks]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from .errors import OutputError, SelectionError, TomopickError
@@ -17,11 +20,17 @@ from .io.select import near_miss
 from .presets import CZII_OBJECTS
 from .progress import bar
 from .show import draw_sections
-from .simulate import SimulationSpec, czii_spec, simulate_run
-from .types import Grid, Picks, Shape, Tomogram
+from .simulate import SimulatedRun, SimulationSpec, arrays_of, czii_spec, simulate, twins, with_densities, with_halves
+from .types import PickableObject, Picks, Shape, Tomogram
+
+log = logging.getLogger(__name__)
 
 USER_ID, SESSION_ID = "simulation", "0"
 PRESETS: Mapping[str, Callable[..., SimulationSpec]] = {"czii": czii_spec, "varied": SimulationSpec}
+DEFAULT_TYPES = ("wbp", "ctfdeconvolved", "denoised")
+_POLL = 0.2  # [s] between looks at what the workers tell
+
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -29,11 +38,18 @@ class _Job:
     """One run; what a worker process is given."""
 
     spec: SimulationSpec
+    objects: tuple[PickableObject, ...]
     run: str
     seed: int
+    device: str
+    workers: int
+    twin: Picks | None = None
 
-    def __call__(self) -> tuple[dict[str, Tomogram], Picks]:
-        return simulate_run(self.spec, CZII_OBJECTS, run=self.run, seed=self.seed)
+    def __call__(self, tell: Tell) -> SimulatedRun:
+        return simulate(
+            self.spec, self.objects, run=self.run, seed=self.seed, arrays=arrays_of(self.device, self.workers),
+            twin=self.twin, stage=lambda name: tell(f"{self.run}: {name}"),
+        )  # fmt: skip
 
 
 def spec_of(preset: str, shape: Shape, tomo_types: tuple[str, ...]) -> SimulationSpec:
@@ -53,57 +69,122 @@ def simulate_project(
     *,
     runs: int = 1,
     seed: int = 0,
-    tomo_types: tuple[str, ...] = ("denoised",),
+    tomo_types: tuple[str, ...] = DEFAULT_TYPES,
+    halves: bool = False,
     preset: str = "czii",
+    vary: float = 1.0,
+    settings: Sequence[str] = (),
+    device: str = "cpu",
     workers: int = 1,
+    densities: Sequence[str] = (),
+    templates: Path | None = None,
+    positions: str | Path | None = None,
 ) -> list[str]:
     """Writes a copick project of simulated runs with their truth and a picture of each; returns the runs' names.
 
     Repeated with the same arguments (or more runs), only the missing runs are made. The values of a run depend on its
-    name, the seed and the specification alone, not on `workers`.
+    name, the seed, the specification and the kind of device alone, not on `workers`.
+
+    Args:
+        out: folder of the project.
+        shape: of the tomograms (z, y, x).
+        runs, seed: how many; the same seed gives the same.
+        tomo_types: of `simulate.TOMO_TYPES`.
+        halves: whether tomograms of the even and of the odd tilts are made as well.
+        preset: its name.
+        vary: how much of the preset's ranges is used, 0 (their middles) to 1.
+        settings: `section.field=value`, applied last.
+        device: `cpu`, `cuda` or `cuda:N`.
+        workers: processes.
+        densities: of objects, each "NAME=FILE[,radius=Å][,mass=kDa][,voxel=Å]"; new names are new objects.
+        templates: a folder of maps named after their PDB entries: the objects' own, and unlabelled distractors.
+        positions: a project; each run has its particles where one of that project has its picks, and its name.
 
     Raises:
         OutputError: `out` holds something else, or was made with other arguments.
-        TomopickError: the volume is too small for the objects.
+        TomopickError: a setting that does not fit, no such device, or a volume too small for the objects.
     """
-    spec = spec_of(preset, shape, tomo_types)
-    facts = json.loads(json.dumps({"preset": preset, "seed": seed, "spec": asdict(spec)}, default=str))
-    Grid(shape, spec.voxel_spacing)  # says so where the shape is none
-    project = _project(out, facts)
-    names = [f"SIM_{i:03d}" for i in range(runs)]
+    spec = spec_of(preset, shape, with_halves(tomo_types) if halves else tomo_types).varied(vary).override(settings)
+    specimen, objects = with_densities(spec.specimen, CZII_OBJECTS, densities, templates)
+    spec = replace(spec, specimen=specimen)
+    arrays_of(device)
+    facts = {
+        "preset": preset, "vary": vary, "settings": list(settings), "seed": seed, "device": device.partition(":")[0],
+        "tilt_axis": "y", "positions": positions, "spec": asdict(spec),
+    }  # fmt: skip
+    followed = {} if positions is None else twins(positions, runs)
+    names = list(followed) or [f"SIM_{i:03d}" for i in range(runs)]
+    project = _project(out, objects, json.loads(json.dumps(facts, default=str)))
     missing = [name for name in names if name not in project.runs()]
+    jobs = [_Job(spec, objects, name, seed, device, min(workers, len(missing)), followed.get(name)) for name in missing]
     try:
-        (out / "pictures").mkdir(exist_ok=True)
-        with bar(len(missing), "simulate", "run") as shown:
-            for tomograms, picks in _results([_Job(spec, name, seed) for name in missing], workers):
-                write_run(project, list(tomograms.values()), picks, USER_ID, SESSION_ID)
-                first = next(iter(tomograms.values()))
-                picture = out / "pictures" / f"{first.run}.png"
-                draw_sections(first, picks, CZII_OBJECTS, picture, title=f"{first.run}, {first.tomo_type}")
-                shown.update(1)
+        _make(jobs, workers, project, out)
     except TomopickError:
         _take_back(out)
         raise
     return names
 
 
+def _make(jobs: Sequence[_Job], workers: int, project: CopickProject, out: Path) -> None:
+    with bar(len(jobs), "simulate", "run") as shown:
+        for made in _results(jobs, workers, shown.set_postfix_str):
+            for warning in made.facts["warnings"]:
+                log.warning(warning)
+            _write(project, out, made, jobs[0].objects)
+            shown.update(1)
+
+
+def _write(project: CopickProject, out: Path, made: SimulatedRun, objects: Sequence[PickableObject]) -> None:
+    """The run last: once it is there, it is not made again."""
+    name, tomograms = made.facts["run"], list(made.tomograms.values())
+    with atomic_write(out / "runs" / f"{name}.json") as file:
+        file.write(json.dumps(made.facts, indent=1))
+    draw_run(tomograms, made.picks, objects, out / "pictures" / f"{name}.png")
+    write_run(project, tomograms, made.picks, USER_ID, SESSION_ID)
+
+
+def draw_run(tomograms: Sequence[Tomogram], picks: Picks, objects: Sequence[PickableObject], out: Path) -> None:
+    """Writes a PNG with three sections of each tomogram, the picks drawn; several stand in two columns, half as large.
+
+    Raises:
+        OutputError: `out` cannot be written.
+    """
+    from PIL import Image
+
+    pages: list[Image.Image] = []
+    with TemporaryDirectory() as folder:
+        for i, tomogram in enumerate(tomograms):
+            part = Path(folder) / f"{i}.png"
+            draw_sections(tomogram, picks, objects, part, title=f"{tomogram.run}, {tomogram.tomo_type}")
+            with Image.open(part) as drawn:
+                pages.append(drawn.convert("RGB"))
+    columns = min(2, len(pages))
+    pages = [page.resize((page.width // columns, page.height // columns), Image.Resampling.BOX) for page in pages]
+    wide, tall = max(page.width for page in pages), max(page.height for page in pages)
+    sheet = Image.new("RGB", (columns * wide, -(-len(pages) // columns) * tall), "white")
+    for i, page in enumerate(pages):
+        sheet.paste(page, (i % columns * wide, i // columns * tall))
+    with atomic_write(out, binary=True) as file:
+        sheet.save(file, format="PNG")
+
+
 def _take_back(out: Path) -> None:
     """Removes a project that has got no run, so that other arguments may be tried in the same place."""
-    folders = [out / "ExperimentRuns", out / "pictures", out]
     if any((out / "ExperimentRuns").iterdir()):
         return
     for name in ("simulation.json", "copick.json"):
         (out / name).unlink(missing_ok=True)
-    for folder in folders:
+    for path in (*out.glob("runs/*.json"), *out.glob("pictures/*.png")):
+        path.unlink()
+    for folder in (out / "ExperimentRuns", out / "runs", out / "pictures", out):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
-def _project(out: Path, facts: dict[str, Any]) -> CopickProject:
+def _project(out: Path, objects: Sequence[PickableObject], facts: dict[str, Any]) -> CopickProject:
     record = out / "simulation.json"
     if record.is_file():
-        if json.loads(record.read_text()) != facts:
-            raise OutputError(f"{out}: was simulated with other arguments; expected a new folder")
+        _require_same(record, facts)
         if (out / "copick.json").is_file() and (out / "ExperimentRuns").is_dir():
             return CopickProject(out / "copick.json")
         (out / "copick.json").unlink(missing_ok=True)  # cut off while the project was made
@@ -112,21 +193,62 @@ def _project(out: Path, facts: dict[str, Any]) -> CopickProject:
     else:
         with atomic_write(record) as file:
             file.write(json.dumps(facts, indent=1))
-    return create_copick_project(out, CZII_OBJECTS, "simulation by tomopick")
+    return create_copick_project(out, objects, "simulation by tomopick")
 
 
-def _results(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[dict[str, Tomogram], Picks]]:
+def _require_same(record: Path, facts: dict[str, Any]) -> None:
+    try:
+        before = json.loads(record.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise OutputError(f"{record}: cannot be read ({error}); simulate into a new folder") from None
+    if before != facts:
+        other = [name for name in facts if not isinstance(before, dict) or before.get(name) != facts[name]]
+        names = [name for name in other if name != "spec"] or other or ["what this version does not know"]
+        raise OutputError(
+            f"{record.parent}: was simulated with other arguments ({', '.join(names)}); repeat it with the same, or "
+            "simulate into a new folder"
+        )
+
+
+_told: Any = None  # in a worker process: the queue that takes what it tells
+
+
+def _start_worker(queue: Any) -> None:
+    global _told
+    _told = queue
+
+
+def _work(job: Callable[[Tell], Any]) -> Any:
+    return job(_told.put)
+
+
+def _results(jobs: Sequence[Callable[[Tell], Any]], workers: int, tell: Tell) -> Iterator[Any]:
     """What the jobs give, in their order; a volume is large, so no more are begun than are soon written."""
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
-            yield job()
+            yield job(tell)
         return
-    # spawn: forking a process with threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        begun: deque[Future[tuple[dict[str, Tomogram], Picks]]] = deque()
+    context = get_context("spawn")  # forking a process with threads may hang
+    queue = context.SimpleQueue()
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(queue,)) as pool:
+        begun: deque[Future[Any]] = deque()
         for job in jobs:
-            begun.append(pool.submit(job))
+            begun.append(pool.submit(_work, job))
             if len(begun) > workers:
-                yield begun.popleft().result()
+                yield _await(begun.popleft(), queue, tell)
         while begun:
-            yield begun.popleft().result()
+            yield _await(begun.popleft(), queue, tell)
+
+
+def _await(future: Future[Any], queue: Any, tell: Tell) -> Any:
+    """The future's result; meanwhile what the workers tell is passed on."""
+    while True:
+        done = wait([future], _POLL).done
+        while not queue.empty():
+            tell(queue.get())
+        if done:
+            break
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise TomopickError("a worker process died, perhaps for want of memory; try fewer --workers") from None

@@ -1,13 +1,16 @@
-"""At which score to cut: one pass over the matched scores gives F at every threshold, so the optimum is exact."""
+"""At which score to cut: one pass over the matched scores gives F at every threshold, so the optimum is exact.
+
+Where positions depend on the threshold (components, watershed), picks are found anew at each value of a grid instead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import TomopickError
+from .errors import SelectionError, TomopickError
 from .matching import matchings, neighbours, scorable
 from .types import PickableObject, Picks, Vector
 
@@ -16,13 +19,64 @@ from .types import PickableObject, Picks, Vector
 DEFAULT_THRESHOLDS = {"f1": 0.3, "czii": 0.05}
 
 
+# Where picks are found anew at each threshold; denser where F-beta 4 has its optimum.
+GRID: tuple[float, ...] = (0.02, 0.03, 0.05, 0.07, *(round(0.1 + 0.05 * k, 2) for k in range(18)), 0.98)
+
+Found = Mapping[float, Mapping[str, Picks]]  # lowest height -> run -> picks found with it
+
+
+def metric_name(metric: str) -> str:
+    """The one spelling of a metric that thresholds are kept for: `f1`, `czii`, `precision=0.9`.
+
+    Raises:
+        SelectionError: it is none of these.
+    """
+    return metric if metric in DEFAULT_THRESHOLDS else f"precision={wanted_precision(metric):g}"
+
+
+def wanted_precision(metric: str) -> float:
+    """P of `precision=P`.
+
+    Raises:
+        SelectionError: another metric, or P not between 0 and 1.
+    """
+    name, _, number = metric.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if name != "precision" or not 0 < value <= 1:
+        raise SelectionError(f"metric '{metric}' is none of czii, f1 and precision=P with 0 < P <= 1")
+    return value
+
+
+def thresholds_for(known: Mapping[str, Mapping[str, float]], metric: str, whose: str) -> Mapping[str, float]:
+    """The thresholds that a model keeps for a metric.
+
+    Args:
+        known: by metric and object.
+        metric: that is asked for.
+        whose: name of the model, for the message.
+
+    Raises:
+        SelectionError: the metric is none, or the model was not calibrated for it.
+    """
+    name = metric_name(metric)
+    if name not in known:
+        raise SelectionError(
+            f"{whose}: no thresholds for {name}; it has {', '.join(sorted(known))}; measure them first with "
+            f"calibrate --metric {name}"
+        )
+    return known[name]
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Where to cut the scores of one object; picks with `score >= threshold` are kept.
 
     Attributes:
         threshold: the cut.
-        value: F there, F1 or F-beta 4; 0 where it could not be measured.
+        value: F1 or F-beta 4 there, for `precision=P` the recall; 0 where it could not be measured.
         n_truth: true particles that it was measured on.
         n_candidates: picks that it was measured on, kept or not.
         calibrated: False where there was nothing to measure and the threshold is `DEFAULT_THRESHOLDS`'.
@@ -47,13 +101,16 @@ def calibrate(
     """The best threshold of each object over all its scores, all runs together.
 
     The candidates must be positions that do not depend on the threshold (local maxima), picked with a low one. The
-    threshold lies halfway to the next lower score, so that it does not hang on one pick.
+    threshold lies halfway to the next lower score, so that it does not hang on one pick; for `precision=P`, where
+    halfway may fall short of P, it is the score itself.
 
     Args:
         candidates: run -> picks, with scores.
         truth: run -> true particles.
         objects: what is calibrated.
-        metric: `f1` after one-to-one matching, or `czii`: F-beta 4 with the challenge's rule of hits.
+        metric: `f1` after one-to-one matching, `czii`: F-beta 4 with the challenge's rule of hits, or `precision=P`:
+            the lowest threshold, which is the one with the most recall, at which picks are right P of the time after
+            one-to-one matching.
         distance_multiplier: radii within which a pick hits a reference.
         tolerance: of the cuts whose F is less than this fraction below the best, the median one is taken; 0.002
             gives thresholds that vary less from one set of runs to another.
@@ -63,26 +120,99 @@ def calibrate(
 
     Source: methods.md section 2.1 for F4 = 17 TP / (16 N + M).
     """
-    if metric not in DEFAULT_THRESHOLDS:
-        raise TomopickError(
-            f"unknown metric '{metric}' to calibrate for; expected one of {', '.join(DEFAULT_THRESHOLDS)}"
-        )
+    metric = metric_name(metric)
     result = {}
     for o in scorable(candidates, truth, objects):
-        scores, hits, n_truth = (_f1_hits if metric == "f1" else _czii_hits)(candidates, truth, o, distance_multiplier)
-        if not len(hits):
-            result[o.name] = Calibration(DEFAULT_THRESHOLDS[metric], 0.0, n_truth, len(scores), False)
-            continue
-        square = 1.0 if metric == "f1" else 16.0
+        scores, hits, n_truth = _hits(metric)(candidates, truth, o, distance_multiplier)
         cuts = np.unique(scores)[::-1]
         kept = len(scores) - np.searchsorted(np.sort(scores), cuts)
         tp = len(hits) - np.searchsorted(np.sort(hits), cuts)
-        values = (1 + square) * tp / (square * n_truth + kept)
-        good = np.flatnonzero(values >= values.max() * (1 - tolerance))
-        best = int(good[(len(good) - 1) // 2] if tolerance > 0 else good[0])
-        threshold = _halfway(cuts, best)
-        result[o.name] = Calibration(threshold, float(values[best]), n_truth, len(scores), True)
+        best, value = _best(metric, tp, kept, n_truth, tolerance)
+        if best is None:
+            result[o.name] = Calibration(default_threshold(metric), 0.0, n_truth, len(scores), False)
+            continue
+        threshold = _halfway(cuts, best) if metric in DEFAULT_THRESHOLDS else float(cuts[best])
+        result[o.name] = Calibration(threshold, value, n_truth, len(scores), True)
     return result
+
+
+def calibrate_grid(
+    candidates: Found,
+    truth: Mapping[str, Picks],
+    objects: Sequence[PickableObject],
+    metric: str,
+    *,
+    distance_multiplier: float = 0.5,
+    tolerance: float = 0.0,
+) -> dict[str, Calibration]:
+    """As `calibrate`, of picks whose positions depend on the threshold: the best of those they were found at.
+
+    Args:
+        candidates: threshold -> run -> the picks found with it.
+        truth, objects, metric, distance_multiplier, tolerance: see `calibrate`.
+
+    Raises:
+        TomopickError: as `calibrate`, or there is no threshold.
+    """
+    metric = metric_name(metric)
+    if not candidates:
+        raise TomopickError("no thresholds to choose from; expected picks at one or more")
+    cuts = sorted(candidates, reverse=True)
+    for cut in cuts:
+        particles = scorable(candidates[cut], truth, objects)
+    result = {}
+    for o in particles:
+        counted = [_hits(metric)(candidates[cut], truth, o, distance_multiplier) for cut in cuts]
+        kept, tp = np.array([len(s) for s, _, _ in counted]), np.array([len(h) for _, h, _ in counted])
+        n_truth = counted[0][2]
+        best, value = _best(metric, tp, kept, n_truth, tolerance)
+        if best is None:
+            result[o.name] = Calibration(default_threshold(metric), 0.0, n_truth, int(kept.max()), False)
+        else:
+            result[o.name] = Calibration(float(cuts[best]), value, n_truth, int(kept[best]), True)
+    return result
+
+
+def calibrate_found(
+    found: Found, truth: Mapping[str, Picks], objects: Sequence[PickableObject], metric: str, tolerance: float = 0.0
+) -> dict[str, Calibration]:
+    """`calibrate` of picks found once with a low threshold, `calibrate_grid` of picks found with several."""
+    if len(found) > 1:
+        return calibrate_grid(found, truth, objects, metric, tolerance=tolerance)
+    (only,) = found.values()
+    return calibrate(only, truth, objects, metric, tolerance=tolerance)
+
+
+def picks_for(found: Found, thresholds: Mapping[str, float]) -> dict[str, Picks]:
+    """All picks found once, or of those found with several thresholds each object's with the one nearest to its own."""
+    runs = next(iter(found.values()))
+    if len(found) == 1:
+        return dict(runs)
+    nearest = {name: min(found, key=lambda cut: abs(cut - t)) for name, t in thresholds.items()}
+    return {run: Picks.join(run, [found[cut][run].of(name) for name, cut in nearest.items()]) for run in runs}
+
+
+def default_threshold(metric: str) -> float:
+    """Where nothing could be measured."""
+    return DEFAULT_THRESHOLDS.get(metric, DEFAULT_THRESHOLDS["f1"])
+
+
+def _best(metric: str, tp: np.ndarray, kept: np.ndarray, n_truth: int, tolerance: float) -> tuple[int | None, float]:
+    """Of cuts by falling threshold the best one, and the metric there (recall for a precision); None: no hit."""
+    if not tp.size or not tp.max():
+        return None, 0.0
+    if metric not in DEFAULT_THRESHOLDS:
+        good = np.flatnonzero((tp / np.maximum(kept, 1) >= wanted_precision(metric)) & (tp > 0))
+        return (int(good[-1]), float(tp[good[-1]] / n_truth)) if len(good) else (None, 0.0)
+    square = 1.0 if metric == "f1" else 16.0
+    values = (1 + square) * tp / (square * n_truth + kept)
+    good = np.flatnonzero(values >= values.max() * (1 - tolerance))
+    best = int(good[(len(good) - 1) // 2] if tolerance > 0 else good[0])
+    return best, float(values[best])
+
+
+def _hits(metric: str) -> Callable[..., tuple[np.ndarray, np.ndarray, int]]:
+    return _czii_hits if metric == "czii" else _f1_hits
 
 
 def displacement(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from .engines import half_precision, place
 from .errors import ModelError, RecipeError
 from .objectives import Objective
 from .patches import Batch
+from .schedules import Cosine, Schedule
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,13 @@ class TrainSpec:
     Attributes:
         steps: how many batches.
         batch_size: patches a batch.
-        lr: largest learning rate of AdamW; reached after `warmup_steps`, then a cosine to 0.
+        lr: largest learning rate of AdamW; reached after `warmup_steps`.
         weight_decay: of AdamW.
         clip_norm: largest norm of the gradient.
         ema_decay: of the running average of weights, which is what is validated and kept.
         validate_every: steps between validations.
         keep_top: how many of the best weights are kept in `top/`.
+        schedule: how the learning rate falls behind the warm-up.
     """
 
     steps: int = 3000
@@ -45,6 +47,7 @@ class TrainSpec:
     ema_decay: float = 0.995
     validate_every: int = 500
     keep_top: int = 3
+    schedule: Schedule = field(default_factory=Cosine)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "validate_every", "keep_top"):
@@ -55,11 +58,11 @@ class TrainSpec:
         if not 0 <= self.ema_decay < 1:
             raise RecipeError(f"train.ema_decay is {self.ema_decay:g}; it must be from 0 to just below 1")
 
-    def lr_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
+    def lr_at(self, step: int, scores: Sequence[float] = ()) -> float:
+        """Learning rate of a step, counted from 0, after validations of the given scores."""
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
         progress = max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return self.lr * warm * self.schedule(min(1.0, progress), scores)
 
 
 @dataclass
@@ -110,7 +113,10 @@ class TrainState:
             "stage": self.stage,
             "notes": self.notes,
             "scaler": self.scaler.state_dict(),
-            "averages": {k: {"decay": a.decay, "updates": a.updates} for k, a in self.averages.items()},
+            "averages": {
+                k: {"decay": a.decay, "updates": a.updates, "forgets_start": a.forgets_start}
+                for k, a in self.averages.items()
+            },
         }
         (folder / "state.json").write_text(json.dumps(facts, indent=1))
 
@@ -128,10 +134,13 @@ class TrainState:
                 head, _, tail = key.partition("/")
                 parts.setdefault(head, {})[tail] = value
             self.network.load_state_dict(parts["network"])
-            for name, average in self.averages.items():
-                average.updates = facts["averages"][name]["updates"]
+            for name, kept in facts["averages"].items():
+                # A later stage may have begun with averages that the first does not have; of() places them.
+                average = RunningAverage.of(self.network, kept["decay"], kept["forgets_start"])
+                average.updates = kept["updates"]
                 for key, tensor in average.tensors.items():
                     tensor.copy_(parts["average"][f"{name}/{key}"])
+                self.averages[name] = average
             optimizer = self.optimizer.state_dict()
             optimizer["state"] = {}
             for key, value in parts.get("optimizer", {}).items():
@@ -167,7 +176,7 @@ def train(state: TrainState, objective: Objective, batches: Iterable[Batch], spe
     for batch in batches:
         began = time.perf_counter()
         state.network.train()
-        lr = spec.lr_at(state.step)
+        lr = spec.lr_at(state.step, state.notes.get("scores", ()))
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         loss = objective.loss(state, batch.to(device))

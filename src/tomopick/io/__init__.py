@@ -5,7 +5,7 @@ from .copick import CopickProject
 from .copickwrite import create_copick_project, write_run, write_tomogram
 from .folder import FolderProject
 from .kaggle import KaggleProject
-from .mrc import write_mrc
+from .mrc import read_map, write_mrc
 from .offset import CoordinateOffset
 from .open import open_project
 from .project import MemoryProject, Project
@@ -23,6 +23,7 @@ __all__ = [
     "atomic_write",
     "create_copick_project",
     "open_project",
+    "read_map",
     "read_picks_csv",
     "read_volume",
     "volume_grids",

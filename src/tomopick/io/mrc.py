@@ -57,6 +57,24 @@ def read_mrc(path: Path, voxel_spacing: float | None = None) -> tuple[np.ndarray
         return np.array(data, dtype=np.float32, order="C"), grid
 
 
+def read_map(path: Path, voxel_spacing: float | None, remedy: str) -> tuple[np.ndarray, Grid]:
+    """A density map (z, y, x) float32 and its grid, as `read_mrc`; ISPG 0, which programs leave in maps, is ignored.
+
+    Args:
+        path: an MRC or CCP4 file, gzipped or not.
+        voxel_spacing: [Å]; instead of the header's.
+        remedy: what to do about a header without voxel size, for the message.
+
+    Raises:
+        ReadError: no MRC file, truncated, or no voxel size.
+    """
+    with _open(path, header_only=False, volume=False) as mrc:
+        grid = _grid(path, mrc.header, voxel_spacing, remedy)
+        if mrc.data is None or mrc.data.shape != grid.shape:
+            raise ReadError(f"{path}: ends before its {grid.shape} voxels do; expected a whole map, so copy it again")
+        return np.array(mrc.data, dtype=np.float32, order="C"), grid
+
+
 def write_mrc(path: str | Path, values: np.ndarray, grid: Grid | float) -> None:
     """Writes a volume (z, y, x) as float32 MRC, its origin in the header.
 
@@ -81,7 +99,7 @@ def write_mrc(path: str | Path, values: np.ndarray, grid: Grid | float) -> None:
 
 
 @contextmanager
-def _open(path: Path, header_only: bool) -> Iterator[Any]:
+def _open(path: Path, header_only: bool, volume: bool = True) -> Iterator[Any]:
     import mrcfile
 
     if path.name.lower().removesuffix(".gz").endswith(STACK_SUFFIXES):
@@ -100,7 +118,7 @@ def _open(path: Path, header_only: bool) -> Iterator[Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReadError(f"{path}: cannot be read as MRC ({reason}); expected a whole MRC volume") from None
     try:
-        _check(path, mrc.header, zipped)
+        _check(path, mrc.header, zipped, volume)
         yield mrc
     finally:
         mrc.close()
@@ -116,7 +134,7 @@ def _peek(path: Path, zipped: bool) -> None:
         raise ReadError(f"{path}: not an MRC file; expected a tomogram in MRC or OME-Zarr")
 
 
-def _check(path: Path, header: Any, zipped: bool) -> None:
+def _check(path: Path, header: Any, zipped: bool, volume: bool) -> None:
     mode, shape = int(header.mode), (int(header.nz), int(header.ny), int(header.nx))
     stamped = bytes(header.map)[:3] == b"MAP"
     if mode not in ITEM_BYTES:
@@ -129,7 +147,8 @@ def _check(path: Path, header: Any, zipped: bool) -> None:
     order = (int(header.mapc), int(header.mapr), int(header.maps))
     if order not in ((1, 2, 3), (0, 0, 0)):
         raise ReadError(f"{path}: axis order {order}; expected (1, 2, 3), so rewrite the volume as x, y, z")
-    _check_is_volume(path, header, shape)
+    if volume:
+        _check_is_volume(path, header, shape)
 
 
 def _check_is_volume(path: Path, header: Any, shape: tuple[int, int, int]) -> None:
@@ -167,14 +186,14 @@ def _check_named_mrc(path: Path, images: int) -> None:
     warn_once(f"{path}: ISPG 0 in its header, as of an image stack; it is taken for a tomogram")
 
 
-def _grid(path: Path, header: Any, voxel_spacing: float | None) -> Grid:
+def _grid(path: Path, header: Any, voxel_spacing: float | None, remedy: str = "say it with --voxel-spacing") -> Grid:
     shape = (int(header.nz), int(header.ny), int(header.nx))
     if voxel_spacing is not None:
         return Grid(shape, voxel_spacing)
     cell = np.array([header.cella.z, header.cella.y, header.cella.x], dtype=np.float64)
     samples = np.array([header.mz, header.my, header.mx], dtype=np.float64)
     sizes = np.divide(cell, samples, out=np.zeros(3), where=samples > 0)
-    return Grid(shape, checked_spacing(sizes, str(path), "say it with --voxel-spacing"))
+    return Grid(shape, checked_spacing(sizes, str(path), remedy))
 
 
 def _unsigned_bytes(header: Any) -> bool:

@@ -101,7 +101,8 @@ class JPUNet25D(SlicesAndVolumes):
 def mix_neighbours(x: torch.Tensor) -> torch.Tensor:
     """The mean over each slice of (b, c, z, y, x) and those beside it, fewer at the ends."""
     padded = nn.functional.pad(x, (0, 0, 0, 0, 1, 1))
-    counted = nn.functional.pad(torch.ones_like(x[:1, :1, :, :1, :1]), (0, 0, 0, 0, 1, 1))
+    ones = x[:1, :1, :, :1, :1] * 0 + 1  # not ones_like: traced for ONNX that would be the depth of the traced tile
+    counted = nn.functional.pad(ones, (0, 0, 0, 0, 1, 1))
     return _sum_of_three(padded) / _sum_of_three(counted)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import RecipeError
-from ..recipe import Recipe, did_you_mean
+from ..recipe import Recipe
+from ..settings import did_you_mean
 from .bpd import bpd, light
 from .bpd_released import bpd_released
 from .semietpicker import semietpicker

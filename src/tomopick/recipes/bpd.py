@@ -5,7 +5,7 @@ from dataclasses import replace
 from ..heatmap import GaussianTarget
 from ..networks import UNetSpec
 from ..recipe import Recipe
-from ..tiling import TilingSpec
+from ..tiling import SteepWindow, TilingSpec
 
 
 def bpd() -> Recipe:
@@ -18,7 +18,7 @@ def bpd() -> Recipe:
         name="bpd",
         source="BPD, CZII CryoET challenge, 5th place (described method)",
         network=UNetSpec(widths=(28, 32, 36), convolutions=2, stride=1),
-        tiling=TilingSpec(shape=(128, 128, 128), overlap=32),
+        tiling=TilingSpec(window=SteepWindow()),
     )
 
 
@@ -34,5 +34,4 @@ def light() -> Recipe:
         source="tomopick; BPD at output stride 2",
         target=GaussianTarget(sigma_factor=0.5),
         network=UNetSpec(widths=(32, 48, 64), convolutions=2, stride=2),
-        tiling=TilingSpec(shape=(192, 192, 192), overlap=48),
     )

@@ -1,8 +1,9 @@
-"""SemiETPicker's supervised stage."""
+"""SemiETPicker: a little labelled data, and much that is not."""
 
 from ..augment import Augmentation, Flip, Noise, Rot90, ScaleShift
 from ..heatmap import GaussianTarget
 from ..losses import ReweightedMSE
+from ..mean_teacher import MeanTeacherSpec
 from ..networks import AsymmetricUNetSpec
 from ..patches import PatchSpec
 from ..recipe import Recipe
@@ -11,7 +12,9 @@ from ..train import TrainSpec
 
 
 def semietpicker() -> Recipe:
-    """Asymmetric 3D U-Net with output stride 2 on Gaussian heatmaps of half a radius, reweighted MSE.
+    """Asymmetric 3D U-Net with output stride 2 on Gaussian heatmaps of half a radius, taught by labels, then a teacher.
+
+    Needs unlabelled runs; `objective=SupervisedSpec` trains it on labels alone.
 
     Source: SemiETPicker, arXiv:2510.22454; stride, alpha, crop and rates, which are lost, are ours.
     """
@@ -23,6 +26,7 @@ def semietpicker() -> Recipe:
         augment=Augmentation(spatial=(Flip(), Rot90()), intensity=(ScaleShift(), Noise())),
         network=AsymmetricUNetSpec(stride=2),
         loss=ReweightedMSE(alpha=10.0, sigmoid=True),
+        objective=MeanTeacherSpec(),
         train=TrainSpec(batch_size=8, weight_decay=0.0),
         tiling=TilingSpec(shape=(160, 160, 160), overlap=40),
     )

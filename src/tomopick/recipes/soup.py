@@ -3,16 +3,30 @@
 from dataclasses import replace
 
 from ..augment import Augmentation, Flip, Noise, ScaleShift
+from ..decoders import Watershed
 from ..heatmap import BallTarget, GaussianTarget
 from ..losses import DiceCrossEntropy, HeatmapWeightedMSE
 from ..networks import ResidualUNetSpec, UNetSpec
+from ..normalize import ZScore
 from ..patches import PatchSpec
 from ..recipe import Recipe
+from ..schedules import Plateau
 from ..tiling import GaussianWindow, TilingSpec
 from ..train import TrainSpec
+from ..windows import ScanTiles
 
 _DESCRIBED = "Ensemble 3D U-Net Soup, CZII CryoET challenge, 8th place (described method)"
 _RELEASED = "Ensemble 3D U-Net Soup, CZII CryoET challenge, 8th place (released networks and training)"
+
+# Voxels of 10 Å that a region has at least, as released.
+MIN_VOXELS = {
+    "apo-ferritin": 80.1,
+    "beta-amylase": 100.0,
+    "beta-galactosidase": 368.0,
+    "ribosome": 750.0,
+    "thyroglobulin": 480.0,
+    "virus-like-particle": 1150.3,
+}
 
 
 def soup_tiny() -> Recipe:
@@ -53,25 +67,27 @@ def soup_released_tiny() -> Recipe:
     return Recipe(
         name="soup_released_tiny",
         source=_RELEASED,
+        normalize=ZScore(),
         target=BallTarget(radius_factor=0.5),
         patch=PatchSpec(shape=(128, 128, 128), around_particles=6 / 7, jitter=0.1),
         augment=Augmentation(spatial=(Flip(),), intensity=()),
         network=ResidualUNetSpec(widths=(32, 64, 128, 128), strides=(2, 2, 1), residual_units=1, dropout=0.3),
         loss=DiceCrossEntropy(background="first"),
-        train=TrainSpec(batch_size=24, ema_decay=0.0),
-        tiling=TilingSpec(shape=(160, 384, 384), overlap=96, window=GaussianWindow()),
+        train=TrainSpec(batch_size=24, ema_decay=0.0, schedule=Plateau()),
+        tiling=ScanTiles(shape=(160, 384, 384), fraction=0.25, window=GaussianWindow()),
+        peaks=Watershed(min_cells_of=MIN_VOXELS),
     )
 
 
 def soup_released_medium() -> Recipe:
     """The released member of 4.5 million parameters. Source: see `soup_released_tiny`."""
     network = ResidualUNetSpec(widths=(32, 64, 128, 256), strides=(2, 2, 1), residual_units=2, dropout=0.3)
-    train = TrainSpec(batch_size=16, ema_decay=0.0)
+    train = TrainSpec(batch_size=16, ema_decay=0.0, schedule=Plateau())
     return replace(soup_released_tiny(), name="soup_released_medium", network=network, train=train)
 
 
 def soup_released_big() -> Recipe:
     """The released member of 11.8 million parameters; its running average counts. Source: see `soup_released_tiny`."""
     network = ResidualUNetSpec(widths=(32, 96, 256, 384), strides=(2, 2, 1), residual_units=2, dropout=0.2)
-    train = TrainSpec(batch_size=16, ema_decay=0.99)
+    train = TrainSpec(batch_size=16, ema_decay=0.99, schedule=Plateau())
     return replace(soup_released_tiny(), name="soup_released_big", network=network, train=train)

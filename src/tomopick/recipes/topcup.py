@@ -1,14 +1,17 @@
 """TopCUP: a 3D U-Net on a classification network, as described and as released."""
 
 from ..augment import Augmentation, Flip, Rot90, Rotate
+from ..decoders import UpsampledMaxima
 from ..heatmap import GaussianTarget, VoxelTarget
 from ..losses import DenseCrossEntropy, HeatmapWeightedMSE
 from ..networks import FlexibleUNetSpec
+from ..normalize import ZScore
 from ..objectives import SupervisedSpec
 from ..patches import PatchSpec
 from ..recipe import Recipe
 from ..tiling import TilingSpec
 from ..train import TrainSpec
+from ..windows import ScanTiles
 
 
 def topcup() -> Recipe:
@@ -37,22 +40,24 @@ def topcup_released() -> Recipe:
 
     Deep supervision by `loss.head_weights=0,0,1,1` (with `loss.particle=64`); EfficientNet-B3 by
     `network.encoder=efficientnet-b3`; the balls of the topcup package by `target=BallTarget`, `target.fixed=20` and
-    `target.exclusive=true`.
+    `target.exclusive=true`; the package's learning rate by `train.schedule=StepDecay`. It picks as the package does.
 
-    Source: ChristofHenkel/kaggle-cryoet-1st-place-segmentation and the topcup package. Theirs tilts by up to 45
-    degrees about x; here it is up to 10 about x and y, where others of the team found the best.
+    Source: ChristofHenkel/kaggle-cryoet-1st-place-segmentation and the topcup package 1.2.2. (Tilts of 10 degrees
+    about x and y are what others of the team found the best.)
     """
     return Recipe(
         name="topcup_released",
         source="TopCUP, CZII CryoET challenge, 1st place (released networks and training)",
+        normalize=ZScore(),
         target=VoxelTarget(),
         patch=PatchSpec(shape=(96, 96, 96), around_particles=0.0),
         augment=Augmentation(
-            spatial=(Flip(), Rot90(), Rotate(about_z=0.0, about_xy=10.0, scale=0.0, p=0.5)), intensity=()
+            spatial=(Flip(), Rot90(), Rotate(about_z=0.0, about_xy=44.7, scale=0.0, p=0.5, tilts="x")), intensity=()
         ),
         network=FlexibleUNetSpec(encoder="resnet34", upsample="nearest", heads=4, background=True, unused=True),
         loss=DenseCrossEntropy(particle=256.0, nothing=1.0, background="last"),
         objective=SupervisedSpec(mixup=1.0, mixup_per_patch=True),
         train=TrainSpec(steps=9730, batch_size=32, weight_decay=0.0, warmup_steps=0, ema_decay=0.0),
-        tiling=TilingSpec(shape=(96, 96, 96), overlap=20),
+        tiling=ScanTiles(shape=(96, 96, 96), fraction=0.21),
+        peaks=UpsampledMaxima(refined=False),
     )

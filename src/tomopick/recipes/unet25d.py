@@ -4,11 +4,12 @@ from ..augment import Augmentation, Flip, Rotate, ScaleShift
 from ..heatmap import FixedGaussianTarget, GaussianTarget
 from ..losses import HeatmapWeightedMSE, ReweightedMSE
 from ..networks import JPUNet25DSpec, UNet25DSpec
+from ..normalize import ZScore
 from ..objectives import SupervisedSpec
 from ..patches import PatchSpec
 from ..recipe import Recipe
-from ..tiling import TilingSpec
 from ..train import TrainSpec
+from ..windows import StepTiles
 
 _CHANGES = (Rotate(about_z=180.0, about_xy=0.0, scale=0.1, p=0.5),)
 _INTENSITY = (ScaleShift(scale=0.3, shift=0.3, p=0.3),)
@@ -23,6 +24,7 @@ def unet25d_convnext() -> Recipe:
     return Recipe(
         name="unet25d_convnext",
         source="2.5D U-Net, CZII CryoET challenge, 4th place (yu4u; arXiv:2502.13484)",
+        normalize=ZScore(),
         target=FixedGaussianTarget(sigma=60.0),
         patch=PatchSpec(shape=(16, 128, 128), around_particles=0.0),
         augment=Augmentation(spatial=(Flip("x"), *_CHANGES), intensity=_INTENSITY),
@@ -30,7 +32,7 @@ def unet25d_convnext() -> Recipe:
         loss=HeatmapWeightedMSE(floor=0.1),
         objective=SupervisedSpec(mixup=0.5),
         train=TrainSpec(steps=21376, batch_size=32, weight_decay=0.0, warmup_steps=1336, ema_decay=0.999),
-        tiling=TilingSpec(shape=(16, 128, 128), overlap=64),
+        tiling=StepTiles(shape=(16, 128, 128), step=(8, 48, 48)),
     )
 
 
@@ -43,6 +45,7 @@ def unet25d_resnetrs() -> Recipe:
     return Recipe(
         name="unet25d_resnetrs",
         source="2.5D U-Net, CZII CryoET challenge, 4th place (tattaka; arXiv:2502.13484)",
+        normalize=ZScore(),
         target=GaussianTarget(sigma_factor=0.5),
         patch=PatchSpec(shape=(32, 128, 128), around_particles=0.0),
         augment=Augmentation(spatial=(Flip("zx"), *_CHANGES), intensity=_INTENSITY),
@@ -50,5 +53,5 @@ def unet25d_resnetrs() -> Recipe:
         loss=ReweightedMSE(alpha=1.0),
         objective=SupervisedSpec(mixup=0.5, mixup_alpha=0.2),
         train=TrainSpec(steps=4175, batch_size=32, weight_decay=1e-2, warmup_steps=835, ema_decay=0.999),
-        tiling=TilingSpec(shape=(32, 128, 128), overlap=64),
+        tiling=StepTiles(shape=(32, 128, 128), step=(16, 48, 48)),
     )

@@ -13,13 +13,10 @@ from ..errors import SelectionError
 from ..io import Project, open_project, read_picks_csv
 from ..io.select import near_miss
 from ..labels import picks_where_any
-from ..metrics import duplicates
 from ..presets import CZII_OBJECTS
-from ..types import PickableObject, Picks
+from ..scoring import FOREIGN, Made, Sides, refuse_voxels, twice_written
+from ..types import PickableObject, Picks, Tomogram
 from .tables import Report
-
-_FILES = {".star", ".tbl", ".mod", ".em", ".coords", ".ndjson", ".txt"}  # of other programs
-_SAME = 1e-3  # radii; true particles closer than that were written down twice
 
 
 @dataclass(frozen=True)
@@ -72,14 +69,18 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
             raise SelectionError(f"{place}: no run '{run}'; {near_miss(run, known)}")
     runs = list(options.runs or known)
     notes: list[str] = []
-    given: dict[str, Any]
-    if _is_model(what):
-        picks, theirs, given = _from_model(what, project, runs, options)
+    given: dict[str, Any] = {}
+    if is_model(what):
+        made = pick_with(what, project, runs, options)
+        picks, theirs, given = made.picks, made.objects, {"thresholds": made.thresholds, **model_texts(what)}
     else:
-        picks, theirs, given = *_read(what, project, runs, opening, options), {}
+        picks, theirs = _read(what, project, runs, opening, options)
     truth = _truth(project, runs, what == place, options)
     objects = _objects(project.objects, theirs, picks, truth)
     if truth:
+        unlabelled = sorted(set(picks) - set(truth))
+        if unlabelled:
+            options.say(f"{', '.join(unlabelled)}: no truth; shown and not scored")
         scored = {o.name for o in objects if any(len(t.of(o.name)) for t in truth.values())} or {""}
         extra = sorted({o.name for o in objects} - {o.name for o in project.objects} - scored)
         if extra:
@@ -100,38 +101,68 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
     )  # fmt: skip
 
 
-def _is_model(what: str) -> bool:
-    if Path(what).exists():
-        return (Path(what) / "detector.json").is_file()
+def report_of(sides: Sides, what: str, place: str, options: ReportOptions) -> Report:
+    """The page of what `tomopick evaluate` scored, from what it read.
+
+    Args:
+        sides: both sides.
+        what, place: what the user called them.
+        options: `tomo_type` and `title`; the rest is settled.
+    """
+    texts = model_texts(what) if is_model(what) else {}
+    project = sides.project
+    named = [run for run in sorted({*sides.picks, *sides.truth}) if project and run in project.runs()]
+    readable = [run for run in named if project and project.tomo_types(run)]
+
+    def tomogram(run: str) -> Tomogram:
+        assert project is not None
+        return project.tomogram(run, options.tomo_type)
+
+    return Report(
+        options.title or f"{Path(what).name or what} on {Path(place).name or place}",
+        sides.picks, sides.truth, sides.objects, sides.thresholds, tomogram if readable else None, readable[:3],
+        texts.get("card", ""), texts.get("log", ()), sides.notes,
+    )  # fmt: skip
+
+
+def is_model(what: str) -> bool:
+    """Whether a user's word names a model folder, an ensemble's, or a shipped model."""
+    if Path(what).exists():  # the registry imports torch, which scoring of picks needs not wait for
+        return any((Path(what) / name).is_file() for name in ("detector.json", "ensemble.json"))
     from ..registry import shipped
 
     return what in shipped()
 
 
-def _from_model(
-    what: str, project: Project, runs: Sequence[str], options: ReportOptions
-) -> tuple[dict[str, Picks], tuple[PickableObject, ...], dict[str, Any]]:
-    """Picks down to a low score, and the model's thresholds, card and log."""
-    from ..checkpoints import read_log
-    from ..pick import Picker, PickOptions
-    from ..registry import load_detector, shipped
+def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportOptions) -> Made:
+    """Picks of a model's, down to a low score.
 
-    detector = load_detector(what)
-    picker = Picker([detector], PickOptions(metric=options.metric, keep_below=True, device=options.device))
+    Raises:
+        TomopickError: the model or a tomogram cannot be read, or it has no thresholds for the metric.
+    """
+    from ..picker import Picker, PickOptions
+    from ..registry import load_model
+
+    picker = Picker([load_model(what)], PickOptions(metric=options.metric, keep_below=True, device=options.device))
+    if picker.positions_depend_on_threshold:
+        options.say("its decoder finds other positions with another threshold: there are no picks below the thresholds")
     found = {}
     for run in runs:
         found[run], unlike = picker.pick(project.tomogram(run, options.tomo_type))
         options.say(f"{run}: {sum(picker.counts(found[run]).values())} picks of {len(found[run])} candidates")
         for line in unlike:
             options.say(f"{run}: warning: {line}")
+    return Made(found, picker.objects, picker.thresholds)
+
+
+def model_texts(what: str) -> dict[str, Any]:
+    """A model's card and the rows of its training's log."""
+    from ..checkpoints import read_log
+    from ..registry import shipped
+
     folder = Path(what) if Path(what).is_dir() else shipped()[what]
     card = folder / "README.md"
-    facts = {
-        "thresholds": picker.thresholds,
-        "card": card.read_text(encoding="utf-8") if card.is_file() else "",
-        "log": read_log(folder / "log.jsonl"),
-    }
-    return found, picker.objects, facts
+    return {"card": card.read_text(encoding="utf-8") if card.is_file() else "", "log": read_log(folder / "log.jsonl")}
 
 
 def _read(
@@ -141,7 +172,7 @@ def _read(
         found, objects = read_picks_csv(what), ()
         if set(found) == {""} and len(runs) == 1:
             found = {runs[0]: replace(found[""], run=runs[0])}
-    elif Path(what).is_file() and Path(what).suffix.lower() in _FILES:
+    elif Path(what).is_file() and Path(what).suffix.lower() in FOREIGN:
         from ..importing import ImportOptions, read_files
 
         choices = ImportOptions(name=options.name, tomo_type=options.tomo_type, say=options.say)
@@ -207,16 +238,7 @@ def _findings(
             continue
         grid = project.grid(run, options.tomo_type)
         outside = int((~grid.contains(p.positions)).sum())
-        low, high = p.positions.min(axis=0), p.positions.max(axis=0)
-        small = np.all((low >= 0) & (high <= np.array(grid.shape)))
-        if len(p) >= 10 and grid.voxel_spacing > 2 and small:
-            raise SelectionError(
-                f"run {run}: all {len(p)} picks lie within {high.max():.0f} Å of the corner of a tomogram that is "
-                f"{max(grid.shape) * grid.voxel_spacing:.0f} Å wide; are they in voxels? expected Å"
-            )
+        refuse_voxels(run, p, grid)
         if outside:
             found.append(f"run {run}: {outside} of {len(p)} picks lie outside the tomogram and count as they are.")
-    twice = sum(duplicates(truth, [o for o in objects if o.radius], radius=_SAME).values())
-    if twice:
-        found.append(f"{twice} true particles were written down twice; the second of each can only be missed.")
-    return found
+    return found + [f"{line}." for line in twice_written(truth, objects)]

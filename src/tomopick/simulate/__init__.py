@@ -1,23 +1,36 @@
 """Labelled tomograms without a microscope."""
 
+from .arrays import arrays_of
 from .bodies import density_of
 from .density import BlobDensity, Density, MapDensity
-from .microscope import ContrastTransfer, MicroscopeSpec
+from .inputs import twins, with_densities
+from .maps import DensityFile
+from .microscope import MicroscopeSpec, TiltSeries
+from .optics import ContrastTransfer, Detector
 from .phantom import SpecimenSpec
-from .restore import RestorationSpec
-from .run import TOMO_TYPES, SimulationSpec, czii_spec, simulate_run
+from .restore import TOMO_TYPES, RestorationSpec, with_halves
+from .run import SimulatedRun, SimulationSpec, czii_spec, simulate, simulate_run
 
 __all__ = [
     "TOMO_TYPES",
     "BlobDensity",
     "ContrastTransfer",
     "Density",
+    "DensityFile",
+    "Detector",
     "MapDensity",
     "MicroscopeSpec",
     "RestorationSpec",
+    "SimulatedRun",
     "SimulationSpec",
     "SpecimenSpec",
+    "TiltSeries",
+    "arrays_of",
     "czii_spec",
     "density_of",
+    "simulate",
     "simulate_run",
+    "twins",
+    "with_densities",
+    "with_halves",
 ]

@@ -7,20 +7,25 @@ so that any position and rotation is exact, or a map.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-from scipy.ndimage import map_coordinates, spline_filter
+from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
 
 from ..errors import TomopickError
 from ..types import Grid
 
-# Potential of protein (about 7 V) above that of vitreous ice (4.53 V).
-# Source: Vulović et al. 2013, J Struct Biol 183, 19.
+# Mean inner potential of vitreous ice. Source: Vulović et al. 2013, J Struct Biol 183, 19; free atoms give the same:
+# 0.94 g/cm^3 of water, of which a molecule scatters as 3.04 Å (`atoms.SCATTERING_VOLTS`), make 4.57 V.
+ICE_POTENTIAL = 4.53  # [V]
+# Potential of protein (about 7 V) above that of ice. Source: as above.
 PROTEIN_CONTRAST = 2.5  # [V]
 # Partial specific volume of 0.73 cm^3/g. Source: Harpaz et al. 1994, Structure 2, 641.
 PROTEIN_VOLUME = 1212.0  # [Å^3/kDa]
 BLOB_SIGMA = 7.0  # [Å]; about a resolution of 16 Å, the finest that a tomogram of 10 Å voxels shows
+
+_RIM = 3  # voxels of nothing around a map
 
 Sampled = tuple[np.ndarray, np.ndarray]
 
@@ -111,7 +116,7 @@ class MapDensity:
         name: of the object.
         values: (z, y, x); what is below 0 counts as 0. Scaled to `mass`.
         spacing: of the map's voxels [Å].
-        mass: [kDa].
+        mass: of protein that scatters as much [kDa].
     """
 
     name: str
@@ -119,25 +124,49 @@ class MapDensity:
     spacing: float
     mass: float
     radius: float = field(init=False)
-    _spline: np.ndarray = field(init=False, repr=False)
-    _centre: np.ndarray = field(init=False, repr=False)
+    centre: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         values = np.clip(np.nan_to_num(np.asarray(self.values, dtype=np.float64)), 0, None)
         if values.ndim != 3 or not values.sum() > 0:
             raise TomopickError(f"the map of '{self.name}' needs three axes and positive density, not {values.shape}")
+        if not (self.mass > 0 and self.spacing > 0):
+            raise TomopickError(
+                f"the map of '{self.name}' needs a positive mass and voxel size, not {self.mass:g} kDa "
+                f"and {self.spacing:g} Å"
+            )
+        values = np.pad(values, _RIM)  # room for splines and blurring
         values *= self.mass * PROTEIN_VOLUME * PROTEIN_CONTRAST / (values.sum() * self.spacing**3)
         where = np.argwhere(values > 0.05 * values.max())
-        everywhere = np.indices(values.shape).reshape(3, -1)
-        centre = (everywhere * values.ravel()).sum(axis=1) / values.sum()
-        object.__setattr__(self, "_centre", centre)
-        object.__setattr__(self, "_spline", spline_filter(values, order=3).astype(np.float32))
+        sums = [values.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+        centre = np.array([(s * np.arange(len(s))).sum() / s.sum() for s in sums])
+        object.__setattr__(self, "values", values.astype(np.float32))
+        object.__setattr__(self, "centre", centre)
         object.__setattr__(self, "radius", float(np.linalg.norm(where - centre, axis=1).max() * self.spacing))
 
+    def reach_of(self, share: float) -> float:
+        """Radius of the sphere around the centre of mass that holds `share` of the mass [Å]."""
+        axes = (np.arange(n) - c for n, c in zip(self.values.shape, self.centre))
+        z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
+        distance = np.sqrt(z**2 + y**2 + x**2).ravel()
+        order = np.argsort(distance)
+        inside = np.cumsum(self.values.ravel()[order], dtype=np.float64)
+        return float(distance[order][np.searchsorted(inside, share * inside[-1])] * self.spacing)
+
     def sample(self, rotation: np.ndarray, centre: np.ndarray, grid: Grid) -> Sampled:
-        """See `Density.sample`."""
+        """See `Density.sample`. A voxel holds the mean over its cube, up to what the map's own voxels have done."""
         start, axes = box_around(centre, self.radius + grid.voxel_spacing, grid)
-        offsets = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)[..., ::-1]
-        own = (offsets @ np.asarray(rotation))[..., ::-1] / self.spacing + self._centre  # R^T on column vectors
-        box = map_coordinates(self._spline, np.moveaxis(own, -1, 0), order=3, prefilter=False, output=np.float32)
+        turn = np.asarray(rotation)[::-1, ::-1] / self.spacing  # zyx rows; R^T on column vectors is `offsets @ R`
+        z, y, x = (axis[:, None] * row for axis, row in zip(axes, turn))
+        own = z[:, None, None] + y[None, :, None] + x[None, None] + self.centre
+        spline = _spline(self, round(grid.voxel_spacing, 6))
+        box = map_coordinates(spline, np.moveaxis(own, -1, 0), order=3, prefilter=False, output=np.float32)
         return start, np.clip(box, 0, None)
+
+
+@lru_cache(maxsize=96)
+def _spline(density: MapDensity, voxel_spacing: float) -> np.ndarray:
+    """The map's spline coefficients, blurred as the mean over voxels that are larger than its own blurs."""
+    sigma = np.sqrt(max(0.0, voxel_spacing**2 - density.spacing**2) / 12) / density.spacing
+    values = gaussian_filter(density.values, sigma) if sigma > 0 else density.values
+    return spline_filter(values, order=3).astype(np.float32)

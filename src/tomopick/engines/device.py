@@ -1,21 +1,11 @@
-"""Run a network on tiles. An engine is called with an array and answers with an array."""
+"""Where to compute, and in which half precision."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import numpy as np
 import torch
 from torch import nn
 
-from .errors import TomopickError
-
-
-class Engine(Protocol):
-    """Runs a network."""
-
-    def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """(z, y, x) float32 -> logits (object, z/stride, y/stride, x/stride) float32."""
+from ..errors import TomopickError
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -48,9 +38,16 @@ def half_precision(device: torch.device) -> torch.dtype | None:
     return None
 
 
-def autocast(device: torch.device) -> torch.autocast:
+def type_name(device: torch.device, precision: str) -> str:
+    """What is really computed in where a precision is asked for: `bf16`, `fp16`, `f32` or `int8`."""
+    half = half_precision(device) if precision == "half" else None
+    names = {None: "f32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+    return "int8" if precision == "int8" else names[half]
+
+
+def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
     """Mixed precision for training and inference on a device; does nothing where it would not pay."""
-    dtype = half_precision(device)
+    dtype = half_precision(device) if enabled else None
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
@@ -59,19 +56,3 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     if device.type in ("cpu", "cuda"):
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network.to(device)
-
-
-class TorchEngine:
-    """Eager torch in mixed precision."""
-
-    def __init__(self, network: nn.Module, device: torch.device):
-        self.network = place(network, device).eval()
-        self.device = device
-
-    @torch.inference_mode()
-    def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """(z, y, x) float32 -> logits (object, ...) float32."""
-        batch = torch.from_numpy(np.ascontiguousarray(tile))[None, None].to(self.device)
-        with autocast(self.device):
-            logits = self.network(batch)
-        return logits[0].float().cpu().numpy()

@@ -1,0 +1,86 @@
+"""Converted networks, kept for the next process. Whatever is wrong with the cache, picking goes on without it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .. import __version__
+from ..errors import OutputError
+from ..io.atomic import atomic_folder
+
+KEPT = 24  # entries; those not used for longest go
+DIGEST = "digest.json"
+
+log = logging.getLogger("tomopick")
+
+
+def cache_folder() -> Path:
+    """Where converted networks are kept: TOMOPICK_CACHE, else the user's cache folder of this system."""
+    stated = os.environ.get("TOMOPICK_CACHE")
+    if stated:
+        return Path(stated)
+    homes = {"win32": ("LOCALAPPDATA", "~/AppData/Local"), "darwin": ("XDG_CACHE_HOME", "~/Library/Caches")}
+    variable, usual = homes.get(sys.platform, ("XDG_CACHE_HOME", "~/.cache"))
+    return Path(os.environ.get(variable) or usual).expanduser() / "tomopick"
+
+
+def key_of(network: nn.Module, *facts: str) -> str:
+    """Changes with the weights, the network's structure, this version, and whatever else decides what is kept."""
+    digest = hashlib.sha256("\n".join((__version__, str(network), *facts)).encode())
+    for name, value in network.state_dict().items():
+        digest.update(f"\n{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
+
+
+def kept(key: str) -> Path | None:
+    """The folder of an entry that is as it was written; a damaged one is removed."""
+    folder = cache_folder() / key
+    try:
+        stated = json.loads((folder / DIGEST).read_text())
+        if stated == _digests(folder):
+            os.utime(folder)
+            return folder
+    except FileNotFoundError:
+        if not folder.exists():
+            return None
+    except (OSError, ValueError) as error:
+        log.debug("%s: %s", folder, error)
+    log.warning("%s: damaged; the network is converted again", folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def keep(key: str, write: Callable[[Path], None]) -> None:
+    """Makes an entry whole or not at all.
+
+    Args:
+        key: of the entry.
+        write: puts its files into an empty folder.
+    """
+    root = cache_folder()
+    try:
+        with atomic_folder(root / key) as folder:
+            write(folder)
+            (folder / DIGEST).write_text(json.dumps(_digests(folder)))
+        entries = sorted((p for p in root.iterdir() if (p / DIGEST).is_file()), key=lambda p: p.stat().st_mtime)
+        for old in entries[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+    except (OutputError, OSError, RuntimeError) as error:
+        # Read-only, full, or another process was faster: the next process converts once more.
+        log.debug("%s: not kept: %s", root / key, error)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.iterdir() if p.name != DIGEST)
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}

@@ -1,0 +1,103 @@
+"""How far a network sees, and how much memory it takes: what tiles are planned from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from .tiling import Means
+
+SEEN = 0.1  # what a border may change, in deviations of the network's answer to noise, to count as out of sight
+SIDE, BESIDE, BEHIND = 32, 32, 64  # of the block that is looked at: across; cut away; left behind the cut [voxels]
+CPU_SHARE, GPU_SHARE = 1 / 8, 1 / 2  # of the free memory that a tile may take: on a CPU others need some too
+CPU_ENOUGH = 2**30  # beyond this, larger tiles save little, and only a machine with 32 times as much makes them
+STRIP = 300 * 2**20  # bytes of heatmap that are held while their tiles come in
+
+
+@torch.inference_mode()
+def reach(network: nn.Module, multiple: int, stride: int) -> int:
+    """Distance from a tile's border at which its prediction is that of the whole volume [voxels, a multiple].
+
+    A block of noise is predicted whole and without its first part, along each axis; where the two agree to a tenth of
+    a deviation, the border is out of sight. This is nearer than the receptive field, whose rim hardly counts.
+
+    Args:
+        network: on any device; left in evaluation mode.
+        multiple: of the network.
+        stride: of the network.
+    """
+    network.eval()
+    parameter = next(network.parameters())
+    side, cut, behind = (-(-n // multiple) * multiple for n in (SIDE, BESIDE, BEHIND))
+    farthest = 0
+    for axis in range(3):
+        shape = [side, side, side]
+        shape[axis] = cut + behind
+        noise = np.random.default_rng(axis).standard_normal((1, 1, *shape), dtype=np.float32)
+        block = torch.from_numpy(noise).to(parameter.device)
+        whole = network(block).float()
+        part = network(block.narrow(2 + axis, cut, behind)).float()
+        error = (whole.narrow(2 + axis, cut // stride, behind // stride) - part).square()
+        error = error.mean(dim=[d for d in range(5) if d != 2 + axis]).sqrt() / whole.std(dim=(2, 3, 4)).mean()
+        seen = torch.nonzero(error > SEEN)
+        farthest = max(farthest, (int(seen.max()) + 1) * stride if len(seen) else 0)
+    return min(-(-farthest // multiple) * multiple, behind)
+
+
+@torch.inference_mode()
+def bytes_per_voxel(network: nn.Module, multiple: int) -> float:
+    """Memory that a tile takes while it is predicted, over its voxels: an upper estimate, in the network's precision.
+
+    What every layer reads and writes is counted over a small block; a network holds its four largest at a time (a skip
+    connection, both inputs of a concatenation and its output).
+    """
+    parameter = next(network.parameters())
+    sizes: list[int] = []
+    side = -(-SIDE // multiple) * multiple
+    with _outputs(network, sizes):
+        network.eval()(torch.zeros(1, 1, side, side, side, device=parameter.device))
+    return sum(sorted(sizes)[-4:]) / side**3
+
+
+@contextmanager
+def _outputs(network: nn.Module, sizes: list[int]) -> Iterator[None]:
+    def note(_module: nn.Module, inputs: object, output: object) -> None:
+        for tensors in (inputs if isinstance(inputs, tuple) else (), (output,)):
+            sizes.extend(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))
+
+    hooks = [m.register_forward_hook(note) for m in network.modules() if not list(m.children())]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes that are free on a device; of the host where it has none of its own, or none is named."""
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+
+
+def means(network: nn.Module, multiple: int, stride: int, n_objects: int, device: torch.device) -> Means:
+    """What tiles of a network on a device are planned from."""
+    free = free_memory(device)
+    share = free * GPU_SHARE if device.type == "cuda" else min(free * CPU_SHARE, max(CPU_ENOUGH, free / 32))
+    cell = 4 * n_objects / stride**3  # bytes of heatmap over voxels
+    return Means(
+        overlap=reach(network, multiple, stride),
+        tile=int(share / (bytes_per_voxel(network, multiple) + 2 * cell)),
+        strip=int(STRIP / cell),
+    )

@@ -1,0 +1,111 @@
+"""Whole projects of simulated runs: what lies where, what is told, and what cannot be."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tomopick import open_project, simulation
+from tomopick.errors import OutputError, SelectionError, TomopickError
+from tomopick.simulation import draw_run, simulate_project, spec_of
+
+SHAPE = (48, 96, 96)
+
+
+def test_a_project_holds_types_halves_facts_and_pictures(tmp_path):
+    settings = ["microscope.defocus=33000", "specimen.distractors=0"]
+    names = simulate_project(
+        tmp_path / "sim", SHAPE, tomo_types=("wbp", "isonetcorrected"), halves=True, vary=0.5, settings=settings, seed=7
+    )
+    project = open_project(tmp_path / "sim")
+    assert names == project.runs() == ["SIM_000"]
+    kinds = ("wbp", "isonetcorrected", "wbp-even", "wbp-odd")
+    volumes = {kind: project.tomogram("SIM_000", kind).values for kind in kinds}
+    assert all(values.shape == SHAPE and values.std() > 0 for values in volumes.values())
+    assert np.corrcoef((volumes["wbp-even"] + volumes["wbp-odd"]).ravel(), volumes["wbp"].ravel())[0, 1] > 0.9
+    record = json.loads((tmp_path / "sim" / "simulation.json").read_text())
+    assert (record["tilt_axis"], record["seed"], record["vary"], record["settings"]) == ("y", 7, 0.5, settings)
+    assert record["spec"]["microscope"]["defocus"] == [33000, 33000]
+    assert record["spec"]["microscope"]["dose"] == [115, 125]
+    facts = json.loads((tmp_path / "sim" / "runs" / "SIM_000.json").read_text())
+    assert facts["tilt_axis"] == "y" and facts["defocus"] == 33000 and 115 <= facts["dose"] <= 125
+    assert facts["thickness"] > 300 and facts["tilts_in_order"][0] == 0
+    with Image.open(tmp_path / "sim" / "pictures" / "SIM_000.png") as picture:
+        assert picture.width > 1000 and picture.height > 800
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 300  # greys, and the circles' colours
+
+
+def test_each_type_has_its_sections(tmp_path):
+    from tomopick.presets import CZII_OBJECTS
+    from tomopick.simulate import czii_spec, simulate_run
+
+    made, picks = simulate_run(czii_spec(SHAPE, tomo_types=("wbp", "denoised")), CZII_OBJECTS, run="a", seed=0)
+    sizes = []
+    for number in (1, 2):
+        draw_run(list(made.values())[:number], picks, CZII_OBJECTS, tmp_path / f"{number}.png")
+        with Image.open(tmp_path / f"{number}.png") as picture:
+            sizes.append((picture.size, np.asarray(picture.convert("L"), dtype=float)))
+    (one, _), (two, pixels) = sizes
+    assert abs(two[0] - one[0]) <= 2 and abs(two[1] - one[1] // 2) <= 2
+    left, right = pixels[:, : two[0] // 2], pixels[:, two[0] // 2 :][:, : two[0] // 2]
+    assert np.abs(left - right).mean() > 2 and min(left.std(), right.std()) > 10
+
+
+def test_an_interrupted_project_goes_on(tmp_path, monkeypatch):
+    """The second run is cut off between its pictures and its tomograms."""
+    call = {"tomo_types": ("wbp",), "seed": 3}
+    write = simulation.write_run
+
+    def cut(project, tomograms, *others):
+        if tomograms[0].run == "SIM_001":
+            raise KeyboardInterrupt
+        write(project, tomograms, *others)
+
+    monkeypatch.setattr(simulation, "write_run", cut)
+    with pytest.raises(KeyboardInterrupt):
+        simulate_project(tmp_path / "sim", SHAPE, runs=2, **call)
+    assert open_project(tmp_path / "sim").runs() == ["SIM_000"]
+    monkeypatch.undo()
+    made = []
+    monkeypatch.setattr(simulation, "write_run", lambda *a: made.append(a[1][0].run) or write(*a))
+    assert simulate_project(tmp_path / "sim", SHAPE, runs=2, **call) == ["SIM_000", "SIM_001"]
+    assert made == ["SIM_001"]
+    with pytest.raises(OutputError, match=r"was simulated with other arguments \(seed\); repeat it with the same"):
+        simulate_project(tmp_path / "sim", SHAPE, runs=2, **(call | {"seed": 4}))
+    (tmp_path / "sim" / "simulation.json").write_text("{")
+    with pytest.raises(OutputError, match=r"simulation\.json: cannot be read"):
+        simulate_project(tmp_path / "sim", SHAPE, runs=2, **call)
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({"settings": ["microscope.tilts=60,-60"]}, "microscope.tilts must go up"),
+        ({"settings": ["microscope.defocs=1"]}, "MicroscopeSpec has no field 'defocs'; did you mean 'defocus'?"),
+        ({"settings": ["voxel_spacing=20"]}, "voxel_spacing is 20,20; expected low,high within 7..14"),
+        ({"vary": -1.0}, "how much runs vary is -1"),
+        ({"device": "gpu"}, "no device 'gpu' to simulate on"),
+        ({"tomo_types": ("raw",)}, "no tomogram type 'raw' can be simulated"),
+    ],
+)
+def test_bad_input_leaves_nothing(tmp_path, more, line):
+    with pytest.raises(TomopickError) as found:
+        simulate_project(tmp_path / "sim", SHAPE, **more)
+    assert str(found.value).startswith(line) and "\n" not in str(found.value)
+    assert not (tmp_path / "sim").exists()
+
+
+def test_a_volume_too_small_leaves_nothing(tmp_path):
+    with pytest.raises(TomopickError, match=r"does not fit into \(32, 64, 64\) voxels"):
+        simulate_project(tmp_path / "sim", (32, 64, 64))
+    assert not (tmp_path / "sim").exists()
+
+
+def test_presets():
+    assert (
+        spec_of("varied", SHAPE, ("wbp",)).microscope.defocus[1]
+        > spec_of("czii", SHAPE, ("wbp",)).microscope.defocus[1]
+    )
+    with pytest.raises(SelectionError, match="no preset 'czi' to simulate; did you mean 'czii'"):
+        spec_of("czi", SHAPE, ("wbp",))
