@@ -1,6 +1,9 @@
 """Makes the shipped model: simulates runs, trains `light` on them, and scores it on phantoms of seeds it never saw.
 
-    python benchmarks/train_default.py WORK [--device cuda]
+    python benchmarks/train_default.py WORK [--templates FOLDER] [--device cuda]
+
+With --templates half of the training runs, and all that thresholds are set on, hold the true maps (and others as
+distractors) in place of the analytic densities.
 
 Repeated after an interruption it goes on where it stopped. Copy WORK/model's recipe.json, detector.json,
 weights.safetensors and README.md to src/tomopick/models/default to ship it.
@@ -26,7 +29,7 @@ from tomopick.peaks import LOWEST_SCORE
 from tomopick.presets import CZII_OBJECTS
 from tomopick.progress import bar
 from tomopick.recipes import get
-from tomopick.simulate import simulate_run
+from tomopick.simulate import simulate_run, with_densities
 from tomopick.simulation import spec_of
 from tomopick.thresholds import calibrate, displacement
 
@@ -42,11 +45,13 @@ TRAIN_SEED, VAL_SEED, CALIBRATION_SEED = 7_000_000, 8_000_000, 9_000_000
 KINDS = ("czii", "varied", "dominated", "ferritin")
 
 
-def one(job: tuple[str, tuple[int, int, int], str, int]):
-    kind, shape, run, seed = job
+def one(job: tuple[str, tuple[int, int, int], str, int, Path | None]):
+    kind, shape, run, seed, templates = job
     spec = spec_of("czii" if kind == "czii" else "varied", shape, ("denoised",))
     if kind in ("dominated", "ferritin"):
         spec = replace(spec, specimen=replace(spec.specimen, dominance=1.0))
+    if templates is not None:
+        spec = replace(spec, specimen=with_densities(spec.specimen, CZII_OBJECTS, (), templates)[0])
     objects = CZII_OBJECTS[:1] if kind == "ferritin" else CZII_OBJECTS
     tomograms, picks = simulate_run(spec, objects, run=run, seed=seed)
     return tomograms["denoised"], picks
@@ -65,8 +70,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--recipe", default="light")
-    parser.add_argument("--train-runs", type=int, default=200, help="as many of each kind")
-    parser.add_argument("--val-runs", type=int, default=8, help="as many of each kind")
+    parser.add_argument("--train-runs", type=int, default=200, help="of all kinds together")
+    parser.add_argument("--val-runs", type=int, default=8, help="of all kinds together")
+    parser.add_argument("--templates", type=Path, help="folder of maps, as `simulate --templates` takes it")
     parser.add_argument("--test-seeds", default="0,1,2", help="phantoms of the demo to score on")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--init-from", default="")
@@ -78,11 +84,13 @@ def main() -> None:
     recipe = replace(recipe, augment=replace(recipe.augment, intensity=INTENSITY))
     out = args.work / "model"
     if not (out / "detector.json").is_file():
-        jobs = [(KINDS[i % len(KINDS)], TRAIN_SHAPE, f"T{i:04d}", TRAIN_SEED) for i in range(args.train_runs)]
+        # Of each kind every other run is of the true maps: neither their shapes nor the analytic ones are all there is.
+        maps = [args.templates if i // len(KINDS) % 2 else None for i in range(args.train_runs)]
+        jobs = [(KINDS[i % len(KINDS)], TRAIN_SHAPE, f"T{i:04d}", TRAIN_SEED, maps[i]) for i in range(args.train_runs)]
         began = time.perf_counter()
         project = simulated(jobs, args.workers, "simulated training runs")
         held = simulated(
-            [(KINDS[i % len(KINDS)], VAL_SHAPE, f"V{i}", VAL_SEED) for i in range(args.val_runs)],
+            [(KINDS[i % len(KINDS)], VAL_SHAPE, f"V{i}", VAL_SEED, args.templates) for i in range(args.val_runs)],
             args.workers,
             "simulated held-out runs",
         )
@@ -95,20 +103,20 @@ def main() -> None:
         sources = [Source(project, val_runs=[]), Source(held, train_runs=[], val_runs=held.runs())]
         fit(recipe, sources, out, options)
     if not (out / "thresholds.json").is_file():
-        set_thresholds(Detector.load(out), out, args.device)
+        set_thresholds(Detector.load(out), out, args)
     score(Detector.load(out), [int(s) for s in args.test_seeds.split(",")], args)
 
 
-def set_thresholds(detector: Detector, out: Path, device: str) -> None:
+def set_thresholds(detector: Detector, out: Path, args: argparse.Namespace) -> None:
     """Thresholds on runs like those that people have: CZII phantoms of the demo's size, and apo-ferritin alone."""
-    jobs = [("czii", DEMO_SHAPE, f"C{i}", CALIBRATION_SEED) for i in range(10)]
-    jobs += [("ferritin", VAL_SHAPE, f"F{i}", CALIBRATION_SEED) for i in range(2)]
+    jobs = [("czii", DEMO_SHAPE, f"C{i}", CALIBRATION_SEED, args.templates) for i in range(10)]
+    jobs += [("ferritin", VAL_SHAPE, f"F{i}", CALIBRATION_SEED, args.templates) for i in range(2)]
     floor = {o.name: LOWEST_SCORE for o in detector.objects}
     candidates, truth = {}, {}
     with bar(len(jobs), "set thresholds", "run") as shown:
         for job in jobs:
             tomogram, truth[job[2]] = one(job)
-            candidates[job[2]] = detector.pick(tomogram, floor, detector.predictor(device))
+            candidates[job[2]] = detector.pick(tomogram, floor, detector.predictor(args.device))
             shown.update(1)
     found = {m: calibrate(candidates, truth, detector.objects, m, tolerance=0.005) for m in ("f1", "czii")}
     thresholds = {m: {k: c.threshold for k, c in best.items()} for m, best in found.items()}
@@ -124,7 +132,7 @@ def set_thresholds(detector: Detector, out: Path, device: str) -> None:
 def score(detector: Detector, seeds: list[int], args: argparse.Namespace) -> None:
     candidates, truth, seconds = {}, {}, 0.0
     for seed in seeds:
-        tomogram, picks = one(("czii", DEMO_SHAPE, "phantom", seed))
+        tomogram, picks = one(("czii", DEMO_SHAPE, "phantom", seed, None))
         run = f"seed {seed}"
         truth[run] = picks
         began = time.perf_counter()

@@ -1,0 +1,296 @@
+"""What unlabelled runs are worth: SemiETPicker's table on simulated runs, with 2 and 5 labelled ones.
+
+    python benchmarks/semisupervised.py WORK [--scale small|full] [--seeds 0,1,2] [--labels 2,5,all] [--threads 1]
+
+Each seed draws other labelled runs; the rest of the pool is unlabelled. Validation runs (early stopping, thresholds)
+and test runs are the same for all. A row of WORK/rows.jsonl is written per finished training, so that a repeated call
+goes on where the last one stopped (and calls with other --labels may run beside it); WORK/table.md is made of them.
+All rows of a seed and a number of labels start from the same burn-in and take equally many steps after it: `supervised`
+on the labelled runs alone; `all labels` is that on the whole pool with its labels. With --later two more rows start
+from the `supervised` models: what co-training adds where labels alone have been learned from for longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tomopick import Detector, FitOptions, Source, fit, recipes
+from tomopick.augment import Augmentation
+from tomopick.averaging import RunningAverage
+from tomopick.checkpoints import read_log
+from tomopick.evaluate import matched_scores
+from tomopick.io import Project, open_project
+from tomopick.metrics import precision_recall
+from tomopick.peaks import LOWEST_SCORE
+from tomopick.recipe import Recipe
+from tomopick.resample import matched
+from tomopick.simulation import simulate_project
+from tomopick.train import TrainState
+
+PLAIN = ("objective.strong=ScaleShift,Noise", "objective.strong.scaleshift.p=0.8", "objective.strong.noise.p=0.8")
+DROPBLOCK = ("objective.strong=ScaleShift,Noise,DropBlock", *PLAIN[1:])
+TEACHER = ("objective=MeanTeacherSpec", "objective.burn_in=0")
+# Row of the table -> overrides of the objective; `all labels` is the supervised one with other labels.
+ROWS: dict[str, tuple[str, ...]] = {
+    "supervised": ("objective=SupervisedSpec",),
+    "mean teacher": (*TEACHER, *PLAIN, "objective.views=1"),
+    "+ multi-view": (*TEACHER, *PLAIN, "objective.views=4"),
+    "+ DropBlock": (*TEACHER, *DROPBLOCK, "objective.views=4"),
+}
+ALL = "all labels"
+# The same once more, from the `supervised` model on: a burn-in that is longer by one stage.
+LATER = {"supervised, longer": ROWS["supervised"], "+ DropBlock, later": ROWS["+ DropBlock"]}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the comparison is.
+
+    Attributes:
+        shape: of a simulated volume (z, y, x) [voxels].
+        preset, settings: of the simulation.
+        pool, val, test: runs.
+        recipe, overrides: the method; `train.steps` are those after the burn-in.
+        burn_in: overrides for the burn-in, whose best validated weights are gone on with.
+        decay, ramp: of the mean teacher.
+        objects: that are learned; None: all.
+    """
+
+    shape: tuple[int, int, int]
+    preset: str
+    settings: tuple[str, ...]
+    pool: int
+    val: int
+    test: int
+    recipe: str
+    overrides: tuple[str, ...]
+    burn_in: tuple[str, ...]
+    decay: float
+    ramp: int
+    objects: tuple[str, ...] | None
+
+
+SCALES = {
+    # Narrow, coarse and short, for one core; the runs differ much from one another, so that two do not tell all.
+    "small": Scale(
+        (48, 160, 160), "varied", ("specimen.crowding=5,10", "specimen.dominance=0"), 22, 4, 10, "light",
+        ("network.widths=16,24,32", "voxel_spacing=15", "patch.shape=24,32,32", "tiling.shape=32,112,112",
+         "tiling.overlap=16", "train.steps=250", "train.batch_size=4", "train.lr=4e-3", "train.warmup_steps=20",
+         "train.ema_decay=0.98", "train.validate_every=125"),
+        ("train.steps=500",), 0.98, 50, ("apo-ferritin", "ribosome", "thyroglobulin"),
+    ),
+    "full": Scale(
+        (184, 630, 630), "czii", (), 55, 4, 20, "semietpicker",
+        ("train.steps=3000", "train.validate_every=500"), (), 0.999, 300, None,
+    ),
+}  # fmt: skip
+
+
+def simulated(work: Path, scale: Scale) -> Project:
+    """The runs, simulated once."""
+    place, n = work / "data" / "copick.json", scale.pool + scale.val + scale.test
+    # What is complete stays: a comparison goes on with the runs that it began with.
+    if not place.is_file() or len(open_project(str(place)).runs()) < n:
+        simulate_project(
+            place.parent, scale.shape, runs=n, seed=11, tomo_types=("denoised",), preset=scale.preset,
+            settings=scale.settings,
+        )  # fmt: skip
+    return open_project(str(place))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The comparison.
+
+    Attributes:
+        work: folder of data, models, rows and the table.
+        scale: how large.
+        project: the simulated runs.
+        device: where.
+    """
+
+    work: Path
+    scale: Scale
+    project: Project
+    device: str
+
+    def method(self, more: Sequence[str]) -> Recipe:
+        """The recipe with one row's objective."""
+        teacher = (f"objective.decay={self.scale.decay}", f"objective.ramp={self.scale.ramp}")
+        semi = any("MeanTeacher" in text for text in more)
+        return recipes.get(self.scale.recipe).override([*self.scale.overrides, *more, *(teacher if semi else ())])
+
+    def runs(self, seed: int, labels: int) -> tuple[list[str], list[str], list[str], list[str]]:
+        """Labelled, unlabelled, validation and test runs."""
+        names, at = self.project.runs(), self.scale.pool
+        pool = [names[i] for i in np.random.default_rng(seed).permutation(at)]
+        return pool[:labels], pool[labels:], names[at : at + self.scale.val], names[at + self.scale.val :]
+
+    def trained(self, name: str, more: Sequence[str], seed: int, labels: int, start: str = "") -> tuple[Detector, Path]:
+        """A model, trained or gone on with or simply loaded."""
+        out, method = self.work / "models" / name, self.method(more)
+        if (out / "detector.json").is_file():
+            return Detector.load(out), out
+        labelled, unlabelled, val, _ = self.runs(seed, labels)
+        hidden = tuple(unlabelled) if method.objective.semi_supervised else ()
+        source = Source(self.project, "denoised", None, labelled, val, unlabelled_runs=hidden)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        options = FitOptions(
+            device=self.device, seed=seed, resume=(out / "recipe.json").is_file(), init_from=start,
+            objects=self.scale.objects, say=lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True),
+        )  # fmt: skip
+        return fit(method, [source], out, options), out
+
+    def row(self, seed: int, labels: int, row: str) -> dict:
+        """One training after its burn-in, scored on the test runs."""
+        _, begun = self.trained(f"burn-in_{labels}_{seed}", (*ROWS["supervised"], *self.scale.burn_in), seed, labels)
+        if row in LATER:
+            _, begun = self.trained(f"supervised_{labels}_{seed}", ROWS["supervised"], seed, labels, str(begun))
+        name = f"{row.strip('+ ').replace(', ', '-').replace(' ', '-')}_{labels}_{seed}"
+        objective = {**ROWS, **LATER}.get(row, ROWS["supervised"])
+        detector, out = self.trained(name, objective, seed, labels, str(begun))
+        seconds = sum(step["seconds"] for step in read_log(out / "log.jsonl"))
+        made = {"labels": labels, "seed": seed, "row": row, "seconds": round(seconds)}
+        return made | self.scores(detector, self.runs(seed, labels)[3])
+
+    def scores(self, detector: Detector, runs: Sequence[str]) -> dict:
+        """On the test runs, with the model's thresholds and without any."""
+        candidates, truth, objects = {}, {}, detector.objects
+        predictor = detector.predictor(self.device)
+        for run in runs:
+            picks = self.project.picks(run)
+            truth[run] = picks.select(np.isin(picks.names, [o.name for o in objects]))
+            tomogram = self.project.tomogram(run, "denoised")
+            candidates[run] = detector.pick(tomogram, {o.name: LOWEST_SCORE for o in objects}, predictor)
+        cut = {run: picks.above(detector.thresholds["f1"]) for run, picks in candidates.items()}
+        left = ["beta-amylase"] if len(objects) > 3 else []
+        found = matched_scores(cut, truth, objects, exclude=left)
+        curves = [precision_recall(candidates, truth, [o for o in objects if o.name not in left], radius=r)
+                  for r in (0.5, 0.75)]  # fmt: skip
+        best = [np.mean([(2 * c.tp / (c.n + c.n_truth)).max() for c in curve.values()]) for curve in curves]
+        precision = [np.mean([c.average_precision for c in curve.values()]) for curve in curves]
+        return {
+            "f1": list(found.macro_f1), "best_f1": best, "average_precision": precision,
+            "val_f1": detector.facts.scores["f1"], "detail": found.to_json(),
+        }  # fmt: skip
+
+
+# Of a row -> head of its two columns, at 0.5 and 0.75 of the objects' radii.
+COLUMNS = {"f1": "F1", "best_f1": "best F1", "average_precision": "average precision"}
+
+
+def table(rows: list[dict]) -> str:
+    """Mean and standard deviation over the seeds; in brackets the gain over `supervised`, paired by seed.
+
+    Of `+ DropBlock, later` it is the gain over `supervised, longer`.
+    """
+    by = {(r["labels"], r["seed"], r["row"]): r for r in rows if set(COLUMNS) <= set(r)}
+    lines = ["| labelled runs | training | seeds | " + " | ".join(
+        f"{name}, {r} r" for name in COLUMNS.values() for r in (0.5, 0.75)) + " |"]  # fmt: skip
+    lines.append("|---" * (3 + 2 * len(COLUMNS)) + "|")
+    for labels in sorted({key[0] for key in by}):
+        for name in (*ROWS, *LATER, ALL):
+            base = "supervised, longer" if name == "+ DropBlock, later" else "supervised"
+            seeds = [seed for n, seed, row in by if (n, row) == (labels, name)]
+            if not seeds:
+                continue
+            cells = []
+            for column in COLUMNS:
+                values = np.array([by[labels, seed, name][column] for seed in seeds])
+                plain = [by[key][column] for seed in seeds if (key := (labels, seed, base)) in by]
+                gains = values - plain if len(plain) == len(seeds) and name != base else None
+                for k in (0, 1):
+                    gain = f" ({_spread(gains[:, k], '+')})" if gains is not None else ""
+                    cells.append(_spread(values[:, k]) + gain)
+            lines.append(f"| {labels} | {name} | {len(seeds)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(bench: Bench, model: Path, file: Path) -> None:
+    """A slice of an unlabelled run: as the teacher sees it, what it says, the truth, and what the student sees."""
+    from matplotlib import pyplot
+
+    detector, run = Detector.load(model), bench.runs(0, 2)[1][0]
+    recipe, spacing = detector.recipe, detector.facts.voxel_spacing
+    tomogram = matched(bench.project.tomogram(run, "denoised"), spacing, "the model")
+    shape = tuple(n // recipe.network.multiple * recipe.network.multiple for n in tomogram.grid.shape)
+    values = recipe.normalize(tomogram)[tuple(slice(n) for n in shape)]
+    picks = bench.project.picks(run)
+    picks = picks.select(np.isin(picks.names, [o.name for o in detector.objects]))
+    grid = tomogram.grid.crop((0, 0, 0), shape)
+    truth = recipe.target(picks, grid.downsample(recipe.network.stride), detector.objects).values
+    state = TrainState.start(detector.network, recipe.train, torch.device("cpu"))
+    state.averages["teacher"] = RunningAverage.of(state.network, 0.99)
+    objective = recipe.objective.build(recipe.loss)
+    said = objective.pseudo_labels(state, torch.from_numpy(np.ascontiguousarray(values))[None, None])[0].numpy()
+    seen = Augmentation((), recipe.objective.strong).colour(values, np.random.default_rng(0))
+    z = int(truth.max(axis=(0, 2, 3)).argmax())
+    at = z * recipe.network.stride + recipe.network.stride // 2
+    shown = [
+        ("as the teacher sees it", values[at]), ("what it says", said[:, z]), ("the truth", truth[:, z]),
+        ("what the student sees", seen[at]),
+    ]  # fmt: skip
+    figure, axes = pyplot.subplots(1, 4, figsize=(14, 4.1))
+    for axis, (title, image) in zip(axes, shown):
+        if image.ndim == 3:  # objects as red, green and blue
+            axis.imshow(np.moveaxis(image[:3], 0, -1).clip(0, 1))
+        else:
+            axis.imshow(image, cmap="gray", vmin=-3, vmax=3)
+        axis.set(title=title, xticks=[], yticks=[])
+    figure.suptitle(f"red {', green '.join(o.name for o in detector.objects[:2])}, blue {detector.objects[2].name}")
+    figure.tight_layout()
+    figure.savefig(file, dpi=80)
+
+
+def _spread(values: np.ndarray, sign: str = "") -> str:
+    spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{values.mean():{sign}.3f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--scale", choices=sorted(SCALES), default="small")
+    parser.add_argument("--labels", default="2,5,all")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
+    parser.add_argument("--later", action="store_true", help="two more rows")
+    parser.add_argument("--only-simulate", action="store_true")
+    parser.add_argument("--picture", type=Path, help="draw what a finished teacher says, and stop")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    scale = SCALES[args.scale]
+    args.work.mkdir(parents=True, exist_ok=True)
+    bench = Bench(args.work, scale, simulated(args.work, scale), args.device)
+    if args.picture:
+        draw(bench, args.work / "models" / "DropBlock_2_0", args.picture)
+    if args.only_simulate or args.picture:
+        return
+    kept = args.work / "rows.jsonl"
+    for seed in map(int, args.seeds.split(",")):
+        for labels in args.labels.split(","):
+            n = scale.pool if labels == "all" else int(labels)
+            for row in [ALL] if labels == "all" else [*ROWS, *(LATER if args.later else ())]:
+                if any((n, seed, row) == (r["labels"], r["seed"], r["row"]) and set(COLUMNS) <= set(r)
+                       for r in read_log(kept)):  # fmt: skip
+                    continue
+                made = bench.row(seed, n, row)
+                with kept.open("a") as file:
+                    file.write(json.dumps(made) + "\n")
+                print(f"{n} labels, seed {seed}, {row}: F1 {made['f1']}", flush=True)
+                (args.work / "table.md").write_text(table(read_log(kept)))
+    print(table(read_log(kept)))
+
+
+if __name__ == "__main__":
+    main()
