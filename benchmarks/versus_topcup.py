@@ -63,10 +63,11 @@ FULL, QUICK = (184, 630, 630), (96, 256, 256)
 WITHIN, SCORES_WITHIN = 1.0, 0.02  # voxels, score
 TARGETS = {"a": {"faster": 5.0, "same": 0.99}, "b": {"faster": 10.0, "memory": 2.5}}
 
-# argv: settings, volume, picks, threads, engine, precision. Both print one line of JSON.
+# argv: settings, volume, picks, threads, engine, precision. Both print one line of JSON. Their peak memory is the
+# kernel's VmHWM, not ru_maxrss, which a new process takes over from the one that started it.
 PEER = """
 import time; began = time.perf_counter()
-import json, resource, sys
+import json, sys
 import numpy as np, torch
 import monai
 from topcup.data.augmentation import get_basic_transform_list
@@ -85,12 +86,12 @@ batch = collate_fn([monai.transforms.Compose(get_basic_transform_list(["input"])
 model.predict_step(batch, 0)
 model.on_predict_epoch_end()
 ended = time.perf_counter()
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+memory = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 print(json.dumps(dict(start=started - began, seconds=ended - started, memory=memory, engine="torch f32")))
 """
 OURS = """
 import time; began = time.perf_counter()
-import csv, json, pathlib, resource, sys
+import csv, json, pathlib, sys
 import numpy as np, torch
 from dataclasses import replace
 from tomopick import Detector, Grid, Tomogram
@@ -124,7 +125,7 @@ with open(pathlib.Path(picks) / "picks.csv", "w", newline="") as file:
     for (z, y, x), name, score in zip(found.positions, found.names, found.scores):
         table.writerow([x, y, z, name, score])
 ended = time.perf_counter()
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+memory = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 print(json.dumps(dict(start=started - began, seconds=ended - started, memory=memory,
                       engine=type(predictor.engine).__name__)))
 """

@@ -213,6 +213,14 @@ def test_impossible_dropblocks(wrong):
         DropBlock(**wrong)
 
 
+@pytest.mark.parametrize("sigma", [-1.0, float("nan"), float("inf")])
+def test_impossible_noise_and_blur(sigma):
+    with pytest.raises(RecipeError, match=r"^Noise has sigma"):
+        Noise(sigma)
+    with pytest.raises(RecipeError, match=r"^Blur has sigma_voxels .* from 0\.2 on"):
+        Blur(sigma)
+
+
 def test_tilts_about_one_axis_alone():
     """As the 1st place of the challenge tilts: about x, which stays where it is."""
     for seed in range(20):

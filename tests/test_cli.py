@@ -153,7 +153,7 @@ def test_pick_a_volume_a_folder_and_again(tmp_path):
     assert "finished before" not in lines[-1] and lines[-1].startswith("B: ")
     lines = pick(place, out).stdout.splitlines()
     assert len(lines) == 2 and all(line.endswith("(finished before)") for line in lines)
-    lines = pick(place, out, "--overwrite", "--runs", "B").stdout.splitlines()
+    lines = pick(place, out, "--overwrite", "--runs", "B,B").stdout.splitlines()
     assert len(lines) == 1 and "finished" not in lines[0]
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from tomopick import Detector, recipes
 from tomopick.cli import main
-from tomopick.convert import LAYOUTS, convert, mirrored
+from tomopick.convert import LAYOUTS, _objects_in, convert, mirrored
 from tomopick.ensemble import Ensemble
 from tomopick.errors import ModelError, OutputError, SelectionError
 from tomopick.presets import CZII_OBJECTS
@@ -231,6 +231,7 @@ def soup_file(place, change=lambda state: state, legacy=False):
         ),
         (lambda s: {}, "holds no model.2.1"),
         (lambda s: s | {"model.2.1.conv.unit0.conv.weight": torch.zeros(5, 5, 3, 3, 3)}, "has channels for 4 objects"),
+        (lambda s: s | {"model.2.1.conv.unit0.conv.weight": torch.tensor(1.0)}, "has channels for -1 objects, not 6"),
     ],
 )
 def test_another_network(change, message, tmp_path):
@@ -255,6 +256,23 @@ def test_the_command(tmp_path):
     few = run(main, ["convert", str(tmp_path / "s.pt"), "--as", "soup_released_tiny", str(tmp_path / "new"), *named])
     assert few.exit_code == 2 and "has channels for 6 objects, not 2 (a, b)" in few.output
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("radius", [70, "wide", -1.0, float("nan")])
+def test_objects_that_a_checkpoint_names(radius):
+    """Twelve channels, which as text would sort as 0, 1, 10, 11, 2; a radius that is none is not believed."""
+    names = [AF, *(f"object-{i}" for i in range(1, 12))]
+    stated = {"particle_ids": {n: i for i, n in reversed([*enumerate(names)])}, "particle_radius": {names[0]: radius}}
+    made = _objects_in({"hyper_parameters": stated}, LAYOUTS["topcup_released"])
+    assert [o.name for o in made] == names and [o.label for o in made] == list(range(1, 13))
+    assert made[0].radius == (70 if radius == 70 else CZII_OBJECTS[0].radius)
+
+
+@pytest.mark.parametrize("member", [0, 2])
+def test_a_member_that_is_not_there(member, tmp_path):
+    soup_file(tmp_path / "s.pt")
+    with pytest.raises(SelectionError, match=f"holds 1 networks; there is no member {member}"):
+        convert(tmp_path / "s.pt", "soup_released_tiny", tmp_path / "out", member=member)
 
 
 def test_an_output_that_exists_is_kept(tmp_path):
@@ -367,7 +385,7 @@ STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x
         b"\x80\x02\x82\x01.",  # EXT1
         b"\x80\x05\x97.",  # an outside buffer
         b"cos\nsystem",  # cut off
-        b"\x80\x02r\xff\xff\xff\x7f.",  # a memo of 2^31 entries
+        b"\x80\x02}r\xff\xff\xff\x7f.",  # a memo of 2^31 entries
         b"I1\n.",
         b"",
         b"(lp0\nVx\naVy\nVz\nb.",
@@ -420,6 +438,11 @@ def test_files_that_are_no_torch_files(tmp_path):
         made.writestr("archive/data.pkl", b"}.")
     with pytest.raises(ModelError, match="a compressed archive"):
         read_torch_file(tmp_path / "squeezed.pt")
+    with zipfile.ZipFile(tmp_path / "order.pt", "w") as made:
+        made.writestr("archive/data.pkl", b"}.")
+        made.writestr("archive/byteorder", b"\0" * 10**6, zipfile.ZIP_DEFLATED)
+    with pytest.raises(ModelError, match="a compressed archive"):
+        read_torch_file(tmp_path / "order.pt")
 
 
 def test_settings_are_numbers_and_text_alone():

@@ -16,6 +16,7 @@ from tomopick.cli import main
 from tomopick.engines import ENGINES, EngineSpec, TorchEngine, half_precision
 from tomopick.engines.cache import KEPT, cache_folder, keep, kept, key_of
 from tomopick.engines.choose import AUTO
+from tomopick.engines.onnx_runtime import TensorRTEngine
 from tomopick.errors import EngineError
 from tomopick.io import open_project
 from tomopick.networks import (
@@ -334,6 +335,18 @@ def test_other_weights_are_another_entry():
         network.head.bias += 1e-3
     assert key_of(network, "x") != key
     assert key_of(network_of(UNetSpec((4,), convolutions=1)), "x") != key
+
+
+def test_tensorrt_keeps_the_engines_of_each_network_apart_and_runs_on_the_device_asked_for():
+    network, device = network_of(UNetSpec((4,))), torch.device("cuda", 1)
+    (name, options), (_, fallback) = TensorRTEngine.chosen(network, device, "half")
+    assert name == "TensorrtExecutionProvider" and options["device_id"] == fallback["device_id"] == 1
+    (_, same), _ = TensorRTEngine.chosen(network, torch.device("cuda"), "half")
+    with torch.no_grad():
+        network.head.bias += 1e-3
+    (_, other), _ = TensorRTEngine.chosen(network, device, "half")
+    assert same["trt_engine_cache_path"] == options["trt_engine_cache_path"] != other["trt_engine_cache_path"]
+    assert "device_id" not in same
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "no digest", "garbled digest"])

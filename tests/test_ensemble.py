@@ -11,8 +11,9 @@ from small import BALL, RING, copy_of, memory, recipe, tomogram, trained, untrai
 from tomopick import Detector, Grid, Heatmap
 from tomopick.calibration import choose_thresholds
 from tomopick.combining import CombineOptions, Validation, combine, measured, rank_maps
+from tomopick.decoders import Components
 from tomopick.detector import TrainingFacts
-from tomopick.ensemble import Alignment, Ensemble, Member, equal_members
+from tomopick.ensemble import Alignment, Ensemble, Member, equal_members, member_names
 from tomopick.errors import ModelError, OutputError, RecipeError, SelectionError
 from tomopick.kept import keep
 from tomopick.picker import Picker, PickOptions
@@ -177,6 +178,31 @@ def test_a_member_without_weight_is_left_out(project, models, tmp_path):
     assert sum(w > 0 for m in made.members for w in m.weights.values()) == 2 * len(made.members)
     if len(made.members) == 1:
         assert "blind: has no weight and is left out" in said
+
+
+def test_the_first_that_stays_says_how_peaks_are_found(project, models, monkeypatch):
+    monkeypatch.setattr("tomopick.combining.search", lambda n, value: ((0.0, 1.0), value((0.0, 1.0))))
+    other = replace(models[0], recipe=replace(models[0].recipe, peaks=Components()))
+    options = CombineOptions(weights="grid", device="cpu", engine="torch")
+    made = measured([other, models[1]], options, Validation(project))
+    alone = measured([models[1]], CombineOptions(device="cpu", engine="torch"), Validation(project))
+    assert [m.detector.name for m in made.members] == [models[1].name] and made.peaks == models[1].recipe.peaks
+    assert made.thresholds == alone.thresholds and made.facts.scores == alone.facts.scores
+
+
+def test_runs_that_only_idle_members_predicted_do_not_count(models, tmp_path):
+    other = replace(models[1], facts=replace(models[1].facts, provenance={"runs": [{"train": ["C"], "val": []}]}))
+    pair, runs = Ensemble.of([models[0], other]), memory(("C", "D"), BOTH)
+    kept = [keep(picker(pair), runs, run, None, tmp_path, lambda line: None) for run in ("C", "D")]
+    left = [k.among([1]) for k in kept]
+    assert [k.members for k in kept] == [(0,), (0, 1)] and [k.members for k in left] == [(), (0,)]
+    (mine,), (_, same) = next(left[1].heatmaps()), next(kept[1].heatmaps())
+    np.testing.assert_array_equal(mine.values, same.values)
+
+
+def test_members_have_folders_of_their_own():
+    assert member_names(["x/a", "y/b"]) == ["a", "b"]
+    assert member_names(["x/a", "y/a", "z/a-0"]) == ["a-1", "a-2", "a-0"]
 
 
 def test_a_run_is_predicted_by_those_that_have_not_learned_from_it(models, tmp_path):

@@ -3,6 +3,7 @@ import json
 import os
 import time
 from dataclasses import replace
+from threading import Event
 
 import mrcfile
 import numpy as np
@@ -13,6 +14,7 @@ from tomopick import Detector, Picks, open_project
 from tomopick.errors import OutputError, SelectionError, TomopickError
 from tomopick.evaluate import matched_scores
 from tomopick.io import MemoryProject, read_picks_csv, write_mrc, write_picks_csv
+from tomopick.output import Output
 from tomopick.pick import pick_run, pick_runs
 from tomopick.picker import Picker, PickOptions
 from tomopick.predict import join_rows
@@ -401,6 +403,25 @@ def test_the_next_volume_is_read_while_one_is_predicted_and_no_more(tmp_path, mo
     results = list(pick_runs(made, project, project.runs(), tmp_path))
     assert [(r.run, r.status) for r in results] == [(run, "picked") for run in "ABCD"]
     assert project.read == list("ABCD") and set(ahead) == {0, 1} and ahead[-1] == 0
+
+
+def test_a_volume_that_comes_slowly_keeps_nobody_waiting(tmp_path, monkeypatch):
+    project, coming = watched("AB"), Event()
+    read, write = project.tomogram, Output.write_record
+
+    def tomogram_of(run, tomo_type=None):
+        if run == "B":
+            coming.set()
+        return read(run, tomo_type)
+
+    def begin(output, data):
+        # B's volume, which takes its time, must not be what A waits for, nor the other way round.
+        assert output.run == "B" or data["status"] != "started" or coming.wait(5)
+        write(output, data)
+
+    monkeypatch.setattr(project, "tomogram", tomogram_of)
+    monkeypatch.setattr(Output, "write_record", begin)
+    assert [r.status for r in pick_runs(picker(), project, ["A", "B"], tmp_path)] == ["picked", "picked"]
 
 
 def test_a_batch_gives_the_picks_of_runs_alone(tmp_path):

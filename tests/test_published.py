@@ -11,6 +11,7 @@ from tomopick.errors import ModelError, OutputError, RecipeError, SelectionError
 from tomopick.plans import METHODS, Plan, Training, Wanted, folds_of, plan_of, published
 from tomopick.published import Grounds, carry_out, labelled_runs
 from tomopick.registry import load_detector, load_model
+from tomopick.report.gather import is_model
 
 CZII = ("TS_5_4", "TS_69_2", "TS_6_4", "TS_6_6", "TS_73_6", "TS_86_3", "TS_99_9")
 QUICK = ("tiling.shape=32,32,32", "tiling.overlap=8", *TINY, "train.steps=2", "train.validate_every=2")
@@ -150,6 +151,7 @@ def test_a_plan_goes_on_after_an_interruption_between_members_and_within_one(tmp
         carry_out(plan, where, tmp_path / "cut", options(say=interrupted_at("step 2 of 4: loss"), resume=True))
     with pytest.raises(ModelError, match="its trainings are not finished; go on with them: train"):
         load_model(tmp_path / "cut")
+    assert is_model(str(tmp_path / "cut"))  # not picks, so that a report says the same
     resumed = carry_out(plan, where, tmp_path / "cut", options(say=said.append, resume=True))
     assert "seed0: finished before" in said and "resumes at step 2 of 4" in said
     assert resumed.checksum == whole.checksum and resumed.thresholds == whole.thresholds
@@ -223,6 +225,9 @@ def test_semietpicker_gives_one_model(tmp_path):
     with pytest.raises(OutputError, match="exists already"):
         carry_out(plan, where, tmp_path / "s", options())
     assert carry_out(plan, where, tmp_path / "s", options(resume=True)).checksum == made.checksum
+    other = published("semietpicker", wanted(where, [*NARROW, "train.lr=5e-4"]))
+    with pytest.raises(ModelError, match=r"begun with another recipe \(different: train\)"):
+        carry_out(other, where, tmp_path / "s", options(resume=True))
 
 
 def test_several_types_of_the_same_runs_are_learned_from_together(tmp_path):

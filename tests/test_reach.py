@@ -10,7 +10,7 @@ from torch import nn
 from small import trained, untrained
 from tomopick import Detector
 from tomopick.predict import join_rows, predict_rows
-from tomopick.reach import bytes_per_voxel, free_memory, means, reach
+from tomopick.reach import bytes_per_voxel, free_memory, left_by_groups, means, reach
 from tomopick.tiling import LargestTiles, Means, SteepWindow, TilingSpec
 from tomopick.types import Grid
 
@@ -104,3 +104,20 @@ def test_planned_tiles_predict_what_one_tile_does():
     assert np.prod([len(axis) for axis in tiled.plan(values.shape, spec.multiple)[1]]) >= 3
     error, bare = (np.abs(heat(t) - whole).mean() for t in (tiled, LargestTiles(Means(0, 16 * 64 * 48, 10**9))))
     assert error < 0.2 * bare
+
+
+def test_the_limits_of_containers_and_batch_systems_count(tmp_path):
+    own, root = tmp_path / "cgroup", tmp_path / "groups"
+    assert left_by_groups(own, root) == float("inf")  # another system
+    own.write_text("4:memory:/x\n0::/job/step\n")
+    assert left_by_groups(own, root) == float("inf")
+    for name, limit in (("", "max"), ("job", "1000"), ("job/step", "max")):
+        (root / name).mkdir(exist_ok=True)
+        for file, text in (("max", limit), ("current", "900"), ("stat", "anon 600\ninactive_file 250\nfile 300")):
+            (root / name / f"memory.{file}").write_text(text + "\n")
+    assert left_by_groups(own, root) == 350  # the job's, of which the step may take all
+    (root / "job/step/memory.max").write_text("800\n")
+    assert left_by_groups(own, root) == 150
+    own.write_text("0::/\n")
+    (root / "memory.max").write_text("500\n")
+    assert left_by_groups(own, root) == 0

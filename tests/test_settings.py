@@ -16,6 +16,9 @@ class Lamp:
     colours: tuple[tuple[str, Range], ...] = (("red", (0.0, 2.0)), ("blue", (4.0, 8.0)))
     count: int = 3
 
+    def __post_init__(self) -> None:
+        require_ranges(self, "lamp", {"count": (0, max(self.limits))})
+
 
 @dataclass(frozen=True)
 class Room:
@@ -37,6 +40,17 @@ change = Overrides((), TomopickError, "lamp.power=1,2")
 )  # fmt: skip
 def test_overrides(text, value):
     assert getattr(change(Room(), [text]).lamp, text.partition("=")[0].split(".")[1]) == value
+
+
+def test_overrides_are_checked_together():
+    """Neither order passes through a spec that does not fit."""
+    both = ["lamp.limits=-1,2", "lamp.count=1"]
+    for texts in (both, both[::-1]):
+        lamp = change(Room(), texts).lamp
+        assert (lamp.limits, lamp.count) == ((-1.0, 2.0), 1)
+    with pytest.raises(TomopickError, match=r"lamp\.count is 3; expected a number within 0\.\.2"):
+        change(Room(), both[:1])
+    assert Room().lamp == Lamp()
 
 
 def test_a_range_at_the_top():

@@ -32,6 +32,12 @@ def test_what_fits_stays_in_memory_and_the_rest_is_mapped(tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []  # files without names: nothing is left behind
 
 
+def test_one_that_does_not_fit_takes_no_room():
+    shelf = Shelf(room=300)
+    large, small = (np.ones(n, np.float32) for n in (100, 60))
+    assert isinstance(shelf.keep(large), np.memmap) and shelf.keep(small) is small
+
+
 def test_a_slice_is_kept_as_it_is():
     values = np.arange(60, dtype=np.float32).reshape(3, 4, 5)[:, 1:3, ::2]
     np.testing.assert_array_equal(Shelf(room=0).keep(values), values)

@@ -299,6 +299,7 @@ def test_types_do_not_change_one_another():
 
 def test_halves_share_the_signal_and_not_the_noise():
     assert with_halves(("wbp", "denoised")) == ("wbp", "denoised", "wbp-even", "wbp-odd")
+    assert with_halves(("wbp", "wbp-even")) == ("wbp", "wbp-even", "wbp-odd")
     assert with_halves(("denoised",)) == ("denoised", "wbp-even", "wbp-odd")
     assert len(with_halves(("wbp", "ctfdeconvolved"))) == 6
     spec = SimulationSpec(

@@ -84,6 +84,17 @@ def test_an_interrupted_project_goes_on(tmp_path, monkeypatch):
         ({"settings": ["microscope.tilts=60,-60"]}, "microscope.tilts must go up"),
         ({"settings": ["microscope.defocs=1"]}, "MicroscopeSpec has no field 'defocs'; did you mean 'defocus'?"),
         ({"settings": ["voxel_spacing=20"]}, "voxel_spacing is 20,20; expected low,high within 7..14"),
+        ({"settings": ["specimen.copies.ribosom=3"]}, "specimen.copies.ribosom: no such object is simulated; did you"),
+        ({"settings": ["specimen.copies.ribosome=9,3"]}, "specimen.copies.ribosome is 9,3; expected low,high within 0"),
+        ({"settings": ["specimen.copies.ribosome=-3"]}, "specimen.copies.ribosome is -3,-3; expected low,high within"),
+        (
+            {
+                "settings": ["microscope.tilts=-1,1", "microscope.tilt_step=2", "microscope.tilt_loss=0"],
+                "halves": True,
+                "tomo_types": ("wbp",),
+            },
+            "a series of 1 image has no second half; lower microscope.tilt_step",
+        ),
         ({"vary": -1.0}, "how much runs vary is -1"),
         ({"device": "gpu"}, "no device 'gpu' to simulate on"),
         ({"tomo_types": ("raw",)}, "no tomogram type 'raw' can be simulated"),

@@ -398,3 +398,17 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     assert not list(out.rglob("*.part"))
     fit(method, sources(), out, options(resume=True))
     assert len(losses(out)) == 6
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"clip_norm": 0.0}, "train.clip_norm is 0; it must be a positive number"),
+        ({"clip_norm": -1.0}, "train.clip_norm is -1; it must be a positive number"),
+        ({"weight_decay": float("nan")}, "train.weight_decay is nan and train.warmup_steps 100"),
+        ({"warmup_steps": -5}, "train.weight_decay is 0.01 and train.warmup_steps -5; neither may be below 0"),
+    ],
+)
+def test_impossible_trainings(wrong, line):
+    with pytest.raises(RecipeError, match="^" + line):
+        TrainSpec(**wrong)

@@ -12,6 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from .errors import RecipeError
 
+LEAST_BLUR = 0.2  # voxels: a narrower Gaussian changes nothing
+
 
 class SpatialStep(Protocol):
     """A random linear map about the patch's centre."""
@@ -89,6 +91,10 @@ class Noise:
     sigma: float = 0.3
     p: float = 0.3
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma < np.inf:
+            raise RecipeError(f"Noise has sigma {self.sigma:g}; expected a number from 0 on")
+
     def __call__(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Noisier values."""
         if rng.random() >= self.p:
@@ -120,11 +126,15 @@ class Blur:
     sigma_voxels: float = 0.8
     p: float = 0.15
 
+    def __post_init__(self) -> None:
+        if not LEAST_BLUR <= self.sigma_voxels < np.inf:
+            raise RecipeError(f"Blur has sigma_voxels {self.sigma_voxels:g}; expected a number from {LEAST_BLUR:g} on")
+
     def __call__(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Smoother values."""
         if rng.random() >= self.p:
             return values
-        return ndimage.gaussian_filter(values, rng.uniform(0.2, self.sigma_voxels), mode="nearest", truncate=3.0)
+        return ndimage.gaussian_filter(values, rng.uniform(LEAST_BLUR, self.sigma_voxels), mode="nearest", truncate=3.0)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class _Group(click.Group):
         except TomopickError as error:
             say(f"error: {' '.join(str(error).splitlines())}")
         except KeyboardInterrupt:
-            say("interrupted; what was finished is kept: repeat the command to go on (train: add --resume)")
+            say("interrupted; what was finished is kept: repeat the command to go on (train: --resume if OUT is there)")
             ctx.exit(130)
         except BrokenPipeError:
             raise  # click's business: whoever read our output has gone

@@ -147,12 +147,9 @@ def measured(models: Sequence[Model], options: CombineOptions, runs: Validation 
             ensemble = _align(ensemble, kept, options.say)
         if options.weights == "grid":
             ensemble = _weighed(ensemble, kept, truth, options)
+        ensemble, kept = _used(ensemble, kept, options.say)
         ensemble = _calibrated(ensemble, kept, truth, options.say)
-    used = tuple(m for m in ensemble.members if any(m.weights.values()))
-    for member in ensemble.members:
-        if member not in used:
-            options.say(f"{member.detector.name}: has no weight and is left out")
-    return _remembering(replace(ensemble, members=used), models, options, runs, list(truth))
+    return _remembering(ensemble, models, options, runs, [k.run for k in kept])
 
 
 # ------------------------------------------------------------------------------------------------------------- aligning
@@ -255,6 +252,19 @@ def _with_weights(ensemble: Ensemble, weights: Weights | Mapping[str, Weights]) 
             for i in known:
                 members[i] = replace(members[i], weights={**members[i].weights, o.name: 1 / len(known)})
     return replace(ensemble, members=tuple(members))
+
+
+def _used(ensemble: Ensemble, kept: Sequence[Kept], say: Callable[[str], None]) -> tuple[Ensemble, list[Kept]]:
+    """Without members that have no weight, and without runs that only these have predicted.
+
+    Before thresholds are measured, for the first of those that stay says how peaks are found.
+    """
+    used = [i for i, m in enumerate(ensemble.members) if any(m.weights.values())]
+    for i, member in enumerate(ensemble.members):
+        if i not in used:
+            say(f"{member.detector.name}: has no weight and is left out")
+    left = [k.among(used) for k in kept]
+    return replace(ensemble, members=tuple(ensemble.members[i] for i in used)), [k for k in left if k.members]
 
 
 def _mean(scores: Mapping[str, float], parts: Mapping[str, float]) -> float:

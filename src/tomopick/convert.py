@@ -173,7 +173,7 @@ def convert(
     if not found:
         raise ModelError(f"{path}: holds no {layout.head}; expected the weights of {kind} under their published names")
     if member is not None:
-        if member > len(found):
+        if not 1 <= member <= len(found):
             raise SelectionError(f"{path}: holds {len(found)} networks; there is no member {member}")
         found = [found[member - 1]]
     known = objects or _objects_in(content, layout)
@@ -217,13 +217,13 @@ def _objects_in(content: Any, layout: Layout) -> tuple[PickableObject, ...]:
     channels = plain_table(content, "hyper_parameters", "particle_ids")
     radii = plain_table(content, "hyper_parameters", "particle_radius")
     preset = {o.name: o for o in CZII_OBJECTS}
-    if sorted(channels.values(), key=str) != list(range(len(channels))) or not channels:
+    if not channels or set(channels.values()) != set(range(len(channels))):
         return tuple(replace(preset[name], label=i + 1) for i, name in enumerate(layout.objects))
     found: list[PickableObject] = []
     for name in sorted(channels, key=channels.__getitem__):
-        radius = radii.get(name)
-        o = preset.get(name, PickableObject(name, None, 1))
-        found.append(replace(o, label=len(found) + 1, radius=float(radius) if radius else o.radius))
+        radius, o = radii.get(name), preset.get(name, PickableObject(name, None, 1))
+        own = float(radius) if isinstance(radius, int | float) and radius > 0 else o.radius
+        found.append(replace(o, label=len(found) + 1, radius=own))
     return tuple(found)
 
 
@@ -238,7 +238,9 @@ def _detector(
     path: Path, layout: Layout, copy: Copy, objects: Sequence[PickableObject], content: Any, about: Mapping[str, str]
 ) -> Detector:
     recipe = _recipe(layout, list(copy.table))
-    channels = copy.table[layout.head].shape[0] // layout.per_object - int(getattr(recipe.network, "background", False))
+    theirs = load_tensors(path, copy.table)  # refuses shapes that are none
+    entries = theirs[layout.head].shape[0] if theirs[layout.head].ndim else 0
+    channels = entries // layout.per_object - int(getattr(recipe.network, "background", False))
     if channels != len(objects):
         raise ModelError(
             f"{path}: has channels for {channels} objects, not {len(objects)} ({', '.join(o.name for o in objects)}); "
@@ -246,7 +248,7 @@ def _detector(
         )
     with torch.device("meta"):
         network = recipe.network.build(channels)
-    state = ours(load_tensors(path, copy.table), layout)
+    state = ours(theirs, layout)
     _check(path, layout, state, network.state_dict())
     network.load_state_dict(state, assign=True)
     stated = plain_table(content, "hyper_parameters", "score_thresholds")

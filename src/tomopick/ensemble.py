@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +264,12 @@ def joint_facts(models: Sequence[Detector | Ensemble]) -> TrainingFacts:
 def member_names(names: Sequence[str]) -> list[str]:
     """Folder names of members: the last part of each model's own, with a number where several are called alike."""
     short = [Path(n).name or "member" for n in names]
-    return [n if short.count(n) == 1 else f"{n}-{short[:i].count(n)}" for i, n in enumerate(short)]
+    found: list[str] = []
+    for name in short:
+        # A number may make it the name that another has as it is.
+        free = (f"{name}-{i}" for i in count() if f"{name}-{i}" not in {*found, *short})
+        found.append(name if short.count(name) == 1 else next(free))
+    return found
 
 
 def copy_model(detector: Detector, place: Path) -> None:

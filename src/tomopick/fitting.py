@@ -74,7 +74,7 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
     if out.exists() and not options.resume:
         raise OutputError(f"{out}: exists already; expected a new folder (or --resume to go on with its training)")
     if options.resume and not (out / "recipe.json").is_file():
-        raise OutputError(f"{out}: nothing to resume: expected the folder of an interrupted training")
+        raise OutputError(f"{out}: nothing to resume there; leave --resume out to begin a training")
     device = choose_device(options.device)
     start = load_detector(options.init_from) if options.init_from else None
     if start is not None:
@@ -119,7 +119,7 @@ def _data_of(detector: Detector) -> dict[str, Any]:
 
 
 def _resume(state: TrainState, detector: Detector, out: Path, options: FitOptions) -> None:
-    _check_same(detector.recipe, out)
+    check_same(detector.recipe, out)
     saved = last_state(out)
     if saved:
         state.load(saved)
@@ -258,10 +258,20 @@ def _counted(parts: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{n} {text} run{'s' * (n != 1)}" for text, n in counts.items() if n) or "runs that are not stated"
 
 
-def _check_same(recipe: Recipe, out: Path) -> None:
+def check_same(recipe: Recipe, out: Path) -> None:
+    """Nothing, where the training in a folder was begun with this recipe.
+
+    Args:
+        recipe: with a voxel spacing, or with that of the training data, whatever it was.
+        out: the model folder, finished or not.
+
+    Raises:
+        ModelError: it was begun with another.
+    """
     written = read_json(out / "recipe.json")
     written.pop("format_version", None)
     begun = Recipe.from_json(written)
+    recipe = recipe if recipe.voxel_spacing else replace(recipe, voxel_spacing=begun.voxel_spacing)
     if begun != recipe:
         different = sorted(f.name for f in fields(Recipe) if getattr(begun, f.name) != getattr(recipe, f.name))
         raise ModelError(

@@ -47,6 +47,12 @@ class Kept:
         strips = tuple((grid, (parts[at],)) for grid, parts in self.strips)
         return replace(self, members=(member,), strips=strips)
 
+    def among(self, numbers: Sequence[int]) -> Kept:
+        """Of some members alone, which are numbered anew in the order given."""
+        at = [self.members.index(i) for i in numbers if i in self.members]
+        strips = tuple((grid, tuple(parts[k] for k in at)) for grid, parts in self.strips)
+        return replace(self, members=tuple(n for n, i in enumerate(numbers) if i in self.members), strips=strips)
+
     def picks(self, ensemble: Ensemble, cut: float) -> Picks:
         """What an ensemble picks from the heatmaps down to a height."""
         mine = _for_members(ensemble, self.members)

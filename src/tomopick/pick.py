@@ -81,7 +81,7 @@ class _Work:
 
     Args:
         picker, project, run, out, overwrite: as for `pick_run`.
-        turn: held while the project or the output is read or written; one at a time.
+        turn: held while the project or its picks are read or written; one at a time.
     """
 
     def __init__(
@@ -118,8 +118,9 @@ class _Work:
         assert prepared is not None
         keep = self.picker.options.save_heatmaps
         with self._timed(), ExitStack() as stack:
-            with self.turn:  # from here on what lies there is ours, even if we are cut off before the end
-                self.output.write_record({**self.mark, "status": "started"})
+            # From here on what lies there is ours, even if we are cut off before the end. Not in turn: the record is
+            # this run's alone, and the reader has its turn for as long as the next volume takes to come in.
+            self.output.write_record({**self.mark, "status": "started"})
             self.files = stack.enter_context(HeatmapFiles(self.output))
             shown = stack.enter_context(bar(1, self.run, "tile"))
             self.picks, unlike = self.picker.pick(prepared, _shower(shown), self.files.add if keep else None)

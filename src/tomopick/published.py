@@ -13,7 +13,7 @@ import numpy as np
 from .combining import CombineOptions, Validation, measured
 from .detector import read_json
 from .errors import ModelError, OutputError, SelectionError
-from .fitting import FitOptions, fit
+from .fitting import FitOptions, check_same, fit
 from .io import atomic_write
 from .labels import picks_where_any
 from .plans import Plan, Training
@@ -214,7 +214,7 @@ def _begin(plan: Plan, shares: _Shares, place: _Places, options: FitOptions) -> 
     if there and not options.resume:
         raise OutputError(f"{there[0]}: exists already; expected a new folder (or --resume to go on with its training)")
     if options.resume and not (there and (not place.together or (place.out / PLAN).is_file())):
-        raise OutputError(f"{place.out}: nothing to resume: expected the folder of interrupted trainings")
+        raise OutputError(f"{place.out}: nothing to resume there; leave --resume out to begin the trainings")
     if not place.together:
         return  # a single training looks after itself
     about = {"format_version": FORMAT_VERSION, "plan": plan.to_json(), "data": shares.to_json()}
@@ -250,6 +250,7 @@ def _train(training: Training, shares: _Shares, place: _Places, options: FitOpti
 
     folder = place.of(training)
     if (folder / "detector.json").is_file():
+        check_same(training.recipe, folder)
         options.say(f"{training.name}: finished before")
         return
     if folder.is_dir() and not any(folder.iterdir()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -84,11 +85,37 @@ def free_memory(device: torch.device | None = None) -> int:
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
+        return int(min(int(lines["MemAvailable"].split()[0]) * 1024, left_by_groups()))
     except (OSError, KeyError, ValueError):  # not Linux
         import psutil
 
         return int(psutil.virtual_memory().available)
+
+
+def left_by_groups(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes that containers and batch systems leave this process, inf where none sets a limit.
+
+    Whoever takes more is ended, however much the host has.
+
+    Args:
+        own: names the process's control group.
+        root: where control groups (version 2) are shown.
+    """
+    free = float("inf")
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return free
+    name = next((line[3:].strip("/") for line in lines if line.startswith("0::")), "")
+    # Within a container the group's own folder may not be shown, and its limit is the root's.
+    for folder in (root / name, *(root / parent for parent in Path(name).parents)):
+        try:
+            limit, used = int((folder / "memory.max").read_text()), int((folder / "memory.current").read_text())
+            facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+        free = min(free, max(0, limit - used + int(facts.get("inactive_file", 0))))  # a cache is given up
+    return free
 
 
 def means(network: nn.Module, multiple: int, stride: int, n_objects: int, device: torch.device) -> Means:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import math
@@ -113,7 +114,7 @@ class Overrides:
                 changes[section] = self._replace(current, name, value)
             else:
                 changes[section] = self._parse_field(spec, section, value, path)
-        return dataclasses.replace(typing.cast(Any, spec), **changes)
+        return dataclasses.replace(typing.cast(Any, spec), **{name: _checked(part) for name, part in changes.items()})
 
     def _get(self, spec: Any, name: str) -> Any:
         names = [f.name for f in fields(spec)]
@@ -136,16 +137,14 @@ class Overrides:
             return (*spec[:i], self._replace(spec[i], rest, value), *spec[i + 1 :])
         current = self._get(spec, name)
         if rest and isinstance(current, Mapping):
-            return dataclasses.replace(spec, **{name: {**current, rest: self._parse(float, value, path)}})
+            return _with(spec, name, {**current, rest: self._parse(float, value, path)})
         if rest and _is_pairs(current):
-            return dataclasses.replace(spec, **{name: self._with_pair(spec, name, rest, value)})
+            return _with(spec, name, self._with_pair(spec, name, rest, value))
         if rest and (is_dataclass(current) or self._kinds(current)):
-            return dataclasses.replace(spec, **{name: self._replace(current, rest, value)})
+            return _with(spec, name, self._replace(current, rest, value))
         if rest:
             raise self.error(f"{type(spec).__name__}.{name} has no parts; write {name}=value")
-        return dataclasses.replace(
-            spec, **{name: self._parse_field(spec, name, value, f"{type(spec).__name__}.{name}")}
-        )
+        return _with(spec, name, self._parse_field(spec, name, value, f"{type(spec).__name__}.{name}"))
 
     def _with_pair(self, spec: Any, name: str, key: str, text: str) -> tuple[tuple[str, Any], ...]:
         """A tuple of (name, value) pairs, which is a mapping that can be hashed, with one value set or added."""
@@ -200,6 +199,22 @@ class Overrides:
             pass
         kind = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
         raise self.error(f"{where} cannot be '{text}'; expected {kind}")
+
+
+def _with(spec: Any, name: str, value: Any) -> Any:
+    """`spec` with one field replaced; not checked, for the next override may be what makes it fit: see `_checked`."""
+    made = copy.copy(spec)
+    object.__setattr__(made, name, value)
+    return made
+
+
+def _checked(value: Any) -> Any:
+    """A changed part made anew, with all in it, so that each spec checks itself."""
+    if isinstance(value, tuple):
+        return tuple(_checked(item) for item in value)
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return dataclasses.replace(value, **{f.name: _checked(getattr(value, f.name)) for f in fields(value) if f.init})
 
 
 def _is_pairs(value: Any) -> bool:

@@ -35,8 +35,8 @@ class Shelf:
         Raises:
             OutputError: the disk is full.
         """
-        self.room -= values.nbytes
-        if self.room >= 0:
+        if values.nbytes <= self.room:
+            self.room -= values.nbytes
             return values
         folder = tempfile.gettempdir()
         if not self._told:

@@ -20,7 +20,17 @@ from .io.select import near_miss
 from .presets import CZII_OBJECTS
 from .progress import bar
 from .show import draw_sections
-from .simulate import SimulatedRun, SimulationSpec, arrays_of, czii_spec, simulate, twins, with_densities, with_halves
+from .simulate import (
+    SimulatedRun,
+    SimulationSpec,
+    SpecimenSpec,
+    arrays_of,
+    czii_spec,
+    simulate,
+    twins,
+    with_densities,
+    with_halves,
+)
 from .types import PickableObject, Picks, Shape, Tomogram
 
 log = logging.getLogger(__name__)
@@ -106,7 +116,7 @@ def simulate_project(
     """
     spec = spec_of(preset, shape, with_halves(tomo_types) if halves else tomo_types).varied(vary).override(settings)
     specimen, objects = with_densities(spec.specimen, CZII_OBJECTS, densities, templates)
-    spec = replace(spec, specimen=specimen)
+    spec = replace(spec, specimen=_of_known(specimen, objects))
     arrays_of(device)
     facts = {
         "preset": preset, "vary": vary, "settings": list(settings), "seed": seed, "device": device.partition(":")[0],
@@ -123,6 +133,15 @@ def simulate_project(
         _take_back(out)
         raise
     return names
+
+
+def _of_known(specimen: SpecimenSpec, objects: Sequence[PickableObject]) -> SpecimenSpec:
+    """The specimen itself, which says how many there are of `objects` alone."""
+    names = [thing.name for thing in objects]
+    for name, _ in specimen.copies:
+        if name not in names:
+            raise SelectionError(f"specimen.copies.{name}: no such object is simulated; {near_miss(name, names)}")
+    return specimen
 
 
 def _make(jobs: Sequence[_Job], workers: int, project: CopickProject, out: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import struct
 import sys
 import zipfile
@@ -31,6 +32,7 @@ _DTYPES = {
 }  # fmt: skip
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the format before torch 1.6
 _VERSION = 1001
+_NUMBERED = ("PUT", "BINPUT", "LONG_BINPUT")  # what a pickle says to keep a thing under a number
 # What a broken or hostile pickle can raise; MemoryError: it may ask for any amount.
 _FAULTS = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError,
@@ -148,6 +150,17 @@ class _Reader(pickle.Unpickler):
         super().__init__(file, encoding="utf-8", errors="replace")
         self.storage = storage
 
+    @classmethod
+    def next_in(cls, file: IO[bytes], storage: Callable[[tuple[Any, ...]], _Storage]) -> Any:
+        """What the pickle that begins here says; the file stands behind it then."""
+        start = file.tell()
+        for count, (code, argument, _) in enumerate(pickletools.genops(file)):
+            # The reader makes room for as many things as the number says, gigabytes for a few bytes of file.
+            if code.name in _NUMBERED and not 0 <= int(argument or 0) <= count:
+                raise pickle.UnpicklingError("a number beyond the things that there are")
+        file.seek(start)
+        return cls(file, storage).load()
+
     def find_class(self, module: str, name: str) -> Any:
         """A stand-in; never what the name means."""
         known = _KNOWN.get((module, name))
@@ -222,22 +235,23 @@ def _faults_of(path: Path) -> Iterator[None]:
 def _read_zip(path: Path) -> Any:
     """The format since torch 1.6: an uncompressed archive of one pickle and the storages."""
     archive = zipfile.ZipFile(path)  # closed with the last tensor that refers to it
-    names = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
-    if len(names) != 1:
-        raise ValueError("an archive without data.pkl")
-    folder = names[0].removesuffix("data.pkl")
-    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != sys.byteorder.encode():
-        raise ValueError("numbers of the other byte order")
 
     def stored(name: str) -> bytes:
         if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # torch compresses nothing; a bomb would
             raise ValueError("a compressed archive")
         return archive.read(name)
 
+    names = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
+    if len(names) != 1:
+        raise ValueError("an archive without data.pkl")
+    folder = names[0].removesuffix("data.pkl")
+    if f"{folder}byteorder" in archive.namelist() and stored(f"{folder}byteorder") != sys.byteorder.encode():
+        raise ValueError("numbers of the other byte order")
+
     def storage(pid: tuple[Any, ...]) -> _Storage:
         return _Storage(pid[1], pid[4], lambda: stored(f"{folder}data/{pid[2]}"))
 
-    return _Reader(io.BytesIO(stored(names[0])), storage).load()
+    return _Reader.next_in(io.BytesIO(stored(names[0])), storage)
 
 
 def _read_stream(data: bytes) -> Any:
@@ -259,7 +273,7 @@ def _read_stream(data: bytes) -> Any:
         return _Storage(pid[1], pid[4], read)
 
     def load() -> Any:
-        return _Reader(file, storage).load()
+        return _Reader.next_in(file, storage)
 
     if load() != _MAGIC or load() != _VERSION:
         raise ValueError("neither of torch's two formats")

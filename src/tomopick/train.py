@@ -57,6 +57,13 @@ class TrainSpec:
             raise RecipeError(f"train.lr is {self.lr:g}; it must be a positive number")
         if not 0 <= self.ema_decay < 1:
             raise RecipeError(f"train.ema_decay is {self.ema_decay:g}; it must be from 0 to just below 1")
+        if not self.clip_norm > 0:  # a negative one would turn every step around
+            raise RecipeError(f"train.clip_norm is {self.clip_norm:g}; it must be a positive number (inf: no limit)")
+        if not 0 <= self.weight_decay < math.inf or self.warmup_steps < 0:
+            raise RecipeError(
+                f"train.weight_decay is {self.weight_decay:g} and train.warmup_steps {self.warmup_steps}; neither may "
+                "be below 0"
+            )
 
     def lr_at(self, step: int, scores: Sequence[float] = ()) -> float:
         """Learning rate of a step, counted from 0, after validations of the given scores."""

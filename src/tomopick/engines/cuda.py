@@ -62,7 +62,7 @@ class CudaGraphEngine:
                 self._run(tile)
         torch.cuda.current_stream(self.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream(self.device)):  # its own may be of another GPU
             logits = self._run(tile)
         return _Recording(graph, tile, logits)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import EngineError
 from .base import lacking_package
-from .cache import cache_folder
+from .cache import cache_folder, key_of
 from .convert import for_tracing, quietly
 
 OPSET = 18
@@ -31,7 +31,9 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         self.device, self.precision = device, precision
-        self._session = onnxruntime.InferenceSession(exported(network, multiple), options, self._providers())
+        self._session = onnxruntime.InferenceSession(
+            exported(network, multiple), options, self.chosen(network, device, precision)
+        )
         if self._session.get_providers()[0] != self.providers[device.type]:
             raise EngineError(
                 f"ONNX Runtime could not start {self.providers[device.type]} and would use "
@@ -56,8 +58,10 @@ class OnnxEngine:
         """(z, y, x) float32 -> logits (channel, ...) float32."""
         return self._session.run(None, {"tile": np.ascontiguousarray(tile)[None, None]})[0][0]
 
-    def _providers(self) -> list[Any]:
-        return [(self.providers[self.device.type], {})]
+    @classmethod
+    def chosen(cls, network: nn.Module, device: torch.device, precision: str) -> list[Any]:
+        """Providers, best first, with their options."""
+        return [(cls.providers[device.type], _number(device))]
 
 
 class TensorRTEngine(OnnxEngine):
@@ -74,14 +78,24 @@ class TensorRTEngine(OnnxEngine):
         """TensorRT beside what ONNX Runtime needs."""
         return super().lacking(device) or lacking_package("tensorrt")
 
-    def _providers(self) -> list[Any]:
-        place = cache_folder() / "tensorrt"
+    @classmethod
+    def chosen(cls, network: nn.Module, device: torch.device, precision: str) -> list[Any]:
+        """Providers, best first, with their options."""
+        # A folder for each: TensorRT knows its engines by the names of a model's layers, and not by their weights, so
+        # that the members of an ensemble would all be run as the first one.
+        place = cache_folder() / "tensorrt" / key_of(network, precision)
         options = {
-            "trt_fp16_enable": self.precision == "half",
+            **_number(device),
+            "trt_fp16_enable": precision == "half",
             "trt_engine_cache_enable": True,
             "trt_engine_cache_path": str(place),
         }
-        return [("TensorrtExecutionProvider", options), ("CUDAExecutionProvider", {})]
+        return [("TensorrtExecutionProvider", options), ("CUDAExecutionProvider", _number(device))]
+
+
+def _number(device: torch.device) -> dict[str, Any]:
+    """Which of several GPUs; without it ONNX Runtime takes the first, whatever was asked for."""
+    return {} if device.type == "cpu" or device.index is None else {"device_id": device.index}
 
 
 def exported(network: nn.Module, multiple: int) -> bytes:

@@ -128,7 +128,7 @@ def report_of(sides: Sides, what: str, place: str, options: ReportOptions) -> Re
 def is_model(what: str) -> bool:
     """Whether a user's word names a model folder, an ensemble's, or a shipped model."""
     if Path(what).exists():  # the registry imports torch, which scoring of picks needs not wait for
-        return any((Path(what) / name).is_file() for name in ("detector.json", "ensemble.json"))
+        return any((Path(what) / name).is_file() for name in ("detector.json", "ensemble.json", "plan.json"))
     from ..registry import shipped
 
     return what in shipped()

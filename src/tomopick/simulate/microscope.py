@@ -45,8 +45,17 @@ class TiltSeries:
     facts: dict[str, Any]
 
     def every_other(self, first: int) -> TiltSeries:
-        """The even (`first` 0) or the odd (1) images."""
+        """The even (`first` 0) or the odd (1) images.
+
+        Raises:
+            TomopickError: there are none.
+        """
         each = slice(first, None, 2)
+        if first >= len(self.images):
+            raise TomopickError(
+                f"a series of {len(self.images)} image has no second half; lower microscope.tilt_step, widen "
+                "microscope.tilts, or leave the halves out"
+            )
         return replace(
             self, images=self.images[each], angles=self.angles[each], noise=self.noise[each], dose=self.dose[each]
         )

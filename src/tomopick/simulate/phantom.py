@@ -106,6 +106,11 @@ class SpecimenSpec:
 
     def __post_init__(self) -> None:
         require_ranges(self, "specimen", _BOUNDS)
+        for name, (low, high) in self.copies:
+            if not 0 <= low <= high <= _MANY:
+                raise TomopickError(
+                    f"specimen.copies.{name} is {low:g},{high:g}; expected low,high within 0..{_MANY:g}"
+                )
 
     def known(self, objects: Sequence[PickableObject], given: Mapping[str, Density] | None) -> dict[str, Density]:
         """The density of each particle of `objects`: `given`, or from `maps`, or built in.

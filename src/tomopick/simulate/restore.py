@@ -24,7 +24,7 @@ _NOISE_ROWS = 24  # along y: enough to know the noise to a few per cent
 def with_halves(tomo_types: Sequence[str]) -> tuple[str, ...]:
     """`tomo_types`, and the even and odd halves of those that come in halves (of `wbp` where none does)."""
     halved = [kind for kind in tomo_types if kind in _HALVED] or ["wbp"]
-    return (*tomo_types, *(f"{kind}-{half}" for kind in halved for half in HALVES))
+    return tuple(dict.fromkeys([*tomo_types, *(f"{kind}-{half}" for kind in halved for half in HALVES)]))
 
 
 def known_types() -> tuple[str, ...]:
