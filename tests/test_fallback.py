@@ -1,10 +1,14 @@
 """Engines that run out of memory."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from tomopick.fallback import Halving
+from tomopick.networks import UNetSpec
 
 
 class Small:
@@ -91,3 +95,48 @@ def test_other_errors_are_not_swallowed():
 
     with pytest.raises(RuntimeError, match="broken"):
         Halving(broken, 4, 2, 8)(noise(8, 8, 8))
+
+
+# In a process of its own: this one may have memory to spare that a limit does not take back.
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np, torch
+from tomopick.engines import EngineSpec
+from tomopick.fallback import Halving
+from tomopick.networks import UNetSpec
+
+torch.manual_seed(0)
+onnx = EngineSpec("onnx", "f32").build(UNetSpec((32,), convolutions=1, stride=2).build(2).eval(), "cpu", 2)
+onnx(np.zeros((16, 16, 16), np.float32))
+
+def limited(tile):
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + 16 * 2**20, most))
+    try:
+        return onnx(tile)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+lines = []
+np.save(sys.argv[2], Halving(limited, 2, 2, 24, say=lines.append)(np.load(sys.argv[1])))
+print(*lines, sep=chr(10))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory so")
+def test_onnx_runtime_out_of_memory(tmp_path):
+    tile = noise(64, 128, 128)
+    np.save(tmp_path / "tile.npy", tile)
+    command = [sys.executable, "-c", LIMITED, tmp_path / "tile.npy", tmp_path / "parts.npy"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert done.stdout.startswith("not enough memory for tiles of 64x128x128: they are run in parts\n")
+    torch.manual_seed(0)
+    network = UNetSpec((32,), convolutions=1, stride=2).build(2).eval()
+    with torch.no_grad():
+        whole = network(torch.from_numpy(tile)[None, None])[0].numpy()
+    # Where parts meet, each misses what lies beyond its border.
+    parts = np.load(tmp_path / "parts.npy")
+    assert np.abs(parts - whole).mean() < 0.01 * np.abs(whole).mean()

@@ -1,9 +1,10 @@
 import errno
 import json
 import os
+import sys
 import time
 from dataclasses import replace
-from threading import Event
+from threading import Event, get_native_id
 
 import mrcfile
 import numpy as np
@@ -403,6 +404,21 @@ def test_the_next_volume_is_read_while_one_is_predicted_and_no_more(tmp_path, mo
     results = list(pick_runs(made, project, project.runs(), tmp_path))
     assert [(r.run, r.status) for r in results] == [(run, "picked") for run in "ABCD"]
     assert project.read == list("ABCD") and set(ahead) == {0, 1} and ahead[-1] == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
+def test_reading_ahead_leaves_the_processor_to_the_network(tmp_path, monkeypatch):
+    project, usual = watched("ABC"), os.getpriority(os.PRIO_PROCESS, 0)
+    read, seen = project.tomogram, {}
+
+    def tomogram_of(run, tomo_type=None):
+        seen[run] = os.getpriority(os.PRIO_PROCESS, get_native_id())
+        return read(run, tomo_type)
+
+    monkeypatch.setattr(project, "tomogram", tomogram_of)
+    assert len(list(pick_runs(picker(), project, project.runs(), tmp_path))) == 3
+    # The first is waited for; and the process itself is what it was.
+    assert seen == {"A": usual, "B": 19, "C": 19} and os.getpriority(os.PRIO_PROCESS, 0) == usual
 
 
 def test_a_volume_that_comes_slowly_keeps_nobody_waiting(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import traceback
 from collections import deque
@@ -9,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_native_id
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from .picker import Picker, Prepared
 from .progress import bar
 from .types import Picks
 
+BACKGROUND = 19  # niceness of reading ahead; 0 is a usual thread's, 19 the most
 PATIENCE = 0.5  # for a run's files before the next is predicted [s]: tables take less, heatmaps take longer
 
 
@@ -180,14 +184,13 @@ def pick_runs(
     """
     turn, writing = Lock(), deque[Future[RunResult]]()
     works = [_Work(picker, project, run, Path(out), overwrite, turn) for run in runs]
-    reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
+    reader, writer = ThreadPoolExecutor(1, "read", _stand_back), ThreadPoolExecutor(1, "write")
     try:
-        loading = reader.submit(_attempt, works[0], works[0].load) if works else None
-        for i, work in enumerate(works):
-            assert loading is not None
-            ended = loading.result()
-            if i + 1 < len(works):
-                loading = reader.submit(_attempt, works[i + 1], works[i + 1].load)
+        loading: Future[RunResult | None] | None = None
+        for work, after in zip_longest(works, works[1:]):
+            # The first has nothing to be read beside.
+            ended = loading.result() if loading else _attempt(work, work.load)
+            loading = reader.submit(_attempt, after, after.load) if after else None
             ended = ended or _attempt(work, work.predict)
             writing.append(writer.submit(_attempt, work, work.write) if ended is None else _given(ended))
             wait([writing[0]], timeout=PATIENCE if len(writing) == 1 else None)
@@ -198,6 +201,16 @@ def pick_runs(
     finally:  # whoever stops early, or is interrupted, finds finished runs whole
         reader.shutdown(cancel_futures=True)
         writer.shutdown()
+
+
+def _stand_back() -> None:
+    """Leaves the processor to the network: this thread, and those it starts, take what is idle.
+
+    A network's threads wait for the slowest of them, so that one core lent to reading costs as much as all. Elsewhere
+    than on Linux a thread has no priority of its own that could be set; there all share alike.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), BACKGROUND)
 
 
 def _attempt(work: _Work, step: Callable[[], RunResult | None]) -> Any:

@@ -15,6 +15,8 @@ from .cache import cache_folder, key_of
 from .convert import for_tracing, quietly
 
 OPSET = 18
+# How its arena, the processor's own allocator, CUDA and cuDNN or cuBLAS say that there is no memory left.
+NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED")
 
 
 class OnnxEngine:
@@ -27,7 +29,8 @@ class OnnxEngine:
     def __init__(self, network: nn.Module, device: torch.device, precision: str = "half", multiple: int = 8):
         import onnxruntime
 
-        onnxruntime.set_default_logger_severity(3)  # errors; its warnings are about its own optimisations
+        # Fatal ones alone: its warnings are about its own optimisations, and each error is raised as well.
+        onnxruntime.set_default_logger_severity(4)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         self.device, self.precision = device, precision
@@ -55,8 +58,17 @@ class OnnxEngine:
         return "" if provider in present else f"this ONNX Runtime has no {provider}: pip install onnxruntime-gpu"
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """(z, y, x) float32 -> logits (channel, ...) float32."""
-        return self._session.run(None, {"tile": np.ascontiguousarray(tile)[None, None]})[0][0]
+        """(z, y, x) float32 -> logits (channel, ...) float32.
+
+        Raises:
+            torch.OutOfMemoryError: it does not fit into memory.
+        """
+        try:
+            return self._session.run(None, {"tile": np.ascontiguousarray(tile)[None, None]})[0][0]
+        except Exception as error:  # ONNX Runtime's own have no other common class, and tell of memory by words alone
+            if not any(words in str(error) for words in NO_MEMORY):
+                raise
+            raise torch.OutOfMemoryError(str(error)) from error
 
     @classmethod
     def chosen(cls, network: nn.Module, device: torch.device, precision: str) -> list[Any]:
