@@ -217,22 +217,21 @@ def batch(args: argparse.Namespace) -> None:
     run = runs[0]
     prepared = picker.prepare(project.tomogram(run))
     picker.pick(prepared)  # warm
-    began = time.perf_counter()
-    picker.pick(prepared)
-    alone = time.perf_counter() - began
+    seconds: dict[str, float] = {}
+    with timed(seconds, "alone"):
+        picker.pick(prepared)
     with tempfile.TemporaryDirectory() as out:
-        began = time.perf_counter()
-        for one in runs:
-            pick_run(picker, project, one, Path(out), overwrite=True)
-        turn = time.perf_counter() - began
-        began = time.perf_counter()
-        for result in pick_runs(picker, project, runs, Path(out), overwrite=True):
-            assert result.status == "picked", result
-        together = time.perf_counter() - began
-    n = len(runs)
-    print(f"{n} tomograms; predicting one takes {alone:.2f} s")
-    print(f"one after the other: {turn / n:.2f} s a tomogram, {turn / n / alone - 1:+.1%}")
-    print(f"reading and writing beside it: {together / n:.2f} s a tomogram, {together / n / alone - 1:+.1%}")
+        with timed(seconds, "turn"):
+            for one in runs:
+                pick_run(picker, project, one, Path(out), overwrite=True)
+        with timed(seconds, "together"):
+            for result in pick_runs(picker, project, runs, Path(out), overwrite=True):
+                assert result.status == "picked", result
+    n, alone = len(runs), seconds["alone"]
+    print(f"{n} tomograms; predicting one takes {alone:.2f} s ({seconds['alone cpu']:.1f} s of processor)")
+    for text, name in (("one after the other", "turn"), ("reading and writing beside it", "together")):
+        each, processor = seconds[name] / n, seconds[f"{name} cpu"] / n
+        print(f"{text}: {each:.2f} s a tomogram ({processor:.1f} s of processor), {each / alone - 1:+.1%}")
 
 
 def main() -> None:

@@ -112,6 +112,18 @@ def test_a_neighbour_near_zero_does_not_lift_a_peak():
     assert 0.5 < top[0] < 0.6
 
 
+@pytest.mark.parametrize("spacing, cells", [(10.012, 3), (9.2, 3), (20.0, 2), (100.0, 1)])
+def test_a_window_of_one_size_for_all_objects(spacing, cells):
+    peaks, grid = LocalMaxima(half_width=30.0, min_distance=0.0), Grid((24, 24, 24), spacing)
+    assert [peaks.radius_cells(obj, grid) for obj in (A, B)] == [cells, cells]
+    values = np.zeros((2, 24, 24, 24), np.float32)
+    values[:, 12, 12, 12], values[:, 12, 12, 12 + cells], values[:, 12, 12, 11 - cells] = 0.9, 0.8, 0.7
+    found = peaks(Heatmap("TS_1", values, grid, (A.name, B.name)), (A, B), {A.name: 0.3, B.name: 0.3})
+    for obj in (A, B):  # the second lies within the window of the first
+        x = np.sort(grid.indices(found.of(obj.name).positions)[:, 2])
+        np.testing.assert_allclose(x, [11 - cells, 12], atol=0.5)
+
+
 # -- strips --------------------------------------------------------------------------------------------------
 
 

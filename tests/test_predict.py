@@ -118,22 +118,28 @@ def lopsided(tile: np.ndarray) -> np.ndarray:
     return np.clip(np.sum(moved, axis=0), 0, 1)[None]
 
 
-@pytest.mark.parametrize("name, n", [("none", 1), ("flips", 4), ("all", 8)])
-def test_views_are_flipped_back_and_averaged(name, n):
-    assert len(VIEWS[name]) == n
+@pytest.mark.parametrize(
+    "name, turns",  # how z, y, x are flipped, and by how many quarter turns in the plane before that
+    [
+        ("none", [("", 0)]),
+        ("opposite", [("", 0), ("zyx", 0)]),
+        ("flips", [("", 0), ("z", 0), ("y", 0), ("x", 0)]),
+        ("mirrors", [("", 0), ("y", 0), ("x", 0), ("y", 1)]),
+        ("turns", [("", 0), ("z", 0), ("y", 0), ("x", 0), ("", 1), ("", 2), ("", 3)]),
+        ("all", [(f, 0) for f in ("", "z", "y", "x", "zy", "zx", "yx", "zyx")]),
+    ],
+)
+def test_views_are_turned_back_and_averaged(name, turns):
     tile = volume((4, 6, 8))
     wanted = []
-    for axes in VIEWS[name]:
-        flipped = tile
-        for axis in axes:
-            flipped = flipped.take(np.arange(tile.shape[axis])[::-1], axis)
-        heat = lopsided(flipped)[0]
-        for axis in axes:
-            heat = heat.take(np.arange(tile.shape[axis])[::-1], axis)
-        wanted.append(heat)
-    found = predictor(engine=lopsided, objects=("a",), views=VIEWS[name]).tile(tile)
-    np.testing.assert_allclose(found[0], np.mean(wanted, axis=0), atol=1e-6)
-    assert found.dtype == np.float32
+    for axes, quarters in turns:
+        flips = tuple("zyx".index(axis) for axis in axes)
+        heat = lopsided(np.flip(np.rot90(tile, quarters, (1, 2)), flips))[0]
+        wanted.append(np.rot90(np.flip(heat, flips), -quarters, (1, 2)))
+    assert len({w.tobytes() for w in wanted}) == len(turns)
+    found = predictor(engine=lopsided, objects=("a",), views=VIEWS[name])
+    np.testing.assert_allclose(found.tile(tile)[0], np.mean(wanted, axis=0), atol=1e-6)
+    assert found.tile(tile).dtype == np.float32
 
 
 # -- strips --------------------------------------------------------------------------------------------------

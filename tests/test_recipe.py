@@ -16,8 +16,10 @@ from tomopick.heatmap import BallTarget, VoxelTarget
 from tomopick.losses import DenseCrossEntropy, DiceCrossEntropy
 from tomopick.networks import FlexibleUNetSpec, UNetSpec
 from tomopick.normalize import FixedLimits, RobustNormalization, ZScore
+from tomopick.presets import CZII_OBJECTS
 from tomopick.schedules import Plateau
 from tomopick.tiling import GaussianWindow, SteepWindow
+from tomopick.types import Grid
 from tomopick.windows import ScanTiles
 
 
@@ -160,6 +162,8 @@ def test_released_recipes_do_what_the_code_does():
     assert soup.tiling.plan((184, 630, 630), 4) == ((160, 384, 384), ([0, 24], [0, 246], [0, 246]))
     assert topcup.peaks == UpsampledMaxima(refined=False) and bpd.peaks.connectivity == 18
     assert bpd.peaks.min_cells_of["ribosome"] == 18.246 and soup.peaks.min_cells_of["virus-like-particle"] == 1150.3
+    for name in ("unet25d_convnext", "unet25d_resnetrs"):  # a kernel of seven voxels
+        assert recipes.get(name).peaks.radius_cells(CZII_OBJECTS[3], Grid((8, 8, 8), 10.012)) == 3
     assert topcup.augment.spatial[-1] == Rotate(0.0, 44.7, 0.0, 0.5, "x")
     assert soup.train.schedule == Plateau() and recipes.get("bpd").normalize == RobustNormalization()
 

@@ -77,7 +77,7 @@ def plain(made: Predictor, values: np.ndarray, weights, activate) -> np.ndarray:
             for x in xs:
                 tile = cut(values, (z, y, x), edges)
                 for view in made.views:
-                    answer = np.flip(engine(np.flip(tile, view)), tuple(a + 1 for a in view))
+                    answer = view.back(engine(view.of(tile)))
                     box = tuple(slice(s // 2, s // 2 + e // 2) for s, e in zip((z, y, x), edges))
                     total[:, *box] += weights * answer
                     mass[box] += weights

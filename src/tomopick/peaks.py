@@ -219,6 +219,7 @@ class LocalMaxima:
 
     Attributes:
         window: half width of the cube, as a fraction of the object's radius; at least one cell.
+        half_width: the same for all objects [Å], in place of the fraction where it is not 0.
         min_distance: smallest distance between two picks of an object, as a fraction of its radius.
         min_distances: the same by object name [Å], in place of the fraction.
 
@@ -226,6 +227,7 @@ class LocalMaxima:
     """
 
     window: float = 0.5
+    half_width: float = 0.0
     min_distance: float = 1.2
     min_distances: Mapping[str, float] = field(default_factory=dict)
 
@@ -235,6 +237,8 @@ class LocalMaxima:
 
     def radius_cells(self, obj: PickableObject, grid: Grid) -> int:
         """Half width of the window [cells of the heatmap]."""
+        if self.half_width:  # to the nearest: spacings are seldom quite what they are called
+            return max(1, round(self.half_width / grid.voxel_spacing))
         return max(1, int(self.window * obj.radius_angstrom / grid.voxel_spacing))
 
     def halo(self, objects: Sequence[PickableObject], grid: Grid) -> int:

@@ -32,7 +32,7 @@ class PickOptions:
         metric: whose calibrated thresholds are used: `f1`, `czii`, or such as `precision=0.9`.
         thresholds: by object, in place of the calibrated ones.
         keep_below: write picks under the threshold too, down to a score of 0.02.
-        views: test-time augmentation: `none`, `opposite`, `flips` or `all`.
+        views: test-time augmentation, a key of `predict.VIEWS`.
         invert: the volume has light particles on dark.
         offset: `none`, or `fitted` to take the displacement out that training measured.
         save_heatmaps: write heatmaps/RUN_OBJECT_heatmap.mrc beside the picks.

@@ -16,13 +16,37 @@ from .resample import onto
 from .tiling import Tiling, cut
 from .types import Grid, Heatmap
 
-# A view is the axes to flip before the network and back behind it.
-View = tuple[int, ...]
+
+@dataclass(frozen=True)
+class View:
+    """A look at a tile: flipped along some axes, and before that turned over so that x and y change places.
+
+    Attributes:
+        flips: axes (0 z, 1 y, 2 x) of what the network sees.
+        swapped: x and y change places.
+    """
+
+    flips: tuple[int, ...] = ()
+    swapped: bool = False
+
+    def of(self, tile: np.ndarray) -> np.ndarray:
+        """(z, y, x) as the network sees it."""
+        return np.flip(tile.swapaxes(1, 2) if self.swapped else tile, self.flips)
+
+    def back(self, heat: np.ndarray) -> np.ndarray:
+        """(channel, z, y, x) that the network gave -> as the tile lies."""
+        heat = np.flip(heat, tuple(axis + 1 for axis in self.flips))
+        return heat.swapaxes(2, 3) if self.swapped else heat
+
+
+_FLIPS = (View(), View((0,)), View((1,)), View((2,)))
 VIEWS: dict[str, tuple[View, ...]] = {
-    "none": ((),),
-    "opposite": ((), (0, 1, 2)),
-    "flips": ((), (0,), (1,), (2,)),
-    "all": ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)),
+    "none": (View(),),
+    "opposite": (View(), View((0, 1, 2))),  # topcup's
+    "flips": _FLIPS,
+    "mirrors": (View(), View((1,)), View((2,)), View(swapped=True)),  # the Soup's
+    "turns": (*_FLIPS, View((1,), swapped=True), View((1, 2)), View((2,), swapped=True)),  # BPD's
+    "all": (*_FLIPS, View((0, 1)), View((0, 2)), View((1, 2)), View((0, 1, 2))),
 }
 
 
@@ -40,7 +64,7 @@ class Predictor:
         tiling: how volumes are cut.
         stride, multiple: of the network.
         objects: names in channel order.
-        views: flips whose heatmaps are averaged (test-time augmentation).
+        views: whose heatmaps are averaged (test-time augmentation).
         progress: called with the number of tiles done and of all tiles, after each.
     """
 
@@ -50,7 +74,7 @@ class Predictor:
     stride: int
     multiple: int
     objects: tuple[str, ...]
-    views: tuple[View, ...] = ((),)
+    views: tuple[View, ...] = VIEWS["none"]
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
 
     def tile(self, values: np.ndarray) -> np.ndarray:
@@ -84,15 +108,15 @@ class Predictor:
     def parts(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         """What is averaged of a tile in slabs of z, each a summand: one a view, so that no whole one is copied."""
         for view in self.views:
-            logits = self.engine(np.flip(values, view))
+            logits = self.engine(view.of(values))
             n = logits.shape[1]
             step = max(1, SLAB // logits[:, 0].nbytes)
             for first in range(0, n, step):
                 last = min(n, first + step)
                 heat = np.ascontiguousarray(logits[:, first:last])
                 heat = heat if self.of_logits else self.loss.activate(torch.from_numpy(heat)).numpy()
-                heat = np.flip(heat, tuple(a + 1 for a in view)) / np.float32(len(self.views))
-                yield slice(n - last, n - first) if 0 in view else slice(first, last), heat
+                heat = view.back(heat) / np.float32(len(self.views))
+                yield slice(n - last, n - first) if 0 in view.flips else slice(first, last), heat
 
     def output_grid(self, grid: Grid) -> Grid:
         """Where the cells of the heatmap of a volume lie: as many as cover it."""

@@ -7,12 +7,15 @@ from ..networks import JPUNet25DSpec, UNet25DSpec
 from ..normalize import ZScore
 from ..objectives import SupervisedSpec
 from ..patches import PatchSpec
+from ..peaks import LocalMaxima
 from ..recipe import Recipe
 from ..train import TrainSpec
 from ..windows import StepTiles
 
 _CHANGES = (Rotate(about_z=180.0, about_xy=0.0, scale=0.1, p=0.5),)
 _INTENSITY = (ScaleShift(scale=0.3, shift=0.3, p=0.3),)
+# A window of seven voxels of 10 Å for all objects, and nothing else.
+_PEAKS = LocalMaxima(half_width=30.0, min_distance=0.0)
 
 
 def unet25d_convnext() -> Recipe:
@@ -33,6 +36,7 @@ def unet25d_convnext() -> Recipe:
         objective=SupervisedSpec(mixup=0.5),
         train=TrainSpec(steps=21376, batch_size=32, weight_decay=0.0, warmup_steps=1336, ema_decay=0.999),
         tiling=StepTiles(shape=(16, 128, 128), step=(8, 48, 48)),
+        peaks=_PEAKS,
     )
 
 
@@ -54,4 +58,5 @@ def unet25d_resnetrs() -> Recipe:
         objective=SupervisedSpec(mixup=0.5, mixup_alpha=0.2),
         train=TrainSpec(steps=4175, batch_size=32, weight_decay=1e-2, warmup_steps=835, ema_decay=0.999),
         tiling=StepTiles(shape=(32, 128, 128), step=(16, 48, 48)),
+        peaks=_PEAKS,
     )
