@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import small
 from tomopick.cli import main
 from tomopick.engines import ENGINES, EngineSpec, TorchEngine, half_precision
-from tomopick.engines.cache import KEPT, cache_folder, keep, kept, key_of
+from tomopick.engines.cache import KEPT, cache_folder, keep, kept, key_of, left_to
 from tomopick.engines.choose import AUTO
 from tomopick.engines.onnx_runtime import TensorRTEngine
 from tomopick.errors import EngineError
@@ -394,6 +394,15 @@ def test_a_failure_leaves_no_entry_and_the_oldest_go():
     for i in range(KEPT):
         keep(f"new{i}", lambda place: (place / "a").write_text("x"))
     assert kept("whole") is None and len(entries()) == KEPT
+
+
+def test_folders_that_a_runtime_fills_are_as_many():
+    for i in range(KEPT):
+        (left_to("tensorrt", f"old{i}") / "engine").write_text("x")
+        os.utime(cache_folder() / "tensorrt" / f"old{i}", (i, i))
+    assert left_to("tensorrt", "old0").is_dir() and left_to("tensorrt", "new").is_dir()  # used again, and one more
+    there = {p.name for p in (cache_folder() / "tensorrt").iterdir()}
+    assert there == {"new", "old0", *(f"old{i}" for i in range(2, KEPT))}
 
 
 def test_where_the_cache_lies(monkeypatch, tmp_path):

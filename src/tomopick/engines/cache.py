@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from .. import __version__
 from ..errors import OutputError
 from ..io.atomic import atomic_folder
 
-KEPT = 24  # entries; those not used for longest go
+KEPT = 24  # entries of a kind; those not used for longest go
 DIGEST = "digest.json"
 
 log = logging.getLogger("tomopick")
@@ -73,12 +73,28 @@ def keep(key: str, write: Callable[[Path], None]) -> None:
         with atomic_folder(root / key) as folder:
             write(folder)
             (folder / DIGEST).write_text(json.dumps(_digests(folder)))
-        entries = sorted((p for p in root.iterdir() if (p / DIGEST).is_file()), key=lambda p: p.stat().st_mtime)
-        for old in entries[:-KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+        _forget(p for p in root.iterdir() if (p / DIGEST).is_file())
     except (OutputError, OSError, RuntimeError) as error:
         # Read-only, full, or another process was faster: the next process converts once more.
         log.debug("%s: not kept: %s", root / key, error)
+
+
+def left_to(runtime: str, key: str) -> Path:
+    """A folder that a runtime fills and checks itself, as TensorRT does with its engines."""
+    folder = cache_folder() / runtime / key
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        _forget(folder.parent.iterdir())
+    except OSError as error:  # then it finds nothing there, and keeps nothing
+        log.debug("%s: %s", folder, error)
+    return folder
+
+
+def _forget(entries: Iterable[Path]) -> None:
+    """Removes all but the `KEPT` that were used last."""
+    for old in sorted(entries, key=lambda p: p.stat().st_mtime)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import EngineError
 from .base import lacking_package
-from .cache import cache_folder, key_of
+from .cache import key_of, left_to
 from .convert import for_tracing, quietly
 
 OPSET = 18
@@ -95,7 +95,7 @@ class TensorRTEngine(OnnxEngine):
         """Providers, best first, with their options."""
         # A folder for each: TensorRT knows its engines by the names of a model's layers, and not by their weights, so
         # that the members of an ensemble would all be run as the first one.
-        place = cache_folder() / "tensorrt" / key_of(network, precision)
+        place = left_to("tensorrt", key_of(network, precision))
         options = {
             **_number(device),
             "trt_fp16_enable": precision == "half",
