@@ -28,6 +28,7 @@ from typing import Any
 import torch
 
 from tomopick import Detector, FitOptions, Source, fit
+from tomopick import simulate as simulator
 from tomopick.combining import CombineOptions, Validation, combine
 from tomopick.dataset import gather
 from tomopick.engines import choose_device
@@ -39,7 +40,6 @@ from tomopick.presets import CZII_OBJECTS
 from tomopick.recipe import Recipe
 from tomopick.recipes import get
 from tomopick.registry import load_model
-from tomopick.simulate import simulate_run
 from tomopick.simulation import spec_of
 from tomopick.soup import SoupOptions, make_soup, top_candidates
 from tomopick.train import TrainState
@@ -155,11 +155,11 @@ def simulate(bench: Bench, run: str) -> dict[str, Any]:
     """One run into the project."""
     spec = spec_of("czii", bench.scale.shape, ("denoised",))
     spec = replace(spec, specimen=replace(spec.specimen, crowding=bench.scale.crowding))
-    tomograms, picks = simulate_run(spec, CZII_OBJECTS, run=run, seed=SEED)
+    made = simulator.simulate(spec, CZII_OBJECTS, run=run, seed=SEED)
     place = bench.work / "project"
     project = bench.project() if (place / "copick.json").is_file() else create_copick_project(place, CZII_OBJECTS)
-    write_run(project, list(tomograms.values()), picks, "simulation", "0")
-    return {"particles": len(picks)}
+    write_run(project, list(made.tomograms.values()), made.picks, "simulation", "0")
+    return {"particles": len(made.picks)}
 
 
 def pace(bench: Bench, name: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from tomopick.peaks import LOWEST_SCORE
 from tomopick.presets import CZII_OBJECTS
 from tomopick.progress import bar
 from tomopick.recipes import get
-from tomopick.simulate import simulate_run, with_densities
+from tomopick.simulate import simulate, with_densities
 from tomopick.simulation import spec_of
 from tomopick.thresholds import calibrate, displacement
 
@@ -53,8 +53,8 @@ def one(job: tuple[str, tuple[int, int, int], str, int, Path | None]):
     if templates is not None:
         spec = replace(spec, specimen=with_densities(spec.specimen, CZII_OBJECTS, (), templates)[0])
     objects = CZII_OBJECTS[:1] if kind == "ferritin" else CZII_OBJECTS
-    tomograms, picks = simulate_run(spec, objects, run=run, seed=seed)
-    return tomograms["denoised"], picks
+    made = simulate(spec, objects, run=run, seed=seed)
+    return made.tomograms["denoised"], made.picks
 
 
 def simulated(jobs: list, workers: int, text: str) -> MemoryProject:

@@ -3,6 +3,7 @@
 import gzip
 import inspect
 import json
+import signal
 import subprocess
 import sys
 
@@ -172,8 +173,9 @@ def test_pick_a_compressed_volume_of_bytes(tmp_path):
 
 def test_pick_a_copick_project(tmp_path):
     config = copick(tmp_path / "project", tomo_types=("denoised", "wbp"))
-    line = pick(config, tmp_path / "out", code=1).stderr
-    assert "several tomograms; say which with --tomo-type: denoised@10.000, wbp@10.000" in line
+    said = "several tomograms; say which with --tomo-type: denoised@10.000, wbp@10.000"
+    line = f"error: none of 2 runs can be picked: {config}: run A: {said}"
+    assert no_pick(config, tmp_path / "out") == line and not (tmp_path / "out").exists()
     more = ["--tomo-type", "wbp", "--user-id", "me", "--session-id", "3"]
     pick(config, tmp_path / "out", *more)
     project = open_project(config)
@@ -183,6 +185,80 @@ def test_pick_a_copick_project(tmp_path):
     assert "picks of me/3" in line and "--overwrite" in line
     line = no_pick(config, tmp_path / "other", "--tomo-type", "wbp", "--runs", "A", "--user-id", "a_b")
     assert "user 'a_b' would be renamed by copick" in line
+
+
+def test_a_tomogram_type_that_some_runs_lack_is_theirs_to_fail(tmp_path):
+    project = create_copick_project(tmp_path / "project", [BALL])
+    for seed, (name, kind) in enumerate([("A", "wbp"), ("B", "denoised")]):
+        write_run(project, [tomogram(name, seed, tomo_type=kind)[0]])
+    config, more = tmp_path / "project" / "copick.json", ["--tomo-type", "denoised"]
+    done = pick(config, tmp_path / "out", *more, code=1)
+    assert done.stdout.startswith("B: ") and "1 of 2 runs failed:" in done.stderr
+    assert "run A: no tomogram type 'denoised'; there is wbp" in done.stderr.splitlines()[-1]
+    line = no_pick(config, tmp_path / "none", "--tomo-type", "raw")
+    assert line.startswith("error: none of 2 runs can be picked:") and "run A: no tomogram type 'raw'" in line
+    assert "none of" not in no_pick(config, tmp_path / "none", *more, "--runs", "A")
+
+
+def test_model_and_project_given_the_wrong_way_round(tmp_path):
+    place, model = folder(tmp_path / "in", "A"), trained()
+    line = f"error: {model} is a model, which comes first: tomopick"
+    assert refused("pick", place, model, "--out", tmp_path / "out") == f"{line} pick {model} {place}"
+    assert refused("evaluate", place, model) == f"{line} evaluate {model} {place}"
+    assert refused("calibrate", place, model) == f"{line} calibrate {model} {place}"
+    assert refused("report", place, model, "--out", tmp_path / "r.html") == f"{line} report {model} {place}"
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_records_of_pick_in_place_of_picks(tmp_path):
+    config = copick(tmp_path / "project", "A")
+    pick(config, tmp_path / "records", "--session-id", "3")
+    line = refused("evaluate", tmp_path / "records", config)
+    assert f"{tmp_path / 'records'}: holds records of how runs were picked, and no picks" in line
+    assert line.endswith(f"give {config.resolve()}, and of its picks '*:tomopick/3'")
+    pick(folder(tmp_path / "in", "A"), tmp_path / "picks")
+    line = refused("evaluate", tmp_path / "picks" / "records", tmp_path / "in")
+    assert line.endswith(f"and no picks; give {tmp_path / 'picks'}")
+    told = run("evaluate", tmp_path / "in", tmp_path / "picks").stderr
+    assert f"{tmp_path / 'picks'} is what pick wrote and counts as true here: the picks come first" in told
+    assert "what pick wrote" not in run("evaluate", tmp_path / "picks", tmp_path / "in").stderr
+
+
+def test_cheap_refusals_come_before_a_project_is_opened(tmp_path, monkeypatch):
+    place, out = folder(tmp_path / "in", "A"), tmp_path / "out"
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "x").write_text("mine")
+
+    def opened(*_, **__):
+        raise AssertionError("a project was opened")
+
+    monkeypatch.setattr("tomopick.io.open_project", opened)
+    monkeypatch.setattr("tomopick.report.gather.open_project", opened)
+    monkeypatch.setattr("tomopick.scoring.open_project", opened)
+    train = ["train", "light", place]
+    for line, call in {
+        "no engine 'x'": ["pick", trained(), place, "--out", out, "--engine", "x"],
+        "device 'gpu' cannot be used": ["pick", trained(), place, "--out", out, "--device", "gpu"],
+        "metric 'f2' is none of": ["pick", trained(), place, "--out", out, "--metric", "f2"],
+        "no model 'nothing'": ["pick", "nothing", place, "--out", out],
+        "exists already; expected a new folder (or --resume": [*train, there, *SMALL],
+        "nothing to resume there": [*train, out, "--resume", *SMALL],
+        "has no field 'lrr'": [*train, out, "train.lrr=1"],
+        "no model 'none'": [*train, out, "--init-from", "none", *SMALL],
+        "nothing is published under the name 'light'": [*train, out, "--as-published"],
+        "there: exists already; expected a new name": ["soup", trained(), there, "--project", place],
+        "exists already; expected a new name, so": ["ensemble", trained(), there, "--project", place],
+        "metric 'f3' is none of": ["evaluate", trained(), place, "--metric", "f3"],
+        "metric 'f4' is none of": ["report", trained(), place, "--metric", "f4", "--out", out],
+        "metric 'f5' is none of": ["calibrate", trained(), place, "--metric", "f5"],
+        "--to x: no such format": ["export", place, out, "--to", "x"],
+        "no format 'y'": ["import", "file.star", place, "--from", "y"],
+        "there: holds something else": ["simulate", there, "--density", "ball=none.mrc"],
+        "there: exists already; expected": ["convert", __file__, "--as", "bpd_released", there],
+    }.items():  # fmt: skip
+        assert line in refused(*call)
+    assert not out.exists() and [path.name for path in there.iterdir()] == ["x"]
 
 
 def test_pick_options(tmp_path):
@@ -612,6 +688,36 @@ def test_an_interruption_says_how_to_go_on(monkeypatch):
     done = CliRunner().invoke(main, ["demo"])
     assert done.exit_code == 130
     assert "repeat the command to go on" in done.stderr
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interrupted_training_says_once_how_to_go_on(tmp_path, monkeypatch, begun):
+    place, out = folder(tmp_path / "in", "AB"), tmp_path / "m"
+
+    def stop(*_):
+        if begun:
+            out.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tomopick.doctor.cheap_findings", stop)
+    done = run("train", "light", place, out, "--device", "cpu", *SMALL, code=130)
+    line = f"what was finished is kept in {out}: go on with --resume" if begun else f"before {out} was begun; repeat"
+    assert done.stdout == "" and len(done.stderr.splitlines()) == 1 and line in done.stderr
+
+
+def test_a_stopped_training_is_one_line(tmp_path):
+    place, out = folder(tmp_path / "in", "AB"), tmp_path / "m"
+    command = [sys.executable, "-m", "tomopick", "train", "light", place, out, "--val-runs", "B", "--device", "cpu",
+               *SMALL, "train.steps=5000", "train.validate_every=2"]  # fmt: skip
+    told = []
+    with subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True) as running:
+        for text in running.stderr:
+            told.append(text)
+            if text.startswith("step 2 of 5000"):
+                running.send_signal(signal.SIGINT)
+    assert running.returncode == 130
+    (line,) = [text for text in told if "interrupt" in text]
+    assert line.startswith("interrupted at step ") and line.endswith(f"of 5000; kept in {out}: go on with --resume\n")
 
 
 def test_an_unfinished_training_says_so(tmp_path):

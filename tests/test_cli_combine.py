@@ -67,7 +67,7 @@ def test_a_soup_of_two_models_and_of_one_training(place, tmp_path):
                "denoised", "--norm", "estimate", "--device", "cpu")  # fmt: skip
     assert made.exit_code == 0, made.stderr
     assert "of 2" in made.stdout and load_model(tmp_path / "s").facts.provenance["norm"] == "estimate"
-    assert "1 weights in its top/" in refused("soup", place / "a", tmp_path / "t")
+    assert "1 file of weights in its top/" in refused("soup", place / "a", tmp_path / "t")
 
 
 @pytest.mark.parametrize("verb", ["ensemble", "soup"])

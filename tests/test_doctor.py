@@ -65,7 +65,7 @@ def test_nothing_wrong(good):
     assert not [f for f in found if f.level != "ok"], texts(found)
     one(found, "ok", "objects: ribosome (60 Å)")
     one(found, "ok", "voxel size 10 Å; 96 x 96 x 48 voxels (x, y, z)")
-    one(found, "ok", "picks in 1 of 1 runs: 40 ribosome")
+    one(found, "ok", "picks in 1 of 1 run: 40 ribosome")
     one(found, "ok", "sit in the middle")
     assert report(found).endswith("0 errors, 0 warnings") and report(found).startswith("✓ ")
     json.dumps([f.to_json() for f in found])
@@ -140,7 +140,7 @@ def test_types_and_spacings(good):
     found = cheap_findings(project)
     one(found, "warning", "'denoise' and 'denoised' look alike")
     one(found, "warning", "no 'denoised' tomogram in b")
-    one(found, "warning", "no tomogram in 1 runs: c")
+    one(found, "warning", "no tomogram in 1 run: c")
     one(found, "warning", "voxel sizes differ: 10 to 13 Å")
     one(cheap_findings(project, Checkup(runs=["b"], tomo_type="wbp")), "error", "no tomogram type 'wbp'")
     with pytest.raises(SelectionError, match="no run 'x'"):
@@ -169,10 +169,10 @@ def test_several_sets_of_picks_are_said_once(good):
     project.add(Tomogram("b", tomogram.values, tomogram.grid, "denoised"), Picks("b", picks.positions, picks.names))
     for run in "ab":
         project.write_picks(Picks(run, picks.positions, picks.names), "other", "0")
-    one(cheap_findings(project), "warning", "say which with --picks", "(and in 1 more runs)")
+    one(cheap_findings(project), "warning", "say which with --picks", "(and in 1 other run)")
     assert len(texts(cheap_findings(project, Checkup(picks="*:other/0")), "warning")) == 0
     project.write_picks(Picks("a", picks.positions, picks.names), "mine", "0")
-    one(cheap_findings(project, Checkup(picks="*:mine/0")), "ok", "1 runs have no picks '*:mine/0'")
+    one(cheap_findings(project, Checkup(picks="*:mine/0")), "ok", "no picks '*:mine/0' in 1 run")
     one(cheap_findings(project, Checkup(picks="*:nobody/0")), "error", "no picks '*:nobody/0'")
 
 

@@ -11,7 +11,7 @@ from tomopick import open_project, simulation
 from tomopick.cli import main
 from tomopick.io import create_copick_project, write_run
 from tomopick.presets import CZII_OBJECTS
-from tomopick.simulate import czii_spec, simulate_run
+from tomopick.simulate import czii_spec, simulate
 
 torch.set_num_threads(1)
 
@@ -35,8 +35,8 @@ def test_from_nothing_to_scores(tmp_path):
     specimen = replace(crowded.specimen, crowding=(12.0, 12.0), distractors=(5.0, 10.0))
     project = create_copick_project(config.parent, CZII_OBJECTS)
     for name in "ABC":
-        tomograms, picks = simulate_run(replace(crowded, specimen=specimen), CZII_OBJECTS, run=name, seed=1)
-        write_run(project, list(tomograms.values()), picks, "simulation", "0")
+        made = simulate(replace(crowded, specimen=specimen), CZII_OBJECTS, run=name, seed=1)
+        write_run(project, list(made.tomograms.values()), made.picks, "simulation", "0")
     learn = ["--objects", "ribosome,virus-like-particle", "--train-runs", "A", "--val-runs", "B"]
     run("train", "light", config, model, *learn, "--picks", "*:simulation/0", "--device", "cpu", *RECIPE)
     pick = ["pick", model, config, "--out", records, "--runs", "C", "--device", "cpu"]
@@ -63,7 +63,7 @@ def test_simulate_goes_on_where_it_stopped(tmp_path):
         "--preset",
         "varied",
     ]
-    assert run(*call).stdout == f"1 runs in {tmp_path / 'sim' / 'copick.json'}\n"
+    assert run(*call).stdout == f"1 run in {tmp_path / 'sim' / 'copick.json'}\n"
     first = open_project(tmp_path / "sim").tomogram("SIM_000").values
     run(*call, "--runs", "2")
     project = open_project(tmp_path / "sim")

@@ -13,7 +13,7 @@ from tomopick.calibration import choose_thresholds
 from tomopick.combining import CombineOptions, Validation, combine, measured, rank_maps
 from tomopick.decoders import Components
 from tomopick.detector import TrainingFacts
-from tomopick.ensemble import Alignment, Ensemble, Member, equal_members, member_names
+from tomopick.ensemble import Alignment, Ensemble, Member, _digest, equal_members, member_names
 from tomopick.errors import ModelError, OutputError, RecipeError, SelectionError
 from tomopick.kept import keep
 from tomopick.picker import Picker, PickOptions
@@ -298,6 +298,17 @@ def test_a_folder_that_is_not_whole_is_refused(folder, tmp_path, change, message
     change(about)
     (copy / "ensemble.json").write_text(json.dumps(about))
     with pytest.raises(ModelError, match=message):
+        load_model(copy)
+
+
+@pytest.mark.parametrize("name", ["../../both", "/tmp", "..", ".", "", "a\\b"])
+def test_members_lie_below_the_ensemble(folder, tmp_path, name):
+    copy = copy_of(folder, tmp_path / "copy")
+    about = json.loads((copy / "ensemble.json").read_text())
+    about["members"][0]["name"] = name
+    about["checksum"] = _digest({"members": about["members"], "mean": about["mean"]})  # as one who means it would
+    (copy / "ensemble.json").write_text(json.dumps(about))
+    with pytest.raises(ModelError, match="is no name of a member's folder; write the ensemble again"):
         load_model(copy)
 
 

@@ -116,7 +116,7 @@ def test_scores_runs_objects_and_existing_output(project, tmp_path):
     said = []
     (path,) = export_picks(project, "csv", tmp_path / "a.csv", replace(options, say=said.append))
     assert len(path.read_text().splitlines()) == 1 + int((wanted.scores >= 0.5).sum())
-    assert said == [f"{(wanted.scores >= 0.5).sum()} picks of 1 runs", "in Å from the centre of the first voxel"]
+    assert said == [f"{(wanted.scores >= 0.5).sum()} picks of 1 run", "in Å from the centre of the first voxel"]
     assert len(read_picks_csv(path)["TS_1"]) == (wanted.scores >= 0.5).sum()
     export_picks(project, "coords", tmp_path / "c", replace(options, say=said.append))
     assert said[-1] == "counted in voxels of 10 Å of a volume of 61 x 40 x 20 (x, y, z)"

@@ -236,6 +236,19 @@ def test_report_of_a_model(tmp_path):
     assert len(unpack(data["runs"][0]["objects"][0]["scores"], "<f8")) > 0
 
 
+def test_what_the_model_does_not_know_is_said(tmp_path):
+    place = project_of(tmp_path)
+    options = ReportOptions(runs=["C"], device="cpu")
+    made = gather_report(str(small.trained()), str(place / "tomograms"), {"objects": ()}, options)
+    assert list(made.unknown) == ["ring"]
+    assert [o["unknown"] for o in tables(made)["objects"]] == [False, True]
+    picks = gather_report(str(place / "picks"), str(place / "tomograms"), {"objects": ()}, options)
+    assert list(picks.unknown) == []
+    done = call(main, "evaluate", small.trained(), place / "tomograms", "--runs", "C", "--device", "cpu", "--report",
+                tmp_path / "r.html")  # fmt: skip
+    assert done.exit_code == 0 and [o["unknown"] for o in data_of(tmp_path / "r.html")["objects"]] == [False, True]
+
+
 def test_report_of_an_ensemble_with_mapped_scores_and_its_precision(tmp_path):
     place, one = project_of(tmp_path), load_model(small.trained())
     combine([one, one], tmp_path / "both", CombineOptions(device="cpu"))
@@ -543,9 +556,32 @@ def test_a_page_without_truth_or_tomograms(browser, tmp_path):
     path = write_report(Report("bare", flat, {}, OBJECTS), tmp_path / "r.html")
     browser.get(path.as_uri())
     assert shown(browser, "ball").keys() == {"picks"}
-    assert browser.execute_script("return document.querySelector('input[data-object=ball]').disabled")
+    row = "document.querySelector('#objects tr[data-object=ball]')"
+    assert browser.execute_script(f"return {row}.querySelectorAll('input').length") == 0
+    assert browser.execute_script(f"return {row}.querySelector('.slide').textContent") == "all scores are equal"
     assert browser.execute_script("return document.getElementById('viewer-part').hidden")
     assert browser.get_log("browser") == []
+
+
+def test_objects_without_slider_and_dashes_are_explained(browser, tmp_path):
+    volumes, truth, found = scene()
+    objects = [*OBJECTS, replace(small.BALL, name="rod"), replace(small.BALL, name="cube")]
+    truth = {run: p.select(p.names == "ball") for run, p in truth.items()}
+    made = Report("four", found, truth, objects, {"ball": 0.4}, volumes.__getitem__, unknown=["rod"])
+    opened(browser, write_report(made, tmp_path / "r.html"))
+    cells = "[...document.querySelectorAll('#objects tbody tr')].map(r => r.querySelector('.slide').textContent)"
+    assert browser.execute_script(f"return {cells}") == ["", "", "not known to this model", "no picks"]
+    assert browser.execute_script("return document.querySelectorAll('#objects input[type=range]').length") == 2
+    ap = "[...document.querySelectorAll('#objects td[data-label=AP]')].map(c => c.textContent)"
+    assert browser.execute_script(f"return {ap}.slice(1)") == ["–"] * 3
+    assert "no true particle" in browser.execute_script("return document.getElementById('dashes').textContent")
+    for button in ("best-f1", "reset"):
+        browser.execute_script(f"document.getElementById('{button}').click()")
+    browser.execute_script("document.querySelectorAll('#tabs button')[2].click()")
+    until(browser, "document.getElementById('charts').textContent.includes('no error to measure')")
+    assert browser.get_log("browser") == []
+    opened(browser, write_report(report(), tmp_path / "r.html"))
+    assert browser.execute_script("return document.getElementById('dashes')") is None
 
 
 # ----------------------------------------------------------------------------------------------------- copick's verbs

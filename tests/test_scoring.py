@@ -77,7 +77,9 @@ def test_picks_without_scores_have_no_ranking(tmp_path):
         write_picks_csv(tmp_path / "picks" / f"{name}.csv", replace(picks, scores=np.ones(len(picks))))
     data = json.loads(run("evaluate", tmp_path / "picks", tmp_path / "tomograms", "--json").stdout)
     assert data["rankings"]["ball"] == {"average_precision": None, "expected_error": None}
-    assert "-" in run("evaluate", tmp_path / "picks", tmp_path / "tomograms").stdout.splitlines()[-1]
+    *_, row, note = run("evaluate", tmp_path / "picks", tmp_path / "tomograms").stdout.splitlines()
+    assert row.split()[:3] == ["ball", "-", "-"] and "-" not in row.split()[3:5]
+    assert note.startswith("-: AP and ECE need true particles and picks of different scores")
 
 
 def test_many_scores_of_exactly_one_make_one_point_of_the_curve():
@@ -106,6 +108,35 @@ def test_picks_of_one_score_stay_in_the_order_of_their_heights(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------ what sides there are
+def test_several_picks_name_the_option_that_chooses(tmp_path):
+    config = small.copick(tmp_path / "project", "A")
+    open_project(config).write_picks(jittered("A", 0)[0], "me", "1")
+    model, which = small.trained(), "*:curator/0, *:me/1"
+    both = ["evaluate", config, config]
+    assert f"several picks of 'ball'; say which with --picks: {which}" in refused(*both)
+    assert f"several picks of 'ball'; say which with --truth: {which}" in refused(*both, "--picks", "*:me/1")
+    project = ["--project", config]
+    for call in (
+        ["calibrate", small.copy_of(model, tmp_path / "m"), config], ["report", model, config, "--out", tmp_path / "r"],
+        ["soup", model, model, tmp_path / "s", *project], ["ensemble", model, model, tmp_path / "e", *project],
+        ["show", config, "--truth", "*:*/*", "--out", tmp_path / "x.png"],
+    ):  # fmt: skip
+        assert "several picks of 'ball'; say which with --truth: " in refused(*call)
+
+
+def test_the_truth_is_read_once_for_a_model_to_pick(tmp_path, monkeypatch):
+    sides(tmp_path)
+    opened = []
+    monkeypatch.setattr(
+        "tomopick.scoring.open_project", lambda place, **more: opened.append(place) or open_project(place, **more)
+    )
+    done = run("evaluate", small.trained(), tmp_path / "tomograms", "--device", "cpu", "--runs", "B", "--json")
+    assert done.exit_code == 0 and json.loads(done.stdout)["czii"]["runs"] == ["B"]
+    assert opened == [str(tmp_path / "tomograms")]
+    write_picks_csv(tmp_path / "t.csv", small.tomogram("A", 0)[1])
+    assert "t.csv: a table has no tomograms to pick" in refused("evaluate", small.trained(), tmp_path / "t.csv")
+
+
 def test_a_file_of_another_program_beside_a_project(tmp_path):
     found, truth = sides(tmp_path, ("A",))
     rows = "".join(f"{x / 10} {y / 10} {z / 10}\n" for z, y, x in found["A"].positions.tolist())

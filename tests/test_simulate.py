@@ -17,7 +17,6 @@ from tomopick.simulate import (
     arrays_of,
     czii_spec,
     simulate,
-    simulate_run,
 )
 from tomopick.simulate.arrays import HostArrays, TorchArrays
 from tomopick.simulate.layer import slab
@@ -343,9 +342,9 @@ def test_how_much_runs_vary():
 def test_runs_are_determined_by_seed_and_name():
     spec = SimulationSpec((40, 64, 64), tomo_types=("wbp", "denoised"))
     things = [OBJECTS["apo-ferritin"], OBJECTS["thyroglobulin"]]
-    first, picks = simulate_run(spec, things, run="a", seed=3)
-    other, _ = simulate_run(spec, things, run="b", seed=3)
-    again, same = simulate_run(spec, things, run="a", seed=3)
+    runs = [simulate(spec, things, run=name, seed=3) for name in "aba"]
+    first, other, again = (made.tomograms for made in runs)
+    picks, same = runs[0].picks, runs[2].picks
     assert list(first) == ["wbp", "denoised"]
     for kind, tomogram in first.items():
         assert tomogram.values.dtype == np.float32 and tomogram.values.shape == spec.shape
@@ -359,7 +358,8 @@ def test_runs_are_determined_by_seed_and_name():
 def test_all_picks_lie_in_the_volume_with_true_rotations():
     spec = czii_spec((48, 96, 96))
     spec = replace(spec, specimen=replace(spec.specimen, crowding=(20, 20)))
-    tomograms, picks = simulate_run(spec, CZII_OBJECTS, run="a", seed=0)
+    made = simulate(spec, CZII_OBJECTS, run="a", seed=0)
+    tomograms, picks = made.tomograms, made.picks
     assert set(picks.names) == set(OBJECTS)
     assert tomograms["denoised"].grid.contains(picks.positions).all()
     assert np.allclose(picks.rotations @ picks.rotations.transpose(0, 2, 1), np.eye(3), atol=1e-9)
@@ -382,7 +382,8 @@ def test_particles_are_dark_and_where_the_truth_says():
         microscope=MicroscopeSpec(dose=(4000, 4000), magnification=(1.06, 1.06), defocus=(3e4, 3e4), **exact),
         restoration=RestorationSpec(strength=(0, 0), residue=(0, 0), log_snr=(2, 2), tilt_weight=(0, 0)),
     )
-    tomograms, picks = simulate_run(spec, [ball], run="a", seed=1)
+    made = simulate(spec, [ball], run="a", seed=1)
+    tomograms, picks = made.tomograms, made.picks
     values = tomograms["denoised"].values
     average, used = np.zeros((11, 11, 11)), 0
     offsets = np.indices(average.shape) - 5
@@ -399,7 +400,7 @@ def test_particles_are_dark_and_where_the_truth_says():
 
 def test_bad_input_is_one_clear_line():
     with pytest.raises(TomopickError, match=r"'ribosome' is \d+ Å across and does not fit into \(24, 96, 96\)"):
-        simulate_run(SimulationSpec((24, 96, 96)), [OBJECTS["ribosome"]], run="a", seed=0)
+        simulate(SimulationSpec((24, 96, 96)), [OBJECTS["ribosome"]], run="a", seed=0)
     with pytest.raises(TomopickError, match="can be simulated; choose from wbp"):
         SimulationSpec((32, 64, 64), tomo_types=("raw",))
     with pytest.raises(TomopickError, match="one is named twice"):
@@ -443,7 +444,8 @@ def test_other_voxel_spacings(spacing):
         microscope=MicroscopeSpec(dose=(3000, 3000), magnification=(1, 1), defocus=(3e4, 3e4), **exact),
         restoration=RestorationSpec(log_snr=(2, 2), tilt_weight=(0, 0), high_pass=(5000, 5000)),
     )  # fmt: skip
-    tomograms, picks = simulate_run(spec, [ball], run="a", seed=1)
+    made = simulate(spec, [ball], run="a", seed=1)
+    tomograms, picks = made.tomograms, made.picks
     values, reach = tomograms["ctfdeconvolved"].values, int(120 / spacing)
     profile = []
     for z, y, x in np.rint(picks.positions / spacing).astype(int):
@@ -455,10 +457,9 @@ def test_other_voxel_spacings(spacing):
 
 
 def test_nothing_to_pick():
-    tomograms, picks = simulate_run(
-        SimulationSpec((32, 48, 48)), [PickableObject("membrane", None, is_particle=False)], run="a", seed=0
-    )
-    assert len(picks) == 0 and np.isfinite(tomograms["denoised"].values).all()
+    membrane = PickableObject("membrane", None, is_particle=False)
+    made = simulate(SimulationSpec((32, 48, 48)), [membrane], run="a", seed=0)
+    assert len(made.picks) == 0 and np.isfinite(made.tomograms["denoised"].values).all()
 
 
 @pytest.mark.parametrize("lost", [0.0, 12.0])

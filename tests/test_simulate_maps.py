@@ -161,6 +161,18 @@ def test_atoms_make_a_density(tmp_path):
     assert 20 < density.reach_of(0.8) < 35
 
 
+@pytest.mark.parametrize(
+    ("written", "reason"), [("1,2 Q", "no subchain Q"), ("9 Q", "of none of its atoms")], ids=["chain", "operator"]
+)
+def test_an_assembly_that_cannot_be_built_is_one_line(tmp_path, written, reason):
+    import gemmi
+
+    model = gemmi.read_structure(str(pdb(tmp_path / "a.pdb", assembly=True))).make_mmcif_document()
+    (tmp_path / "a.cif").write_text(model.as_string().replace("1 1,2 ?", f"1 {written}"))
+    with pytest.raises(ReadError, match=rf"a\.cif: its biological assembly '1' cannot be built \({reason}\); mend"):
+        read_atoms(tmp_path / "a.cif")
+
+
 def test_the_biological_assembly_is_built(tmp_path):
     one, two = read_atoms(pdb(tmp_path / "a.pdb")), read_atoms(pdb(tmp_path / "b.pdb", assembly=True))
     assert two.mass == pytest.approx(2 * one.mass) and len(two.positions) == 2 * len(one.positions)
@@ -217,6 +229,18 @@ def test_a_project_with_a_density_and_positions(tmp_path):
     assert np.allclose(found.positions, places, atol=0.01) and set(found.names) == {"mine"}
     assert found.rotations is not None
     assert list(twins(tmp_path / "given", 3)) == ["TS1", "TS1-2", "TS1-3"]
+
+
+def test_names_of_further_twins_are_those_of_no_run(tmp_path):
+    for name in ("A", "A-2", "A-3"):
+        write_picks_csv(tmp_path / f"{name}.csv", Picks(name, np.full((1, 3), len(name) * 10.0), np.array(["mine"])))
+    (tmp_path / "objects.json").write_text('[{"name": "mine", "radius": 50}]')
+    assert list(twins(tmp_path)) == ["A", "A-2", "A-3"]
+    made = twins(tmp_path, 8)
+    assert list(made) == ["A", "A-2", "A-3", "A-4", "A-2-2", "A-3-2", "A-5", "A-2-3"]
+    assert [picks.run for picks in made.values()] == list(made)
+    assert [picks.positions[0, 0] for picks in made.values()] == [10, 30, 30, 10, 30, 30, 10, 30]
+    assert list(twins(tmp_path, 5)) == list(made)[:5]
 
 
 def test_twins_need_picks(tmp_path):

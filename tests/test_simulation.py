@@ -1,6 +1,7 @@
 """Whole projects of simulated runs: what lies where, what is told, and what cannot be."""
 
 import json
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from tomopick import open_project, simulation
 from tomopick.errors import OutputError, SelectionError, TomopickError
+from tomopick.io import write_mrc
 from tomopick.simulation import draw_run, simulate_project, spec_of
 
 SHAPE = (48, 96, 96)
@@ -38,12 +40,12 @@ def test_a_project_holds_types_halves_facts_and_pictures(tmp_path):
 
 def test_each_type_has_its_sections(tmp_path):
     from tomopick.presets import CZII_OBJECTS
-    from tomopick.simulate import czii_spec, simulate_run
+    from tomopick.simulate import czii_spec, simulate
 
-    made, picks = simulate_run(czii_spec(SHAPE, tomo_types=("wbp", "denoised")), CZII_OBJECTS, run="a", seed=0)
+    made = simulate(czii_spec(SHAPE, tomo_types=("wbp", "denoised")), CZII_OBJECTS, run="a", seed=0)
     sizes = []
     for number in (1, 2):
-        draw_run(list(made.values())[:number], picks, CZII_OBJECTS, tmp_path / f"{number}.png")
+        draw_run(list(made.tomograms.values())[:number], made.picks, CZII_OBJECTS, tmp_path / f"{number}.png")
         with Image.open(tmp_path / f"{number}.png") as picture:
             sizes.append((picture.size, np.asarray(picture.convert("L"), dtype=float)))
     (one, _), (two, pixels) = sizes
@@ -76,6 +78,26 @@ def test_an_interrupted_project_goes_on(tmp_path, monkeypatch):
     (tmp_path / "sim" / "simulation.json").write_text("{")
     with pytest.raises(OutputError, match=r"simulation\.json: cannot be read"):
         simulate_project(tmp_path / "sim", SHAPE, runs=2, **call)
+
+
+def test_a_changed_density_is_refused(tmp_path):
+    density, values = tmp_path / "mine.mrc", np.zeros((24, 24, 24), dtype=np.float32)
+    values[8:16, 8:16, 8:16] = 1.0
+    write_mrc(density, values, 5.0)
+    call = {"tomo_types": ("wbp",), "densities": [f"mine={density},mass=300"], "settings": ["microscope.tilt_step=10"]}
+    simulate_project(tmp_path / "sim", SHAPE, **call)
+    record = tmp_path / "sim" / "simulation.json"
+    kept = json.loads(record.read_text())
+    assert kept["files"] == {str(density): sha256(density.read_bytes()).hexdigest()}
+    assert simulate_project(tmp_path / "sim", SHAPE, **call) == ["SIM_000"]
+    write_mrc(density, values * 2, 5.0)
+    with pytest.raises(
+        OutputError, match=r"mine\.mrc: has changed since .*sim was simulated with it; put the file back"
+    ):
+        simulate_project(tmp_path / "sim", SHAPE, runs=2, **call)
+    assert open_project(tmp_path / "sim").runs() == ["SIM_000"]
+    record.write_text(json.dumps({k: v for k, v in kept.items() if k != "files"}))  # as it was before files were kept
+    assert simulate_project(tmp_path / "sim", SHAPE, **call) == ["SIM_000"]
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_the_best_weights_of_one_training(model, tmp_path):
     bare = copy_of(trained(), tmp_path / "bare")
     for path in (bare / "top").iterdir():
         path.unlink()
-    with pytest.raises(ModelError, match="0 weights in its top/, expected two or more"):
+    with pytest.raises(ModelError, match="0 files of weights in its top/, expected two or more"):
         top_candidates(load_detector(bare))
 
 

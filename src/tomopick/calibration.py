@@ -13,7 +13,6 @@ import numpy as np
 from .detector import read_json
 from .errors import ModelError, SelectionError
 from .io import Project, atomic_write
-from .io.select import near_miss
 from .labels import picks_where_any
 from .peaks import LOWEST_SCORE
 from .picker import Picker, PickOptions
@@ -30,6 +29,7 @@ from .reliability import (
 )
 from .thresholds import GRID, Calibration, Found, calibrate_found, metric_name, picks_for
 from .types import Grid, Heatmap, PickableObject, Picks, Tomogram
+from .wording import counted, near_miss
 
 HISTORY = "calibration.json"  # beside detector.json, which holds only what picking needs
 VIEWS = ("none", "flips", "all")
@@ -284,7 +284,8 @@ def _pool(
             for cut, picks in picks_at.items():
                 kept = picks.select(np.isin(picks.names, list(names)))
                 found.setdefault(cut, {})[key] = replace(kept, run=key)
-        options.say(f"run {run}: {len(found[min(found)][key])} candidates, {len(references)} true particles")
+        n = counted(len(found[min(found)][key]), "candidate")
+        options.say(f"run {run}: {n}, {counted(len(references), 'true particle')}")
     if len({picker.positions_depend_on_threshold for picker in pickers.values()}) > 1:
         raise SelectionError("the models of --folds find peaks in different ways; give models of one recipe")
     return found, wanted, groups
@@ -295,7 +296,7 @@ def _truth(project: Project, options: CalibrationOptions, names: Sequence[str]) 
     for run in options.runs or ():
         if run not in known:
             raise SelectionError(f"{project.uri}: no run '{run}'; {near_miss(run, known)}")
-    truth = picks_where_any(project, options.runs or known, options.truth)
+    truth = picks_where_any(project, options.runs or known, options.truth, "--truth")
     for run in options.runs or ():
         if run not in truth:
             raise SelectionError(f"{project.uri}: run '{run}' has no picks to measure on; leave it out of --runs")

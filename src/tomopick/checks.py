@@ -15,8 +15,9 @@ from scipy.spatial import cKDTree
 
 from .errors import NoPicksError, TomopickError
 from .io import Project
-from .io.select import SPACING_TOLERANCE, listing
+from .io.select import SPACING_TOLERANCE
 from .types import Grid, PickableObject, Picks
+from .wording import counted, listing
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 MARKS = {OK: "✓", WARNING: "!", ERROR: "✗"}
@@ -69,10 +70,12 @@ def type_findings(types: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """Types of tomograms, what runs lack, and names that look alike; `types` by run, as `TYPE@spacing`."""
     kinds = Counter(t.partition("@")[0] for found in types.values() for t in set(found))
     if any(kinds):
-        yield Finding(OK, "", f"tomogram types: {', '.join(f'{k} ({n} runs)' for k, n in kinds.most_common() if k)}")
+        text = ", ".join(f"{k} ({counted(n, 'run')})" for k, n in kinds.most_common() if k)
+        yield Finding(OK, "", f"tomogram types: {text}")
     empty = [run for run, found in types.items() if not found]
     if empty:
-        yield Finding(WARNING, "", f"no tomogram in {len(empty)} runs: {listing(empty)}", "they can only be scored")
+        text = f"no tomogram in {counted(len(empty), 'run')}: {listing(empty)}"
+        yield Finding(WARNING, "", text, "they can only be scored")
     names = sorted(k for k in kinds if k)
     for i, name in enumerate(names):
         for close in get_close_matches(name, names[i + 1 :], n=1, cutoff=0.85):
@@ -164,11 +167,11 @@ def picks_findings(
         totals.update(picks.names.tolist())
         yield from _run_picks_findings(picks, grids.get(run), objects)
     if missing and labelled:
-        yield Finding(OK, "", f"{len(missing)} runs have no picks '{query}'")
+        yield Finding(OK, "", f"no picks '{query}' in {counted(len(missing), 'run')}")
     elif missing:
         yield Finding(ERROR, "", missing[0])
     if unclear:  # most likely the same in all of them
-        more = f" (and in {len(unclear) - 1} more runs)" if len(unclear) > 1 else ""
+        more = f" (and in {counted(len(unclear) - 1, 'other run')})" if len(unclear) > 1 else ""
         yield Finding(WARNING if "several picks" in unclear[0] else ERROR, "", unclear[0] + more)
     if not labelled and not unclear and not missing:
         yield Finding(OK, "", "no picks: there is nothing to train on or to score against")
@@ -176,10 +179,11 @@ def picks_findings(
     if not labelled:
         return
     text = ", ".join(f"{totals[name]} {name}" for name in objects)
-    yield Finding(OK, "", f"picks in {labelled} of {len(runs)} runs: {text}")
+    yield Finding(OK, "", f"picks in {labelled} of {counted(len(runs), 'run')}: {text}")
     for name, o in objects.items():
         if totals[name] < FEW:
-            yield Finding(WARNING, name, f"only {totals[name]} picks", f"expected {FEW} or more to learn from")
+            few = f"only {counted(totals[name], 'pick')}"
+            yield Finding(WARNING, name, few, f"expected {FEW} or more to learn from")
         spacing = min((g.voxel_spacing for g in grids.values()), default=0.0)
         if o.radius and spacing and o.radius < COARSE * spacing:
             yield Finding(

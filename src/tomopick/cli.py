@@ -31,8 +31,8 @@ class _Group(click.Group):
                 return super().invoke(ctx)
         except TomopickError as error:
             say(f"error: {' '.join(str(error).splitlines())}")
-        except KeyboardInterrupt:
-            say("interrupted; what was finished is kept: repeat the command to go on (train: --resume if OUT is there)")
+        except KeyboardInterrupt as stop:
+            say(str(stop) or "interrupted; what was finished is kept: repeat the command to go on")
             ctx.exit(130)
         except BrokenPipeError:
             raise  # click's business: whoever read our output has gone

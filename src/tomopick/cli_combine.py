@@ -103,8 +103,11 @@ def soup_command(
 
 
 def _two_or_more(arguments: tuple[str, ...], verb: str) -> tuple[str, ...]:
+    from .io.atomic import require_new
+
     if len(arguments) < 2:
         raise TomopickError(f"{verb} needs MODELs and the folder OUT to write, in this order; see {verb} --help")
+    require_new(arguments[-1])
     return arguments
 
 

@@ -82,10 +82,11 @@ def export_command(
       tomopick export copick.json ribosomes.star --to warp --picks 'ribosome:tomopick/0' --min-score 0.3
       tomopick export copick.json models/ --to imod --tomo-type denoised@10
     """
-    from .exporting import ExportOptions, export_picks
+    from .exporting import ExportOptions, export_picks, require_target
 
     if tilt_range is not None and len(tilt_range) != 2:
         raise TomopickError(f"--tilt-range has {len(tilt_range)} numbers; expected MIN,MAX, such as -60,60")
+    require_target(target)
     given = {"objects": objects, "coordinate_offset": coordinate_offset}
     project = _open_counted(picks_place, {**given, "voxel_spacing": None if tomograms else voxel_spacing})
     place = None
@@ -137,12 +138,15 @@ def import_command(
       tomopick import run_data.star copick.json --as ribosome --user-id relion
       tomopick import TS_*.mod tomograms/ --object ribosome:150 --as ribosome
     """
+    from .formats import get_format
     from .importing import ImportOptions, import_picks
     from .io import FolderProject
 
     if len(arguments) < 2:
         raise TomopickError("import needs one FILE or more and a PROJECT, in this order; see import --help")
     *files, place = arguments
+    if source is not None:
+        get_format(source, origin=dynamo_origin)
     given = {"voxel_spacing": voxel_spacing, "objects": objects, "coordinate_offset": coordinate_offset}
     project = _open_counted(str(place), given)
     if isinstance(project, FolderProject) and name and name not in [o.name for o in project.objects]:

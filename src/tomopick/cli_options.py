@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from .errors import TomopickError
+from .wording import near_miss
 
 
 class _Positive(click.FloatRange):
@@ -96,6 +97,14 @@ def shape_of(text: str) -> tuple[int, int, int]:
     return z, y, x
 
 
+def model_first(first: str, second: str, verb: str) -> None:
+    """Raises where a model was given where a project is meant, and what is no model where the model is."""
+    from .report.gather import is_model
+
+    if not is_model(first) and is_model(second):
+        raise TomopickError(f"{second} is a model, which comes first: tomopick {verb} {second} {first}")
+
+
 def look_over(project: Any, checkup: Any, detector: Any = None) -> None:
     """The doctor's cheap part: its warnings. What is plainly wrong the verb itself refuses, with its own words."""
     from .checks import WARNING
@@ -117,8 +126,6 @@ def named_runs(runs: list[str] | None, project: Any, projects: list[Any]) -> lis
     """The named runs that this project has; each must be in one of them."""
     if runs is None:
         return None
-    from .io.select import near_miss
-
     known = {run for p in projects for run in p.runs()}
     for run in runs:
         if run not in known:

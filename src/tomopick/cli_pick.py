@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from .cli_options import comma, look_over, named_runs, pairs, project_options, say
-from .errors import TomopickError
+from .cli_options import comma, look_over, model_first, named_runs, pairs, project_options, say
+from .errors import ReadError, SelectionError, TomopickError
 
 LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 
@@ -27,8 +27,9 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
     "views",
     default="none",
     show_default=True,
-    type=click.Choice(["none", "opposite", "flips", "all"]),
-    help="Average over 2 (opposite: all axes at once), 4 (flips) or 8 (all) mirrored views.",
+    type=click.Choice(["none", "opposite", "flips", "mirrors", "turns", "all"]),
+    help="Average over 2 (opposite: all axes at once), 4 (flips; or mirrors, in the xy plane alone), "
+    "7 (turns: flips and quarter turns) or 8 (all: whatever flips give together) views.",
 )
 @click.option("--invert", is_flag=True, help="The tomograms have light particles on dark.")
 @click.option(
@@ -76,14 +77,16 @@ def pick_command(
     if len(arguments) < 2:
         raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
     *models, source = arguments
+    _refuse_unknown(models, source, choices)
     project = open_project(source, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
     wanted = project.runs() if runs is None else named_runs(runs, project, [project]) or []
     if not wanted:
         raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
+    _refuse_type(project, wanted, choices["tomo_type"])
     loaded = [load_model(model) for model in models]
-    look_over(project, Checkup(wanted[:LOOKED_AT], choices["tomo_type"], truth=False), loaded[0])
     picker = Picker(loaded, PickOptions(thresholds=threshold, **choices))
     check_objects(picker, project)
+    look_over(project, Checkup(wanted[:LOOKED_AT], choices["tomo_type"], truth=False), loaded[0])
     say(f"engine: {', '.join(picker.engines())}")
     if len(loaded) > 1:
         say(f"{len(loaded)} models: equal weights, mean of their thresholds; better ones: tomopick ensemble")
@@ -102,6 +105,37 @@ def pick_command(
         for result in failed:
             say(f"  {result.run}: {' '.join(result.messages[0].splitlines())}")
         sys.exit(1)
+
+
+def _refuse_unknown(models: list[str], source: str, choices: dict[str, Any]) -> None:
+    """What is plainly not there is said before a project is opened and looked over."""
+    from .engines import EngineSpec, choose_device
+    from .registry import load_model
+    from .report.gather import is_model
+    from .thresholds import metric_name
+
+    metric_name(choices["metric"])
+    choose_device(choices["device"])
+    EngineSpec(choices["engine"], choices["precision"])
+    for model in models:
+        model_first(model, source, "pick")
+        if not is_model(model):
+            load_model(model)  # says what is missing
+
+
+def _refuse_type(project: Any, runs: list[str], tomo_type: str | None) -> None:
+    """Raises where no run at all has the tomogram that is meant: said once, and before anything is loaded."""
+    refusal: SelectionError | None = None
+    for run in runs:
+        try:
+            project.grid(run, tomo_type)
+            return
+        except SelectionError as error:
+            refusal = refusal or error
+        except ReadError:  # a file of its own, which is that run's failure
+            return
+    if refusal is not None:
+        raise SelectionError(f"none of {len(runs)} runs can be picked: {refusal}" if len(runs) > 1 else str(refusal))
 
 
 def _told(result: Any) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from .cli_options import POSITIVE, comma, pairs, project_options, say
+from .cli_options import POSITIVE, comma, model_first, pairs, project_options, say
 from .errors import ModelError, TomopickError
+from .wording import counted
 
 
 @click.command("calibrate")
@@ -56,13 +57,15 @@ def calibrate_command(
         return
     if place is None:
         raise TomopickError("calibrate needs a PROJECT with true picks; see calibrate --help")
+    model_first(str(model), place, "calibrate")
     if not model.is_dir():
         raise ModelError(f"{model}: no model folder to write thresholds into; copy a shipped model to calibrate it")
-    project = open_project(place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
     options = CalibrationOptions(say=say, **choices)
     metric_name(options.metric)  # says so before anything is read
     target = load_model(model)
-    result = measure([load_model(m) for m in folds] if folds else [target], project, options, target)
+    models = [load_model(m) for m in folds] if folds else [target]
+    project = open_project(place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
+    result = measure(models, project, options, target)
     if not dry_run:
         write_thresholds(model, result, options)
     if options.map_scores and not dry_run:
@@ -125,11 +128,14 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     """
     from .report.gather import ReportOptions, gather_report
     from .report.page import write_report
+    from .thresholds import metric_name
 
+    metric_name(choices["metric"])
+    model_first(what, place, "report")
     project = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
     report = gather_report(what, place, project, ReportOptions(say=say, **choices))
     write_report(report, out)
-    click.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {len(report.runs)} runs)")
+    click.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {counted(len(report.runs), 'run')})")
 
 
 @click.command("evaluate")
@@ -171,7 +177,10 @@ def evaluate_command(
     """
     from .report.gather import ReportOptions, report_of
     from .scoring import Scoring
+    from .thresholds import metric_name
 
+    metric_name(metric)
+    model_first(candidates, truth_place, "evaluate")
     scoring = Scoring(exclude=tuple(exclude or ()), say=say, **choices)
     options = ReportOptions(tomo_type=scoring.tomo_type, metric=metric, device=device, say=say)
     sides = _sides(scoring, candidates, truth_place, options)
@@ -192,7 +201,5 @@ def _sides(scoring: Any, what: str, truth_place: str, options: Any) -> Any:
     """Both sides, read once; a model picks first."""
     from .report.gather import is_model, pick_with
 
-    if not is_model(what):
-        return scoring.sides(what, truth_place)
-    project, runs = scoring.labelled(truth_place)
-    return scoring.sides(what, truth_place, pick_with(what, project, runs, options))
+    make = (lambda project, runs: pick_with(what, project, runs, options)) if is_model(what) else None
+    return scoring.sides(what, truth_place, make)

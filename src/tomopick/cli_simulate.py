@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .cli_options import shape_of
+from .wording import counted
 
 
 @click.command("simulate")
@@ -68,7 +69,7 @@ def simulate_command(out: Path, settings: tuple[str, ...], shape: str, tomo_type
     sizes = shape_of(shape)
     types = tuple(part.strip() for part in tomo_type.split(","))
     names = simulate_project(out, sizes, tomo_types=types, settings=settings, **options)
-    click.echo(f"{len(names)} runs in {out / 'copick.json'}")
+    click.echo(f"{counted(len(names), 'run')} in {out / 'copick.json'}")
 
 
 @click.command("demo")

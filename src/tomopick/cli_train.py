@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,32 +74,62 @@ def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | No
     if len(places) < 2:
         raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
     *projects, out = places
-    if not choices["as_published"]:
-        method = _recipe(recipe).override(overrides)
+    method = _recipe(recipe, overrides, choices)
+    _require_start(Path(out), choices)
     running = {key: choices[key] for key in ("device", "seed", "workers", "resume", "init_from")}
     options = FitOptions(**running, objects=learn, say=say)
-    grounds = _grounds(projects, choices)
     planned = any(choices[key] for key in ("as_published", "seeds", "folds", "subset", "pretrain"))
-    if planned or any(len(kinds) > 1 for kinds in grounds.tomo_types):
-        made = _carry_out(recipe, overrides, grounds, Path(out), options, choices)
-    else:
-        made = fit(method, grounds.sources, Path(out), options)
-        draw_training(read_log(Path(out) / "log.jsonl"), Path(out) / "training.png")
+    with _resumable(Path(out)):
+        grounds = _grounds(projects, choices)
+        if planned or any(len(kinds) > 1 for kinds in grounds.tomo_types):
+            made = _carry_out(recipe, overrides, grounds, Path(out), options, choices)
+        else:
+            made = fit(method, grounds.sources, Path(out), options)
+            draw_training(read_log(Path(out) / "log.jsonl"), Path(out) / "training.png")
     click.echo((Path(out) / "README.md").read_text(encoding="utf-8").split("\nProvenance:")[0].rstrip())
     n = sum(p.numel() for d in made.detectors for p in d.network.parameters())
     what = f"ensemble of {len(made.detectors)}" if len(made.detectors) > 1 else "model"
     click.echo(f"\n{what} in {out} ({n:,} parameters)")
 
 
-def _recipe(name: str) -> Any:
-    """A recipe by name, which not every published method is."""
+def _recipe(name: str, overrides: list[str], choices: dict[str, Any]) -> Any:
+    """A recipe by name, which not every published method is; None for such a method whole."""
     from . import recipes
-    from .plans import METHODS
+    from .plans import METHODS, require_published
 
+    if choices["as_published"]:
+        require_published(name)
+        return None
     if name in METHODS and name not in recipes.names():
         members = ", ".join(n for n in recipes.names() if METHODS.get(n) is METHODS[name])
         raise TomopickError(f"'{name}' is a method of several recipes ({members}): take one of them, or --as-published")
-    return recipes.get(name)
+    return recipes.get(name).override(overrides)
+
+
+def _require_start(out: Path, choices: dict[str, Any]) -> None:
+    """What refuses a training at a glance, before the projects are opened and looked over."""
+    from .engines import choose_device
+    from .fitting import require_place
+    from .registry import load_detector
+
+    require_place(out, choices["resume"])
+    # What a plan of one member starts from lies beside OUT and may be there alone.
+    if choices["resume"] and not out.exists() and not choices["pretrain"]:
+        raise TomopickError(f"{out}: nothing to resume there; leave --resume out to begin a training")
+    choose_device(choices["device"])
+    if choices["init_from"]:
+        load_detector(choices["init_from"])
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Ctrl-C says how to go on, which depends on whether the training has begun."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        begun = f"interrupted; what was finished is kept in {out}: go on with --resume"
+        line = begun if out.exists() else f"interrupted before {out} was begun; repeat the command"
+        raise KeyboardInterrupt(str(stop) or line) from None
 
 
 def _grounds(places: list[str], choices: dict[str, Any]) -> Any:

@@ -15,7 +15,8 @@ from .detector import METRICS, Detector
 from .ensemble import MEANS, Alignment, Ensemble, Member
 from .errors import RecipeError, SelectionError
 from .io import Project, atomic_folder
-from .io.select import listing, require_run
+from .io.atomic import require_new
+from .io.select import require_run
 from .kept import Kept, keep
 from .labels import picks_where_any
 from .peaks import LOWEST_SCORE
@@ -25,6 +26,7 @@ from .reliability import heights
 from .thresholds import GRID, Calibration, displacement
 from .types import PickableObject, Picks
 from .weighing import Weights, search
+from .wording import listing
 
 WEIGHTS = ("uniform", "grid")
 KNOTS = 32  # of an alignment
@@ -56,7 +58,7 @@ class Validation:
         known = self.project.runs()
         for run in self.runs or ():
             require_run(run, known, self.project.uri)
-        found = picks_where_any(self.project, self.runs or known, self.truth)
+        found = picks_where_any(self.project, self.runs or known, self.truth, "--truth")
         for run in self.runs or ():
             if run not in found:
                 raise SelectionError(f"{self.project.uri}: run {run} has no picks to measure on; name others")
@@ -120,6 +122,7 @@ def combine(models: Sequence[Model], out: Path, options: CombineOptions, runs: V
         SelectionError: weights or an alignment are to be measured, and there is nothing to measure on.
         OutputError: `out` exists.
     """
+    require_new(out)
     ensemble = measured(models, options, runs)
     with atomic_folder(out) as folder:
         checksum = ensemble.save(folder)

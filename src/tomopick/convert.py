@@ -16,15 +16,15 @@ from .detector import METRICS, Detector, TrainingFacts
 from .ensemble import Ensemble
 from .errors import ModelError, SelectionError
 from .fitting import FitOptions, model_card, provenance
-from .io.atomic import atomic_folder, atomic_write
+from .io.atomic import atomic_folder, atomic_write, require_new
 from .normalize import FixedLimits, Normalization
 from .presets import CZII_OBJECTS, CZII_VOXEL_SPACING
 from .recipe import Recipe
 from .registry import load_model
-from .settings import did_you_mean
 from .thresholds import DEFAULT_THRESHOLDS
 from .torchfile import StoredTensor, load_tensors, plain_table, read_torch_file, tables
 from .types import PickableObject
+from .wording import counted, near_miss
 
 State = dict[str, torch.Tensor]
 
@@ -167,14 +167,15 @@ def convert(
     """
     path, out = Path(path), Path(out)
     if kind not in LAYOUTS:
-        raise SelectionError(f"no published weights '{kind}'{did_you_mean(kind, list(LAYOUTS))}")
+        raise SelectionError(f"no published weights '{kind}'; {near_miss(kind, list(LAYOUTS))}")
+    require_new(out)
     layout, content = LAYOUTS[kind], read_torch_file(path)
     found = copies(content, layout)
     if not found:
         raise ModelError(f"{path}: holds no {layout.head}; expected the weights of {kind} under their published names")
     if member is not None:
         if not 1 <= member <= len(found):
-            raise SelectionError(f"{path}: holds {len(found)} networks; there is no member {member}")
+            raise SelectionError(f"{path}: holds {counted(len(found), 'network')}; there is no member {member}")
         found = [found[member - 1]]
     known = objects or _objects_in(content, layout)
     about = {"file": path.name, "sha256": _digest(path), "kind": kind}

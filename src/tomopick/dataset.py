@@ -18,6 +18,7 @@ from .resample import matched, spacings_differ
 from .shelf import Shelf
 from .sources import HELD_BACK, Plan, Say, Source, check_unlabelled, objects_of, split_runs
 from .types import PickableObject, Picks, Tomogram
+from .wording import counted
 
 GAP = 200.0  # between the parts of a run that is split [Å]: no particle is seen on both sides
 
@@ -235,4 +236,4 @@ def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableO
                 + (f", or learn the others: --objects {others}" if others else " or other picks (--picks)")
             )
         if n < 20:
-            say(f"warning: only {n} picks of {o.name} to learn from")
+            say(f"warning: only {counted(n, 'pick')} of {o.name} to learn from")

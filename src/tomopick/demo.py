@@ -15,6 +15,7 @@ from .registry import load_detector
 from .show import draw_sections
 from .simulation import SESSION_ID, USER_ID, simulate_project
 from .types import Shape
+from .wording import counted
 
 RESULTS = ("picks.csv", "scores.txt", "sections.png")
 MADE = (  # of a project
@@ -52,7 +53,7 @@ def run_demo(out: Path, shape: Shape, seed: int, model: str, device: str, say: C
 
     say(f"2. pick it with model '{model}' ({sum(p.numel() for p in detector.network.parameters()):,} parameters)")
     result = pick_run(picker, project, run, out / "records")
-    say(f"   {sum(result.counts.values())} picks in {result.seconds:.1f} s")
+    say(f"   {counted(sum(result.counts.values()), 'pick')} in {result.seconds:.1f} s")
 
     truth = project.picks(run, f"*:{USER_ID}/{SESSION_ID}")
     found = project.picks(run, f"*:{picker.options.user_id}/{picker.options.session_id}")

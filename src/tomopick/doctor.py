@@ -31,11 +31,12 @@ from .errors import TomopickError
 from .formats.names import object_alias, tomo_type_alias
 from .formats.star import CENTRED, NAMES, PIXELS, optics_sizes, particle_block, read_star
 from .io import CopickProject, FolderProject, KaggleProject, Project
-from .io.select import listing, near_miss, require_run
+from .io.select import require_run
 from .io.tables import is_picks_csv
 from .io.volumes import MRC_SUFFIXES, volume_run
 from .normalize import RobustNormalization, contrast_at, skewness
 from .types import Grid, PickableObject, Picks, Tomogram
+from .wording import counted, listing, near_miss
 
 _KINDS = {CopickProject: "copick project", KaggleProject: "CZII challenge as Kaggle has it", FolderProject: "folder"}
 
@@ -69,7 +70,7 @@ def cheap_findings(project: Project, checkup: Checkup = Checkup(), detector: Any
     """Everything that can be said without reading voxels."""
     runs = checkup.names(project)
     kind = next((text for cls, text in _KINDS.items() if isinstance(project, cls)), "project")
-    found = [Finding(OK, "", f"{kind} with {len(runs)} runs: {listing(runs)}")]
+    found = [Finding(OK, "", f"{kind} with {counted(len(runs), 'run')}: {listing(runs)}")]
     if checkup.truth:
         found += [*object_findings(project.objects), *_stray_tables(project)]
     types = _types(project, runs, found)
@@ -139,7 +140,8 @@ def _types(project: Project, runs: Sequence[str], found: list[Finding]) -> dict[
 def report(found: Sequence[Finding]) -> str:
     """All lines, and the count of errors and warnings."""
     count = Counter(f.level for f in found)
-    return "\n".join([*(f.line() for f in found), f"{count[ERROR]} errors, {count[WARNING]} warnings"])
+    wrong = f"{counted(count[ERROR], 'error')}, {counted(count[WARNING], 'warning')}"
+    return "\n".join([*(f.line() for f in found), wrong])
 
 
 def has_errors(found: Sequence[Finding]) -> bool:

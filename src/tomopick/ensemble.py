@@ -28,6 +28,7 @@ from .peaks import PeakFinder
 from .predict import average, on_one_grid
 from .reliability import ScoreMap, ScoreMaps, heights
 from .types import Heatmap, PickableObject, Picks, Tomogram
+from .wording import counted
 
 FORMAT_VERSION = 1
 ENSEMBLE = "ensemble.json"  # what makes a folder an ensemble
@@ -295,7 +296,7 @@ def card(ensemble: Ensemble, names: Sequence[str]) -> str:
         + (", scores aligned" if any(m.alignment for m in ensemble.members) else ""),
         f"- median displacement of matched validation picks (z, y, x): "
         f"{', '.join(f'{v:+.1f}' for v in ensemble.facts.displacement)} Å over "
-        f"{ensemble.facts.displacement_matches} picks",
+        f"{counted(ensemble.facts.displacement_matches, 'pick')}",
         "",
         "| object | threshold f1 | threshold czii | validation F1 | validation F4 |",
         "|---|---|---|---|---|",
@@ -349,7 +350,10 @@ def _log_odds(values: np.ndarray) -> np.ndarray:
 
 
 def _read_member(folder: Path, part: Mapping[str, Any]) -> Member:
-    place = folder / "members" / part["name"]
+    name = part["name"]
+    if name in ("", ".", "..") or set("/\\") & set(name):
+        raise ModelError(f"{folder / ENSEMBLE}: '{name}' is no name of a member's folder; write the ensemble again")
+    place = folder / "members" / name
     detector = Detector.load(place)
     if detector.checksum != part["checksum"]:
         raise ModelError(f"{place}: is another model than when the ensemble was written; write the ensemble again")

@@ -20,6 +20,19 @@ class NoPicksError(SelectionError):
     """A run has picks, but none of those asked for; which need not be wrong where other runs have them."""
 
 
+class SeveralPicksError(SelectionError):
+    """Several sets of picks fit. Which option chooses among them only the caller knows, who names it anew.
+
+    Attributes:
+        found: where there are several.
+        wanted: what to choose from.
+    """
+
+    def __init__(self, found: str, wanted: str, option: str = "--picks") -> None:
+        super().__init__(f"{found}; say which with {option}: {wanted}")
+        self.found, self.wanted = found, wanted
+
+
 class RecipeError(TomopickError):
     """An unknown recipe or override, or values that do not fit together."""
 

@@ -14,8 +14,9 @@ from .formats import FORMATS, Part, RunFrame, RunNames, TomogramRow, get_format,
 from .io import Project, create_copick_project, open_project
 from .io.atomic import write_together
 from .io.picksjson import picks_files
-from .io.select import near_miss, require_objects, require_run
+from .io.select import require_objects, require_run
 from .types import Grid, PickableObject, Picks, Vector
+from .wording import counted, near_miss
 
 COPICK = "copick"
 TARGETS = (*(key for key in FORMATS if key != "eman2"), COPICK)
@@ -74,8 +75,7 @@ def export_picks(project: Project, target: str, out: Path, options: ExportOption
         SelectionError: no picks, or a size, centre or run that the format needs and nobody says.
         OutputError: a file exists or cannot be written.
     """
-    if target not in TARGETS:
-        raise SelectionError(f"--to {target}: no such format; {near_miss(target, TARGETS)}")
+    require_target(target)
     found = _chosen(project, options)
     if target == COPICK:
         if any(value is not None for value in options.choices.values()):
@@ -89,10 +89,16 @@ def export_picks(project: Project, target: str, out: Path, options: ExportOption
     for path, group in _paths(parts, out, kind, together, options.folder or out.is_dir()).items():
         files |= kind.write(group, path, objects)
     written = save(files, options.overwrite)
-    options.say(f"{sum(map(len, found))} picks of {len(parts)} runs")
+    options.say(f"{counted(sum(map(len, found)), 'pick')} of {counted(len(parts), 'run')}")
     for line in kind.notes(parts):
         options.say(line)
     return written
+
+
+def require_target(target: str) -> None:
+    """Raises `SelectionError`, with the near misses, for a format that picks cannot be written in."""
+    if target not in TARGETS:
+        raise SelectionError(f"--to {target}: no such format; {near_miss(target, TARGETS)}")
 
 
 def _chosen(project: Project, options: ExportOptions) -> list[Picks]:

@@ -32,6 +32,7 @@ from .thresholds import DEFAULT_THRESHOLDS, GRID, calibrate_found, displacement,
 from .train import TrainState, train
 from .transfer import like, take_over
 from .types import Heatmap, Picks
+from .wording import counted
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
         KeyboardInterrupt: Ctrl-C; the step in progress is finished and the state saved first, for `resume`.
     """
     options, out = options or FitOptions(), Path(out)
-    if out.exists() and not options.resume:
-        raise OutputError(f"{out}: exists already; expected a new folder (or --resume to go on with its training)")
+    require_place(out, options.resume)
     if options.resume and not (out / "recipe.json").is_file():
         raise OutputError(f"{out}: nothing to resume there; leave --resume out to begin a training")
     device = choose_device(options.device)
@@ -99,9 +99,15 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
         for row in fit_steps(detector, state, data, out, options):
             if interrupted():
                 save_last(state, out)
-                options.say(f"interrupted at step {row['step']} of {recipe.train.steps}; kept in {out}")
-                raise KeyboardInterrupt
+                step = f"step {row['step']} of {recipe.train.steps}"
+                raise KeyboardInterrupt(f"interrupted at {step}; kept in {out}: go on with --resume")
     return finish(detector, data, out, device, options.say)
+
+
+def require_place(out: Path, resume: bool) -> None:
+    """Raises `OutputError` where the folder of a training is there and is not to be gone on with."""
+    if out.exists() and not resume:
+        raise OutputError(f"{out}: exists already; expected a new folder (or --resume to go on with its training)")
 
 
 def begin(detector: Detector, state: TrainState, out: Path) -> None:
@@ -237,7 +243,7 @@ def model_card(detector: Detector) -> str:
         f"- trained at {facts.voxel_spacing:g} Å, tomogram types: {', '.join(facts.tomo_types) or 'not stated'}; "
         f"{'dark particles on light' if facts.skewness < 0 else 'light particles on dark'}",
         f"- median displacement of matched validation picks (z, y, x): "
-        f"{', '.join(f'{v:+.1f}' for v in facts.displacement)} Å over {facts.displacement_matches} picks",
+        f"{', '.join(f'{v:+.1f}' for v in facts.displacement)} Å over {counted(facts.displacement_matches, 'pick')}",
         "",
         "| object | radius [Å] | threshold f1 | threshold czii | validation F1 | validation F4 |",
         "|---|---|---|---|---|---|",
@@ -255,7 +261,7 @@ def _counted(parts: Sequence[Mapping[str, Any]]) -> str:
     """How many runs were for what."""
     kinds = {"train": "labelled", "unlabelled": "unlabelled", "val": "validation"}
     counts = {text: sum(len(part.get(kind, [])) for part in parts) for kind, text in kinds.items()}
-    return ", ".join(f"{n} {text} run{'s' * (n != 1)}" for text, n in counts.items() if n) or "runs that are not stated"
+    return ", ".join(counted(n, f"{text} run") for text, n in counts.items() if n) or "runs that are not stated"
 
 
 def check_same(recipe: Recipe, out: Path) -> None:

@@ -14,8 +14,9 @@ from .errors import OutputError, ReadError, SelectionError
 from .exporting import ExportOptions, frames
 from .formats import Reading, RunFrame, RunNames, detect, get_format
 from .io import Project
-from .io.select import listing, near_miss, require_objects
+from .io.select import require_objects
 from .types import Picks
+from .wording import listing, near_miss
 
 
 @dataclass(frozen=True)

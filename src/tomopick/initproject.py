@@ -13,9 +13,10 @@ from .errors import OutputError, SelectionError
 from .formats.names import PORTAL_IDENTIFIERS, object_alias, plain_name
 from .io import FolderProject, atomic_write, create_copick_project, open_project, write_run
 from .io.objects import object_from_fields, with_specs
-from .io.select import listing, require_id
+from .io.select import require_id
 from .presets import CZII_OBJECTS
 from .types import PickableObject, Picks
+from .wording import listing
 
 PRESETS: dict[str, tuple[PickableObject, ...]] = {"czii": CZII_OBJECTS}
 

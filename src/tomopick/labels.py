@@ -6,19 +6,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import NoPicksError
+from .errors import NoPicksError, SeveralPicksError
 from .io import Project
 from .io.select import require_one_pair
 from .types import Picks
 
 
-def picks_where_any(project: Project, runs: Sequence[str], query: str | None) -> dict[str, Picks]:
+def picks_where_any(
+    project: Project, runs: Sequence[str], query: str | None, option: str = "--picks"
+) -> dict[str, Picks]:
     """The picks of those runs that have what the query asks for.
+
+    Args:
+        project: with the picks.
+        runs: to look at.
+        query: `object:user/session`.
+        option: that the query was given with, for the messages.
 
     Raises:
         SelectionError: none has, or a run has several sets that fit, or the runs together have them of several users
             or sessions and the query does not say which.
     """
+    try:
+        return _where_any(project, runs, query)
+    except SeveralPicksError as error:
+        raise SeveralPicksError(error.found, error.wanted, option) from None
+
+
+def _where_any(project: Project, runs: Sequence[str], query: str | None) -> dict[str, Picks]:
     found: dict[str, Picks] = {}
     refusal: NoPicksError | None = None
     for run in runs:

@@ -15,12 +15,12 @@ from .detector import Detector, decode
 from .engines import EngineSpec, choose_device
 from .ensemble import Ensemble
 from .errors import SelectionError
-from .io.select import near_miss
 from .peaks import LOWEST_SCORE
 from .predict import Predictor, predict_rows
 from .reliability import ScoreMaps, heights, mapped
 from .thresholds import thresholds_for
 from .types import Grid, Heatmap, Picks, Tomogram
+from .wording import near_miss
 
 
 @dataclass(frozen=True)

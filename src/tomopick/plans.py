@@ -13,7 +13,7 @@ from . import recipes
 from .errors import SelectionError
 from .objectives import SupervisedSpec
 from .recipe import Recipe
-from .settings import did_you_mean
+from .wording import near_miss
 
 PRETRAINED = "pretrained"  # prefix of the trainings on simulated runs
 
@@ -141,12 +141,17 @@ def published(method: str, wanted: Wanted) -> Plan:
         RecipeError: no such override.
         SelectionError: no published method of that name, more folds than runs, or a simulated project is missing.
     """
+    require_published(method)
+    return METHODS[method](wanted)
+
+
+def require_published(method: str) -> None:
+    """Raises `SelectionError`, with the near misses, for a method that nobody published whole."""
     if method not in METHODS:
         raise SelectionError(
-            f"nothing is published under the name '{method}'{did_you_mean(method, sorted(METHODS))}; without "
+            f"nothing is published under the name '{method}'; {near_miss(method, sorted(METHODS))}; without "
             "--as-published the recipe is trained once"
         )
-    return METHODS[method](wanted)
 
 
 def bpd(wanted: Wanted) -> Plan:

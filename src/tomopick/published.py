@@ -13,7 +13,7 @@ import numpy as np
 from .combining import CombineOptions, Validation, measured
 from .detector import read_json
 from .errors import ModelError, OutputError, SelectionError
-from .fitting import FitOptions, check_same, fit
+from .fitting import FitOptions, check_same, fit, require_place
 from .io import atomic_write
 from .labels import picks_where_any
 from .plans import Plan, Training
@@ -211,8 +211,8 @@ class _Shares:
 def _begin(plan: Plan, shares: _Shares, place: _Places, options: FitOptions) -> None:
     """The plan written into a new folder, or a look at whether it is the one that was begun."""
     there = [folder for folder in (place.out, *map(place.of, plan.trainings)) if folder.exists()]
-    if there and not options.resume:
-        raise OutputError(f"{there[0]}: exists already; expected a new folder (or --resume to go on with its training)")
+    for folder in there:
+        require_place(folder, options.resume)
     if options.resume and not (there and (not place.together or (place.out / PLAN).is_file())):
         raise OutputError(f"{place.out}: nothing to resume there; leave --resume out to begin the trainings")
     if not place.together:

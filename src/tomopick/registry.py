@@ -8,7 +8,7 @@ from pathlib import Path
 from .detector import Detector
 from .ensemble import ENSEMBLE, Ensemble
 from .errors import ModelError
-from .settings import did_you_mean
+from .wording import near_miss
 
 Model = Detector | Ensemble
 
@@ -41,7 +41,7 @@ def load_model(name: str | Path) -> Model:
     if str(name) in known:
         return Detector.load(known[str(name)], str(name))
     raise ModelError(
-        f"no model '{name}': neither a model folder nor a shipped model{did_you_mean(str(name), sorted(known))}"
+        f"no model '{name}': neither a model folder nor a shipped model; {near_miss(str(name), sorted(known))}"
     )
 
 

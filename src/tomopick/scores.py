@@ -97,7 +97,9 @@ class Scores:
             shifts = [place.median, place.p95, *place.mean]
             rows.append([name, *(_shown(v, ".4f") for v in values), *(_shown(v, ".1f") for v in shifts)])
         header = ["object", "AP", "ECE", "off [Å]", "95 % [Å]", "shift z", "y", "x"]
-        return tabulate(rows, headers=header, disable_numparse=True, colalign=("left", *["right"] * 7))
+        table = tabulate(rows, headers=header, disable_numparse=True, colalign=("left", *["right"] * 7))
+        needed = "\n-: AP and ECE need true particles and picks of different scores, the others need hits"
+        return table + (needed if any("-" in row for row in rows) else "")
 
     def json_text(self) -> str:
         """Every figure at full precision; null where there is none."""

@@ -12,7 +12,6 @@ from .errors import ReadError, SelectionError
 from .evaluate import bootstrap_f1, czii_score, matched_scores
 from .io import Project, open_project, read_picks_csv
 from .io.objects import with_specs
-from .io.select import near_miss
 from .labels import outside_text, picks_where_any
 from .metrics import (
     Difference,
@@ -24,10 +23,14 @@ from .metrics import (
 from .presets import CZII_OBJECTS
 from .scores import Scores, rankings
 from .types import Grid, PickableObject, Picks
+from .wording import near_miss
 
 FOREIGN = {".star", ".tbl", ".mod", ".em", ".coords", ".ndjson", ".txt"}  # files of other programs
 _SAME = 1e-3  # radii; true particles closer than that were written down twice
 _ENOUGH = 10  # picks whose range tells Å from voxels
+
+
+Thresholds = Mapping[str, float]  # by object
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Sides:
     picks: Mapping[str, Picks]
     truth: Mapping[str, Picks]
     objects: tuple[PickableObject, ...]
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Thresholds = field(default_factory=dict)
     project: Project | None = None
     dropped_outside: int = 0
     notes: tuple[str, ...] = ()
@@ -70,7 +73,10 @@ class Made:
 
     picks: Mapping[str, Picks]
     objects: tuple[PickableObject, ...]
-    thresholds: Mapping[str, float]
+    thresholds: Thresholds
+
+
+Make = Callable[[Project, list[str]], Made]  # a project and runs of it -> their picks
 
 
 @dataclass(frozen=True)
@@ -107,24 +113,24 @@ class Scoring:
         """Scores the picks at `candidates` against those at `truth`: see `sides`."""
         return self.score(self.sides(candidates, truth))
 
-    def sides(self, candidates: str, truth: str, made: Made | None = None) -> Sides:
+    def sides(self, candidates: str, truth: str, make: Make | None = None) -> Sides:
         """Reads both sides: paths of CSV files, projects, or a file of another program beside a project.
 
         Args:
-            candidates: where the picks are, or the name of the model that made them.
+            candidates: where the picks are, or the name of the model that makes them.
             truth: where the truth is.
-            made: the picks, where they were made just now.
+            make: picks the truth's runs, where the picks lie nowhere yet.
 
         Raises:
             SelectionError: runs or objects that one side lacks; picks outside the tomogram, or in voxels.
         """
-        found, wanted, objects, official, project = self._read_both(candidates, truth, made)
-        for run in self.runs or ():
-            if run not in wanted:
-                raise SelectionError(f"{truth}: run '{run}' has no truth; {near_miss(run, sorted(wanted))}")
+        found, wanted, objects, official, project, thresholds = self._read_both(candidates, truth, make)
+        self._require_truth(truth, wanted)
         wanted = {run: p for run, p in wanted.items() if self.runs is None or run in self.runs}
         found = {run: p for run, p in found.items() if self.runs is None or run in self.runs}
         notes = []
+        if _from_pick(truth) and not _from_pick(candidates):
+            notes.append(f"{truth} is what pick wrote and counts as true here: the picks come first, then the truth")
         missing = sorted(set(wanted) - set(found))
         if missing:
             notes.append(f"{candidates} has no picks of {', '.join(missing)}: all their particles count as missed")
@@ -147,21 +153,7 @@ class Scoring:
         notes += twice_written(wanted, objects)
         for line in notes:
             self.say(f"warning: {line}")
-        return Sides(found, wanted, objects, made.thresholds if made else {}, project, dropped, tuple(notes))
-
-    def labelled(self, truth: str) -> tuple[Project, list[str]]:
-        """The project at `truth` and its runs that are scored, for a model to pick.
-
-        Raises:
-            SelectionError: it is a table, which has no tomograms.
-        """
-        wanted, _, project = self._read(truth, self.truth)
-        if project is None:
-            raise SelectionError(f"{truth}: a table has no tomograms to pick; give a project, or picks made before")
-        for run in self.runs or ():
-            if run not in wanted:
-                raise SelectionError(f"{truth}: run '{run}' has no truth; {near_miss(run, sorted(wanted))}")
-        return project, list(wanted)
+        return Sides(found, wanted, objects, thresholds, project, dropped, tuple(notes))
 
     def score(self, sides: Sides) -> Scores:
         """The scores of both sides.
@@ -204,28 +196,40 @@ class Scoring:
         return drawn.low, drawn.high
 
     def _read_both(
-        self, candidates: str, truth: str, made: Made | None
-    ) -> tuple[dict[str, Picks], dict[str, Picks], tuple[PickableObject, ...], bool, Project | None]:
-        """Picks, truth, the truth's objects, whether these are all of Kaggle's metric, and whose tomograms count."""
-        if made is None and Path(candidates).suffix.lower() in FOREIGN:
-            wanted, objects, other = self._read(truth, self.truth)
-            found, project = self._read_foreign(candidates, other), None
-        else:
-            found, _, project = (dict(made.picks), (), None) if made else self._read(candidates, self.picks)
-            wanted, objects, other = self._read(truth, self.truth)
-        if not found or not wanted:
-            raise SelectionError(f"{candidates if not found else truth}: no picks to score; name others with --picks")
+        self, candidates: str, truth: str, make: Make | None
+    ) -> tuple[dict[str, Picks], dict[str, Picks], tuple[PickableObject, ...], bool, Project | None, Thresholds]:
+        """Picks, truth, its objects, whether these are all of Kaggle's metric, whose tomograms count, thresholds."""
+        suffix = Path(candidates).suffix.lower()
+        read = make is None and suffix not in FOREIGN
+        found, _, project = self._read(candidates, self.picks, "--picks") if read else ({}, (), None)
+        if read and not found:
+            raise SelectionError(f"{candidates}: no picks to score; name others with --picks")
+        wanted, objects, other = self._read(truth, self.truth, "--truth")
+        if not wanted:
+            raise SelectionError(f"{truth}: no true picks; name others with --truth")
+        thresholds: Thresholds = {}
+        if make is not None:
+            if other is None:
+                raise SelectionError(f"{truth}: a table has no tomograms to pick; give a project, or picks made before")
+            self._require_truth(truth, wanted)
+            made = make(other, list(wanted))
+            found, thresholds = dict(made.picks), made.thresholds
+            radii = {o.name: o.radius for o in made.objects}
+            objects = tuple(replace(o, radius=o.radius or radii.get(o.name)) for o in objects)
+        elif not read:
+            found = self._read_foreign(candidates, other)
         official = other is None and "" not in wanted  # Kaggle's table: its weighted mean runs over all six objects
         # A CSV without run names stands for the only run of the other side.
         found, wanted = _paired(found, wanted, candidates, truth)
         # The coordinate offset holds for both sides; two tables state their positions in the same way anyhow.
-        table = Path(candidates).suffix.lower() == ".csv" and made is None
-        found = _true(found, other) if table and other is not None else found
+        found = _true(found, other) if read and suffix == ".csv" and other is not None else found
         wanted = _true(wanted, project) if other is None and project is not None else wanted
-        if made:
-            radii = {o.name: o.radius for o in made.objects}
-            objects = tuple(replace(o, radius=o.radius or radii.get(o.name)) for o in objects)
-        return found, wanted, objects, official, other or project
+        return found, wanted, objects, official, other or project, thresholds
+
+    def _require_truth(self, truth: str, wanted: Mapping[str, Picks]) -> None:
+        for run in self.runs or ():
+            if run not in wanted:
+                raise SelectionError(f"{truth}: run '{run}' has no truth; {near_miss(run, sorted(wanted))}")
 
     def _read_foreign(self, place: str, project: Project | None) -> dict[str, Picks]:
         """Picks of another program's file, for which a project must say where its tomograms lie."""
@@ -240,7 +244,7 @@ class Scoring:
         return found
 
     def _read(
-        self, place: str, query: str | None
+        self, place: str, query: str | None, option: str
     ) -> tuple[dict[str, Picks], tuple[PickableObject, ...], Project | None]:
         """Picks by run, the objects that have them, and the project where it is one."""
         if Path(place).suffix.lower() == ".csv":
@@ -254,7 +258,7 @@ class Scoring:
             objects=self.objects,
             coordinate_offset=self.coordinate_offset,
         )
-        found = picks_where_any(project, self.runs or project.runs(), query)
+        found = picks_where_any(project, self.runs or project.runs(), query, option)
         objects = project.objects
         if objects and all(o.radius is None for o in objects):  # known by their names alone, as in a table
             objects = self._known({o.name for o in objects})
@@ -311,6 +315,11 @@ class Scoring:
                 self.say(f"run {run}: {outside_text(picks, inside)} lie outside the tomogram and are left out")
             dropped, kept[run] = dropped + n, picks.select(inside)
         return kept, dropped
+
+
+def _from_pick(place: str) -> bool:
+    """Whether a folder of tables has the records that `pick` leaves beside them."""
+    return (Path(place) / "records").is_dir()
 
 
 def refuse_voxels(run: str, picks: Picks, grid: Grid) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -13,6 +12,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, TypeVar
 
 from .errors import ModelError, TomopickError
+from .wording import near_miss
 
 # From, to: drawn uniformly (the second: on a log scale). As an override, one number stands for both ends.
 Range = Annotated[tuple[float, float], "uniform"]
@@ -21,12 +21,6 @@ LogRange = Annotated[tuple[float, float], "log-uniform"]
 Families = Sequence[tuple[type, ...]]
 Bounds = Mapping[str, tuple[float, float]]
 _Spec = TypeVar("_Spec")
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or a list of all of them."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else f"; there is {', '.join(sorted(known))}"
 
 
 def require_ranges(spec: Any, section: str, bounds: Bounds, error: type[TomopickError] = TomopickError) -> None:
@@ -122,7 +116,7 @@ class Overrides:
             inside = [f"{s}.{name}" for s in names if is_dataclass(part := getattr(spec, s)) and hasattr(part, name)]
             if len(inside) == 1:
                 raise self.error(f"{type(spec).__name__} has no field '{name}'; did you mean '{inside[0]}'?")
-            raise self.error(f"{type(spec).__name__} has no field '{name}'{did_you_mean(name, names)}")
+            raise self.error(f"{type(spec).__name__} has no field '{name}'; {near_miss(name, names)}")
         return getattr(spec, name)
 
     def _replace(self, spec: Any, path: str, value: str) -> Any:

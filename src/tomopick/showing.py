@@ -11,10 +11,12 @@ import numpy as np
 from .errors import SelectionError
 from .formats.names import RunNames
 from .io import Project
-from .io.select import listing, near_miss, require_run
+from .io.select import require_run
+from .labels import picks_where_any
 from .presets import CZII_OBJECTS
 from .show import draw_sections
 from .types import PickableObject, Picks
+from .wording import listing, near_miss
 
 
 def draw_run(
@@ -55,7 +57,7 @@ def draw_run(
     if min_score is not None:
         shown = shown.select(shown.scores >= min_score)
     tomogram = project.tomogram(name, tomo_type)
-    true = project.picks(name, truth) if truth else None
+    true = picks_where_any(project, [name], truth, "--truth").get(name) if truth else None
     objects = _objects([*project.objects, *source.objects], [shown, *([] if true is None else [true])])
     centre = None if at is None else (float(at[0]), float(at[1]), float(at[2]))
     if centre is not None and not tomogram.grid.contains(np.array([centre]))[0]:

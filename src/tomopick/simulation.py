@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections import deque
@@ -16,7 +17,6 @@ from typing import Any
 
 from .errors import OutputError, SelectionError, TomopickError
 from .io import CopickProject, atomic_write, create_copick_project, write_run
-from .io.select import near_miss
 from .presets import CZII_OBJECTS
 from .progress import bar
 from .show import draw_sections
@@ -32,6 +32,7 @@ from .simulate import (
     with_halves,
 )
 from .types import PickableObject, Picks, Shape, Tomogram
+from .wording import near_miss
 
 log = logging.getLogger(__name__)
 
@@ -114,14 +115,14 @@ def simulate_project(
         OutputError: `out` holds something else, or was made with other arguments.
         TomopickError: a setting that does not fit, no such device, or a volume too small for the objects.
     """
+    _refuse_other(out)
     spec = spec_of(preset, shape, with_halves(tomo_types) if halves else tomo_types).varied(vary).override(settings)
     specimen, objects = with_densities(spec.specimen, CZII_OBJECTS, densities, templates)
     spec = replace(spec, specimen=_of_known(specimen, objects))
     arrays_of(device)
-    facts = {
-        "preset": preset, "vary": vary, "settings": list(settings), "seed": seed, "device": device.partition(":")[0],
-        "tilt_axis": "y", "positions": positions, "spec": asdict(spec),
-    }  # fmt: skip
+    facts = {"preset": preset, "vary": vary, "settings": list(settings), "seed": seed, "positions": positions}
+    facts |= {"device": device.partition(":")[0], "tilt_axis": "y", "spec": asdict(spec)}
+    facts |= {"files": _digests(spec.specimen)}
     followed = {} if positions is None else twins(positions, runs)
     names = list(followed) or [f"SIM_{i:03d}" for i in range(runs)]
     project = _project(out, objects, json.loads(json.dumps(facts, default=str)))
@@ -133,6 +134,12 @@ def simulate_project(
         _take_back(out)
         raise
     return names
+
+
+def _digests(specimen: SpecimenSpec) -> dict[str, str]:
+    """SHA-256 of each file of a density, by its path."""
+    paths = [Path(file.path).expanduser() for file in (*specimen.maps, *specimen.distractor_maps)]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def _of_known(specimen: SpecimenSpec, objects: Sequence[PickableObject]) -> SpecimenSpec:
@@ -200,6 +207,12 @@ def _take_back(out: Path) -> None:
             folder.rmdir()
 
 
+def _refuse_other(out: Path) -> None:
+    """Raises `OutputError` where `out` is anything but a simulation; at once, for reading densities takes a while."""
+    if out.exists() and not (out / "simulation.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out}: holds something else; expected a new or empty folder")
+
+
 def _project(out: Path, objects: Sequence[PickableObject], facts: dict[str, Any]) -> CopickProject:
     record = out / "simulation.json"
     if record.is_file():
@@ -207,8 +220,6 @@ def _project(out: Path, objects: Sequence[PickableObject], facts: dict[str, Any]
         if (out / "copick.json").is_file() and (out / "ExperimentRuns").is_dir():
             return CopickProject(out / "copick.json")
         (out / "copick.json").unlink(missing_ok=True)  # cut off while the project was made
-    elif out.exists() and any(out.iterdir()):
-        raise OutputError(f"{out}: holds something else; expected a new or empty folder")
     else:
         with atomic_write(record) as file:
             file.write(json.dumps(facts, indent=1))
@@ -220,8 +231,15 @@ def _require_same(record: Path, facts: dict[str, Any]) -> None:
         before = json.loads(record.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise OutputError(f"{record}: cannot be read ({error}); simulate into a new folder") from None
+    before = {"files": facts["files"]} | (before if isinstance(before, dict) else {})  # older ones do not say
+    changed = [path for path, digest in facts["files"].items() if before["files"].get(path, digest) != digest]
+    if changed:
+        raise OutputError(
+            f"{changed[0]}: has changed since {record.parent} was simulated with it; put the file back, or simulate "
+            "into a new folder"
+        )
     if before != facts:
-        other = [name for name in facts if not isinstance(before, dict) or before.get(name) != facts[name]]
+        other = [name for name in facts if before.get(name) != facts[name]]
         names = [name for name in other if name != "spec"] or other or ["what this version does not know"]
         raise OutputError(
             f"{record.parent}: was simulated with other arguments ({', '.join(names)}); repeat it with the same, or "

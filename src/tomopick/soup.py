@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from .ensemble import Ensemble, joint_facts
 from .errors import ModelError, RecipeError, SelectionError
 from .fitting import model_card
 from .io import atomic_folder, atomic_write
+from .io.atomic import require_new
 from .resample import spacings_differ
 from .tiling import TilingSpec, cut
 from .weighing import Weights, greedy, search
+from .wording import counted
 
 WEIGHTS = ("uniform", "greedy", "grid")
 NORMS = ("average", "estimate")
@@ -75,6 +78,7 @@ def make_soup(models: Sequence[Detector], out: Path, options: SoupOptions, runs:
 
     Source: Wortsman et al. 2022, arXiv:2203.05482; in the CZII challenge the 8th place.
     """
+    require_new(out)
     check_alike(models)
     if runs is None and (options.weights != "uniform" or options.norm == "estimate"):
         what = "weights" if options.weights != "uniform" else "BatchNorm statistics"
@@ -101,8 +105,8 @@ def top_candidates(model: Detector) -> list[Detector]:
     files = sorted((Path(model.name) / "top").glob("*.safetensors"), key=lambda p: (len(p.stem), p.stem))
     if len(files) < 2:
         raise ModelError(
-            f"{model.name}: {len(files)} weights in its top/, expected two or more to average; give several models, or "
-            "train with a larger train.keep_top"
+            f"{model.name}: {counted(len(files), 'file')} of weights in its top/, expected two or more to average; "
+            "give several models, or train with a larger train.keep_top"
         )
     found = []
     for path in files:
@@ -251,20 +255,21 @@ class _Kitchen:
         return sum(weights[name] * value for name, value in scores.items()) / total if total else 0.0
 
     def _batches(self) -> Iterator[torch.Tensor]:
-        """Batches of tiles as large as training's patches, from all over the runs."""
+        """Batches of tiles as large as training's patches, from all over the runs; one run is in memory at a time."""
         assert self.runs is not None
-        recipe = self.models[0].recipe
-        size, tiles = recipe.train.batch_size, []
+        recipe, rng = self.models[0].recipe, np.random.default_rng(0)
+        shape, size = recipe.patch.shape, recipe.train.batch_size
+        tiles: list[tuple[float, np.ndarray]] = []
         for run in self.runs.picks(self.models):
             values, grid = self.models[0].prepare(self.runs.project.tomogram(run, self.runs.tomo_type))
-            _, starts = TilingSpec(recipe.patch.shape, 0).plan(grid.shape, recipe.network.multiple)
-            tiles += [(values, start) for start in itertools.product(*starts)]
-        order = np.random.default_rng(0).permutation(len(tiles))
+            _, starts = TilingSpec(shape, 0).plan(grid.shape, recipe.network.multiple)
+            # Each tile draws a number, and those with the lowest are kept: a fair choice, however many there are.
+            tiles += [(rng.random(), cut(values, start, shape)) for start in itertools.product(*starts)]
+            tiles = sorted(tiles, key=itemgetter(0))[: MOST_BATCHES * size]
         # Whole batches alone, for of a few values no variance can be had: the first ones once more behind the last.
-        order = np.resize(order, min(MOST_BATCHES, -(-len(order) // size)) * size)
+        order = np.resize(np.arange(len(tiles)), -(-len(tiles) // size) * size)
         for first in range(0, len(order), size):
-            chosen = [tiles[i] for i in order[first : first + size]]
-            yield torch.from_numpy(np.stack([cut(v, start, recipe.patch.shape)[None] for v, start in chosen]))
+            yield torch.from_numpy(np.stack([tiles[i][1][None] for i in order[first : first + size]]))
 
 
 def _measured_on(found: Ensemble) -> dict[str, object]:

@@ -11,10 +11,10 @@ import numpy as np
 
 from .errors import SelectionError
 from .io import Project
-from .io.select import near_miss
 from .labels import picks_where_any
 from .recipe import Recipe
 from .types import PickableObject
+from .wording import counted, near_miss
 
 HELD_BACK = 0.2  # share of the only run, or of the runs, kept for validation where none is named
 Say = Callable[[str], None]  # told what was decided, one line at a time
@@ -97,7 +97,7 @@ def split_runs(source: Source, seed: int, say: Say) -> tuple[list[str], list[str
             raise SelectionError(f"{project.uri}: {why}no run with picks; training needs labelled runs (see --picks)")
         left = [run for run in rest if run not in runs and run not in source.unlabelled_runs]
         if left:
-            say(f"{project.uri}: {len(left)} runs without such picks are left out")
+            say(f"{project.uri}: {counted(len(left), 'run')} left out, without such picks")
     if source.train_runs is not None or val:
         # Named or not: where there are several users' picks, it has to be said whose are the truth.
         picks_where_any(project, [*runs, *val], source.picks)

@@ -17,7 +17,7 @@ from .types import PickableObject, Picks, Vector
 # A peak's score where nothing could be measured: F1 wants picks that are about as likely right as wrong, F-beta 4 gains
 # from any pick that is right once in twenty times (it must be more often than F / 17, methods.md section 2.1).
 DEFAULT_THRESHOLDS = {"f1": 0.3, "czii": 0.05}
-
+REACH = 0.5  # radii of an object within which a pick of it is right: the challenge's, and F1's first
 
 # Where picks are found anew at each threshold; denser where F-beta 4 has its optimum.
 GRID: tuple[float, ...] = (0.02, 0.03, 0.05, 0.07, *(round(0.1 + 0.05 * k, 2) for k in range(18)), 0.98)
@@ -94,8 +94,6 @@ def calibrate(
     truth: Mapping[str, Picks],
     objects: Sequence[PickableObject],
     metric: str,
-    *,
-    distance_multiplier: float = 0.5,
     tolerance: float = 0.0,
 ) -> dict[str, Calibration]:
     """The best threshold of each object over all its scores, all runs together.
@@ -111,7 +109,6 @@ def calibrate(
         metric: `f1` after one-to-one matching, `czii`: F-beta 4 with the challenge's rule of hits, or `precision=P`:
             the lowest threshold, which is the one with the most recall, at which picks are right P of the time after
             one-to-one matching.
-        distance_multiplier: radii within which a pick hits a reference.
         tolerance: of the cuts whose F is less than this fraction below the best, the median one is taken; 0.002
             gives thresholds that vary less from one set of runs to another.
 
@@ -123,13 +120,13 @@ def calibrate(
     metric = metric_name(metric)
     result = {}
     for o in scorable(candidates, truth, objects):
-        scores, hits, n_truth = _hits(metric)(candidates, truth, o, distance_multiplier)
+        scores, hits, n_truth = _hits(metric)(candidates, truth, o)
         cuts = np.unique(scores)[::-1]
         kept = len(scores) - np.searchsorted(np.sort(scores), cuts)
         tp = len(hits) - np.searchsorted(np.sort(hits), cuts)
         best, value = _best(metric, tp, kept, n_truth, tolerance)
         if best is None:
-            result[o.name] = Calibration(default_threshold(metric), 0.0, n_truth, len(scores), False)
+            result[o.name] = _kept_default(metric, n_truth, len(scores))
             continue
         threshold = _halfway(cuts, best) if metric in DEFAULT_THRESHOLDS else float(cuts[best])
         result[o.name] = Calibration(threshold, value, n_truth, len(scores), True)
@@ -141,15 +138,13 @@ def calibrate_grid(
     truth: Mapping[str, Picks],
     objects: Sequence[PickableObject],
     metric: str,
-    *,
-    distance_multiplier: float = 0.5,
     tolerance: float = 0.0,
 ) -> dict[str, Calibration]:
     """As `calibrate`, of picks whose positions depend on the threshold: the best of those they were found at.
 
     Args:
         candidates: threshold -> run -> the picks found with it.
-        truth, objects, metric, distance_multiplier, tolerance: see `calibrate`.
+        truth, objects, metric, tolerance: see `calibrate`.
 
     Raises:
         TomopickError: as `calibrate`, or there is no threshold.
@@ -162,12 +157,12 @@ def calibrate_grid(
         particles = scorable(candidates[cut], truth, objects)
     result = {}
     for o in particles:
-        counted = [_hits(metric)(candidates[cut], truth, o, distance_multiplier) for cut in cuts]
+        counted = [_hits(metric)(candidates[cut], truth, o) for cut in cuts]
         kept, tp = np.array([len(s) for s, _, _ in counted]), np.array([len(h) for _, h, _ in counted])
         n_truth = counted[0][2]
         best, value = _best(metric, tp, kept, n_truth, tolerance)
         if best is None:
-            result[o.name] = Calibration(default_threshold(metric), 0.0, n_truth, int(kept.max()), False)
+            result[o.name] = _kept_default(metric, n_truth, int(kept.max()))
         else:
             result[o.name] = Calibration(float(cuts[best]), value, n_truth, int(kept[best]), True)
     return result
@@ -178,9 +173,9 @@ def calibrate_found(
 ) -> dict[str, Calibration]:
     """`calibrate` of picks found once with a low threshold, `calibrate_grid` of picks found with several."""
     if len(found) > 1:
-        return calibrate_grid(found, truth, objects, metric, tolerance=tolerance)
+        return calibrate_grid(found, truth, objects, metric, tolerance)
     (only,) = found.values()
-    return calibrate(only, truth, objects, metric, tolerance=tolerance)
+    return calibrate(only, truth, objects, metric, tolerance)
 
 
 def picks_for(found: Found, thresholds: Mapping[str, float]) -> dict[str, Picks]:
@@ -192,9 +187,10 @@ def picks_for(found: Found, thresholds: Mapping[str, float]) -> dict[str, Picks]
     return {run: Picks.join(run, [found[cut][run].of(name) for name, cut in nearest.items()]) for run in runs}
 
 
-def default_threshold(metric: str) -> float:
+def _kept_default(metric: str, n_truth: int, n_candidates: int) -> Calibration:
     """Where nothing could be measured."""
-    return DEFAULT_THRESHOLDS.get(metric, DEFAULT_THRESHOLDS["f1"])
+    default = DEFAULT_THRESHOLDS.get(metric, DEFAULT_THRESHOLDS["f1"])
+    return Calibration(default, 0.0, n_truth, n_candidates, False)
 
 
 def _best(metric: str, tp: np.ndarray, kept: np.ndarray, n_truth: int, tolerance: float) -> tuple[int | None, float]:
@@ -220,8 +216,6 @@ def displacement(
     truth: Mapping[str, Picks],
     objects: Sequence[PickableObject],
     thresholds: Mapping[str, float],
-    *,
-    distance_multiplier: float = 0.5,
 ) -> tuple[Vector, int]:
     """Where picks lie relative to the truth, all objects and runs together.
 
@@ -230,7 +224,6 @@ def displacement(
         truth: run -> true particles.
         objects: what is compared.
         thresholds: name -> the score from which picks count; objects without one count in full.
-        distance_multiplier: radii within which a pick may belong to a reference.
 
     Returns:
         Median of pick minus truth, zyx [Å], and the number of pairs; zeros where there is none.
@@ -241,7 +234,7 @@ def displacement(
     parts = [np.zeros((0, 3))]
     for o in scorable(candidates, truth, objects):
         kept = {run: p.select(p.scores >= thresholds.get(o.name, -np.inf)) for run, p in candidates.items()}
-        parts += [moved for moved, _ in matchings(kept, truth, o, distance_multiplier)]
+        parts += [moved for moved, _ in matchings(kept, truth, o, REACH)]
     moved = np.concatenate(parts)
     if not len(moved):
         return (0.0, 0.0, 0.0), 0
@@ -250,24 +243,24 @@ def displacement(
 
 
 def _f1_hits(
-    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject, radius: float
+    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Scores of all candidates, scores at which a hit appears, number of references: one-to-one."""
     scores = [candidates.get(run, Picks.empty(run)).of(obj.name).scores for run in truth]
-    found = [m for _, m in matchings(candidates, truth, obj, radius)]
+    found = [m for _, m in matchings(candidates, truth, obj, REACH)]
     hits = [s[m.candidates] for s, m in zip(scores, found)]
     return np.concatenate(scores), np.concatenate(hits), sum(m.n_truths for m in found)
 
 
 def _czii_hits(
-    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject, radius: float
+    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """As `_f1_hits`, but a reference is hit from the best score around it downwards, whatever else that pick hits."""
     scores, hits, n_truth = [], [], 0
     for run, references in truth.items():
         found, wanted = candidates.get(run, Picks.empty(run)).of(obj.name), references.of(obj.name)
         best = np.full(len(wanted), -np.inf)
-        reach = radius * obj.radius_angstrom if len(found) and len(wanted) else 0.0
+        reach = REACH * obj.radius_angstrom if len(found) and len(wanted) else 0.0
         for i, j, _ in neighbours(found.positions, wanted.positions, reach):
             np.maximum.at(best, j, found.scores[i])
         scores.append(found.scores)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ReadError, SelectionError
-from ..io.select import listing, near_miss
+from ..wording import listing, near_miss
 from .base import Part, PicksFormat, Reading, RunFrame, save
 from .coords import Coords, Eman2
 from .dynamo import Dynamo

@@ -14,8 +14,8 @@ import numpy as np
 
 from ..errors import OutputError, ReadError, SelectionError
 from ..io.atomic import atomic_write
-from ..io.select import listing
 from ..types import Grid, PickableObject, Picks, Vector
+from ..wording import listing
 from .names import RunNames, object_alias
 
 log = logging.getLogger("tomopick")

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ReadError
-from ..io.select import listing
 from ..types import Picks
+from ..wording import listing
 from .base import Objects, Part, Reading, RunFrame, finite, load_numbers, voxel_notes
 from .names import object_alias
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from ..errors import SelectionError
-from ..io.select import listing
+from ..wording import listing
 
 # The CryoET Data Portal's names of the CZII challenge's objects and tomogram types.
 PORTAL_OBJECTS: dict[str, str] = {

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ReadError
-from ..io.select import listing
 from ..types import Picks, Vector
+from ..wording import listing
 from .base import Objects, Part, Reading, to_eulers
 
 log = logging.getLogger("tomopick")

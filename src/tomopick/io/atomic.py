@@ -59,8 +59,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         OutputError: `path` exists already, or cannot be written.
     """
     path = Path(path)
-    if path.exists():
-        raise OutputError(f"{path}: exists already; expected a new name, so remove it or choose another")
+    require_new(path)
     part = _hidden(path)
     try:
         part.mkdir(parents=True)
@@ -72,6 +71,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         ) from None
     finally:
         _remove(part)
+
+
+def require_new(path: str | Path) -> None:
+    """Raises `OutputError` where there is something already; for who would find out after hours of work."""
+    if Path(path).exists():
+        raise OutputError(f"{path}: exists already; expected a new name, so remove it or choose another")
 
 
 def _hidden(path: Path) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import OutputError, ReadError
 from ..types import Grid, PickableObject, Picks, Tomogram
+from ..wording import listing
 from .objects import named_objects, read_objects, with_specs
 from .offset import CoordinateOffset
 from .project import Stamp
@@ -16,7 +17,6 @@ from .select import (
     TomogramEntry,
     choose_picks,
     choose_tomogram,
-    listing,
     require_id,
     require_objects,
     require_run,

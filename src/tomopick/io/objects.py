@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ReadError, SelectionError
 from ..presets import PALETTE
 from ..types import PickableObject
-from .select import near_miss
+from ..wording import near_miss
 
 
 def object_from_fields(fields: dict[str, Any], where: str) -> PickableObject:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import ReadError, SelectionError
+from ..wording import near_miss
 from .copick import CopickProject
 from .copickconfig import CONFIG_NAME
 from .folder import FolderProject
 from .kaggle import KaggleProject, kaggle_roots
 from .offset import CoordinateOffset
 from .project import Project
-from .select import near_miss
 
 
 def open_project(
@@ -55,9 +56,36 @@ def open_project(
         project = KaggleProject(place, objects, offset)
     else:
         _refuse_stray_config(place)
-        project = FolderProject(place, voxel_spacing, objects, offset)
+        project = _folder(place, voxel_spacing, objects, offset)
     project.uri = str(path)
     return project
+
+
+def _folder(
+    place: Path, voxel_spacing: float | None, objects: Sequence[str], offset: CoordinateOffset
+) -> FolderProject:
+    """A folder or file; where it holds the records of `pick` alone, the message says where the picks are."""
+    try:
+        return FolderProject(place, voxel_spacing, objects, offset)
+    except ReadError:
+        records = (_json(path) for path in sorted(place.glob("*.json")))
+        record = next((found for found in records if {"place", "fingerprint"} <= found.keys()), None)
+        if record is None:
+            raise
+    beside = [path for path in place.absolute().parent.glob("*.csv") if (place / f"{path.stem}.json").is_file()]
+    made = record.get("settings", {})
+    pair = f"{made.get('user_id', 'tomopick')}/{made.get('session_id', '0')}"
+    instead = place.parent if beside else f"{record['place']}, and of its picks '*:{pair}'"
+    raise ReadError(f"{place}: holds records of how runs were picked, and no picks; give {instead}")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where it is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _refuse_spacing(path: str | Path, voxel_spacing: float | None, kind: str) -> None:
@@ -71,9 +99,5 @@ def _refuse_spacing(path: str | Path, voxel_spacing: float | None, kind: str) ->
 def _refuse_stray_config(place: Path) -> None:
     """A folder with a copick configuration of another name is not taken for a folder of volumes."""
     for path in sorted(place.glob("*.json")) if place.is_dir() else []:
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(data, dict) and "pickable_objects" in data:
+        if "pickable_objects" in _json(path):
             raise ReadError(f"{place}: holds the copick configuration {path.name}; expected that file, so give {path}")

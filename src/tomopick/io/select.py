@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from ..errors import NoPicksError, OutputError, SelectionError
+from ..errors import NoPicksError, OutputError, SelectionError, SeveralPicksError
+from ..wording import listing, near_miss
 
 SPACING_TOLERANCE = 0.02  # `10` finds 10.012; neighbouring pyramid levels are a factor 2 apart
-SHOWN = 12  # names in one message; more is noise
 
 
 @dataclass(frozen=True)
@@ -93,22 +92,6 @@ def _matches(pattern: str, value: str, regex: bool) -> bool:
     if pattern == "*":
         return True
     return re.match(pattern, value) is not None if regex else fnmatchcase(value, pattern)
-
-
-def near_miss(name: str, known: Iterable[str]) -> str:
-    """The end of a message: the likely meant names, or what there is."""
-    known = sorted(set(known))
-    close = get_close_matches(name, known, n=3, cutoff=0.6)
-    if close:
-        return f"did you mean {' or '.join(repr(c) for c in close)}?"
-    return f"there is {listing(known)}" if known else "there is none"
-
-
-def listing(items: Iterable[object]) -> str:
-    """The items in one line, cut where it would no longer be read."""
-    texts = [str(item) for item in items]
-    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return ", ".join(texts[:SHOWN]) + more
 
 
 def require_run(run: str, runs: Sequence[str], uri: str) -> None:
@@ -209,7 +192,7 @@ def choose_picks(
         rivals = [e for e in hits if e.name == entry.name]
         if len(rivals) > 1:
             wanted = sorted({f"{parsed.name}:{e.user_id}/{e.session_id}" for e in rivals})
-            raise SelectionError(f"{where}: several picks of '{entry.name}'; say which with --picks: {listing(wanted)}")
+            raise SeveralPicksError(f"{where}: several picks of '{entry.name}'", listing(wanted))
     require_one_pair(query, hits, where)
     return hits
 
@@ -226,4 +209,4 @@ def require_one_pair(query: str | None, entries: Iterable[PicksEntry], where: st
     if len(pairs) > 1 and not parsed.states_pair:
         name = f"{'re:' if parsed.regex else ''}{parsed.name}"
         wanted = listing(f"{name}:{pair}" for pair in pairs)
-        raise SelectionError(f"{where}: several picks; say which with --picks: {wanted} (or '{name}:*/*' for all)")
+        raise SeveralPicksError(f"{where}: several picks", f"{wanted} (or '{name}:*/*' for all)")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..errors import RecipeError
 from ..recipe import Recipe
-from ..settings import did_you_mean
+from ..wording import near_miss
 from .bpd import bpd, light
 from .bpd_released import bpd_released
 from .semietpicker import semietpicker
@@ -36,5 +36,5 @@ def get(name: str) -> Recipe:
         RecipeError: there is none of that name.
     """
     if name not in _RECIPES:
-        raise RecipeError(f"no recipe '{name}'{did_you_mean(name, names())}")
+        raise RecipeError(f"no recipe '{name}'; {near_miss(name, names())}")
     return _RECIPES[name]()

@@ -11,11 +11,11 @@ import numpy as np
 
 from ..errors import SelectionError
 from ..io import Project, open_project, read_picks_csv
-from ..io.select import near_miss
 from ..labels import picks_where_any
 from ..presets import CZII_OBJECTS
 from ..scoring import FOREIGN, Made, Sides, refuse_voxels, twice_written
 from ..types import PickableObject, Picks, Tomogram
+from ..wording import counted, near_miss
 from .tables import Report
 
 
@@ -97,7 +97,7 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
     return Report(
         title, picks, truth, objects, {**given.get("thresholds", {}), **options.thresholds},
         lambda run: project.tomogram(run, options.tomo_type), readable if options.embed else readable[:3],
-        given.get("card", ""), given.get("log", ()), notes,
+        given.get("card", ""), given.get("log", ()), _unknown(objects, given.get("thresholds")), notes,
     )  # fmt: skip
 
 
@@ -110,6 +110,7 @@ def report_of(sides: Sides, what: str, place: str, options: ReportOptions) -> Re
         options: `tomo_type` and `title`; the rest is settled.
     """
     texts = model_texts(what) if is_model(what) else {}
+    unknown = _unknown(sides.objects, sides.thresholds if texts else None)
     project = sides.project
     named = [run for run in sorted({*sides.picks, *sides.truth}) if project and run in project.runs()]
     readable = [run for run in named if project and project.tomo_types(run)]
@@ -121,8 +122,13 @@ def report_of(sides: Sides, what: str, place: str, options: ReportOptions) -> Re
     return Report(
         options.title or f"{Path(what).name or what} on {Path(place).name or place}",
         sides.picks, sides.truth, sides.objects, sides.thresholds, tomogram if readable else None, readable[:3],
-        texts.get("card", ""), texts.get("log", ()), sides.notes,
+        texts.get("card", ""), texts.get("log", ()), unknown, sides.notes,
     )  # fmt: skip
+
+
+def _unknown(objects: Sequence[PickableObject], thresholds: Mapping[str, float] | None) -> list[str]:
+    """The objects that a model has no threshold for, which it cannot pick; none where no model picked."""
+    return [] if thresholds is None else [o.name for o in objects if o.name not in thresholds]
 
 
 def is_model(what: str) -> bool:
@@ -149,7 +155,8 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
     found = {}
     for run in runs:
         found[run], unlike = picker.pick(project.tomogram(run, options.tomo_type))
-        options.say(f"{run}: {sum(picker.counts(found[run]).values())} picks of {len(found[run])} candidates")
+        n = counted(sum(picker.counts(found[run]).values()), "pick")
+        options.say(f"{run}: {n} of {counted(len(found[run]), 'candidate')}")
         for line in unlike:
             options.say(f"{run}: warning: {line}")
     return Made(found, picker.objects, picker.thresholds)
@@ -198,7 +205,7 @@ def _truth(project: Project, runs: Sequence[str], same: bool, options: ReportOpt
     if options.truth is None and same:
         options.say("no --truth OBJECT:USER/SESSION was given: nothing is scored")
         return {}
-    found = picks_where_any(project, runs, options.truth)
+    found = picks_where_any(project, runs, options.truth, "--truth")
     if not found:
         options.say("no run has true picks: nothing is scored")
     return found

@@ -9,17 +9,16 @@ function cells(c, ap) {
   return [c.n, c.truths, c.tp, three(ratio(c.tp, c.n)), three(ratio(c.tp, c.truths)), three(fbeta(c.tp, c.n, c.truths, 1)), three(fbeta(c.near, c.n, c.truths, 4)), three(ap)];
 }
 function objectRow(o, k) {
-  const [low, high] = scoreRange(k), flat = D.runs.every(r => { const s = r.objects[k].scores; return !s.length || s[0] === s[s.length - 1]; });
+  const [low, high] = scoreRange(k), all = D.runs.flatMap(r => [...r.objects[k].scores]);
+  const idle = o.unknown ? "not known to this model" : !all.length ? "no picks" : all.every(s => s === all[0]) ? "all scores are equal" : "";
   const slider = element("input", { type: "range", min: low, max: high, step: "any", "data-object": o.name, "aria-label": `threshold of ${o.name}`, on: { input: e => setCut(k, Number(e.target.value)) } });
   const number = element("input", { type: "number", step: "0.01", "aria-label": `threshold of ${o.name}, as a number`, on: { change: e => e.target.value !== "" && setCut(k, Number(e.target.value)) } });
   slider.addEventListener("keydown", e => { const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 }[e.key]; if (step) { e.preventDefault(); setCut(k, Math.max(low, Math.min(high, state.cuts[k] + step * (high - low) / 200))); } });
-  slider.disabled = number.disabled = flat;
-  if (flat) slider.title = "all scores are equal";
-  const all = D.runs.flatMap(r => [...r.objects[k].scores]), bins = histogram(all, low, high, 60), top = Math.sqrt(Math.max(1, ...bins)), spark = svg("svg", { viewBox: "0 0 240 26", preserveAspectRatio: "none", "aria-hidden": "true" });
+  const bins = histogram(all, low, high, 60), top = Math.sqrt(Math.max(1, ...bins)), spark = svg("svg", { viewBox: "0 0 240 26", preserveAspectRatio: "none", "aria-hidden": "true" });
   bins.forEach((n, i) => n && spark.append(svg("rect", { class: "plain", opacity: .45, x: 6 + i * 3.8, width: 3.2, y: 26 - 24 * Math.sqrt(n) / top, height: 24 * Math.sqrt(n) / top })));
   const name = element("button", { class: "link", type: "button", on: { click: () => choose(k) } }, ring(o.color), o.name);
   const numbers = COLUMNS.map(label => element("td", { "data-label": label }));
-  const row = element("tr", { "data-object": o.name }, element("th", { scope: "row" }, name), element("td", { class: "slide" }, spark, slider), element("td", { class: "cut" }, number), ...numbers);
+  const row = element("tr", { "data-object": o.name }, element("th", { scope: "row" }, name), element("td", { class: "slide" }, ...(idle ? [element("span", { class: "quiet" }, idle)] : [spark, slider])), element("td", { class: "cut" }, ...(idle ? [] : [number])), ...numbers);
   rows.push({ row, slider, number, numbers });
   return row;
 }
@@ -148,7 +147,8 @@ function build() {
     byId("run").append(element("option", { value: k }, run.name + (run.volume ? "" : " (not embedded)")));
   });
   byId("runs").append(body);
-  byId("runs").parentElement.after(element("p", { class: "quiet" }, (labelled ? "hits / truths + false picks of each object · " : "") + "▣ the tomogram is in this page"));
+  byId("runs").parentElement.after(element("p", { class: "quiet" }, (labelled ? "hits / truths + false picks of each object · " : "") + (labelled && unlabelled ? "– a run without truth · " : "") + "▣ the tomogram is in this page"));
+  if (labelled && D.objects.some((_, k) => pool(k).ap === null)) byId("objects").parentElement.after(element("p", { class: "quiet", id: "dashes" }, "– no true particle of this object in these runs, so there is no average precision (AP)"));
   D.radii.forEach((r, k) => byId("reach").append(element("option", { value: k }, `${r} radii`)));
   const reset = element("button", { type: "button", id: "reset", on: { click: () => { state.cuts = D.objects.map(o => o.threshold); refresh(); } } }, "as opened");
   byId("cut-buttons").append(reset);

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..errors import SelectionError
 from ..io import atomic_write
-from ..io.select import near_miss
 from ..types import Picks
+from ..wording import near_miss
 from .pictures import Averages, stack
 from .tables import Report, tables
 

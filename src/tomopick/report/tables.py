@@ -36,6 +36,7 @@ class Report:
         embed: runs whose tomograms go into the page; None: the first three.
         card: the model's card, Markdown.
         log: rows of a training's log.
+        unknown: objects that the model which picked has never learned.
         notes: lines for the reader, such as what was left out.
         megabytes: the page's size is kept below.
     """
@@ -49,6 +50,7 @@ class Report:
     embed: Sequence[str] | None = None
     card: str = ""
     log: Sequence[Mapping[str, Any]] = ()
+    unknown: Sequence[str] = ()
     notes: Sequence[str] = ()
     megabytes: float = 14.0
 
@@ -95,6 +97,7 @@ def tables(report: Report) -> dict[str, Any]:
             "weight": float(o.score_weight),
             "color": color,
             "threshold": openings[o.name],
+            "unknown": o.name in report.unknown,
         }
         for o, color in zip(report.particles, colors)
     ]

@@ -9,7 +9,7 @@ from .microscope import MicroscopeSpec, TiltSeries
 from .optics import ContrastTransfer, Detector
 from .phantom import SpecimenSpec
 from .restore import TOMO_TYPES, RestorationSpec, with_halves
-from .run import SimulatedRun, SimulationSpec, czii_spec, simulate, simulate_run
+from .run import SimulatedRun, SimulationSpec, czii_spec, simulate
 
 __all__ = [
     "TOMO_TYPES",
@@ -29,7 +29,6 @@ __all__ = [
     "czii_spec",
     "density_of",
     "simulate",
-    "simulate_run",
     "twins",
     "with_densities",
     "with_halves",

@@ -59,7 +59,17 @@ def read_atoms(path: Path) -> Atoms:
         raise ReadError(f"{path}: no atoms; expected an atomic model in PDB or mmCIF")
     model = structure[0]
     if len(structure.assemblies):
-        model = gemmi.make_assembly(structure.assemblies[0], model, gemmi.HowToNameCopiedChain.AddNumber)
+        first = structure.assemblies[0]
+        try:
+            model = gemmi.make_assembly(first, model, gemmi.HowToNameCopiedChain.AddNumber)
+            reason = "" if model.count_atom_sites() else "of none of its atoms"
+        except (RuntimeError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0].strip()
+        if reason:
+            raise ReadError(
+                f"{path}: its biological assembly '{first.name}' cannot be built ({reason}); mend the file, or leave "
+                "the assembly out of it"
+            )
     rows = [row for chain in model for residue in chain for row in _residue(residue)]
     table = np.array(rows, dtype=np.float64).reshape(-1, 5)
     if not (len(table) and table[:, 3].sum() > 0 and np.isfinite(table).all()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from ..errors import SelectionError
@@ -51,12 +52,13 @@ def with_densities(
     return replace(spec, maps=tuple(chosen.values()), distractor_maps=tuple(others)), tuple(made.values())
 
 
-def twins(positions: str | Path, count: int | None = None) -> dict[str, Picks]:
+def twins(positions: str | Path, number: int | None = None) -> dict[str, Picks]:
     """Picks of a project's runs, by the name of the run that is to be their twin.
 
     Args:
         positions: a project, as `open_project` takes it.
-        count: of runs; more than the project has go round again, as RUN-2, RUN-3 ...; None: each once.
+        number: of runs; more than the project has go round again, as RUN-2, RUN-3 ..., whichever of these no run of
+            the project is called; None: each once.
 
     Raises:
         ReadError: no project.
@@ -66,9 +68,10 @@ def twins(positions: str | Path, count: int | None = None) -> dict[str, Picks]:
     found = {run: picks for run in project.runs() if (picks := project.picks(run)) is not None and len(picks)}
     if not found:
         raise SelectionError(f"{positions}: no run has picks; expected the positions that particles are to take")
-    runs, made = list(found), {}
-    for i in range(len(runs) if count is None else count):
+    runs, made = list(found), dict[str, Picks]()
+    for i in range(len(runs) if number is None else number):
         again, run = i // len(runs), runs[i % len(runs)]
-        name = run if not again else f"{run}-{again + 1}"
+        numbered = (f"{run}-{k}" for k in count(again + 1))
+        name = run if not again else next(n for n in numbered if n not in found and n not in made)
         made[name] = replace(found[run], run=name)
     return made

@@ -176,17 +176,3 @@ def simulate(
         "warnings": warnings,
     }  # fmt: skip
     return SimulatedRun({kind: Tomogram(run, v, believed, kind) for kind, v in volumes.items()}, picks, facts)
-
-
-def simulate_run(
-    spec: SimulationSpec,
-    objects: Sequence[PickableObject],
-    *,
-    run: str,
-    seed: int,
-    densities: Mapping[str, Density] | None = None,
-    twin: Picks | None = None,
-) -> tuple[dict[str, Tomogram], Picks]:
-    """Tomograms and picks of `simulate` alone."""
-    made = simulate(spec, objects, run=run, seed=seed, densities=densities, twin=twin)
-    return made.tomograms, made.picks

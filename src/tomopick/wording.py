@@ -1,0 +1,32 @@
+"""How messages say things: what was probably meant, lists that can still be read, numbers of things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher, get_close_matches
+
+SHOWN = 12  # names in one message; more is noise
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """The end of a message: the likely meant names, or what there is."""
+    known = sorted(set(known))
+    close = get_close_matches(name, known, n=3, cutoff=0.6)
+    if close:
+        # Beside a name that is right but for a letter, others that are somewhat like it were not meant.
+        likeness = [SequenceMatcher(None, c, name).ratio() for c in close]
+        meant = [repr(c) for c, like in zip(close, likeness) if like > likeness[0] - 0.15]
+        return f"did you mean {' or '.join(meant)}?"
+    return f"there is {listing(known)}" if known else "there is none"
+
+
+def listing(items: Iterable[object]) -> str:
+    """The items in one line, cut where it would no longer be read."""
+    texts = [str(item) for item in items]
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return ", ".join(texts[:SHOWN]) + more
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
