@@ -6,8 +6,12 @@ Each seed draws other labelled runs; the rest of the pool is unlabelled. Validat
 and test runs are the same for all. A row of WORK/rows.jsonl is written per finished training, so that a repeated call
 goes on where the last one stopped (and calls with other --labels may run beside it); WORK/table.md is made of them.
 All rows of a seed and a number of labels start from the same burn-in and take equally many steps after it: `supervised`
-on the labelled runs alone; `all labels` is that on the whole pool with its labels. With --later two more rows start
-from the `supervised` models: what co-training adds where labels alone have been learned from for longer.
+on the labelled runs alone; `all labels` is that on the whole pool with its labels. `burn-in` is where they start: as
+good as `supervised` where labels alone have little more to give. With --later two more rows start from the `supervised`
+models: what co-training adds where labels alone have been learned from for longer.
+
+A setting is to be chosen by its burn-ins alone (--rows burn-in): the table means something where their validation
+scores (`val` in the rows) have levelled off and those with all labels are well above those with few.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +32,7 @@ from tomopick.augment import Augmentation
 from tomopick.averaging import RunningAverage
 from tomopick.checkpoints import read_log
 from tomopick.evaluate import matched_scores
-from tomopick.io import Project, open_project
+from tomopick.io import MemoryProject, Project, open_project
 from tomopick.metrics import precision_recall
 from tomopick.peaks import LOWEST_SCORE
 from tomopick.recipe import Recipe
@@ -40,12 +45,14 @@ DROPBLOCK = ("objective.strong=ScaleShift,Noise,DropBlock", *PLAIN[1:])
 TEACHER = ("objective=MeanTeacherSpec", "objective.burn_in=0")
 # Row of the table -> overrides of the objective; `all labels` is the supervised one with other labels.
 ROWS: dict[str, tuple[str, ...]] = {
+    "burn-in": ("objective=SupervisedSpec",),
     "supervised": ("objective=SupervisedSpec",),
     "mean teacher": (*TEACHER, *PLAIN, "objective.views=1"),
     "+ multi-view": (*TEACHER, *PLAIN, "objective.views=4"),
     "+ DropBlock": (*TEACHER, *DROPBLOCK, "objective.views=4"),
 }
 ALL = "all labels"
+FULL = {"burn-in": ROWS["burn-in"], ALL: ROWS["supervised"]}  # rows of the whole pool
 # The same once more, from the `supervised` model on: a burn-in that is longer by one stage.
 LATER = {"supervised, longer": ROWS["supervised"], "+ DropBlock, later": ROWS["+ DropBlock"]}
 
@@ -62,6 +69,7 @@ class Scale:
         burn_in: overrides for the burn-in, whose best validated weights are gone on with.
         decay, ramp: of the mean teacher.
         objects: that are learned; None: all.
+        strong: overrides of what is done to the student's patches.
     """
 
     shape: tuple[int, int, int]
@@ -76,26 +84,32 @@ class Scale:
     decay: float
     ramp: int
     objects: tuple[str, ...] | None
+    strong: tuple[str, ...] = ()
 
 
 SCALES = {
-    # Narrow, coarse and short, for one core; the runs differ much from one another, so that two do not tell all.
+    # For one core: coarse, with a narrow network of another kind in the recipe; the runs differ much from one another
+    # and hold so few particles that two do not tell all.
     "small": Scale(
-        (48, 160, 160), "varied", ("specimen.crowding=5,10", "specimen.dominance=0"), 22, 4, 10, "light",
-        ("network.widths=16,24,32", "voxel_spacing=15", "patch.shape=24,32,32", "tiling.shape=32,112,112",
-         "tiling.overlap=16", "train.steps=250", "train.batch_size=4", "train.lr=4e-3", "train.warmup_steps=20",
-         "train.ema_decay=0.98", "train.validate_every=125"),
-        ("train.steps=500",), 0.98, 50, ("apo-ferritin", "ribosome", "thyroglobulin"),
+        (36, 140, 140), "varied", ("voxel_spacing=14", "specimen.crowding=6", "specimen.dominance=0"), 22, 6, 18,
+        "semietpicker",
+        ("network=UNetSpec", "network.widths=16,24,32", "network.stride=2", "voxel_spacing=20", "patch.shape=16,24,24",
+         "tiling.shape=24,96,96", "tiling.overlap=8", "train.steps=200", "train.batch_size=8", "train.lr=2e-3",
+         "train.warmup_steps=30", "train.ema_decay=0.98", "train.validate_every=100"),
+        ("train.steps=600", "train.lr=4e-3", "train.validate_every=200"), 0.99, 30,
+        ("apo-ferritin", "ribosome", "thyroglobulin"),
     ),
     "full": Scale(
         (184, 630, 630), "czii", (), 55, 4, 20, "semietpicker",
-        ("train.steps=3000", "train.validate_every=500"), (), 0.999, 300, None,
+        ("train.steps=3000", "train.validate_every=500"), (), 0.999, 100, None,
+        ("objective.strong.scaleshift.scale=0.3", "objective.strong.scaleshift.shift=0.3",
+         "objective.strong.noise.sigma=0.4"),
     ),
 }  # fmt: skip
 
 
 def simulated(work: Path, scale: Scale) -> Project:
-    """The runs, simulated once."""
+    """The runs, simulated once; where the recipe learns at a coarser voxel spacing they are resampled once, too."""
     place, n = work / "data" / "copick.json", scale.pool + scale.val + scale.test
     # What is complete stays: a comparison goes on with the runs that it began with.
     if not place.is_file() or len(open_project(str(place)).runs()) < n:
@@ -103,7 +117,13 @@ def simulated(work: Path, scale: Scale) -> Project:
             place.parent, scale.shape, runs=n, seed=11, tomo_types=("denoised",), preset=scale.preset,
             settings=scale.settings,
         )  # fmt: skip
-    return open_project(str(place))
+    made, spacing = open_project(str(place)), recipes.get(scale.recipe).override(scale.overrides).voxel_spacing
+    if spacing is None:
+        return made
+    coarse = MemoryProject(made.objects, uri=str(place))
+    for run in made.runs():
+        coarse.add(matched(made.tomogram(run, "denoised"), spacing, "the recipe"), made.picks(run))
+    return coarse
 
 
 @dataclass(frozen=True)
@@ -124,7 +144,7 @@ class Bench:
 
     def method(self, more: Sequence[str]) -> Recipe:
         """The recipe with one row's objective."""
-        teacher = (f"objective.decay={self.scale.decay}", f"objective.ramp={self.scale.ramp}")
+        teacher = (f"objective.decay={self.scale.decay}", f"objective.ramp={self.scale.ramp}", *self.scale.strong)
         semi = any("MeanTeacher" in text for text in more)
         return recipes.get(self.scale.recipe).override([*self.scale.overrides, *more, *(teacher if semi else ())])
 
@@ -150,16 +170,19 @@ class Bench:
         return fit(method, [source], out, options), out
 
     def row(self, seed: int, labels: int, row: str) -> dict:
-        """One training after its burn-in, scored on the test runs."""
-        _, begun = self.trained(f"burn-in_{labels}_{seed}", (*ROWS["supervised"], *self.scale.burn_in), seed, labels)
+        """One training after its burn-in, or that, scored on the test runs."""
+        began = time.process_time()
+        first = (*ROWS["burn-in"], *self.scale.burn_in)
+        detector, out = self.trained(f"burn-in_{labels}_{seed}", first, seed, labels)
         if row in LATER:
-            _, begun = self.trained(f"supervised_{labels}_{seed}", ROWS["supervised"], seed, labels, str(begun))
-        name = f"{row.strip('+ ').replace(', ', '-').replace(' ', '-')}_{labels}_{seed}"
-        objective = {**ROWS, **LATER}.get(row, ROWS["supervised"])
-        detector, out = self.trained(name, objective, seed, labels, str(begun))
-        seconds = sum(step["seconds"] for step in read_log(out / "log.jsonl"))
-        made = {"labels": labels, "seed": seed, "row": row, "seconds": round(seconds)}
-        return made | self.scores(detector, self.runs(seed, labels)[3])
+            _, out = self.trained(f"supervised_{labels}_{seed}", ROWS["supervised"], seed, labels, str(out))
+        if row != "burn-in":
+            name = f"{row.strip('+ ').replace(', ', '-').replace(' ', '-')}_{labels}_{seed}"
+            detector, out = self.trained(name, {**ROWS, **LATER, **FULL}[row], seed, labels, str(out))
+        val = {step["step"]: step["val_score"] for step in read_log(out / "log.jsonl") if "val_score" in step}
+        made = {"labels": labels, "seed": seed, "row": row, "val": val}
+        made |= self.scores(detector, self.runs(seed, labels)[3])
+        return made | {"cpu_seconds": round(time.process_time() - began)}
 
     def scores(self, detector: Detector, runs: Sequence[str]) -> dict:
         """On the test runs, with the model's thresholds and without any."""
@@ -198,7 +221,7 @@ def table(rows: list[dict]) -> str:
     lines.append("|---" * (3 + 2 * len(COLUMNS)) + "|")
     for labels in sorted({key[0] for key in by}):
         for name in (*ROWS, *LATER, ALL):
-            base = "supervised, longer" if name == "+ DropBlock, later" else "supervised"
+            base = {"+ DropBlock, later": "supervised, longer", "burn-in": ""}.get(name, "supervised")
             seeds = [seed for n, seed, row in by if (n, row) == (labels, name)]
             if not seeds:
                 continue
@@ -214,29 +237,34 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(bench: Bench, model: Path, file: Path) -> None:
-    """A slice of an unlabelled run: as the teacher sees it, what it says, the truth, and what the student sees."""
+def draw(bench: Bench, file: Path) -> None:
+    """What the first teacher of seed 0 says of its unlabelled runs, beside the truth: a slice, and sums over all."""
     from matplotlib import pyplot
 
-    detector, run = Detector.load(model), bench.runs(0, 2)[1][0]
-    recipe, spacing = detector.recipe, detector.facts.voxel_spacing
-    tomogram = matched(bench.project.tomogram(run, "denoised"), spacing, "the model")
-    shape = tuple(n // recipe.network.multiple * recipe.network.multiple for n in tomogram.grid.shape)
-    values = recipe.normalize(tomogram)[tuple(slice(n) for n in shape)]
-    picks = bench.project.picks(run)
-    picks = picks.select(np.isin(picks.names, [o.name for o in detector.objects]))
-    grid = tomogram.grid.crop((0, 0, 0), shape)
-    truth = recipe.target(picks, grid.downsample(recipe.network.stride), detector.objects).values
-    state = TrainState.start(detector.network, recipe.train, torch.device("cpu"))
+    detector, method = Detector.load(bench.work / "models" / "burn-in_2_0"), bench.method(ROWS["+ DropBlock"])
+    state = TrainState.start(detector.network, method.train, torch.device("cpu"))
     state.averages["teacher"] = RunningAverage.of(state.network, 0.99)
-    objective = recipe.objective.build(recipe.loss)
-    said = objective.pseudo_labels(state, torch.from_numpy(np.ascontiguousarray(values))[None, None])[0].numpy()
-    seen = Augmentation((), recipe.objective.strong).colour(values, np.random.default_rng(0))
-    z = int(truth.max(axis=(0, 2, 3)).argmax())
-    at = z * recipe.network.stride + recipe.network.stride // 2
+    objective, stride = method.objective.build(method.loss), method.network.stride
+    seen, sums = [], np.zeros((2, len(detector.objects)))
+    for run in bench.runs(0, 2)[1]:
+        tomogram = matched(bench.project.tomogram(run, "denoised"), detector.facts.voxel_spacing, "the model")
+        shape = tuple(n // method.network.multiple * method.network.multiple for n in tomogram.grid.shape)
+        values = method.normalize(tomogram)[tuple(slice(n) for n in shape)]
+        picks = bench.project.picks(run)
+        picks = picks.select(np.isin(picks.names, [o.name for o in detector.objects]))
+        truth = method.target(picks, tomogram.grid.crop((0, 0, 0), shape).downsample(stride), detector.objects).values
+        said = objective.pseudo_labels(state, torch.from_numpy(np.ascontiguousarray(values))[None, None])[0].numpy()
+        sums += [heatmap.sum(axis=(1, 2, 3)) for heatmap in (said, truth)]
+        seen.append((values, said, truth))
+    for thing, mine, true in zip(detector.objects, *sums):
+        print(f"{thing.name}: the sum of the teacher's labels is {mine / true:.1f} times that of the true ones")
+    values, said, truth = max(seen, key=lambda made: (made[2].max(axis=(2, 3)) > 0.7).all(axis=0).sum())
+    strong = Augmentation((), method.objective.strong).colour(values, np.random.default_rng(0))
+    z = int(truth.max(axis=(2, 3)).min(axis=0).argmax())
+    at = z * stride + stride // 2
     shown = [
         ("as the teacher sees it", values[at]), ("what it says", said[:, z]), ("the truth", truth[:, z]),
-        ("what the student sees", seen[at]),
+        ("what the student sees", strong[at]),
     ]  # fmt: skip
     figure, axes = pyplot.subplots(1, 4, figsize=(14, 4.1))
     for axis, (title, image) in zip(axes, shown):
@@ -261,11 +289,12 @@ def main() -> None:
     parser.add_argument("--scale", choices=sorted(SCALES), default="small")
     parser.add_argument("--labels", default="2,5,all")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--rows", default="", help="of the table, by name; without it all")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
     parser.add_argument("--later", action="store_true", help="two more rows")
     parser.add_argument("--only-simulate", action="store_true")
-    parser.add_argument("--picture", type=Path, help="draw what a finished teacher says, and stop")
+    parser.add_argument("--picture", type=Path, help="draw what the first teacher says, and stop")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -273,14 +302,15 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     bench = Bench(args.work, scale, simulated(args.work, scale), args.device)
     if args.picture:
-        draw(bench, args.work / "models" / "DropBlock_2_0", args.picture)
+        draw(bench, args.picture)
     if args.only_simulate or args.picture:
         return
     kept = args.work / "rows.jsonl"
     for seed in map(int, args.seeds.split(",")):
         for labels in args.labels.split(","):
             n = scale.pool if labels == "all" else int(labels)
-            for row in [ALL] if labels == "all" else [*ROWS, *(LATER if args.later else ())]:
+            wanted = FULL if labels == "all" else {**ROWS, **(LATER if args.later else {})}
+            for row in [row for row in wanted if row in args.rows.split(",") or not args.rows]:
                 if any((n, seed, row) == (r["labels"], r["seed"], r["row"]) and set(COLUMNS) <= set(r)
                        for r in read_log(kept)):  # fmt: skip
                     continue
