@@ -222,6 +222,9 @@ def test_records_of_pick_in_place_of_picks(tmp_path):
     told = run("evaluate", tmp_path / "in", tmp_path / "picks").stderr
     assert f"{tmp_path / 'picks'} is what pick wrote and counts as true here: the picks come first" in told
     assert "what pick wrote" not in run("evaluate", tmp_path / "picks", tmp_path / "in").stderr
+    pick(config, config.parent / "records", "--session-id", "4")  # a project's own picks are not what lies beside them
+    sides = ("--picks", "*:tomopick/4", "--truth", "*:curator/0")
+    assert "what pick wrote" not in run("evaluate", config, config.parent, *sides).stderr
 
 
 def test_cheap_refusals_come_before_a_project_is_opened(tmp_path, monkeypatch):
@@ -701,7 +704,7 @@ def test_an_interrupted_training_says_once_how_to_go_on(tmp_path, monkeypatch, b
 
     monkeypatch.setattr("tomopick.doctor.cheap_findings", stop)
     done = run("train", "light", place, out, "--device", "cpu", *SMALL, code=130)
-    line = f"what was finished is kept in {out}: go on with --resume" if begun else f"before {out} was begun; repeat"
+    line = f"kept in {out}: repeat the command with --resume" if begun else f"before {out} was begun; repeat"
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1 and line in done.stderr
 
 
@@ -717,7 +720,8 @@ def test_a_stopped_training_is_one_line(tmp_path):
                 running.send_signal(signal.SIGINT)
     assert running.returncode == 130
     (line,) = [text for text in told if "interrupt" in text]
-    assert line.startswith("interrupted at step ") and line.endswith(f"of 5000; kept in {out}: go on with --resume\n")
+    end = f"of 5000; kept in {out}: repeat the command with --resume to go on\n"
+    assert line.startswith("interrupted at step ") and line.endswith(end)
 
 
 def test_an_unfinished_training_says_so(tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tomopick.detector import decode
+from tomopick.errors import RecipeError
 from tomopick.peaks import LocalMaxima, maxima, refine, window_maximum
 from tomopick.predict import with_halo
 from tomopick.types import Grid, Heatmap, PickableObject, Picks
@@ -112,7 +113,7 @@ def test_a_neighbour_near_zero_does_not_lift_a_peak():
     assert 0.5 < top[0] < 0.6
 
 
-@pytest.mark.parametrize("spacing, cells", [(10.012, 3), (9.2, 3), (20.0, 2), (100.0, 1)])
+@pytest.mark.parametrize("spacing, cells", [(10.012, 3), (9.2, 3), (12.0, 3), (20.0, 2), (100.0, 1)])
 def test_a_window_of_one_size_for_all_objects(spacing, cells):
     peaks, grid = LocalMaxima(half_width=30.0, min_distance=0.0), Grid((24, 24, 24), spacing)
     assert [peaks.radius_cells(obj, grid) for obj in (A, B)] == [cells, cells]
@@ -122,6 +123,11 @@ def test_a_window_of_one_size_for_all_objects(spacing, cells):
     for obj in (A, B):  # the second lies within the window of the first
         x = np.sort(grid.indices(found.of(obj.name).positions)[:, 2])
         np.testing.assert_allclose(x, [11 - cells, 12], atol=0.5)
+
+
+def test_a_window_below_zero():
+    with pytest.raises(RecipeError, match=r"peaks.half_width is -3; it must be 0 \(for `window`\) or more \[Å\]"):
+        LocalMaxima(half_width=-3)
 
 
 # -- strips --------------------------------------------------------------------------------------------------

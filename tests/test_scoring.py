@@ -159,6 +159,9 @@ def test_a_relion_star_file_as_it_is(tmp_path):
     assert data["czii"]["objects"]["ball"]["candidates"] == sum(map(len, found.values()))
     table = json.loads(run("evaluate", tmp_path / "picks", tmp_path / "tomograms", "--json").stdout)
     assert data["czii"]["score"] == pytest.approx(table["czii"]["score"])
+    small.folder(tmp_path / "others", "Z")
+    line = refused("evaluate", star, tmp_path / "others", "--as", "ball")
+    assert f"no picks of a run of {tmp_path / 'others'}; name the runs alike" in line
 
 
 def test_a_model_and_an_ensemble_pick_first(tmp_path):

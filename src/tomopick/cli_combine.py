@@ -104,9 +104,12 @@ def soup_command(
 
 def _two_or_more(arguments: tuple[str, ...], verb: str) -> tuple[str, ...]:
     from .io.atomic import require_new
+    from .report.gather import is_model
 
     if len(arguments) < 2:
         raise TomopickError(f"{verb} needs MODELs and the folder OUT to write, in this order; see {verb} --help")
+    if is_model(arguments[-1]):
+        raise TomopickError(f"{arguments[-1]}: a model, where the new folder OUT belongs; name that behind the MODELs")
     require_new(arguments[-1])
     return arguments
 

@@ -127,9 +127,11 @@ def _resumable(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        begun = f"interrupted; what was finished is kept in {out}: go on with --resume"
-        line = begun if out.exists() else f"interrupted before {out} was begun; repeat the command"
-        raise KeyboardInterrupt(str(stop) or line) from None
+        # What a plan of one member starts from lies beside OUT.
+        begun = out.exists() or any(out.absolute().parent.glob(f"{out.name}-pretrained*"))
+        kept = str(stop) or f"interrupted; what was finished is kept in {out}"
+        line = f"{kept}: repeat the command with --resume to go on"
+        raise KeyboardInterrupt(line if begun else f"interrupted before {out} was begun; repeat the command") from None
 
 
 def _grounds(places: list[str], choices: dict[str, Any]) -> Any:

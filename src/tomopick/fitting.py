@@ -100,7 +100,7 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
             if interrupted():
                 save_last(state, out)
                 step = f"step {row['step']} of {recipe.train.steps}"
-                raise KeyboardInterrupt(f"interrupted at {step}; kept in {out}: go on with --resume")
+                raise KeyboardInterrupt(f"interrupted at {step}; kept in {out}")
     return finish(detector, data, out, device, options.say)
 
 

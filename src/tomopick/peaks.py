@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from .errors import RecipeError
 from .types import Grid, Heatmap, PickableObject, Picks
 
 # The logarithm of a Gaussian narrower than a third of a cell curves more than this; beyond it what looks like a peak is
@@ -231,6 +232,10 @@ class LocalMaxima:
     min_distance: float = 1.2
     min_distances: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.half_width < 0:
+            raise RecipeError(f"peaks.half_width is {self.half_width:g}; it must be 0 (for `window`) or more [Å]")
+
     def distance(self, obj: PickableObject) -> float:
         """Smallest distance between two picks of `obj` [Å]."""
         return float(self.min_distances.get(obj.name, 0.0)) or self.min_distance * obj.radius_angstrom
@@ -238,7 +243,7 @@ class LocalMaxima:
     def radius_cells(self, obj: PickableObject, grid: Grid) -> int:
         """Half width of the window [cells of the heatmap]."""
         if self.half_width:  # to the nearest: spacings are seldom quite what they are called
-            return max(1, round(self.half_width / grid.voxel_spacing))
+            return max(1, int(self.half_width / grid.voxel_spacing + 0.5))
         return max(1, int(self.window * obj.radius_angstrom / grid.voxel_spacing))
 
     def halo(self, objects: Sequence[PickableObject], grid: Grid) -> int:

@@ -9,7 +9,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -184,7 +184,9 @@ def pick_runs(
     """
     turn, writing = Lock(), deque[Future[RunResult]]()
     works = [_Work(picker, project, run, Path(out), overwrite, turn) for run in runs]
-    reader, writer = ThreadPoolExecutor(1, "read", _stand_back), ThreadPoolExecutor(1, "write")
+    # On a GPU the cores are free for it.
+    aside = _stand_back if picker.device.type == "cpu" else None
+    reader, writer = ThreadPoolExecutor(1, "read", aside), ThreadPoolExecutor(1, "write")
     try:
         loading: Future[RunResult | None] | None = None
         for work, after in zip_longest(works, works[1:]):
@@ -210,7 +212,8 @@ def _stand_back() -> None:
     than on Linux a thread has no priority of its own that could be set; there all share alike.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), BACKGROUND)
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), BACKGROUND)
 
 
 def _attempt(work: _Work, step: Callable[[], RunResult | None]) -> Any:

@@ -108,7 +108,7 @@ class Picker:
         self.score_maps: ScoreMaps = self.model.score_maps
         whose = self.model.name or "this model"
         self.thresholds = {**thresholds_for(self.model.thresholds, options.metric, whose), **options.thresholds}
-        device = choose_device(options.device)
+        device = self.device = choose_device(options.device)
         engine = EngineSpec(options.engine, options.precision)
         self.predictors: list[Predictor] = [d.predictor(device, options.views, engine) for d in self.detectors]
 

@@ -218,6 +218,8 @@ class Scoring:
             objects = tuple(replace(o, radius=o.radius or radii.get(o.name)) for o in objects)
         elif not read:
             found = self._read_foreign(candidates, other)
+            if not found:
+                raise SelectionError(f"{candidates}: no picks of a run of {truth}; name the runs alike")
         official = other is None and "" not in wanted  # Kaggle's table: its weighted mean runs over all six objects
         # A CSV without run names stands for the only run of the other side.
         found, wanted = _paired(found, wanted, candidates, truth)
@@ -319,7 +321,7 @@ class Scoring:
 
 def _from_pick(place: str) -> bool:
     """Whether a folder of tables has the records that `pick` leaves beside them."""
-    return (Path(place) / "records").is_dir()
+    return any((Path(place) / f"{record.stem}.csv").is_file() for record in Path(place).glob("records/*.json"))
 
 
 def refuse_voxels(run: str, picks: Picks, grid: Grid) -> None:

@@ -232,6 +232,8 @@ def _require_same(record: Path, facts: dict[str, Any]) -> None:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise OutputError(f"{record}: cannot be read ({error}); simulate into a new folder") from None
     before = {"files": facts["files"]} | (before if isinstance(before, dict) else {})  # older ones do not say
+    if not isinstance(before["files"], dict):
+        raise OutputError(f"{record}: its 'files' are no table; simulate into a new folder")
     changed = [path for path, digest in facts["files"].items() if before["files"].get(path, digest) != digest]
     if changed:
         raise OutputError(

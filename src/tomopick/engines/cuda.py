@@ -12,7 +12,6 @@ from torch import nn
 from .device import half_precision, place, type_name
 
 WARM_UP = 3  # runs in which cuDNN chooses its kernels
-SHAPES = 2  # of tiles that are kept: views that turn a tile which is no square alternate between two
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class CudaGraphEngine:
         self.network = place(network, device).eval()
         self.device = device
         self.precision = precision
-        self._recorded: dict[torch.Size, _Recording] = {}
+        self._recorded: _Recording | None = None
 
     def __str__(self) -> str:
         return f"cuda graph {type_name(self.device, self.precision)} on {self.device}"
@@ -48,14 +47,12 @@ class CudaGraphEngine:
     def __call__(self, tile: np.ndarray) -> np.ndarray:
         """(z, y, x) float32 -> logits (channel, ...) float32."""
         values = torch.from_numpy(np.ascontiguousarray(tile))[None, None]
-        if values.shape not in self._recorded:
-            if len(self._recorded) == SHAPES:
-                self._recorded.clear()  # first, for each holds the memory of all its layers
-            self._recorded[values.shape] = self._record(values.to(self.device))
-        recorded = self._recorded[values.shape]
-        recorded.tile.copy_(values, non_blocking=True)
-        recorded.graph.replay()
-        return recorded.logits[0].cpu().numpy()
+        if self._recorded is None or self._recorded.tile.shape != values.shape:
+            self._recorded = None  # first, for each holds the memory of all its layers
+            self._recorded = self._record(values.to(self.device))
+        self._recorded.tile.copy_(values, non_blocking=True)
+        self._recorded.graph.replay()
+        return self._recorded.logits[0].cpu().numpy()
 
     def _record(self, tile: torch.Tensor) -> _Recording:
         aside = torch.cuda.Stream(self.device)

@@ -29,11 +29,12 @@ class OnnxEngine:
     def __init__(self, network: nn.Module, device: torch.device, precision: str = "half", multiple: int = 8):
         import onnxruntime
 
-        # Fatal ones alone: its warnings are about its own optimisations, and each error is raised as well.
-        onnxruntime.set_default_logger_severity(4)
+        onnxruntime.set_default_logger_severity(3)  # errors; its warnings are about its own optimisations
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         self.device, self.precision = device, precision
+        self._running = onnxruntime.RunOptions()
+        self._running.log_severity_level = 4  # what goes wrong in running is raised as well
         self._session = onnxruntime.InferenceSession(
             exported(network, multiple), options, self.chosen(network, device, precision)
         )
@@ -64,7 +65,7 @@ class OnnxEngine:
             torch.OutOfMemoryError: it does not fit into memory.
         """
         try:
-            return self._session.run(None, {"tile": np.ascontiguousarray(tile)[None, None]})[0][0]
+            return self._session.run(None, {"tile": np.ascontiguousarray(tile)[None, None]}, self._running)[0][0]
         except Exception as error:  # ONNX Runtime's own have no other common class, and tell of memory by words alone
             if not any(words in str(error) for words in NO_MEMORY):
                 raise

@@ -75,8 +75,10 @@ def _folder(
     beside = [path for path in place.absolute().parent.glob("*.csv") if (place / f"{path.stem}.json").is_file()]
     made = record.get("settings", {})
     pair = f"{made.get('user_id', 'tomopick')}/{made.get('session_id', '0')}"
-    instead = place.parent if beside else f"{record['place']}, and of its picks '*:{pair}'"
-    raise ReadError(f"{place}: holds records of how runs were picked, and no picks; give {instead}")
+    instead = f"give {record['place']}, and of its picks '*:{pair}'"
+    if not str(record["place"]).endswith(".json"):  # picks of a folder are tables
+        instead = f"give {place.parent}" if beside else "no run was finished: pick again"
+    raise ReadError(f"{place}: holds records of how runs were picked, and no picks; {instead}")
 
 
 def _json(path: Path) -> dict[str, Any]:
