@@ -1,12 +1,15 @@
 """Makes the shipped model: simulates runs, trains `light` on them, and scores it on phantoms of seeds it never saw.
 
-    python benchmarks/train_default.py WORK [--templates FOLDER] [--device cuda]
+    python benchmarks/train_default.py WORK [--templates FOLDER] [--init-from MODEL [--average]] [--device cuda]
 
 With --templates half of the training runs, and all that thresholds are set on, hold the true maps (and others as
 distractors) in place of the analytic densities.
 
-Repeated after an interruption it goes on where it stopped. Copy WORK/model's recipe.json, detector.json,
-weights.safetensors and README.md to src/tomopick/models/default to ship it.
+With --init-from it goes on with an earlier model; --average then takes the mean of the weights before and after, in
+WORK/averaged: what the later simulations taught, with less of the earlier ones lost.
+
+Repeated after an interruption it goes on where it stopped. Copy recipe.json, detector.json, weights.safetensors and
+README.md of WORK/model (or WORK/averaged) to src/tomopick/models/default to ship it.
 """
 
 from __future__ import annotations
@@ -29,8 +32,10 @@ from tomopick.peaks import LOWEST_SCORE
 from tomopick.presets import CZII_OBJECTS
 from tomopick.progress import bar
 from tomopick.recipes import get
+from tomopick.registry import load_detector
 from tomopick.simulate import simulate, with_densities
 from tomopick.simulation import spec_of
+from tomopick.soup import SoupOptions, make_soup
 from tomopick.thresholds import calibrate, displacement
 
 TRAIN_SHAPE, VAL_SHAPE, DEMO_SHAPE = (96, 192, 192), (96, 384, 384), (128, 512, 512)
@@ -75,10 +80,13 @@ def main() -> None:
     parser.add_argument("--templates", type=Path, help="folder of maps, as `simulate --templates` takes it")
     parser.add_argument("--test-seeds", default="0,1,2", help="phantoms of the demo to score on")
     parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--init-from", default="")
+    parser.add_argument("--init-from", default="", help="model to start from, such as `default`")
+    parser.add_argument("--average", action="store_true", help="the mean of its weights and the new ones")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
+    if args.average and not args.init_from:
+        parser.error("--average needs --init-from: the model whose weights the new ones are averaged with")
 
     recipe = get(args.recipe).override(["train.steps=1600", "train.lr=2e-3", "train.validate_every=200", *args.set])
     recipe = replace(recipe, augment=replace(recipe.augment, intensity=INTENSITY))
@@ -102,6 +110,12 @@ def main() -> None:
         args.work.mkdir(parents=True, exist_ok=True)
         sources = [Source(project, val_runs=[]), Source(held, train_runs=[], val_runs=held.runs())]
         fit(recipe, sources, out, options)
+    if args.average:
+        # By names that do not change with where this runs, for the model says what it was made of.
+        both = [replace(load_detector(args.init_from), name=args.init_from), replace(Detector.load(out), name="model")]
+        out = args.work / "averaged"
+        if not out.exists():
+            make_soup(both, out, SoupOptions())
     if not (out / "thresholds.json").is_file():
         set_thresholds(Detector.load(out), out, args)
     score(Detector.load(out), [int(s) for s in args.test_seeds.split(",")], args)
