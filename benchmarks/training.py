@@ -179,7 +179,7 @@ def main() -> None:
         from tomopick.simulation import simulate_project
 
         shape = tuple(int(n) for n in (QUICK if args.quick else SHAPE).split(","))
-        simulate_project(project.parent, (shape[0], shape[1], shape[2]), runs=2, seed=7)
+        simulate_project(project.parent, (shape[0], shape[1], shape[2]), runs=2, seed=7, tomo_types=("denoised",))
     if args.loader:
         loaders(project, args.steps, args.loader)
         return
