@@ -74,7 +74,7 @@ def test_a_soup_of_two_models_and_of_one_training(place, tmp_path):
 def test_what_cannot_be_combined(place, tmp_path, verb):
     a, b, out = place / "a", place / "b", tmp_path / "out"
     assert f"{verb} needs MODELs and the folder OUT" in refused(verb, a)
-    assert f"{b}: a model, where the new folder OUT belongs" in refused(verb, a, b)
+    assert f"{b}: exists already, and is a model; name a new folder OUT behind the MODELs" in refused(verb, a, b)
     assert "no model 'nothing'" in refused(verb, a, "nothing", out)
     assert "give --project and --val-runs" in refused(verb, a, b, out, "--weights", "grid")
     assert "say which with --project" in refused(verb, a, b, out, "--val-runs", "C")

@@ -125,7 +125,7 @@ def test_doctor(folder):
     path = folder / "rec_TS_1_10.00Apx.csv"
     path.write_text(path.read_text() + "ribosome,99999,0,0,1\n")
     result = run("doctor", folder, "--object", "ribosome:150", code=1)
-    assert "✗ run rec_TS_1_10.00Apx: 1 of 7 picks lie outside" in result.output and "1 errors" in result.output
+    assert "✗ run rec_TS_1_10.00Apx: 1 of 7 picks lie outside" in result.output and "1 error, " in result.output
     run("doctor", folder / "nothing", code=2)
     assert "no model" in run("doctor", folder, "no-such-model", code=2).stderr
 

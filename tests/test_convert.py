@@ -251,7 +251,7 @@ def test_the_command(tmp_path):
     again = run(main, ["convert", str(tmp_path / "s.pt"), "--as", "soup_released_tiny", str(tmp_path / "out")])
     assert again.exit_code == 2 and "exists already" in again.output
     wrong = run(main, ["convert", str(tmp_path / "s.pt"), "--as", "soup_released_tiy", str(tmp_path / "new")])
-    assert wrong.exit_code == 2 and "did you mean 'soup_released_tiny'?" in wrong.output
+    assert wrong.exit_code == 2 and "did you mean 'soup_released_tiny'" in wrong.output
     named = ["--object", "a:50", "--object", "b:60"]
     few = run(main, ["convert", str(tmp_path / "s.pt"), "--as", "soup_released_tiny", str(tmp_path / "new"), *named])
     assert few.exit_code == 2 and "has channels for 6 objects, not 2 (a, b)" in few.output
@@ -271,7 +271,7 @@ def test_objects_that_a_checkpoint_names(radius):
 @pytest.mark.parametrize("member", [0, 2])
 def test_a_member_that_is_not_there(member, tmp_path):
     soup_file(tmp_path / "s.pt")
-    with pytest.raises(SelectionError, match=f"holds 1 networks; there is no member {member}"):
+    with pytest.raises(SelectionError, match=f"holds 1 network; there is no member {member}"):
         convert(tmp_path / "s.pt", "soup_released_tiny", tmp_path / "out", member=member)
 
 

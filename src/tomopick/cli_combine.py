@@ -109,7 +109,8 @@ def _two_or_more(arguments: tuple[str, ...], verb: str) -> tuple[str, ...]:
     if len(arguments) < 2:
         raise TomopickError(f"{verb} needs MODELs and the folder OUT to write, in this order; see {verb} --help")
     if is_model(arguments[-1]):
-        raise TomopickError(f"{arguments[-1]}: a model, where the new folder OUT belongs; name that behind the MODELs")
+        last = arguments[-1]
+        raise TomopickError(f"{last}: exists already, and is a model; name a new folder OUT behind the MODELs")
     require_new(arguments[-1])
     return arguments
 
