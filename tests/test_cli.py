@@ -15,12 +15,14 @@ from click.testing import CliRunner
 
 from small import BALL, RING, TINY, copick, copy_of, folder, tomogram, trained
 from tomopick import Picks, open_project
+from tomopick.calibration import VIEWS as SMOOTH
 from tomopick.cli import main
 from tomopick.demo import _simulate
 from tomopick.evaluate import bootstrap_f1, czii_score, matched_scores
 from tomopick.fitting import FitOptions
 from tomopick.io import create_copick_project, read_picks_csv, write_mrc, write_picks_csv, write_run
 from tomopick.picker import PickOptions
+from tomopick.predict import VIEWS
 from tomopick.registry import load_detector, shipped
 from tomopick.scoring import Scoring
 from tomopick.simulation import PRESETS, simulate_project
@@ -118,8 +120,11 @@ def test_defaults_are_those_of_the_code():
         assert len(shared) > 4
         for name in shared:
             assert (options[name] or None) == (known[name] or None), (verb, name)
-    presets = next(p for p in main.commands["simulate"].params if p.name == "preset")
-    assert list(presets.type.choices) == list(PRESETS)
+    # Choices stand in the commands once more, for --help must not wait for torch.
+    choices = (("simulate", "preset", PRESETS), ("pick", "views", VIEWS), ("calibrate", "smooth", SMOOTH))
+    for verb, name, known in choices:
+        option = next(p for p in main.commands[verb].params if p.name == name)
+        assert list(option.type.choices) == list(known), (verb, name)
 
 
 def test_out_of_memory_is_one_line(tmp_path, monkeypatch):

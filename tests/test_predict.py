@@ -142,6 +142,14 @@ def test_views_are_turned_back_and_averaged(name, turns):
     assert found.tile(tile).dtype == np.float32
 
 
+@pytest.mark.parametrize("view", sorted({v for views in VIEWS.values() for v in views}, key=str))
+def test_indices_in_a_view_are_those_of_the_same_voxels(view):
+    tile = volume((4, 6, 8))
+    seen = view.of(tile)
+    indices = np.argwhere(np.ones(seen.shape))
+    np.testing.assert_array_equal(tile[tuple(view.indices_back(indices, tile.shape).T)], seen.ravel())
+
+
 # -- strips --------------------------------------------------------------------------------------------------
 
 

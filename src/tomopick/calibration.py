@@ -16,6 +16,7 @@ from .io import Project, atomic_write
 from .labels import picks_where_any
 from .peaks import LOWEST_SCORE
 from .picker import Picker, PickOptions
+from .predict import View
 from .registry import Model, model_file
 from .reliability import (
     Reliability,
@@ -32,7 +33,10 @@ from .types import Grid, Heatmap, PickableObject, Picks, Tomogram
 from .wording import counted, near_miss
 
 HISTORY = "calibration.json"  # beside detector.json, which holds only what picking needs
-VIEWS = ("none", "flips", "all")
+# Names of the views that are picked beside a volume as it is; the missing wedge allows no others.
+_FLIPS = {"flip z": View((0,)), "flip y": View((1,)), "flip x": View((2,)), "turn 180": View((1, 2))}
+_TURNS = {"turn 90": View((1,), swapped=True), "turn 270": View((2,), swapped=True)}
+VIEWS: dict[str, dict[str, View]] = {"none": {}, "flips": _FLIPS, "all": _FLIPS | _TURNS}
 TOLERANCE = 0.002  # of the best F within which a threshold is as good as another
 _GROUPS = 10  # of runs, at most, that maps of scores are tried on one after the other
 
@@ -66,7 +70,10 @@ def candidates_of(
         (name of the view, lowest height -> picks with heights as scores).
     """
     cuts = GRID if picker.positions_depend_on_threshold else (LOWEST_SCORE,)
-    for name, turned, back in _views(tomogram, views):
+    if views not in VIEWS:
+        raise SelectionError(f"--smooth '{views}' is none of {', '.join(VIEWS)}")
+    for name, view in {"as is": View(), **VIEWS[views]}.items():
+        turned = _seen(tomogram, view)
         rows, unlike = picker.rows(turned, lambda done, total: None)
         for line in unlike if name == "as is" else ():
             say(f"run {tomogram.run}: warning: {line}")
@@ -74,51 +81,14 @@ def candidates_of(
         found = {}
         for cut in cuts:
             picks = picker.picks_at(strips, turned, {o.name: cut for o in picker.objects})
-            found[cut] = replace(picks, positions=tomogram.grid.positions(back(turned.grid.indices(picks.positions))))
+            indices = view.indices_back(turned.grid.indices(picks.positions), tomogram.grid.shape)
+            found[cut] = replace(picks, positions=tomogram.grid.positions(indices))
         yield name, found
 
 
-def _views(tomogram: Tomogram, views: str) -> Iterator[tuple[str, Tomogram, Callable[[np.ndarray], np.ndarray]]]:
-    """Name, volume, and what takes its indices back to the original's; the missing wedge allows no other turns."""
-    if views not in VIEWS:
-        raise SelectionError(f"--smooth '{views}' is none of {', '.join(VIEWS)}")
-    yield "as is", tomogram, lambda indices: indices
-    flips = {"flip z": (0,), "flip y": (1,), "flip x": (2,), "turn 180": (1, 2)} if views != "none" else {}
-    for name, axes in flips.items():
-        yield name, _turned(tomogram, np.flip(tomogram.values, axes)), _Flip(axes, tomogram.grid)
-    for name, k in {"turn 90": 1, "turn 270": 3}.items() if views == "all" else ():
-        yield name, _turned(tomogram, np.rot90(tomogram.values, k, (1, 2))), _Turn(k, tomogram.grid)
-
-
-def _turned(tomogram: Tomogram, values: np.ndarray) -> Tomogram:
-    grid = Grid(values.shape, tomogram.grid.voxel_spacing)
-    return Tomogram(tomogram.run, np.ascontiguousarray(values), grid, tomogram.tomo_type)
-
-
-@dataclass(frozen=True)
-class _Flip:
-    axes: tuple[int, ...]
-    grid: Grid
-
-    def __call__(self, indices: np.ndarray) -> np.ndarray:
-        result = indices.copy()
-        for axis in self.axes:
-            result[:, axis] = self.grid.shape[axis] - 1 - indices[:, axis]
-        return result
-
-
-@dataclass(frozen=True)
-class _Turn:
-    """`np.rot90` by k quarter turns in the plane of y and x, backwards."""
-
-    k: int
-    grid: Grid
-
-    def __call__(self, indices: np.ndarray) -> np.ndarray:
-        z, y, x = indices.T
-        _, height, width = self.grid.shape
-        # rot90: new[i, j] = old[j, width - 1 - i]; thrice: new[i, j] = old[height - 1 - j, i].
-        return np.stack([z, x, width - 1 - y] if self.k == 1 else [z, height - 1 - x, y], axis=1)
+def _seen(tomogram: Tomogram, view: View) -> Tomogram:
+    values = np.ascontiguousarray(view.of(tomogram.values))
+    return replace(tomogram, values=values, grid=Grid(values.shape, tomogram.grid.voxel_spacing))
 
 
 def out_of_fold(models: Sequence[Model], project: Project, run: str) -> Model:

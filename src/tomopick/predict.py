@@ -38,6 +38,14 @@ class View:
         heat = np.flip(heat, tuple(axis + 1 for axis in self.flips))
         return heat.swapaxes(2, 3) if self.swapped else heat
 
+    def indices_back(self, indices: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """(n, 3) indices in what the network sees of a volume of `shape` -> in the volume."""
+        edges = np.array(shape)[[0, 2, 1] if self.swapped else [0, 1, 2]]
+        flipped = list(self.flips)
+        found = indices.copy()
+        found[:, flipped] = edges[flipped] - 1 - found[:, flipped]
+        return found[:, [0, 2, 1]] if self.swapped else found
+
 
 _FLIPS = (View(), View((0,)), View((1,)), View((2,)))
 VIEWS: dict[str, tuple[View, ...]] = {

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
-from .device import half_precision, place, type_name
+from .device import half_precision
+from .eager import TorchEngine
 
 WARM_UP = 3  # runs in which cuDNN chooses its kernels
 
@@ -23,25 +23,12 @@ class _Recording:
     logits: torch.Tensor
 
 
-class CudaGraphEngine:
+class CudaGraphEngine(TorchEngine):
     """Half precision and a CUDA graph: a small network's hundreds of launches cost more time than its arithmetic."""
 
     devices: ClassVar[tuple[str, ...]] = ("cuda",)
-    precisions: ClassVar[tuple[str, ...]] = ("half", "f32")
-
-    def __init__(self, network: nn.Module, device: torch.device, precision: str = "half", multiple: int = 8):
-        self.network = place(network, device).eval()
-        self.device = device
-        self.precision = precision
-        self._recorded: _Recording | None = None
-
-    def __str__(self) -> str:
-        return f"cuda graph {type_name(self.device, self.precision)} on {self.device}"
-
-    @staticmethod
-    def lacking(device: torch.device) -> str:
-        """Nothing."""
-        return ""
+    name = "cuda graph"
+    _recorded: _Recording | None = None
 
     @torch.inference_mode()
     def __call__(self, tile: np.ndarray) -> np.ndarray:
@@ -67,7 +54,7 @@ class CudaGraphEngine:
         return _Recording(graph, tile, logits)
 
     def _run(self, tile: torch.Tensor) -> torch.Tensor:
-        dtype = half_precision(self.device) if self.precision == "half" else None
+        dtype = half_precision(self.device) if self.half else None
         # Weights cast once outside of the recording would be freed with autocast's cache.
         with torch.autocast("cuda", dtype=dtype, enabled=dtype is not None, cache_enabled=False):
             return self.network(tile).float()
