@@ -23,6 +23,21 @@ BALL = PickableObject("ball", 40.0, 1)
 RING = PickableObject("ring", 60.0, 2, (86, 180, 233, 255))
 TINY = ["network.widths=8,16", "patch.shape=16,16,16", "train.steps=6", "train.batch_size=2", "train.validate_every=3"]
 
+NARROW = {name: ["network.width=0.1"] for name in recipes.names()} | {
+    **{name: ["network.widths=4,6,8"] for name in ("bpd", "light", "bpd_released", "soup_tiny")},
+    # A watershed of what an untrained network gives, at every threshold that is tried, takes most of a minute.
+    **{f"soup_released_{size}": ["network.widths=4,6,8,8", "peaks=LocalMaxima"] for size in ("tiny", "medium", "big")},
+    "soup_medium": ["network.widths=4,5,6,7"],
+    "soup_large": ["network.widths=4,5,6,7,8"],
+}
+QUICK = ["patch.shape=32,32,32", "tiling=TilingSpec", "tiling.shape=32,32,32", "tiling.overlap=8",
+         "train.batch_size=2", "train.steps=3", "train.validate_every=2"]  # fmt: skip
+
+
+def narrowed(name):
+    """Overrides that make a recipe small enough to train in seconds."""
+    return [*QUICK, *NARROW[name]]
+
 
 def recipe(*more):
     return recipes.get("light").override(["tiling.shape=32,32,32", "tiling.overlap=8", *TINY, *more])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from small import BALL, RING, memory, recipe, tomogram
+from small import BALL, QUICK, RING, memory, narrowed, recipe, tomogram
 from test_train import fit_until, losses, options, sources
 from tomopick import Detector, Recipe, Source, fit, recipes
 from tomopick.augment import Blur, Flip, Noise, Rotate
@@ -208,20 +208,9 @@ def test_parts_that_do_not_fit_together(name, changes, message):
     assert str(found.value).startswith(message) and "\n" not in str(found.value)
 
 
-NARROW = {name: ["network.width=0.1"] for name in recipes.names()} | {
-    **{name: ["network.widths=4,6,8"] for name in ("bpd", "light", "bpd_released", "soup_tiny")},
-    # A watershed of what an untrained network gives, at every threshold that is tried, takes most of a minute.
-    **{f"soup_released_{size}": ["network.widths=4,6,8,8", "peaks=LocalMaxima"] for size in ("tiny", "medium", "big")},
-    "soup_medium": ["network.widths=4,5,6,7"],
-    "soup_large": ["network.widths=4,5,6,7,8"],
-}
-QUICK = ["patch.shape=32,32,32", "tiling=TilingSpec", "tiling.shape=32,32,32", "tiling.overlap=8",
-         "train.batch_size=2", "train.steps=3", "train.validate_every=2"]  # fmt: skip
-
-
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_trains_resumes_picks_and_comes_back(name, tmp_path):
-    method, told = recipes.get(name).override([*QUICK, *NARROW[name]]), []
+    method, told = recipes.get(name).override(narrowed(name)), []
     made = fit(method, sources(method), tmp_path / "whole", options())
     assert np.isfinite(losses(tmp_path / "whole")).all()
     fit_until(2, method, tmp_path / "cut")
