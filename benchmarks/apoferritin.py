@@ -21,15 +21,15 @@ import numpy as np
 from scipy import ndimage, signal
 
 from tomopick import Detector, FitOptions, Picks, Source, Tomogram, fit
-from tomopick.evaluate import bootstrap_f1, matched_scores
-from tomopick.io import MemoryProject
-from tomopick.io.tables import read_picks_csv
-from tomopick.io.volumes import read_volume
-from tomopick.normalize import RobustNormalization
-from tomopick.peaks import LocalMaxima
+from tomopick.core.types import Heatmap, PickableObject
+from tomopick.data import MemoryProject
+from tomopick.data.tables import read_picks_csv
+from tomopick.data.volumes.volumes import read_volume
+from tomopick.picking.normalize import RobustNormalization
+from tomopick.picking.peaks import LocalMaxima
 from tomopick.recipes import get
-from tomopick.thresholds import calibrate
-from tomopick.types import Heatmap, PickableObject
+from tomopick.scoring.scores import bootstrap_f1, matched_scores
+from tomopick.scoring.thresholds import calibrate
 
 # BPD on a half-sized grid with widths in multiples of 16, for two CPU cores; set on the training half alone.
 OVERRIDES = (
@@ -130,7 +130,7 @@ def main() -> None:
     rows = [report("matched filter", matched_filter(parts), truth)]
 
     if args.shipped != "none":
-        from tomopick.registry import load_detector
+        from tomopick.picking.load import load_detector
 
         shipped: Detector = load_detector(args.shipped)
         began = time.perf_counter()

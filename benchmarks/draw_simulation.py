@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from tomopick.presets import CZII_OBJECTS
-from tomopick.simulate import TOMO_TYPES, ContrastTransfer, SimulationSpec, arrays_of, czii_spec, simulate
-from tomopick.simulate.microscope import phase_contrast
-from tomopick.simulate.projection import project
-from tomopick.types import Grid
+from tomopick.core.presets import CZII_OBJECTS
+from tomopick.core.types import Grid
+from tomopick.simulation import TOMO_TYPES, ContrastTransfer, SimulationSpec, arrays_of, czii_spec, simulate
+from tomopick.simulation.microscope import phase_contrast
+from tomopick.simulation.projection import project
 
 SHAPE = (128, 320, 320)
 SLAB = 3  # planes of a section that are averaged

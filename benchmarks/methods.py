@@ -28,21 +28,21 @@ from typing import Any
 import torch
 
 from tomopick import Detector, FitOptions, Source, fit
-from tomopick import simulate as simulator
-from tomopick.combining import CombineOptions, Validation, combine
-from tomopick.dataset import gather
-from tomopick.engines import choose_device
-from tomopick.evaluate import czii_score, matched_scores
-from tomopick.fitting import fit_steps
-from tomopick.io import atomic_write, create_copick_project, open_project, write_run
-from tomopick.picker import Picker, PickOptions
-from tomopick.presets import CZII_OBJECTS
-from tomopick.recipe import Recipe
+from tomopick import simulation as simulator
+from tomopick.core.presets import CZII_OBJECTS
+from tomopick.data import atomic_write, create_copick_project, open_project, write_run
+from tomopick.models.combine import CombineOptions, Validation, combine
+from tomopick.models.soup import SoupOptions, make_soup, top_candidates
+from tomopick.networks.engines import choose_device
+from tomopick.picking.load import load_model
+from tomopick.picking.picker import Picker, PickOptions
 from tomopick.recipes import get
-from tomopick.registry import load_model
-from tomopick.simulation import spec_of
-from tomopick.soup import SoupOptions, make_soup, top_candidates
-from tomopick.train import TrainState
+from tomopick.scoring.scores import czii_score, matched_scores
+from tomopick.simulation.projects import spec_of
+from tomopick.training.dataset import gather
+from tomopick.training.fit import fit_steps
+from tomopick.training.loop import TrainState
+from tomopick.training.recipe import Recipe
 
 METHODS = (
     *("bpd", "soup_tiny", "soup_medium", "soup_large", "topcup"),

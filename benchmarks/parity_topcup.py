@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tomopick.convert import convert
+from tomopick.recipes.weights import convert
 
 TOLERANCE = 1e-4
 PACKAGES = (

@@ -29,18 +29,18 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from tomopick import Detector, Picks, open_project
-from tomopick.detector import decode
-from tomopick.heatmap import GaussianTarget
-from tomopick.losses import HeatmapWeightedMSE
-from tomopick.peaks import LOWEST_SCORE, LocalMaxima, window_maximum
-from tomopick.pick import pick_run, pick_runs
-from tomopick.picker import Picker, PickOptions
-from tomopick.predict import Predictor, predict_rows
-from tomopick.presets import CZII_OBJECTS
-from tomopick.reach import STRIP
-from tomopick.registry import load_detector
-from tomopick.tiling import LargestTiles, Means, SteepWindow, TilingSpec
-from tomopick.types import Grid, Heatmap
+from tomopick.core.presets import CZII_OBJECTS
+from tomopick.core.types import Grid, Heatmap
+from tomopick.networks.losses import HeatmapWeightedMSE
+from tomopick.picking.detector import decode
+from tomopick.picking.load import load_detector
+from tomopick.picking.memory import STRIP
+from tomopick.picking.peaks import LOWEST_SCORE, LocalMaxima, window_maximum
+from tomopick.picking.picker import Picker, PickOptions
+from tomopick.picking.predict import Predictor, predict_rows
+from tomopick.picking.runs import pick_run, pick_runs
+from tomopick.picking.tiling import LargestTiles, Means, SteepWindow, TilingSpec
+from tomopick.training.targets import GaussianTarget
 
 SHAPE, SPACING = (184, 630, 630), 10.0
 

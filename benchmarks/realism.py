@@ -18,10 +18,10 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from tomopick import Picks, Tomogram
-from tomopick.io.tables import read_picks_csv
-from tomopick.io.volumes import read_volume
-from tomopick.presets import CZII_OBJECTS
-from tomopick.simulate import SimulationSpec, simulate, with_densities
+from tomopick.core.presets import CZII_OBJECTS
+from tomopick.data.tables import read_picks_csv
+from tomopick.data.volumes.volumes import read_volume
+from tomopick.simulation import SimulationSpec, simulate, with_densities
 
 OBJECT = CZII_OBJECTS[0]
 # What is known of the real specimen, purified apo-ferritin in thin ice, and settings within the ranges of `varied` that

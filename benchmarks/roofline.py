@@ -27,9 +27,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tomopick import recipes
-from tomopick.engines import ENGINES, EngineSpec, choose_device, half_precision
-from tomopick.errors import EngineError
-from tomopick.registry import load_model
+from tomopick.core.errors import EngineError
+from tomopick.networks.engines import ENGINES, EngineSpec, choose_device, half_precision
+from tomopick.picking.load import load_model
 
 OBJECTS = 6
 VOLUME = 184 * 630 * 630  # voxels of a tomogram of the CZII challenge
@@ -169,8 +169,8 @@ def measure(args: argparse.Namespace, device: torch.device, engines: list[str]) 
 
 def by_layer(args: argparse.Namespace) -> None:
     """The shipped model in OpenVINO, with its own counters."""
-    from tomopick.engines.convert import core, openvino
-    from tomopick.engines.openvino_cpu import cached
+    from tomopick.networks.engines.convert import core, openvino
+    from tomopick.networks.engines.openvino_cpu import cached
 
     ov = openvino()
 

@@ -28,17 +28,17 @@ import numpy as np
 import torch
 
 from tomopick import Detector, FitOptions, Source, fit, recipes
-from tomopick.augment import Augmentation
-from tomopick.averaging import RunningAverage
-from tomopick.checkpoints import read_log
-from tomopick.evaluate import matched_scores
-from tomopick.io import MemoryProject, Project, open_project
-from tomopick.metrics import precision_recall
-from tomopick.peaks import LOWEST_SCORE
-from tomopick.recipe import Recipe
-from tomopick.resample import matched
-from tomopick.simulation import simulate_project
-from tomopick.train import TrainState
+from tomopick.data import MemoryProject, Project, open_project
+from tomopick.picking.folder import read_log
+from tomopick.picking.peaks import LOWEST_SCORE
+from tomopick.picking.resample import matched
+from tomopick.scoring.curves import precision_recall
+from tomopick.scoring.scores import matched_scores
+from tomopick.simulation.projects import simulate_project
+from tomopick.training.augment import Augmentation
+from tomopick.training.averaging import RunningAverage
+from tomopick.training.loop import TrainState
+from tomopick.training.recipe import Recipe
 
 PLAIN = ("objective.strong=ScaleShift,Noise", "objective.strong.scaleshift.p=0.8", "objective.strong.noise.p=0.8")
 DROPBLOCK = ("objective.strong=ScaleShift,Noise,DropBlock", *PLAIN[1:])

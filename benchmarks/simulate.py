@@ -16,9 +16,9 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
-from tomopick.presets import CZII_OBJECTS
-from tomopick.simulate import TOMO_TYPES, arrays_of, simulate
-from tomopick.simulation import PRESETS, spec_of
+from tomopick.core.presets import CZII_OBJECTS
+from tomopick.simulation import TOMO_TYPES, arrays_of, simulate
+from tomopick.simulation.projects import PRESETS, spec_of
 
 Row = tuple[str, float, float, float]  # stage, seconds, processor seconds, peak memory [GB]
 REFERENCE = 184 * 630 * 630

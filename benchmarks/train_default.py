@@ -24,19 +24,19 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tomopick import Detector, FitOptions, Source, fit
-from tomopick.augment import Blur, Noise, ScaleShift
-from tomopick.evaluate import czii_score, matched_scores
-from tomopick.fitting import model_card
-from tomopick.io import MemoryProject
-from tomopick.peaks import LOWEST_SCORE
-from tomopick.presets import CZII_OBJECTS
-from tomopick.progress import bar
+from tomopick.core.presets import CZII_OBJECTS
+from tomopick.core.progress import bar
+from tomopick.data import MemoryProject
+from tomopick.models.soup import SoupOptions, make_soup
+from tomopick.picking.load import load_detector
+from tomopick.picking.peaks import LOWEST_SCORE
 from tomopick.recipes import get
-from tomopick.registry import load_detector
-from tomopick.simulate import simulate, with_densities
-from tomopick.simulation import spec_of
-from tomopick.soup import SoupOptions, make_soup
-from tomopick.thresholds import calibrate, displacement
+from tomopick.scoring.scores import czii_score, matched_scores
+from tomopick.scoring.thresholds import calibrate, displacement
+from tomopick.simulation import simulate, with_densities
+from tomopick.simulation.projects import spec_of
+from tomopick.training.augment import Blur, Noise, ScaleShift
+from tomopick.training.fit import model_card
 
 TRAIN_SHAPE, VAL_SHAPE, DEMO_SHAPE = (96, 192, 192), (96, 384, 384), (128, 512, 512)
 # Wider than a recipe's own, for the real volumes are yet another domain.

@@ -105,10 +105,10 @@ def ours(project: Path, steps: int, batch: int, workers: int) -> dict[str, float
     import torch
 
     from tomopick import Source
-    from tomopick.engines import choose_device
-    from tomopick.io import open_project
-    from tomopick.patches import batches
-    from tomopick.train import TrainState, train
+    from tomopick.data import open_project
+    from tomopick.networks.engines import choose_device
+    from tomopick.training.loop import TrainState, train
+    from tomopick.training.patches import batches
 
     recipe, data, sampler = _sampler(Source(open_project(project), val_runs=[]), "topcup_released")
     device = choose_device()
@@ -131,9 +131,9 @@ def ours(project: Path, steps: int, batch: int, workers: int) -> dict[str, float
 
 
 def _sampler(source: Any, name: str) -> tuple[Any, Any, Any]:
-    from tomopick.dataset import gather
-    from tomopick.patches import PatchSampler
     from tomopick.recipes import get
+    from tomopick.training.dataset import gather
+    from tomopick.training.patches import PatchSampler
 
     recipe = get(name)
     data = gather(recipe, [source])
@@ -148,8 +148,8 @@ def loaders(project: Path, steps: int, name: str) -> None:
     import os
 
     from tomopick import Source
-    from tomopick.io import open_project
-    from tomopick.patches import batches
+    from tomopick.data import open_project
+    from tomopick.training.patches import batches
 
     recipe, _, sampler = _sampler(Source(open_project(project), val_runs=[]), name)
     workers = [0, *itertools.takewhile(lambda n: n <= (os.cpu_count() or 1), (2**i for i in range(10)))]
@@ -176,7 +176,7 @@ def main() -> None:
         print(json.dumps(found))
         return
     if not project.is_file():
-        from tomopick.simulation import simulate_project
+        from tomopick.simulation.projects import simulate_project
 
         shape = tuple(int(n) for n in (QUICK if args.quick else SHAPE).split(","))
         simulate_project(project.parent, (shape[0], shape[1], shape[2]), runs=2, seed=7, tomo_types=("denoised",))

@@ -38,16 +38,16 @@ from scipy.spatial import cKDTree
 
 from parity_topcup import environment
 from tomopick import Detector, FitOptions, Picks, Source, fit
-from tomopick.convert import mirrored
-from tomopick.decoders import UpsampledMaxima
-from tomopick.evaluate import czii_score
-from tomopick.io import open_project
-from tomopick.peaks import LOWEST_SCORE, LocalMaxima
+from tomopick.data import open_project
+from tomopick.picking.decoders import UpsampledMaxima
+from tomopick.picking.peaks import LOWEST_SCORE, LocalMaxima
+from tomopick.picking.published_tilings import ScanTiles
+from tomopick.picking.tiling import TilingSpec
 from tomopick.recipes import get
-from tomopick.simulation import simulate_project
-from tomopick.thresholds import calibrate
-from tomopick.tiling import TilingSpec
-from tomopick.windows import ScanTiles
+from tomopick.recipes.weights import mirrored
+from tomopick.scoring.scores import czii_score
+from tomopick.scoring.thresholds import calibrate
+from tomopick.simulation.projects import simulate_project
 
 # A network that finds the large particles after a few hundred steps on a CPU. The labels are those of the recipe; what
 # is left out (mixing, tilting) pays over thousands of steps only, and a supervised second head speeds up the start.
@@ -96,8 +96,8 @@ import csv, json, pathlib, sys
 import numpy as np, torch
 from dataclasses import replace
 from tomopick import Detector, Grid, Tomogram
-from tomopick.engines import EngineSpec
-from tomopick.picker import Picker, PickOptions
+from tomopick.networks.engines import EngineSpec
+from tomopick.picking.picker import Picker, PickOptions
 settings, volume, picks = json.load(open(sys.argv[1])), sys.argv[2], sys.argv[3]
 torch.set_num_threads(int(sys.argv[4]))
 detector = Detector.load(settings["model"])

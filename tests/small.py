@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tomopick import Detector, FitOptions, Grid, PickableObject, Picks, Source, Tomogram, fit, recipes
-from tomopick.io import MemoryProject, create_copick_project, write_mrc, write_picks_csv, write_run
+from tomopick.data import MemoryProject, create_copick_project, write_mrc, write_picks_csv, write_run
 
 torch.set_num_threads(1)
 if "TOMOPICK_CACHE" not in os.environ:  # not into the user's own
@@ -110,7 +110,7 @@ def copy_of(model: Path, place: Path) -> Path:
 
 
 def untrained(objects=(BALL,), **facts):
-    from tomopick.detector import TrainingFacts
+    from tomopick.picking.detector import TrainingFacts
 
     torch.manual_seed(0)
     method = recipe()

@@ -7,11 +7,12 @@ from dataclasses import replace
 import torch
 from click.testing import CliRunner
 
-from tomopick import open_project, simulation
+from tomopick import open_project
 from tomopick.cli import main
-from tomopick.io import create_copick_project, write_run
-from tomopick.presets import CZII_OBJECTS
-from tomopick.simulate import czii_spec, simulate
+from tomopick.core.presets import CZII_OBJECTS
+from tomopick.data import create_copick_project, write_run
+from tomopick.simulation import czii_spec, simulate
+from tomopick.simulation import projects as simulation
 
 torch.set_num_threads(1)
 

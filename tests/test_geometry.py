@@ -5,15 +5,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tomopick.detector import decode
-from tomopick.errors import TomopickError
-from tomopick.heatmap import GaussianTarget
-from tomopick.io import open_project, write_mrc
-from tomopick.peaks import LocalMaxima
-from tomopick.predict import Predictor, join_rows, predict_rows
-from tomopick.presets import CZII_OBJECTS
-from tomopick.tiling import TilingSpec
-from tomopick.types import Grid, Heatmap, PickableObject, Picks, Tomogram
+from tomopick.core.errors import TomopickError
+from tomopick.core.presets import CZII_OBJECTS
+from tomopick.core.types import Grid, Heatmap, PickableObject, Picks, Tomogram
+from tomopick.data import open_project, write_mrc
+from tomopick.picking.detector import decode
+from tomopick.picking.peaks import LocalMaxima
+from tomopick.picking.predict import Predictor, join_rows, predict_rows
+from tomopick.picking.tiling import TilingSpec
+from tomopick.training.targets import GaussianTarget
 
 RADII = sorted({o.radius for o in CZII_OBJECTS})
 sizes = st.tuples(*[st.integers(1, 40)] * 3)

@@ -9,21 +9,21 @@ __version__ = "0.1.0"
 
 # Public names and where they live; looked up on first use, so that `import tomopick` needs no torch.
 _HOMES = {
-    "Detector": "detector",
-    "Ensemble": "ensemble",
-    "FitOptions": "fitting",
-    "Grid": "types",
-    "Heatmap": "types",
-    "PickableObject": "types",
-    "Picks": "types",
-    "Recipe": "recipe",
-    "Source": "fitting",
-    "Tomogram": "types",
-    "TomopickError": "errors",
-    "czii_score": "evaluate",
-    "fit": "fitting",
-    "load_model": "registry",
-    "open_project": "io",
+    "Detector": "picking.detector",
+    "Ensemble": "picking.ensemble",
+    "FitOptions": "training.fit",
+    "Grid": "core.types",
+    "Heatmap": "core.types",
+    "PickableObject": "core.types",
+    "Picks": "core.types",
+    "Recipe": "training.recipe",
+    "Source": "training.fit",
+    "Tomogram": "core.types",
+    "TomopickError": "core.errors",
+    "czii_score": "scoring.scores",
+    "fit": "training.fit",
+    "load_model": "picking.load",
+    "open_project": "data",
 }
 
 __all__ = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..errors import RecipeError
+from ..core.errors import RecipeError
 from .blocks import Conv3d, exactly
 from .flexible_unet import DECODER, Decoder
 from .pretrained import load_pretrained

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..errors import RecipeError
+from ..core.errors import RecipeError
 from .blocks import Conv3d, exactly
 from .efficientnet3d import EfficientNet3D, rename_timm
 from .pretrained import load_pretrained

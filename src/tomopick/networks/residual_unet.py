@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import nn
 
-from ..errors import RecipeError
+from ..core.errors import RecipeError
 from .blocks import Conv3d
 
 

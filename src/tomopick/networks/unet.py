@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from ..errors import RecipeError
+from ..core.errors import RecipeError
 from .blocks import TrilinearUp, conv_norm_act
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..errors import RecipeError
+from ..core.errors import RecipeError
 from .blocks import SlicedSpec, SlicesAndVolumes, as_slices, as_volume, conv_norm_act, depth_to_space, exactly, pad_to
 from .convnext import ConvNeXt
 

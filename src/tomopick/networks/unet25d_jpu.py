@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..errors import RecipeError
+from ..core.errors import RecipeError
 from .blocks import Conv3d, SlicedSpec, SlicesAndVolumes, as_slices, as_volume, conv_norm_act, exactly, pad_to
 from .resnetrs import ResNetRS
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import RecipeError
-from ..recipe import Recipe
-from ..wording import near_miss
+from ..core.errors import RecipeError
+from ..core.messages import near_miss
+from ..training.recipe import Recipe
 from .bpd import bpd, light
 from .bpd_released import bpd_released
 from .semietpicker import semietpicker

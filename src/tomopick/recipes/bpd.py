@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from ..heatmap import GaussianTarget
 from ..networks import UNetSpec
-from ..recipe import Recipe
-from ..tiling import SteepWindow, TilingSpec
+from ..picking.tiling import SteepWindow, TilingSpec
+from ..training.recipe import Recipe
+from ..training.targets import GaussianTarget
 
 
 def bpd() -> Recipe:

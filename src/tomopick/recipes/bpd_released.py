@@ -1,15 +1,15 @@
 """BPD as its authors released it."""
 
-from ..augment import Augmentation, Flip, Noise, Rot90, Rotate
-from ..decoders import Components
-from ..heatmap import BallTarget
-from ..losses import DenseCrossEntropy
 from ..networks import BPDUNetSpec
-from ..normalize import FixedLimits
-from ..patches import PatchSpec
-from ..recipe import Recipe
-from ..train import TrainSpec
-from ..windows import EvenTiles
+from ..networks.losses import DenseCrossEntropy
+from ..picking.decoders import Components
+from ..picking.normalize import FixedLimits
+from ..picking.published_tilings import EvenTiles
+from ..training.augment import Augmentation, Flip, Noise, Rot90, Rotate
+from ..training.loop import TrainSpec
+from ..training.patches import PatchSpec
+from ..training.recipe import Recipe
+from ..training.targets import BallTarget
 
 # 0.4 of edited radii [Å], with which the 2nd place of the challenge made its masks; BPD's own are not published.
 MASK_RADII = {

@@ -1,14 +1,14 @@
 """SemiETPicker: a little labelled data, and much that is not."""
 
-from ..augment import Augmentation, Flip, Noise, Rot90, ScaleShift
-from ..heatmap import GaussianTarget
-from ..losses import ReweightedMSE
-from ..mean_teacher import MeanTeacherSpec
 from ..networks import AsymmetricUNetSpec
-from ..patches import PatchSpec
-from ..recipe import Recipe
-from ..tiling import TilingSpec
-from ..train import TrainSpec
+from ..networks.losses import ReweightedMSE
+from ..picking.tiling import TilingSpec
+from ..training.augment import Augmentation, Flip, Noise, Rot90, ScaleShift
+from ..training.loop import TrainSpec
+from ..training.mean_teacher import MeanTeacherSpec
+from ..training.patches import PatchSpec
+from ..training.recipe import Recipe
+from ..training.targets import GaussianTarget
 
 
 def semietpicker() -> Recipe:

@@ -2,18 +2,18 @@
 
 from dataclasses import replace
 
-from ..augment import Augmentation, Flip, Noise, ScaleShift
-from ..decoders import Watershed
-from ..heatmap import BallTarget, GaussianTarget
-from ..losses import DiceCrossEntropy, HeatmapWeightedMSE
 from ..networks import ResidualUNetSpec, UNetSpec
-from ..normalize import ZScore
-from ..patches import PatchSpec
-from ..recipe import Recipe
-from ..schedules import Plateau
-from ..tiling import GaussianWindow, TilingSpec
-from ..train import TrainSpec
-from ..windows import ScanTiles
+from ..networks.losses import DiceCrossEntropy, HeatmapWeightedMSE
+from ..picking.decoders import Watershed
+from ..picking.normalize import ZScore
+from ..picking.published_tilings import ScanTiles
+from ..picking.tiling import GaussianWindow, TilingSpec
+from ..training.augment import Augmentation, Flip, Noise, ScaleShift
+from ..training.loop import TrainSpec
+from ..training.patches import PatchSpec
+from ..training.recipe import Recipe
+from ..training.schedules import Plateau
+from ..training.targets import BallTarget, GaussianTarget
 
 _DESCRIBED = "Ensemble 3D U-Net Soup, CZII CryoET challenge, 8th place (described method)"
 _RELEASED = "Ensemble 3D U-Net Soup, CZII CryoET challenge, 8th place (released networks and training)"

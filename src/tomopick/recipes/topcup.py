@@ -1,17 +1,17 @@
 """TopCUP: a 3D U-Net on a classification network, as described and as released."""
 
-from ..augment import Augmentation, Flip, Rot90, Rotate
-from ..decoders import UpsampledMaxima
-from ..heatmap import GaussianTarget, VoxelTarget
-from ..losses import DenseCrossEntropy, HeatmapWeightedMSE
 from ..networks import FlexibleUNetSpec
-from ..normalize import ZScore
-from ..objectives import SupervisedSpec
-from ..patches import PatchSpec
-from ..recipe import Recipe
-from ..tiling import TilingSpec
-from ..train import TrainSpec
-from ..windows import ScanTiles
+from ..networks.losses import DenseCrossEntropy, HeatmapWeightedMSE
+from ..picking.decoders import UpsampledMaxima
+from ..picking.normalize import ZScore
+from ..picking.published_tilings import ScanTiles
+from ..picking.tiling import TilingSpec
+from ..training.augment import Augmentation, Flip, Rot90, Rotate
+from ..training.loop import TrainSpec
+from ..training.objectives import SupervisedSpec
+from ..training.patches import PatchSpec
+from ..training.recipe import Recipe
+from ..training.targets import GaussianTarget, VoxelTarget
 
 
 def topcup() -> Recipe:

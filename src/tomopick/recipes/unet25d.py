@@ -1,16 +1,16 @@
 """The two 2.5D U-Nets with depth reduction."""
 
-from ..augment import Augmentation, Flip, Rotate, ScaleShift
-from ..heatmap import FixedGaussianTarget, GaussianTarget
-from ..losses import HeatmapWeightedMSE, ReweightedMSE
 from ..networks import JPUNet25DSpec, UNet25DSpec
-from ..normalize import ZScore
-from ..objectives import SupervisedSpec
-from ..patches import PatchSpec
-from ..peaks import LocalMaxima
-from ..recipe import Recipe
-from ..train import TrainSpec
-from ..windows import StepTiles
+from ..networks.losses import HeatmapWeightedMSE, ReweightedMSE
+from ..picking.normalize import ZScore
+from ..picking.peaks import LocalMaxima
+from ..picking.published_tilings import StepTiles
+from ..training.augment import Augmentation, Flip, Rotate, ScaleShift
+from ..training.loop import TrainSpec
+from ..training.objectives import SupervisedSpec
+from ..training.patches import PatchSpec
+from ..training.recipe import Recipe
+from ..training.targets import FixedGaussianTarget, GaussianTarget
 
 _CHANGES = (Rotate(about_z=180.0, about_xy=0.0, scale=0.1, p=0.5),)
 _INTENSITY = (ScaleShift(scale=0.3, shift=0.3, p=0.3),)

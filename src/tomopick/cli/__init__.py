@@ -1,0 +1,98 @@
+"""The command line: thin verbs. Flags say where and which; `section.field=value` says what."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..core.errors import TomopickError
+from .combine import ensemble_command, soup_command
+from .convert import convert_command
+from .export_model import export_model_command
+from .files import doctor_command, export_command, import_command, init_command, show_command
+from .options import say
+from .pick import pick_command
+from .scores import calibrate_command, evaluate_command, report_command
+from .simulate import demo_command, simulate_command
+from .train import recipes_command, train_command
+
+
+class _Group(click.Group):
+    """Turns what a user can cause into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with _plain_log():
+                return super().invoke(ctx)
+        except TomopickError as error:
+            say(f"error: {' '.join(str(error).splitlines())}")
+        except KeyboardInterrupt as stop:
+            say(str(stop) or "interrupted; what was finished is kept: repeat the command to go on")
+            ctx.exit(130)
+        except BrokenPipeError:
+            raise  # click's business: whoever read our output has gone
+        except OSError as error:
+            say(f"error: {error.filename or 'a file'}: {error.strerror or error}; check place, space and permissions")
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            say(
+                "error: not enough memory; smaller tiling.shape, patch.shape and train.batch_size (at training) need "
+                "less, and so do a smaller volume and --device cpu where a GPU's is meant"
+            )
+        ctx.exit(2)
+
+
+@contextmanager
+def _plain_log() -> Iterator[None]:
+    """Our warnings as plain lines while a verb runs (copick sets up a log of its own, in columns)."""
+    log, handler = logging.getLogger("tomopick"), _Lines()
+    before = log.propagate
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether NumPy, PyTorch on a CPU or a GPU ran out of it; torch is not imported to ask."""
+    text = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(word in text for word in words)
+    )
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="tomopick")
+def main() -> None:
+    """Pick protein particles in cryo-electron tomograms with heatmap networks.
+
+    \b
+    A first look, with no data of your own:   tomopick demo
+    Picks with the shipped model:             tomopick pick default tomograms/ --out picks/
+    Train on your own picks:                  tomopick train bpd tomograms/ model/ --object ribosome:150
+    """
+
+
+for _command in (
+    calibrate_command, convert_command, demo_command, doctor_command, ensemble_command, evaluate_command,
+    export_command, export_model_command, import_command, init_command, pick_command, recipes_command, report_command,
+    show_command, simulate_command, soup_command, train_command,
+):  # fmt: skip
+    main.add_command(_command)

@@ -1,0 +1,135 @@
+"""Options and ways of reading them that several verbs share."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import click
+
+from ..core.errors import TomopickError
+from ..core.messages import near_miss
+
+
+class _Positive(click.FloatRange):
+    """A finite number above 0; click's own range lets NaN and infinity pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+
+POSITIVE = _Positive(min=0, min_open=True)
+
+
+def say(line: str) -> None:
+    """One line on standard error; standard output is for results."""
+    if "tqdm" in sys.modules and sys.stderr.isatty():
+        # Above a progress bar that may be there, not into it.
+        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+    else:
+        click.echo(line, err=True)
+
+
+def comma(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:
+    """`a,b` -> the parts; None where the option is not given."""
+    return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
+
+
+def pairs(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, float]:
+    """Several `object=value` -> values by object."""
+    found = {}
+    for text in value:
+        name, equals, number = text.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise click.BadParameter(f"'{text}' is not object=value, for example ribosome=0.4", param=param)
+    return found
+
+
+def numbers(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """`1,2.5` -> the numbers; None where the option is not given."""
+    if value is None:
+        return None
+    try:
+        found = tuple(float(part) for part in value.split(","))
+        if all(map(math.isfinite, found)):
+            return found
+        raise ValueError
+    except ValueError:
+        raise click.BadParameter(f"'{value}' are no numbers with commas between", param=param) from None
+
+
+def counts(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """`6,12` -> the numbers, each at least 1; None where the option is not given."""
+    if value is None:
+        return None
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"'{value}' are no numbers of 1 or more with commas between", param=_param)
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def project_options(command: Any) -> Any:
+    """What every verb that reads a project understands."""
+    for option in (
+        click.option("--voxel-spacing", type=float, help="Voxel size in Å, in place of the file header's."),
+        click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help="An object, radius in Å."),
+        click.option("--coordinate-offset", default="none", show_default=True, metavar="none|czii|Z,Y,X",
+                     help="Where the data set centres its voxels, in voxels."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def shape_of(text: str) -> tuple[int, int, int]:
+    """`z,y,x` in voxels."""
+    try:
+        z, y, x = (int(part) for part in text.split(","))
+    except ValueError:
+        raise TomopickError(f"--shape '{text}' is not z,y,x in voxels; write for example 96,256,256") from None
+    return z, y, x
+
+
+def model_first(first: str, second: str, verb: str) -> None:
+    """Raises where a model was given where a project is meant, and what is no model where the model is."""
+    from ..look.page.gather import is_model
+
+    if not is_model(first) and is_model(second):
+        raise TomopickError(f"{second} is a model, which comes first: tomopick {verb} {second} {first}")
+
+
+def look_over(project: Any, checkup: Any, detector: Any = None) -> None:
+    """The doctor's cheap part: its warnings. What is plainly wrong the verb itself refuses, with its own words."""
+    from ..look.checks import WARNING
+    from ..look.doctor import cheap_findings
+
+    for finding in cheap_findings(project, checkup, detector):
+        if finding.level == WARNING:
+            say(finding.line())
+
+
+def given_for(values: tuple[str, ...], i: int, n: int, flag: str) -> str | None:
+    """What an option that may be given once, or once a project, says of project `i` of `n`."""
+    if len(values) not in (0, 1, n):
+        raise TomopickError(f"{flag} was given {len(values)} times for {n} projects; give it once, or once a project")
+    return None if not values else values[i if len(values) > 1 else 0]
+
+
+def named_runs(runs: list[str] | None, project: Any, projects: list[Any]) -> list[str] | None:
+    """The named runs that this project has; each must be in one of them."""
+    if runs is None:
+        return None
+    known = {run for p in projects for run in p.runs()}
+    for run in runs:
+        if run not in known:
+            raise TomopickError(
+                f"no run '{run}' in {', '.join(p.uri for p in projects)}; {near_miss(run, sorted(known))}"
+            )
+    return [run for run in dict.fromkeys(runs) if run in project.runs()]

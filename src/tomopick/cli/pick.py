@@ -1,0 +1,149 @@
+"""The main verb: pick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..core.errors import ReadError, SelectionError, TomopickError
+from .options import comma, look_over, model_first, named_runs, pairs, project_options, say
+
+LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
+
+
+@click.command("pick")
+@click.argument("arguments", nargs=-1, required=True, metavar="MODEL... INPUT")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for RUN.csv and records.")
+@click.option("--runs", callback=comma, help="Runs to pick, comma-separated. Default: all.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="What to read.")
+@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P", help="Whose thresholds.")
+@click.option("--threshold", multiple=True, callback=pairs, metavar="OBJECT=VALUE", help="In place of the model's.")
+@click.option("--keep-below", is_flag=True, help="Write picks below the threshold too, down to a score of 0.02.")
+@click.option(
+    "--tta",
+    "views",
+    default="none",
+    show_default=True,
+    type=click.Choice(["none", "opposite", "flips", "mirrors", "turns", "all"]),
+    help="Average over 2 (opposite: all axes at once), 4 (flips; or mirrors, in the xy plane alone), "
+    "7 (turns: flips and quarter turns) or 8 (all: whatever flips give together) views.",
+)
+@click.option("--invert", is_flag=True, help="The tomograms have light particles on dark.")
+@click.option(
+    "--offset",
+    default="none",
+    show_default=True,
+    type=click.Choice(["none", "fitted"]),
+    help="Take out the displacement that training measured.",
+)
+@click.option("--save-heatmaps", is_flag=True, help="Write heatmaps/RUN_OBJECT_heatmap.mrc too.")
+@click.option("--user-id", default="tomopick", show_default=True, help="Of picks in a copick project.")
+@click.option("--session-id", default="0", show_default=True, help="Of picks in a copick project.")
+@click.option("--overwrite", is_flag=True, help="Replace output that is there.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="What runs the network: auto (the best installed), torch, compile, openvino, onnx, cuda, tensorrt.",
+)
+@click.option("--precision", default="half", show_default=True, metavar="half|f32|int8", help="It computes in.")
+@project_options
+def pick_command(
+    arguments: tuple[str, ...], out: Path, runs: list[str] | None, threshold: dict[str, float], overwrite: bool,
+    voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
+) -> None:  # fmt: skip
+    """Pick INPUT (a volume, a folder of volumes, a copick project) with one MODEL, or the mean of several.
+
+    MODEL is a model folder, an ensemble folder, or `default`, which ships with tomopick. Runs finished before with the
+    same model and settings are skipped.
+
+    \b
+    Examples:
+      tomopick pick default tomogram.mrc --out picks/
+      tomopick pick model/ copick.json --out records/ --tomo-type denoised --session-id 1 --tta flips
+      tomopick pick seed0/ seed1/ tomograms/ --out picks/ --metric czii --threshold ribosome=0.2
+    """
+    from ..data import open_project
+    from ..look.doctor import Checkup
+    from ..picking.load import load_model
+    from ..picking.picker import Picker, PickOptions
+    from ..picking.runs import check_objects, pick_run, pick_runs
+
+    if len(arguments) < 2:
+        raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
+    *models, source = arguments
+    _refuse_unknown(models, source, choices)
+    project = open_project(source, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
+    wanted = project.runs() if runs is None else named_runs(runs, project, [project]) or []
+    if not wanted:
+        raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
+    _refuse_type(project, wanted, choices["tomo_type"])
+    loaded = [load_model(model) for model in models]
+    picker = Picker(loaded, PickOptions(thresholds=threshold, **choices))
+    check_objects(picker, project)
+    look_over(project, Checkup(wanted[:LOOKED_AT], choices["tomo_type"], truth=False), loaded[0])
+    say(f"engine: {', '.join(picker.engines())}")
+    if len(loaded) > 1:
+        say(f"{len(loaded)} models: equal weights, mean of their thresholds; better ones: tomopick ensemble")
+        for line in picker.differences():
+            say(line)
+    if len(wanted) == 1:
+        _told(pick_run(picker, project, wanted[0], out, overwrite))
+        return
+    failed = []
+    for result in pick_runs(picker, project, wanted, out, overwrite):
+        _told(result)
+        if result.status == "failed":
+            failed.append(result)
+    if failed:
+        say(f"{len(failed)} of {len(wanted)} runs failed:")
+        for result in failed:
+            say(f"  {result.run}: {' '.join(result.messages[0].splitlines())}")
+        sys.exit(1)
+
+
+def _refuse_unknown(models: list[str], source: str, choices: dict[str, Any]) -> None:
+    """What is plainly not there is said before a project is opened and looked over."""
+    from ..look.page.gather import is_model
+    from ..networks.engines import EngineSpec, choose_device
+    from ..picking.load import load_model
+    from ..scoring.thresholds import metric_name
+
+    metric_name(choices["metric"])
+    choose_device(choices["device"])
+    EngineSpec(choices["engine"], choices["precision"])
+    for model in models:
+        model_first(model, source, "pick")
+        if not is_model(model):
+            load_model(model)  # says what is missing
+
+
+def _refuse_type(project: Any, runs: list[str], tomo_type: str | None) -> None:
+    """Raises where no run at all has the tomogram that is meant: said once, and before anything is loaded."""
+    refusal: SelectionError | None = None
+    for run in runs:
+        try:
+            project.grid(run, tomo_type)
+            return
+        except SelectionError as error:
+            refusal = refusal or error
+        except ReadError:  # a file of its own, which is that run's failure
+            return
+    if refusal is not None:
+        raise SelectionError(f"none of {len(runs)} runs can be picked: {refusal}" if len(runs) > 1 else str(refusal))
+
+
+def _told(result: Any) -> None:
+    counts = ", ".join(f"{n} {name}" for name, n in result.counts.items() if n) or "no picks"
+    text = f"{counts} in {result.seconds:.1f} s" if result.status == "picked" else counts
+    if result.status == "failed":
+        say(f"{result.run}: failed, see the end")
+        return
+    for line in result.messages:
+        say(f"{result.run}: warning: {line}")
+    click.echo(f"{result.run}: {text}{' (finished before)' if result.status == 'skipped' else ''}")

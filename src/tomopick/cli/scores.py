@@ -1,0 +1,205 @@
+"""Verbs that score, measure thresholds and write the report; `cli` adds them to its group."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..core.errors import ModelError, TomopickError
+from ..core.messages import counted
+from .options import POSITIVE, comma, model_first, pairs, project_options, say
+
+
+@click.command("calibrate")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("place", metavar="PROJECT", required=False)
+@click.option("--runs", callback=comma, help="Runs to measure on, comma-separated. Default: all with truth.")
+@click.option("--metric", default="f1", show_default=True, metavar="czii|f1|precision=P", help="What shall be best.")
+@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks are true.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
+@click.option("--smooth", default="none", show_default=True, type=click.Choice(["none", "flips", "all"]),
+              help="Measure on flips (and quarter turns) of each volume too.")  # fmt: skip
+@click.option("--map-scores", is_flag=True,
+              help="Make scores tell how often picks are right: 0.8 means four times in five.")  # fmt: skip
+@click.option("--folds", callback=comma, metavar="MODEL,MODEL,...",
+              help="Models of a cross-validation; each run is picked by one that has not learned from it.")  # fmt: skip
+@click.option("--undo", "undoing", is_flag=True, help="Put back what was there before the last calibration.")
+@click.option("--dry-run", is_flag=True, help="Measure and print, write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="On standard output, as JSON.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@project_options
+def calibrate_command(
+    model: Path, place: str | None, undoing: bool, dry_run: bool, as_json: bool, folds: list[str] | None,
+    voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
+) -> None:  # fmt: skip
+    """Measure the best thresholds of MODEL on the true picks of PROJECT and write them into its folder.
+
+    MODEL may be an ensemble. What was there before is kept in MODEL/calibration.json. With precision=P the lowest
+    threshold is taken at which picks are right P of the time; pick with it by `pick --metric precision=P`.
+
+    \b
+    Examples:
+      tomopick calibrate model/ copick.json --runs TS_6_4,TS_6_6 --truth '*:curator/0' --metric precision=0.9
+      tomopick calibrate model/ copick.json --folds fold0/,fold1/,fold2/ --map-scores
+      tomopick calibrate model/ --undo
+    """
+    from ..data import open_project
+    from ..models.calibrate import CalibrationOptions, measure, undo, write_thresholds
+    from ..picking.load import load_model
+    from ..scoring.thresholds import metric_name
+
+    if undoing:
+        for metric, cuts in undo(model).items():
+            click.echo(f"{metric}: {', '.join(f'{name} {cut:.4f}' for name, cut in cuts.items())}")
+        return
+    if place is None:
+        raise TomopickError("calibrate needs a PROJECT with true picks; see calibrate --help")
+    model_first(str(model), place, "calibrate")
+    if not model.is_dir():
+        raise ModelError(f"{model}: no model folder to write thresholds into; copy a shipped model to calibrate it")
+    options = CalibrationOptions(say=say, **choices)
+    metric_name(options.metric)  # says so before anything is read
+    target = load_model(model)
+    models = [load_model(m) for m in folds] if folds else [target]
+    project = open_project(place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
+    result = measure(models, project, options, target)
+    if not dry_run:
+        write_thresholds(model, result, options)
+    if options.map_scores and not dry_run:
+        from ..look.reliability import draw_reliability
+
+        say(f"how far the scores can be believed, before and after: {draw_reliability(result.believed, model)}")
+    click.echo(json.dumps(result.to_json(), indent=1) if as_json else _table(result, options.metric))
+    if not dry_run and metric_name(options.metric) != "f1":
+        say(f"pick with these thresholds by --metric {metric_name(options.metric)}")
+
+
+def _table(result: Any, metric: str) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        [name, c.n_truth, c.n_candidates, f"{result.before[name]:.4f}" if name in result.before else "-"]
+        + ([f"{c.threshold:.4f}", f"{c.value:.4f}"] if c.calibrated else ["kept", "-"])
+        + [_error(b) for b in (result.believed[name].now, result.believed[name].held_out)]
+        for name, c in result.thresholds.items()
+    ]
+    value = "recall" if metric.startswith("precision") else {"f1": "F1", "czii": "F4"}[metric]
+    header = ["object", "truths", "candidates", "before", "threshold", value, "ECE", "ECE mapped"]
+    if all(row[-1] == "-" for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    return tabulate(rows, headers=header, disable_numparse=True, colalign=("left", *["right"] * (len(header) - 1)))
+
+
+def _error(shown: Any) -> str:
+    return f"{shown.expected_error:.3f}" if sum(shown.n) else "-"
+
+
+@click.command("report")
+@click.argument("what", metavar="MODEL|PICKS")
+@click.argument("place", metavar="PROJECT")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The HTML file to write.")
+@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks, where PICKS is a project.")
+@click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
+@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks of PROJECT are true.")
+@click.option("--runs", callback=comma, help="Runs, comma-separated. Default: all.")
+@click.option("--embed", callback=comma, help="Runs whose tomograms go into the page. Default: the first three.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
+@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
+              help="Whose thresholds of MODEL the sliders open at.")  # fmt: skip
+@click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
+              help="Where an object's slider opens.")  # fmt: skip
+@click.option("--title", help="Heading of the page.")
+@click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
+@project_options
+def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
+    """Write one HTML file to look at picks with: sections, threshold sliders, curves, galleries, averages.
+
+    With a MODEL (a folder, an ensemble's, or a shipped name) the runs are picked, down to a low score; PICKS is a
+    project, a folder of RUN.csv, one CSV, or a file of another program (STAR, Dynamo, IMOD ...). Tomograms and truth
+    are PROJECT's. The page needs no network and works from an e-mail.
+
+    \b
+    Examples:
+      tomopick report model/ copick.json --truth '*:curator/0' --runs TS_6_4 --out report.html
+      tomopick report picks/ tomograms/ --out report.html
+    """
+    from ..look.page.gather import ReportOptions, gather_report
+    from ..look.page.page import write_report
+    from ..scoring.thresholds import metric_name
+
+    metric_name(choices["metric"])
+    model_first(what, place, "report")
+    project = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
+    report = gather_report(what, place, project, ReportOptions(say=say, **choices))
+    write_report(report, out)
+    click.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {counted(len(report.runs), 'run')})")
+
+
+@click.command("evaluate")
+@click.argument("candidates", metavar="PICKS|MODEL")
+@click.argument("truth_place", metavar="TRUTH")
+@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to score, where PICKS is a project.")
+@click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
+@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
+@click.option("--runs", callback=comma, help="Runs to score, comma-separated. Default: all with truth.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Tomograms that picks must lie in. Default: any.")
+@click.option(
+    "--distance-multiplier", default=0.5, show_default=True, type=POSITIVE, help="A hit lies within this many radii."
+)
+@click.option("--beta", default=4.0, show_default=True, type=POSITIVE, help="Of the CZII score's F-beta.")
+@click.option("--exclude", callback=comma, help="Objects left out of the mean F1.")
+@click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
+@click.option("--against", metavar="PICKS|MODEL", help="Score these too, and say how much better PICKS is.")
+@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
+              help="Whose thresholds MODEL picks with.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Every figure at full precision, on standard output.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to look at, too.")
+@click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
+@project_options
+def evaluate_command(
+    candidates: str, truth_place: str, as_json: bool, report: Path | None, against: str | None, metric: str,
+    device: str, exclude: list[str] | None, **choices: Any,
+) -> None:  # fmt: skip
+    """Score PICKS against TRUTH; each is a CSV (object,x,y,z[,score] or Kaggle's), a folder of RUN.csv or a project.
+
+    PICKS may also be a file of another program (STAR, Dynamo, IMOD ...) where TRUTH is a project, or a model, an
+    ensemble among them, that picks TRUTH's tomograms first.
+
+    \b
+    Examples:
+      tomopick evaluate picks.csv truth.csv
+      tomopick evaluate copick.json copick.json --picks '*:tomopick/0' --truth '*:curator/0' --json
+      tomopick evaluate picks/ tomograms/ --report report.html
+      tomopick evaluate model/ tomograms/ --against default
+    """
+    from ..look.page.gather import ReportOptions, report_of
+    from ..scoring.compare import Scoring
+    from ..scoring.thresholds import metric_name
+
+    metric_name(metric)
+    model_first(candidates, truth_place, "evaluate")
+    scoring = Scoring(exclude=tuple(exclude or ()), say=say, **choices)
+    options = ReportOptions(tomo_type=scoring.tomo_type, metric=metric, device=device, say=say)
+    sides = _sides(scoring, candidates, truth_place, options)
+    result = scoring.score(sides)
+    if against is not None:
+        others = _sides(scoring, against, truth_place, options)
+        differences = scoring.compare(sides, others)
+        result = result.beside(against, differences)
+    click.echo(result.json_text() if as_json else result.text())
+    if report is not None:
+        from ..look.page import write_report
+
+        write_report(report_of(sides, candidates, truth_place, options), report)
+        say(f"page in {report}")
+
+
+def _sides(scoring: Any, what: str, truth_place: str, options: Any) -> Any:
+    """Both sides, read once; a model picks first."""
+    from ..look.page.gather import is_model, pick_with
+
+    make = (lambda project, runs: pick_with(what, project, runs, options)) if is_model(what) else None
+    return scoring.sides(what, truth_place, make)

@@ -1,0 +1,90 @@
+"""Verbs that make data: simulate, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..core.messages import counted
+from .options import shape_of
+
+
+@click.command("simulate")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("settings", nargs=-1)
+@click.option("--runs", default=1, show_default=True, type=click.IntRange(1), help="How many tomograms.")
+@click.option("--shape", default="184,630,630", show_default=True, help="z,y,x in voxels.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same tomograms."
+)
+@click.option(
+    "--tomo-type",
+    default="wbp,ctfdeconvolved,denoised",
+    show_default=True,
+    help="wbp, ctfdeconvolved, denoised, isonetcorrected; comma-separated.",
+)
+@click.option("--halves", is_flag=True, help="Also of the even and of the odd tilts: wbp-even, wbp-odd and so on.")
+@click.option(
+    "--preset",
+    default="czii",
+    show_default=True,
+    type=click.Choice(["czii", "varied"]),
+    help="czii: runs like the challenge's. varied: much varied from run to run, to train on.",
+)
+@click.option(
+    "--vary",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="How much runs differ: 0, the middles of the preset's ranges; 1, the whole ranges.",
+)
+@click.option(
+    "--density",
+    "densities",
+    multiple=True,
+    metavar="NAME=FILE[,radius=Å][,mass=kDa][,voxel=Å]",
+    help="A map or atomic model (MRC, PDB, mmCIF) of an object; a new name is a new object. Repeatable.",
+)
+@click.option(
+    "--templates",
+    type=click.Path(path_type=Path),
+    help="Folder of maps named after PDB entries: the objects' own, and unlabelled others.",
+)
+@click.option("--positions", help="Project whose picks say where the particles lie: twins of its runs.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
+def simulate_command(out: Path, settings: tuple[str, ...], shape: str, tomo_type: str, **options: Any) -> None:
+    """Simulate labelled tomograms of the six CZII objects as a copick project in OUT.
+
+    SETTINGS are section.field=value, for example microscope.defocus=25000,45000 (a range that each run draws from) or
+    voxel_spacing=7.84; docs/simulation.md lists them. Repeated after an interruption, only missing runs are made.
+
+    \b
+    Example:  tomopick simulate sim/ --runs 4 --shape 96,256,256 --seed 1
+    """
+    from ..look.simulated import draw_simulated
+    from ..simulation.projects import simulate_project
+
+    sizes = shape_of(shape)
+    types = tuple(part.strip() for part in tomo_type.split(","))
+    names = simulate_project(out, sizes, tomo_types=types, settings=settings, draw=draw_simulated, **options)
+    click.echo(f"{counted(len(names), 'run')} in {out / 'copick.json'}")
+
+
+@click.command("demo")
+@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("--shape", default="128,512,512", show_default=True, help="z,y,x in voxels.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the phantom.")
+@click.option("--model", default="default", show_default=True, help="Model to pick with.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+def demo_command(out: Path, shape: str, seed: int, model: str, device: str) -> None:
+    """Simulate a tomogram, pick it, score the picks and draw them; everything lands in --out.
+
+    \b
+    Example:  tomopick demo --shape 96,256,256 --seed 7
+    """
+    from .demo import run_demo
+
+    run_demo(out, shape_of(shape), seed, model, device, click.echo)

@@ -1,0 +1,236 @@
+"""Verbs of methods: train, recipes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..core.errors import TomopickError
+from .options import comma, counts, given_for, look_over, named_runs, project_options, say
+
+
+@click.command("train")
+@click.argument("recipe", metavar="METHOD")
+@click.argument("arguments", nargs=-1, required=True, metavar="PROJECT... OUT [section.field=value ...]")
+@click.option("--train-runs", callback=comma, help="Runs to learn from, comma-separated. Default: all with picks.")
+@click.option("--val-runs", callback=comma, help="Runs to validate on. Default: a fifth of the labelled ones.")
+@click.option("--tomo-type", multiple=True, metavar="TYPE[@SPACING][,...]",
+              help="What to read, once or once a PROJECT; several of one are learned from together.")  # fmt: skip
+@click.option("--picks", multiple=True, metavar="OBJECT:USER/SESSION", help="The truth; once, or once a PROJECT.")
+@click.option("--objects", "learn", callback=comma, help="Objects to learn, comma-separated. Default: all defined.")
+@click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
+@click.option("--unlabelled-runs", callback=comma,
+              help="Runs that a semi-supervised METHOD learns from without picks, comma-separated.")  # fmt: skip
+@click.option("--unlabelled", multiple=True, metavar="PROJECT",
+              help="A project of such runs: those of --unlabelled-runs that it has, else all.")  # fmt: skip
+@click.option("--unlabelled-tomo-type", metavar="TYPE[@SPACING]",
+              help="What to read of them. Default: as of the first PROJECT.")  # fmt: skip
+@click.option("--as-published", is_flag=True, help="All trainings of the published METHOD, into one ensemble.")
+@click.option("--seeds", type=click.IntRange(1), help="Train that often, with seeds from --seed on, into one ensemble.")
+@click.option("--folds", type=click.IntRange(2),
+              help="Divide the runs by name into so many parts; each validates one member of an ensemble.")  # fmt: skip
+@click.option("--subset", callback=counts, metavar="N[,N...]",
+              help="Learn from the first N runs of a shuffled order; of several N, an ensemble.")  # fmt: skip
+@click.option("--pretrain", metavar="PROJECT", help="Simulated runs to train on first.")
+@click.option("--pretrain-tomo-type", metavar="TYPE[@SPACING][,...]", help="What to read of them.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of weights and patches.")
+@click.option(
+    "--workers", default=0, show_default=True, type=click.IntRange(0),
+    help="Processes that make patches; 0: none besides this one.",
+)  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training in OUT.")
+@click.option(
+    "--init-from", default="", metavar="MODEL", help="Start from a model; heads of objects it knows are kept."
+)
+@project_options
+def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | None, **choices: Any) -> None:
+    """Train METHOD on one or several PROJECTs and write the model folder OUT.
+
+    METHOD is a recipe (`tomopick recipes` lists them). Several members (--as-published, --seeds, --folds, --subset)
+    become an ensemble in OUT, which is a model wherever one is asked for; what was interrupted goes on with --resume.
+    As published: bpd (four seeds), soup (three sizes, a member a tomogram type, from --pretrain), topcup (6, 12 and 24
+    runs, from --pretrain), unet25d (seven folds, two networks), semietpicker (with unlabelled runs).
+
+    \b
+    Examples:
+      tomopick train bpd tomograms/ model/ --object ribosome:150
+      tomopick train bpd copick.json model/ --val-runs TS_6_4 --picks '*:curator/*' train.lr=3e-4
+      tomopick train bpd real.json sim/copick.json model/ --tomo-type denoised --init-from default
+      tomopick train soup copick.json soup/ --as-published --pretrain sim/copick.json --tomo-type denoised,wbp
+      tomopick train semietpicker copick.json model/ --train-runs TS_5_4,TS_69_2 --unlabelled rest.json
+    """
+    from ..look.sections import draw_training
+    from ..picking.folder import read_log
+    from ..training.fit import FitOptions, fit
+
+    overrides = [a for a in arguments if re.match(r"[A-Za-z_][\w.-]*=", a)]
+    places = [a for a in arguments if a not in overrides]
+    if len(places) < 2:
+        raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
+    *projects, out = places
+    method = _recipe(recipe, overrides, choices)
+    _require_start(Path(out), choices)
+    running = {key: choices[key] for key in ("device", "seed", "workers", "resume", "init_from")}
+    options = FitOptions(**running, objects=learn, say=say)
+    planned = any(choices[key] for key in ("as_published", "seeds", "folds", "subset", "pretrain"))
+    with _resumable(Path(out)):
+        grounds = _grounds(projects, choices)
+        if planned or any(len(kinds) > 1 for kinds in grounds.tomo_types):
+            made = _carry_out(recipe, overrides, grounds, Path(out), options, choices)
+        else:
+            made = fit(method, grounds.sources, Path(out), options)
+            draw_training(read_log(Path(out) / "log.jsonl"), Path(out) / "training.png")
+    click.echo((Path(out) / "README.md").read_text(encoding="utf-8").split("\nProvenance:")[0].rstrip())
+    n = sum(p.numel() for d in made.detectors for p in d.network.parameters())
+    what = f"ensemble of {len(made.detectors)}" if len(made.detectors) > 1 else "model"
+    click.echo(f"\n{what} in {out} ({n:,} parameters)")
+
+
+def _recipe(name: str, overrides: list[str], choices: dict[str, Any]) -> Any:
+    """A recipe by name, which not every published method is; None for such a method whole."""
+    from .. import recipes
+    from ..recipes.plans import METHODS, require_published
+
+    if choices["as_published"]:
+        require_published(name)
+        return None
+    if name in METHODS and name not in recipes.names():
+        members = ", ".join(n for n in recipes.names() if METHODS.get(n) is METHODS[name])
+        raise TomopickError(f"'{name}' is a method of several recipes ({members}): take one of them, or --as-published")
+    return recipes.get(name).override(overrides)
+
+
+def _require_start(out: Path, choices: dict[str, Any]) -> None:
+    """What refuses a training at a glance, before the projects are opened and looked over."""
+    from ..networks.engines import choose_device
+    from ..picking.load import load_detector
+    from ..training.fit import require_place
+
+    require_place(out, choices["resume"])
+    # What a plan of one member starts from lies beside OUT and may be there alone.
+    if choices["resume"] and not out.exists() and not choices["pretrain"]:
+        raise TomopickError(f"{out}: nothing to resume there; leave --resume out to begin a training")
+    choose_device(choices["device"])
+    if choices["init_from"]:
+        load_detector(choices["init_from"])
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Ctrl-C says how to go on, which depends on whether the training has begun."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        # What a plan of one member starts from lies beside OUT.
+        begun = out.exists() or any(out.absolute().parent.glob(f"{out.name}-pretrained*"))
+        kept = str(stop) or f"interrupted; what was finished is kept in {out}"
+        line = f"{kept}: repeat the command with --resume to go on"
+        raise KeyboardInterrupt(line if begun else f"interrupted before {out} was begun; repeat the command") from None
+
+
+def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
+    """The projects with what is read of each, looked over."""
+    from ..data import open_project
+    from ..look.doctor import Checkup
+    from ..recipes.as_published import Grounds
+    from ..training.sources import Source
+
+    opening = {key: choices[key] for key in ("voxel_spacing", "objects", "coordinate_offset")}
+    opened = [open_project(p, **opening) for p in places]
+    hidden = [open_project(p, **opening) for p in choices["unlabelled"]]
+    kinds = [_types(choices["tomo_type"], i, len(opened)) for i in range(len(opened))]
+    sources = [
+        Source(
+            project,
+            kinds[i][0] if kinds[i] else None,
+            given_for(choices["picks"], i, len(opened), "--picks"),
+            named_runs(choices["train_runs"], project, opened),
+            named_runs(choices["val_runs"], project, opened),
+            choices["drop_outside"],
+            tuple(named_runs(choices["unlabelled_runs"], project, [*opened, *hidden]) or ()),
+        )
+        for i, project in enumerate(opened)
+    ]
+    for source in sources:
+        named = None if source.train_runs is None else [*source.train_runs, *(source.val_runs or ())]
+        look_over(source.project, Checkup(named, source.tomo_type, source.picks))
+    if choices["unlabelled_tomo_type"] and not hidden:
+        raise TomopickError("--unlabelled-tomo-type is of a project without labels; say which: --unlabelled PROJECT")
+    first = choices["unlabelled_tomo_type"] or (kinds[0][0] if kinds[0] else None)
+    for project in hidden:
+        runs = named_runs(choices["unlabelled_runs"], project, [*opened, *hidden])
+        sources.append(Source.unlabelled(project, first, runs or None))
+    simulated = None
+    if choices["pretrain"]:
+        shown = _types((choices["pretrain_tomo_type"] or "",), 0, 1)
+        simulated = Source(open_project(choices["pretrain"], **opening), shown[0] if shown else None)
+    elif choices["pretrain_tomo_type"]:
+        raise TomopickError("--pretrain-tomo-type is of the project to pretrain on; say which with --pretrain PROJECT")
+    return Grounds(tuple(sources), tuple(kinds + [()] * len(hidden)), simulated)
+
+
+def _types(values: tuple[str, ...], i: int, n: int) -> tuple[str, ...]:
+    """The tomogram types of project `i` of `n`: several times the option of one project is as good as commas."""
+    if n > 1:
+        one = given_for(values, i, n, "--tomo-type")
+        values = (one,) if one else ()
+    return tuple(dict.fromkeys(t.strip() for value in values for t in value.split(",") if t.strip()))
+
+
+def _carry_out(
+    method: str, overrides: list[str], grounds: Any, out: Path, options: Any, choices: dict[str, Any]
+) -> Any:
+    """A method of several trainings."""
+    from ..recipes.as_published import carry_out, labelled_runs
+    from ..recipes.plans import Wanted, plan_of, published
+
+    asked = {"seeds": choices["seeds"], "folds": choices["folds"], "subsets": choices["subset"]}
+    runs = labelled_runs(grounds.sources[0])
+    wanted = Wanted(
+        tuple(overrides), options.seed, **asked, tomo_types=grounds.tomo_types[0], runs=runs,
+        simulated=grounds.simulated is not None,
+    )  # fmt: skip
+    plan = (published if choices["as_published"] else plan_of)(method, wanted)
+    if len(plan.trainings) > 1:
+        say(f"{plan.name}: {len(plan.trainings)} trainings: {', '.join(t.name for t in plan.trainings)}")
+    return carry_out(plan, grounds, out, options)
+
+
+@click.command("recipes")
+@click.argument("name", required=False)
+def recipes_command(name: str | None) -> None:
+    """List the recipes, or show all fields of the one called NAME.
+
+    \b
+    Example:  tomopick recipes bpd
+    """
+    import json
+
+    from .. import recipes as all_recipes
+
+    if name:
+        click.echo(json.dumps(all_recipes.get(name).to_json(), indent=1))
+        return
+    from tabulate import tabulate
+
+    from ..networks import count_parameters
+
+    rows = []
+    for method in all_recipes.names():
+        recipe = all_recipes.get(method)
+        rows.append(
+            [
+                method,
+                f"{count_parameters(recipe.network, 6):,}",
+                recipe.network.stride,
+                "x".join(map(str, recipe.patch.shape)),
+                recipe.source,
+            ]
+        )
+    click.echo(tabulate(rows, headers=["recipe", "parameters", "stride", "patch", "source"], disable_numparse=True))

@@ -1,0 +1,249 @@
+"""Whole runs out: picks from any place tomopick reads, to files of other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import NoPicksError, OutputError, SelectionError
+from ..core.files import write_together
+from ..core.messages import counted, near_miss
+from ..core.types import Grid, PickableObject, Picks, Vector
+from . import Project, create_copick_project, open_project
+from .choose import require_objects, require_run
+from .formats import FORMATS, Part, RunFrame, RunNames, TomogramRow, get_format, read_tomograms_star, save
+from .picksjson import picks_files
+
+COPICK = "copick"
+TARGETS = (*(key for key in FORMATS if key != "eman2"), COPICK)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is written, and how.
+
+    Attributes:
+        picks: `object:user/session`, which picks of the project.
+        runs: which runs; None: all with picks.
+        objects: which objects; None: all.
+        tomo_type: the tomogram whose voxels are counted, `TYPE[@spacing]`.
+        tomograms: project with the tomograms, where the picks lie without them.
+        tomograms_star: RELION's tomograms.star: true sizes, names, pixel sizes.
+        tilt_series_pixel_size: [Å]; in place of what tomograms.star says.
+        voxel_spacing: of the voxels to count in [Å], where there are no tomograms.
+        min_score: picks below it are left out.
+        together: all objects in one file; None: where the format tells them apart again.
+        folder: `out` is a folder, whether it is there yet or not.
+        overwrite: replace what exists.
+        user_id, session_id: of the picks in a copick project.
+        choices: the format's own (`layout`, `origin`, `tilt_range`, `coords_angpix`).
+        say: told what is assumed, one line at a time.
+    """
+
+    picks: str | None = None
+    runs: Sequence[str] | None = None
+    objects: Sequence[str] | None = None
+    tomo_type: str | None = None
+    tomograms: Project | None = None
+    tomograms_star: Path | None = None
+    tilt_series_pixel_size: float | None = None
+    voxel_spacing: float | None = None
+    min_score: float | None = None
+    together: bool | None = None
+    folder: bool = False
+    overwrite: bool = False
+    user_id: str = "tomopick"
+    session_id: str = "0"
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda line: None
+
+
+def export_picks(project: Project, target: str, out: Path, options: ExportOptions) -> list[Path]:
+    """Writes the picks of a project for another program; gives the files, all of them or none written.
+
+    Args:
+        project: with the picks.
+        target: one of `TARGETS`.
+        out: the file; the folder, where each run (or object) has its own.
+        options: what and how.
+
+    Raises:
+        SelectionError: no picks, or a size, centre or run that the format needs and nobody says.
+        OutputError: a file exists or cannot be written.
+    """
+    require_target(target)
+    found = _chosen(project, options)
+    if target == COPICK:
+        if any(value is not None for value in options.choices.values()):
+            get_format("csv", **options.choices)
+        return _export_copick(project, found, out, options)
+    kind = get_format(target, **options.choices)
+    parts = list(zip(found, frames(project, [p.run for p in found], options)))
+    objects = {o.name: o for o in project.objects}
+    together = kind.mixed if options.together is None else options.together
+    files: dict[Path, bytes] = {}
+    for path, group in _paths(parts, out, kind, together, options.folder or out.is_dir()).items():
+        files |= kind.write(group, path, objects)
+    written = save(files, options.overwrite)
+    options.say(f"{counted(sum(map(len, found)), 'pick')} of {counted(len(parts), 'run')}")
+    for line in kind.notes(parts):
+        options.say(line)
+    return written
+
+
+def require_target(target: str) -> None:
+    """Raises `SelectionError`, with the near misses, for a format that picks cannot be written in."""
+    if target not in TARGETS:
+        raise SelectionError(f"--to {target}: no such format; {near_miss(target, TARGETS)}")
+
+
+def _chosen(project: Project, options: ExportOptions) -> list[Picks]:
+    """The picks of the runs and objects asked for, one entry a run."""
+    for run in options.runs or ():
+        require_run(run, project.runs(), project.uri)
+    if options.objects is not None:
+        require_objects(options.objects, [o.name for o in project.objects], project.uri)
+    found = []
+    missing: SelectionError | None = None
+    for run in project.runs() if options.runs is None else options.runs:
+        try:
+            picks = project.picks(run, options.picks)
+        except NoPicksError as error:
+            missing = missing or error
+            continue
+        if picks is None:
+            continue
+        keep = np.ones(len(picks), dtype=bool) if options.min_score is None else picks.scores >= options.min_score
+        if options.objects is not None:
+            keep &= np.isin(picks.names, list(options.objects))
+        if keep.any():
+            found.append(picks.select(keep))
+    if not found and missing is not None:
+        raise missing
+    if not found:
+        asked = [f"{k} {v}" for k, v in (("--picks", options.picks), ("--min-score", options.min_score)) if v]
+        raise SelectionError(
+            f"{project.uri}: no picks to export{' with ' + ' and '.join(asked) if asked else ''}; "
+            "expected at least one, so check the runs and the choice"
+        )
+    return found
+
+
+def frames(project: Project, runs: Sequence[str], options: ExportOptions) -> list[RunFrame]:
+    """What files need to know of the runs: grids, centres, numbers, other names; in the order of `runs`."""
+    source = options.tomograms or project
+    names = RunNames(source.runs())
+    rows = read_tomograms_star(options.tomograms_star) if options.tomograms_star else {}
+    star = RunNames(list(rows))
+    numbers = {run: i + 1 for i, run in enumerate(project.runs())}
+    found = []
+    for run in runs:
+        frame = RunFrame(run, index=numbers.get(run, 1), pixel_size=options.tilt_series_pixel_size)
+        there = names.find(run)
+        if there is None and options.tomograms is not None:
+            raise SelectionError(f"{source.uri}: no tomogram of run '{run}'; {near_miss(run, source.runs())}")
+        if there is not None and source.tomo_types(there):
+            frame = _with_grid(frame, source, there, options)
+        elif options.voxel_spacing is not None:
+            frame = replace(frame, grid=Grid((1, 1, 1), options.voxel_spacing))
+        if rows:
+            title = star.find(run)
+            if title is None:
+                raise SelectionError(f"{options.tomograms_star}: no tomogram of run '{run}'; {near_miss(run, rows)}")
+            frame = _with_row(frame, rows[title])
+        found.append(frame)
+    return found
+
+
+def _with_grid(frame: RunFrame, source: Project, run: str, options: ExportOptions) -> RunFrame:
+    """The frame with the grid of the tomogram asked for, and the middle of the whole tomogram.
+
+    Where no one tomogram is asked for and grids differ, no voxels can be counted; the middle is the finest's.
+    """
+    types = source.tomo_types(run)
+    wanted = options.tomo_type
+    if wanted is None:
+        grids = {t: source.grid(run, t) for t in types}
+        finest = min(grids.values(), key=lambda g: g.voxel_spacing)
+        if len(set(grids.values())) > 1:
+            return replace(frame, centre=_middle(finest), choices=tuple(types))
+        return replace(frame, grid=finest, centre=_middle(finest))
+    grid = whole = source.grid(run, wanted)
+    if any(grid.origin):  # a level of a pyramid: the middle is that of its finest, whose size is not rounded
+        kind = wanted.partition("@")[0]
+        grids = {t: source.grid(run, t) for t in types if not kind or t.partition("@")[0] == kind}
+        whole = min(grids.values(), key=lambda g: g.voxel_spacing)
+    return replace(frame, grid=grid, centre=_middle(whole))
+
+
+def _middle(grid: Grid) -> Vector:
+    z, y, x = (n / 2 * grid.voxel_spacing for n in grid.shape)
+    return z, y, x
+
+
+def _with_row(frame: RunFrame, row: TomogramRow) -> RunFrame:
+    size = frame.pixel_size or row.pixel_size
+    return replace(frame, title=row.name, centre=row.centre, pixel_size=size, optics=row.optics)
+
+
+def _paths(parts: Sequence[Part], out: Path, kind: Any, together: bool, folder: bool) -> dict[Path, list[Part]]:
+    """The main files, and the picks that go into each."""
+    objects = sorted({name for picks, _ in parts for name in picks.names.tolist()})
+    groups: list[tuple[str, list[Part]]] = [("", list(parts))]
+    if not together and len(objects) > 1:
+        groups = [(name, [(p.of(name), f) for p, f in parts if name in p.names]) for name in objects]
+    result: dict[Path, list[Part]] = {}
+    for name, group in groups:
+        ending = f"_{name}" if name else ""
+        if not kind.per_run and folder:
+            result[out / f"particles{ending}{kind.suffix}"] = group
+        elif not kind.per_run:
+            result[out.with_name(f"{out.stem}{ending}{out.suffix or kind.suffix}")] = group
+        elif out.suffix.lower() == kind.suffix and not folder:
+            if len(parts) > 1:
+                raise OutputError(
+                    f"{out}: {kind.key} has a file for each of the {len(parts)} runs; expected a folder, so name one"
+                )
+            result[out.with_name(f"{out.stem}{ending}{out.suffix}")] = group
+        else:
+            for part in group:
+                result[out / f"{part[1].name}{ending}{kind.suffix}"] = [part]
+    return result
+
+
+def _export_copick(project: Project, found: Sequence[Picks], out: Path, options: ExportOptions) -> list[Path]:
+    """Into the copick project at `out`, or as a new one that holds picks alone."""
+    config = out / "copick.json" if out.is_dir() else out
+    if config.is_file():
+        other = open_project(config)
+        names = RunNames(other.runs())
+        moved = [(replace(p, run=names.find(p.run) or p.run), p.run) for p in found]
+        for picks, run in moved:
+            require_run(picks.run, other.runs(), other.uri)
+            require_objects(picks.names.tolist(), [o.name for o in other.objects], other.uri)
+            if other.has_picks(picks.run, options.user_id, options.session_id) and not options.overwrite:
+                raise OutputError(
+                    f"{other.uri}: run {run} has picks of {options.user_id}/{options.session_id}; expected none, so "
+                    "choose another --session-id or replace them with --overwrite"
+                )
+        for picks, _ in moved:
+            other.write_picks(picks, options.user_id, options.session_id)
+        return [config]
+    if out.suffix:
+        raise OutputError(f"{out}: is no copick project; expected its configuration, or the name of a new folder")
+    new = create_copick_project(out, _described(project))
+    pair = (options.user_id, options.session_id, options.voxel_spacing)
+    texts = {}
+    for picks in found:
+        for name, text in picks_files(picks, [o.name for o in new.objects], (), pair).items():
+            texts[out / "ExperimentRuns" / picks.run / "Picks" / name] = text
+    write_together(texts)
+    return [out / "copick.json"]
+
+
+def _described(project: Project) -> list[PickableObject]:
+    return [replace(o, label=i + 1) for i, o in enumerate(project.objects)] or []

@@ -1,0 +1,191 @@
+"""RELION 5 (Å from the middle of the tomogram) and RELION 4 (pixels of the tilt series, from its corner)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import ReadError, SelectionError
+from ...core.types import Picks
+from .base import Objects, Part, Reading, RunFrame, finite
+from .star import (
+    CENTRED,
+    PIXELS,
+    optics_sizes,
+    particle_block,
+    particle_table,
+    picks_of,
+    read_star,
+    star_bytes,
+    tell_unknown,
+)
+
+INDEX_BLOCK = "coordinate_files"
+INDEX_FILE = "rlnTomoImportParticleFile"
+
+
+@dataclass(frozen=True)
+class Relion5:
+    """RELION 5: `rlnCenteredCoordinate[XYZ]Angst` = position - middle, where the middle is half the unbinned size.
+
+    Attributes:
+        layout: `particles`: one table with optics. `import`: the index that the job Import coordinates wants, and a
+            file for each tomogram in the folder STEM_particles beside it.
+
+    Source: 3dem/relion, particle_set.cpp (getParticleCoordDecenteredPixel) and tomogram_set.cpp; RELION's own picker
+    and pytom-match-pick take size/2 - 1 as the middle, one unbinned pixel less (3dem/relion#1137).
+    """
+
+    layout: str = "particles"
+    key: str = "relion5"
+    suffix: str = ".star"
+    per_run: bool = False
+    mixed: bool = False
+
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
+        """One table, or the import layout; raises `SelectionError` where a tomogram's size is not known."""
+        centred = {p.run: (p.positions - f.need_centre("RELION 5"))[:, ::-1] for p, f in parts}
+        return _files(parts, particle_table(parts, centred, CENTRED, objects), path, self.layout)
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """Where the middle was taken."""
+        centres = {f.centre for _, f in parts if f.centre is not None}
+        places = [f"{x:.2f}, {y:.2f}, {z:.2f}" for z, y, x in sorted(centres)[:3]]
+        return [f"counted from the middle of the tomogram at {place} Å (x, y, z)" for place in places]
+
+    def read(self, path: Path, reading: Reading) -> list[Picks]:
+        """The particles of a table or of an import index, shifts applied."""
+        return _read(path, reading)
+
+
+@dataclass(frozen=True)
+class Relion4:
+    """RELION 4: `rlnCoordinate[XYZ]` = position / pixel size of the tilt series, whatever the tomogram's binning.
+
+    Attributes:
+        layout: as in `Relion5`.
+
+    Source: RELION 4 documentation, Reference/STA/Datatypes/particle_set; 3dem/relion#1059 and #1334 for what goes
+    wrong when pixels of the binned tomogram are written.
+    """
+
+    layout: str = "particles"
+    key: str = "relion4"
+    suffix: str = ".star"
+    per_run: bool = False
+    mixed: bool = False
+
+    def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
+        """One table, or the import layout; raises `SelectionError` where the pixel size is not known."""
+        pixels = {p.run: p.positions[:, ::-1] / _pixel_size(f) for p, f in parts}
+        return _files(parts, particle_table(parts, pixels, PIXELS, objects), path, self.layout)
+
+    def notes(self, parts: Sequence[Part]) -> list[str]:
+        """The pixels that are counted."""
+        sizes = sorted({f.pixel_size for _, f in parts if f.pixel_size is not None})
+        return [f"counted in pixels of the tilt series of {size:.5g} Å" for size in sizes[:3]]
+
+    def read(self, path: Path, reading: Reading) -> list[Picks]:
+        """The particles of a table or of an import index, shifts applied."""
+        return _read(path, reading)
+
+
+def _pixel_size(frame: RunFrame) -> float:
+    if frame.pixel_size is None:
+        raise SelectionError(
+            f"run {frame.run}: RELION 4 counts in pixels of the tilt series, whose size is not known; "
+            "give it with --tilt-series-pixel-size (in Å), or RELION's tomograms.star with --tomograms-star"
+        )
+    return frame.pixel_size
+
+
+def _files(parts: Sequence[Part], table: Any, path: Path, layout: str) -> dict[Path, bytes]:
+    import pandas as pd
+
+    names = _tomo_names(parts)
+    table.insert(0, "rlnTomoName", [names[p.run] for p, _ in parts for _ in range(len(p))])
+    if layout == "import":
+        folder = path.parent / f"{path.stem}_particles"
+        files, listed = {}, []
+        for name, rest in table.groupby("rlnTomoName", sort=False):
+            if "/" in str(name):
+                raise SelectionError(f"tomogram '{name}' cannot name a file; RELION's import layout needs that")
+            files[folder / f"{name}.star"] = star_bytes({"particles": rest.reset_index(drop=True)})
+            # RELION resolves relative paths from its project folder and reads forward slashes alone.
+            listed.append((str(name), (folder / f"{name}.star").as_posix()))
+        index = pd.DataFrame(listed, columns=["rlnTomoName", INDEX_FILE])
+        return {**files, path: star_bytes({INDEX_BLOCK: index})}
+    blocks: dict[str, Any] = {}
+    if all(f.pixel_size is not None for _, f in parts):
+        # RELION refuses optics without the pixel size, and builds them from tomograms.star where a file has none.
+        groups = {names[p.run]: i + 1 for i, (p, _) in enumerate(parts)}
+        table["rlnOpticsGroup"] = [groups[name] for name in table["rlnTomoName"]]
+        common = set.intersection(*(set(f.optics) for _, f in parts))
+        rows = []
+        for i, (_, f) in enumerate(parts):
+            group = {"rlnOpticsGroup": i + 1, "rlnOpticsGroupName": f"opticsGroup{i + 1}"}
+            optics = {k: v for k, v in f.optics.items() if k in common}
+            rows.append(group | optics | {"rlnTomoTiltSeriesPixelSize": f.pixel_size})
+        blocks["optics"] = pd.DataFrame(rows)
+    return {path: star_bytes({**blocks, "particles": table})}
+
+
+def _tomo_names(parts: Sequence[Part]) -> dict[str, str]:
+    """What RELION calls each run: as tomograms.star says, else without the `rec_` it puts before names of volumes."""
+    names = {p.run: f.title or (f.run.removeprefix("rec_") or f.run) for p, f in parts}
+    return names if len(set(names.values())) == len(names) else {p.run: f.name for p, f in parts}
+
+
+def _read(path: Path, reading: Reading) -> list[Picks]:
+    blocks = read_star(path)
+    if INDEX_BLOCK in blocks:
+        return _read_index(path, blocks[INDEX_BLOCK], reading)
+    table = particle_block(blocks, path)
+    tell_unknown(table, path)
+    if "rlnTomoName" not in table:
+        if "rlnMicrographName" not in table:
+            raise ReadError(f"{path}: no column rlnTomoName; expected the tomogram of each particle")
+        raise ReadError(f"{path}: names micrographs, not tomograms; expected RELION 4 or 5, so read it as --from warp")
+    sizes = optics_sizes(table, blocks.get("optics"), path)
+    found = []
+    for name, rows in table.groupby("rlnTomoName", sort=False):
+        frame = reading.find(str(name))
+        if frame is not None:
+            own = None if sizes is None else sizes[table["rlnTomoName"].to_numpy() == name]
+            positions = _positions(rows, frame, own, reading, path)
+            found.append(picks_of(rows, finite(positions, path), frame.run, reading, path))
+    return found
+
+
+def _read_index(path: Path, index: Any, reading: Reading) -> list[Picks]:
+    if INDEX_FILE not in index:
+        raise ReadError(f"{path}: no column {INDEX_FILE}; expected the file of each tomogram")
+    found: list[Picks] = []
+    for text in index[INDEX_FILE]:
+        # RELION's own project folder is seldom where we are; beside the index is the other likely place.
+        places = [Path(text), path.parent / text, *(p / text for p in path.absolute().parents)]
+        place = next((p for p in places if p.is_file()), None)
+        if place is None:
+            raise ReadError(f"{path}: names {text}, which is not there; run from RELION's project folder")
+        found += _read(place, reading)
+    return found
+
+
+def _positions(rows: Any, frame: RunFrame, sizes: np.ndarray | None, reading: Reading, path: Path) -> np.ndarray:
+    """(n, 3) zyx [Å], shifts not yet applied; centred coordinates come first, as in RELION."""
+    if set(CENTRED) <= set(rows) and (frame.centre is not None or not set(PIXELS) <= set(rows)):
+        return rows[list(CENTRED)].to_numpy(dtype=np.float64)[:, ::-1] + frame.need_centre("RELION 5")
+    pixels = rows[list(PIXELS)].to_numpy(dtype=np.float64)[:, ::-1]
+    size: Any = reading.pixel_size or frame.pixel_size
+    if reading.pixel_size is None and sizes is not None:
+        size = sizes[:, None]
+    if size is None:
+        raise ReadError(
+            f"{path}: rlnCoordinateX, Y, Z are in pixels whose size the file does not say; give the tilt series' with "
+            "--tilt-series-pixel-size (in Å; the tomogram's own if they were counted there), or --tomograms-star"
+        )
+    return pixels * size

@@ -1,0 +1,89 @@
+"""Pickable objects from a file, from the command line, or from the names in picks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ReadError, SelectionError
+from ..core.messages import near_miss
+from ..core.presets import PALETTE
+from ..core.types import PickableObject
+
+
+def object_from_fields(fields: dict[str, Any], where: str) -> PickableObject:
+    """The object of copick's `pickable_objects` entry (its `metadata.score_weight` counts).
+
+    Raises:
+        ReadError: no name, or a radius or label that is no number.
+    """
+    try:
+        name = str(fields["name"])
+        label = int(fields.get("label") or 1)
+        radius = None if fields.get("radius") is None else float(fields["radius"])
+        metadata = fields.get("metadata") or {}
+        weight = float(metadata.get("score_weight", 1.0)) if isinstance(metadata, dict) else 1.0
+        r, g, b, a = (int(v) for v in fields.get("color") or PALETTE[(label - 1) % len(PALETTE)])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReadError(
+            f"{where}: {fields!r} is no pickable object ({error!r}); expected name, radius, label"
+        ) from None
+    return PickableObject(name, radius, label, (r, g, b, a), weight, bool(fields.get("is_particle", True)))
+
+
+def read_objects(path: Path) -> tuple[PickableObject, ...]:
+    """The objects of an `objects.json`: a list like copick's pickable_objects, or a copick configuration.
+
+    Raises:
+        ReadError: not JSON, or not such a list.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReadError(f"{path}: cannot be read as JSON ({error})") from None
+    if isinstance(data, dict):
+        data = data.get("pickable_objects")
+    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+        raise ReadError(f'{path}: expected a list of objects such as [{{"name": "ribosome", "radius": 150}}]')
+    numbered = [{"label": i + 1, **fields} for i, fields in enumerate(data)]
+    return tuple(object_from_fields(fields, str(path)) for fields in numbered)
+
+
+def named_objects(names: Iterable[str]) -> tuple[PickableObject, ...]:
+    """Objects known by their names alone; nobody has said their radius yet."""
+    return tuple(
+        PickableObject(name, None, i + 1, PALETTE[i % len(PALETTE)]) for i, name in enumerate(sorted(set(names)))
+    )
+
+
+def with_specs(known: Sequence[PickableObject], specs: Sequence[str], extend: bool) -> tuple[PickableObject, ...]:
+    """`known` with the radii of "name:radius" put in [Å]; names it does not have are added where `extend`.
+
+    Raises:
+        SelectionError: not of this form, or an unknown name where the set of objects is the project's own.
+    """
+    objects = {o.name: o for o in known}
+    for spec in specs:
+        name, radius = _parse(spec)
+        if name in objects:
+            objects[name] = replace(objects[name], radius=radius if radius is not None else objects[name].radius)
+        elif extend:
+            label = max((o.label for o in objects.values()), default=0) + 1
+            objects[name] = PickableObject(name, radius, label, PALETTE[(label - 1) % len(PALETTE)])
+        else:
+            raise SelectionError(f"--object {spec}: the project has no object '{name}'; {near_miss(name, objects)}")
+    return tuple(objects.values())
+
+
+def _parse(spec: str) -> tuple[str, float | None]:
+    name, colon, text = spec.strip().partition(":")
+    try:
+        radius = float(text) if colon else None
+    except ValueError:
+        radius = -1.0
+    if not name or (radius is not None and not 0 < radius < float("inf")):
+        raise SelectionError(f"--object {spec}: expected NAME:RADIUS with the radius in Å, such as ribosome:150")
+    return name, radius

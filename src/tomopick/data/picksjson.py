@@ -1,0 +1,121 @@
+"""copick's picks files, both ways, without copick: the same numbers for every source that stores them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import ReadError
+from ..core.types import Picks
+
+
+@dataclass(frozen=True)
+class PicksFile:
+    """One file: the picks of one object, user and session.
+
+    Attributes:
+        name: the object.
+        user_id: who.
+        session_id: when.
+        picks: positions as the file has them, zyx [Å].
+        voxel_spacing: [Å] of the tomogram it was made on, where it says so.
+    """
+
+    name: str
+    user_id: str
+    session_id: str
+    picks: Picks
+    voxel_spacing: float | None = None
+
+
+def parse_picks(data: Any, run: str, where: str) -> PicksFile:
+    """The picks of copick's dictionary; the particle's centre is its location plus its transformation's translation.
+
+    Rotations are None where orientations are not trusted or none is turned.
+
+    Raises:
+        ReadError: not such a dictionary, another unit, or numbers that are not finite.
+    """
+    try:
+        points = data.get("points") or []
+        if (unit := data.get("unit", "angstrom")) != "angstrom":
+            raise ValueError(f"unit {unit}")
+        place = [[p["location"]["z"], p["location"]["y"], p["location"]["x"]] for p in points]
+        positions = np.array(place, dtype=np.float64).reshape(-1, 3)
+        eye = np.eye(4).tolist()
+        turns = np.array([p.get("transformation_") or eye for p in points], dtype=np.float64).reshape(-1, 4, 4)
+        scores = np.array([1.0 if p.get("score") is None else p["score"] for p in points], dtype=np.float64)
+        name, user, session = str(data["pickable_object_name"]), str(data["user_id"]), str(data["session_id"])
+        spacing = float(data["voxel_spacing"]) if data.get("voxel_spacing") else None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ReadError(
+            f"{where}: not copick's picks ({error!r}); expected points with a location in angstrom"
+        ) from None
+    positions = positions + turns[:, :3, 3][:, ::-1]
+    if not (np.isfinite(positions).all() and np.isfinite(turns).all() and np.isfinite(scores).all()):
+        raise ReadError(f"{where}: a point is not a finite number; expected positions in angstrom")
+    rotations = turns[:, :3, :3]
+    trusted = data.get("trust_orientation") is not False and not np.allclose(rotations, np.eye(3))
+    names = np.full(len(positions), name)
+    return PicksFile(name, user, session, Picks(run, positions, names, scores, rotations if trusted else None), spacing)
+
+
+def read_picks_json(path: Path, run: str) -> PicksFile:
+    """The picks of a file.
+
+    Raises:
+        ReadError: not JSON, or as `parse_picks`.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReadError(f"{path}: cannot be read as JSON ({error})") from None
+    return parse_picks(data, run, str(path))
+
+
+def picks_fields(picks: Picks, name: str, user_id: str, session_id: str, voxel_spacing: float | None) -> dict[str, Any]:
+    """copick's dictionary of the picks of one object, positions as the file is to have them."""
+    part = picks.of(name)
+    turns = np.tile(np.eye(4), (len(part), 1, 1))
+    if part.rotations is not None:
+        turns[:, :3, :3] = part.rotations
+    return {
+        "pickable_object_name": name,
+        "user_id": user_id,
+        "session_id": session_id,
+        "run_name": picks.run,
+        "voxel_spacing": voxel_spacing,
+        "unit": "angstrom",
+        "points": [
+            {"location": {"x": x, "y": y, "z": z}, "transformation_": turn, "instance_id": 0, "score": score}
+            for (z, y, x), turn, score in zip(part.positions.tolist(), turns.tolist(), part.scores.tolist())
+        ],
+        "trust_orientation": part.rotations is not None,
+    }
+
+
+def picks_files(
+    picks: Picks, objects: Sequence[str], stale: Sequence[str], fields: tuple[str, str, float | None]
+) -> dict[str, str]:
+    """File name -> text of all files that `picks` become.
+
+    An object that was found before under the same user and session and is not found now (`stale`) becomes empty; so
+    do all objects where nothing was found at all, so that the run is known to have been done.
+
+    Args:
+        picks: of one run, positions as the file is to have them.
+        objects: all of the project.
+        stale: objects with a file of this user and session.
+        fields: user, session, and the voxel spacing [Å].
+    """
+    user_id, session_id, _ = fields
+    names = sorted({*picks.names.tolist(), *stale}) or sorted(objects)
+    return {
+        f"{user_id}_{session_id}_{name}.json": json.dumps(picks_fields(picks, name, *fields), indent=1)
+        for name in names
+    }

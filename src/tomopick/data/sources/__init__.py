@@ -1,0 +1,1 @@
+"""Where tomograms and picks lie."""

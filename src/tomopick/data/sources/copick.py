@@ -1,0 +1,200 @@
+"""copick projects: every back-end is read through the copick library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import OutputError, ReadError
+from ...core.files import write_together
+from ...core.types import Grid, PickableObject, Picks, Tomogram
+from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
+from ..objects import object_from_fields, with_specs
+from ..offset import CoordinateOffset
+from ..picksjson import PicksFile, parse_picks, picks_files
+from ..project import Stamp
+from ..volumes.omezarr import read_levels
+from ..volumes.volumes import contents_mark, read_zarr
+from .copick_config import load_root, local_path
+
+
+class CopickProject:
+    """A copick configuration: filesystem, CryoET data portal or mlcroissant.
+
+    Lists of runs and tomograms are read once; what other processes add later is seen by a new project.
+    """
+
+    keeps_picks = True
+
+    def __init__(
+        self,
+        path: str | Path,
+        objects: Sequence[str] = (),
+        coordinate_offset: str | Sequence[float] | CoordinateOffset = "none",
+    ) -> None:
+        """Opens the configuration.
+
+        Args:
+            path: of the JSON file.
+            objects: "name:radius" [Å], for objects that have no radius there, or another.
+            coordinate_offset: a preset's name or zyx [voxels]; see `CoordinateOffset`.
+
+        Raises:
+            ReadError: no copick configuration, or its folders are not there.
+            SelectionError: objects or an offset that are not of their form, or an object it does not have.
+        """
+        self.uri = str(path)
+        self._config = Path(path)
+        self.root = load_root(self._config)
+        self._offset = CoordinateOffset.parse(coordinate_offset)
+        known = [object_from_fields(o.model_dump(), self.uri) for o in self.root.config.pickable_objects]
+        self.objects: tuple[PickableObject, ...] = with_specs(
+            [o for o in known if o.is_particle], objects, extend=False
+        )
+
+    def runs(self) -> list[str]:
+        """The names of the runs, sorted."""
+        return sorted(run.name for run in self.root.runs)
+
+    def tomo_types(self, run: str) -> list[str]:
+        """The tomograms of a run, as "TYPE@spacing"; the spacing as copick calls it."""
+        return sorted(str(entry) for entry in self._tomograms(run))
+
+    def grid(self, run: str, tomo_type: str | None = None) -> Grid:
+        """The grid of `tomogram`, from its metadata alone."""
+        found = self._tomograms(run)
+        entry, level = choose_tomogram(tomo_type, list(found), f"{self.uri}: run {run}")
+        return self._levels(run, entry, found[entry])[level]
+
+    def tomogram(self, run: str, tomo_type: str | None = None) -> Tomogram:
+        """The tomogram "TYPE[@spacing]", or the only one."""
+        found = self._tomograms(run)
+        entry, level = choose_tomogram(tomo_type, list(found), f"{self.uri}: run {run}")
+        values, grid = read_zarr(found[entry].zarr(), f"{self.uri}: run {run}, {entry}", level)
+        return Tomogram(run, values, grid, entry.tomo_type)
+
+    def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
+        """The configuration's path, and sizes and times of the store's metadata, or what it says where it is remote."""
+        found = self._tomograms(run)
+        entry, _ = choose_tomogram(tomo_type, list(found), f"{self.uri}: run {run}")
+        tomogram = found[entry]
+        paths = [local_path(getattr(tomogram, f"{kind}_path", None)) for kind in ("overlay", "static")]
+        there = next((path for path in paths if path is not None and path.is_dir()), None)
+        return Stamp(str(self._config.resolve()), contents_mark(there or tomogram.zarr()))
+
+    def picks_sets(self, run: str) -> list[PicksEntry]:
+        """The sets of picks of a run."""
+        return list(self._sets(run))
+
+    def picks(self, run: str, query: str | None = None) -> Picks | None:
+        """The picks "object:user/session", or the only ones; None where the run has none."""
+        names = [o.name for o in self.objects]
+        found = self._sets(run)
+        chosen = choose_picks(query, list(found), names, f"{self.uri}: run {run}")
+        if chosen is None:
+            return None
+        parts = []
+        for entry in chosen:
+            file = self._load(run, entry, found[entry])
+            spacing = self._offset_spacing(run, file.voxel_spacing)
+            parts.append(self._offset.to_true(file.picks, spacing))
+        return Picks.join(run, parts)
+
+    def write_picks(self, picks: Picks, user_id: str, session_id: str) -> None:
+        """Writes one picks file an object into the overlay; those of the same user and session are replaced.
+
+        In a local overlay all files are complete before the first becomes visible; elsewhere copick stores them one
+        after the other.
+
+        Raises:
+            OutputError: copick would rename the user or session, or the overlay cannot be written.
+        """
+        require_id(user_id, "user")
+        require_id(session_id, "session")
+        names = [o.name for o in self.objects]
+        require_objects(picks.names.tolist(), names, self.uri)
+        stale = [e.name for e in self._sets(picks.run) if (e.user_id, e.session_id) == (user_id, session_id)]
+        spacing = min((e.voxel_spacing for e in self._tomograms(picks.run)), default=None)
+        texts = picks_files(self.stated(picks), names, stale, (user_id, session_id, spacing))
+        run = self._run(picks.run)
+        folder = self.overlay_folder(picks.run)
+        if folder is not None:
+            write_together({folder / "Picks" / name: text for name, text in texts.items()})
+        else:
+            _store_remote(run, texts, self.uri)
+        run.refresh_picks()
+
+    def has_picks(self, run: str, user_id: str, session_id: str) -> bool:
+        """Whether there are picks of this user and session, even none found."""
+        self._run(run).refresh_picks()  # other processes may be picking the same project
+        return any((e.user_id, e.session_id) == (user_id, session_id) for e in self._sets(run))
+
+    def stated(self, picks: Picks) -> Picks:
+        """The picks at the positions that a file of this data set states."""
+        return self._offset.to_file(picks, self._offset_spacing(picks.run, None))
+
+    def overlay_folder(self, run: str) -> Path | None:
+        """The run's folder in the overlay; None where the overlay is not a local folder."""
+        overlay = local_path(getattr(self.root.config, "overlay_root", None))
+        return None if overlay is None else overlay / "ExperimentRuns" / run
+
+    def _run(self, run: str) -> Any:
+        runs = {r.name: r for r in self.root.runs}
+        require_run(run, list(runs), self.uri)
+        return runs[run]
+
+    def _tomograms(self, run: str) -> dict[TomogramEntry, Any]:
+        found: dict[str, tuple[TomogramEntry, Any]] = {}
+        for spacing in self._run(run).voxel_spacings:
+            for tomogram in spacing.tomograms:
+                entry = TomogramEntry(tomogram.tomo_type, spacing.voxel_size, self._lazy_levels(run, tomogram))
+                found[str(entry)] = entry, tomogram  # copick lists the overlay last: it hides the static one
+        return dict(found.values())
+
+    def _lazy_levels(self, run: str, tomogram: Any) -> Any:
+        where = f"{self.uri}: run {run}, {tomogram.tomo_type}"
+        return lambda: [level.grid.voxel_spacing for level in read_levels(tomogram.zarr(), where)]
+
+    def _levels(self, run: str, entry: TomogramEntry, tomogram: Any) -> list[Grid]:
+        return [level.grid for level in read_levels(tomogram.zarr(), f"{self.uri}: run {run}, {entry}")]
+
+    def _sets(self, run: str) -> dict[PicksEntry, Any]:
+        # Files of an object that the configuration has not (any more) are nobody's business here.
+        names = [o.name for o in self.objects]
+        try:
+            stored = self._run(run).picks
+        except IndexError:
+            raise ReadError(
+                f"{self.uri}: run {run}: a picks file is not called USER_SESSION_OBJECT.json; rename it, or give "
+                "tomopick the folder itself if it is Kaggle's"
+            ) from None
+        entries = [(PicksEntry(p.pickable_object_name, p.user_id, p.session_id), p) for p in stored]
+        return {entry: picks for entry, picks in entries if entry.name in names}
+
+    def _load(self, run: str, entry: PicksEntry, picks: Any) -> PicksFile:
+        where = f"{self.uri}: run {run}, picks {entry}"
+        try:
+            meta = picks.load()
+        except (OSError, ValueError, TypeError) as error:
+            raise ReadError(f"{where}: cannot be read ({(str(error).splitlines() or [''])[0]})") from None
+        return parse_picks(meta.model_dump(), run, where)
+
+    def _offset_spacing(self, run: str, picks_file: float | None) -> float:
+        spacings = []
+        if self._offset:  # the folder's name is rounded (10.000 for 10.012), so the metadata is asked
+            spacings = [self._levels(run, e, t)[0].voxel_spacing for e, t in self._tomograms(run).items()]
+        return self._offset.spacing_for(min(spacings, default=None), picks_file, f"{self.uri}: run {run}")
+
+
+def _store_remote(run: Any, texts: dict[str, str], uri: str) -> None:
+    from copick.models import CopickPicksFile
+
+    for text in texts.values():
+        meta = CopickPicksFile.model_validate_json(text)
+        try:
+            picks = run.new_picks(meta.pickable_object_name, meta.session_id, meta.user_id, exist_ok=True)
+            picks.meta = meta
+            picks.store()
+        except OSError as error:
+            raise OutputError(f"{uri}: run {run.name}: picks cannot be written ({error}); check the overlay") from None

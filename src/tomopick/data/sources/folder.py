@@ -1,0 +1,205 @@
+"""A folder of tomograms `RUN.mrc|.rec|.map|.zarr` with picks `RUN.csv`; or one such file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ...core.errors import OutputError, ReadError
+from ...core.messages import listing
+from ...core.types import Grid, PickableObject, Picks, Tomogram
+from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
+from ..objects import named_objects, read_objects, with_specs
+from ..offset import CoordinateOffset
+from ..project import Stamp
+from ..tables import is_picks_csv, read_picks_csv, write_picks_csv
+from ..volumes.volumes import contents_mark, is_volume_name, read_volume, volume_grids, volume_run
+
+log = logging.getLogger("tomopick")
+
+
+class FolderProject:
+    """Tomograms and CSV tables of one folder; it knows no tomogram types, users or sessions.
+
+    The objects are those of `objects.json` and of the arguments; where there are neither, the names in the tables,
+    without radii.
+    """
+
+    keeps_picks = False
+
+    def __init__(
+        self,
+        path: str | Path,
+        voxel_spacing: float | None = None,
+        objects: Sequence[str] = (),
+        coordinate_offset: str | Sequence[float] | CoordinateOffset = "none",
+    ) -> None:
+        """Looks through the folder; opens no volume.
+
+        Args:
+            path: the folder, one volume, or one table of picks (of any number of runs).
+            voxel_spacing: of every (finest) volume [Å]; instead of what the files say.
+            objects: "name:radius" [Å]; they come before those of `objects.json`.
+            coordinate_offset: a preset's name or zyx [voxels]; see `CoordinateOffset`.
+
+        Raises:
+            ReadError: two files of one run, or nothing that can be read.
+            SelectionError: objects or an offset that are not of their form.
+        """
+        self.uri = str(path)
+        path = Path(path)
+        self._folder = path if _is_folder(path) else path.parent
+        self._voxel_spacing = voxel_spacing
+        self._offset = CoordinateOffset.parse(coordinate_offset)
+        self._volumes, self._tables = _contents(path)
+        if not self._volumes and not self._tables:
+            raise ReadError(f"{path}: no tomograms; expected RUN.mrc, RUN.rec or RUN.zarr, or picks as RUN.csv")
+        self.objects = self._known_objects(objects)
+
+    def _known_objects(self, specs: Sequence[str]) -> tuple[PickableObject, ...]:
+        listed = self._folder / "objects.json"
+        if listed.exists() or specs:
+            known = with_specs(read_objects(listed) if listed.exists() else (), specs, extend=True)
+        else:
+            known = named_objects(name for path in sorted(set(self._tables.values())) for name in _names_in(path))
+        return tuple(o for o in known if o.is_particle)
+
+    def runs(self) -> list[str]:
+        """The names of the runs, sorted."""
+        return sorted(self._volumes or self._tables)
+
+    def tomo_types(self, run: str) -> list[str]:
+        """The tomogram of a run, as "@spacing"."""
+        require_run(run, self.runs(), self.uri)
+        return [str(entry) for entry in self._entries(run)]
+
+    def grid(self, run: str, tomo_type: str | None = None) -> Grid:
+        """The grid of `tomogram`, from the header alone."""
+        level = self._level(run, tomo_type)
+        return volume_grids(self._volumes[run], self._voxel_spacing)[level]
+
+    def tomogram(self, run: str, tomo_type: str | None = None) -> Tomogram:
+        """The tomogram, or a coarser level of its pyramid as "@spacing"."""
+        level = self._level(run, tomo_type)
+        values, grid = read_volume(self._volumes[run], level, self._voxel_spacing)
+        return Tomogram(run, values, grid)
+
+    def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
+        """The file's path, and its size and time."""
+        self._level(run, tomo_type)
+        path = self._volumes[run]
+        return Stamp(str(path.resolve()), contents_mark(path))
+
+    def picks_sets(self, run: str) -> list[PicksEntry]:
+        """The objects of `RUN.csv`; one table is of one user and session, whose names nobody knows."""
+        require_run(run, self.runs(), self.uri)
+        picks = self._table(run)
+        return [] if picks is None else self._sets(picks)
+
+    def picks(self, run: str, query: str | None = None) -> Picks | None:
+        """The picks of `RUN.csv`; None where there is no such file.
+
+        Objects that `objects.json` or the arguments leave out are left out here, and that is logged.
+        """
+        require_run(run, self.runs(), self.uri)
+        picks = self._table(run)
+        if picks is None:
+            return None
+        path, names = self._tables[run], [o.name for o in self.objects]
+        unknown = sorted(set(picks.names.tolist()) - set(names))
+        if unknown:
+            log.warning("%s: picks of %s are left out; the objects are %s", path, listing(unknown), listing(names))
+        chosen = choose_picks(query, self._sets(picks), names, f"{self.uri}: run {run}")
+        parts = Picks.join(run, [picks.of(entry.name) for entry in chosen or ()])
+        return self._offset.to_true(parts, self._offset_spacing(run))
+
+    def write_picks(self, picks: Picks, user_id: str, session_id: str) -> None:
+        """Writes `RUN.csv` beside the tomogram; user, session and rotations have no place in it.
+
+        Raises:
+            OutputError: the file exists already (it may be somebody's work) or cannot be written.
+        """
+        require_id(user_id, "user")
+        require_id(session_id, "session")
+        require_run(picks.run, self.runs(), self.uri)
+        require_objects(picks.names.tolist(), [o.name for o in self.objects], self.uri)
+        path = self._folder / f"{picks.run}.csv"
+        if path.exists():
+            raise OutputError(f"{path}: exists already; expected no picks there, so remove it or write elsewhere")
+        write_picks_csv(path, self.stated(picks))
+        self._tables[picks.run] = path
+
+    def has_picks(self, run: str, user_id: str, session_id: str) -> bool:
+        """Whether there is a `RUN.csv`, whoever made it."""
+        return run in self._tables or (self._folder / f"{run}.csv").is_file()
+
+    def _table(self, run: str) -> Picks | None:
+        if run not in self._tables:
+            return None
+        tables = read_picks_csv(self._tables[run])
+        return tables.get(run, tables.get(""))
+
+    def _sets(self, picks: Picks) -> list[PicksEntry]:
+        names = [o.name for o in self.objects]
+        return [PicksEntry(name) for name in sorted(set(picks.names.tolist()) & set(names)) or names]
+
+    def _entries(self, run: str) -> list[TomogramEntry]:
+        if run not in self._volumes:
+            return []
+        spacings = [grid.voxel_spacing for grid in volume_grids(self._volumes[run], self._voxel_spacing)]
+        return [TomogramEntry("", spacings[0], lambda: spacings)]
+
+    def _level(self, run: str, tomo_type: str | None) -> int:
+        require_run(run, self.runs(), self.uri)
+        _, level = choose_tomogram(tomo_type, self._entries(run), f"{self.uri}: run {run}")
+        return level
+
+    def stated(self, picks: Picks) -> Picks:
+        """The picks at the positions that a file of this data set states."""
+        return self._offset.to_file(picks, self._offset_spacing(picks.run))
+
+    def _offset_spacing(self, run: str) -> float:
+        entries = self._entries(run) if self._offset else []
+        tomogram = entries[0].voxel_spacing if entries else self._voxel_spacing
+        return self._offset.spacing_for(tomogram, None, f"{self.uri}: run {run}")
+
+
+def _names_in(path: Path) -> list[str]:
+    """The objects of a table; none where it holds no picks, which asking for them says."""
+    try:
+        return [name for picks in read_picks_csv(path).values() for name in picks.names.tolist()]
+    except ReadError as error:
+        log.warning("%s: taken for no picks", error)
+        return []
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and volume_run(path) is None
+
+
+def _contents(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The volume and the table of each run."""
+    if path.suffix.lower() == ".csv":
+        return {}, {run or path.stem: path for run in read_picks_csv(path)}
+    if not _is_folder(path):
+        if not is_volume_name(path):
+            raise ReadError(f"{path}: no tomogram by its name; expected .mrc, .rec, .map (or .gz of them) or .zarr")
+        volume_grids(path, 1.0)  # a single volume that cannot be read is said at once
+        run = volume_run(path) or path.stem
+        return {run: path}, _tables(path.parent, [run])
+    volumes: dict[str, Path] = {}
+    for item in sorted(path.iterdir()):
+        name = volume_run(item)
+        if name is not None and name in volumes:
+            raise ReadError(f"{path}: run '{name}' is there twice, {volumes[name].name} and {item.name}; keep one")
+        if name is not None:
+            volumes[name] = item
+    # Beside tomograms only RUN.csv is picks; without them every table is.
+    stems = list(volumes) or [item.stem for item in sorted(path.glob("*.csv")) if is_picks_csv(item)]
+    return volumes, _tables(path, stems)
+
+
+def _tables(folder: Path, runs: Iterable[str]) -> dict[str, Path]:
+    found = {run: folder / f"{run}.csv" for run in runs}
+    return {run: path for run, path in found.items() if path.is_file()}

@@ -1,0 +1,211 @@
+"""MRC volumes: what the header says, checked, and the voxels as float32."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import ReadError
+from ...core.files import atomic_write
+from ...core.types import Grid
+from .checks import checked_spacing, require_volume, warn_once
+
+ITEM_BYTES = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}  # the modes that hold one real number a voxel
+LAST_MODE = 101  # 4-bit, the highest number MRC2014 gives away
+HEADER_BYTES = 1024
+STACK_SUFFIXES = (".st", ".ali", ".mrcs")
+IMOD_STAMP = 1146047817
+TILT_HEADERS = (b"SERI", b"AGAR", b"FEI1", b"FEI2")  # extended headers with a record for each image, as cameras write
+RECONSTRUCTION = re.compile(r"(^|[_.-])(rec|recon|reconstruction)([_.-]|$)")  # of IMOD, ISPG 0 says nothing there
+TILT_COMPANIONS = (".tlt", ".rawtlt", ".mdoc")
+
+
+def read_mrc_grid(path: Path, voxel_spacing: float | None = None) -> Grid:
+    """The grid, from the header alone; the header's origin and start are not heeded.
+
+    Args:
+        path: an MRC file, gzipped or not.
+        voxel_spacing: [Å]; instead of the header's.
+
+    Raises:
+        ReadError: no MRC file, truncated, not one volume with z as its first axis, or no voxel size.
+    """
+    with _open(path, header_only=True) as mrc:
+        return _grid(path, mrc.header, voxel_spacing)
+
+
+def read_mrc(path: Path, voxel_spacing: float | None = None) -> tuple[np.ndarray, Grid]:
+    """The voxels (z, y, x) float32 and their grid.
+
+    Raises:
+        ReadError: as `read_mrc_grid`.
+    """
+    with _open(path, header_only=False) as mrc:
+        grid = _grid(path, mrc.header, voxel_spacing)
+        if mrc.data is None or mrc.data.shape != grid.shape:
+            raise ReadError(f"{path}: ends before its {grid.shape} voxels do; expected a whole file, so copy it again")
+        data = mrc.data.view(np.uint8) if _unsigned_bytes(mrc.header) else mrc.data
+        # One pass from the memory map to float32 in native byte order.
+        return np.array(data, dtype=np.float32, order="C"), grid
+
+
+def read_map(path: Path, voxel_spacing: float | None, remedy: str) -> tuple[np.ndarray, Grid]:
+    """A density map (z, y, x) float32 and its grid, as `read_mrc`; ISPG 0, which programs leave in maps, is ignored.
+
+    Args:
+        path: an MRC or CCP4 file, gzipped or not.
+        voxel_spacing: [Å]; instead of the header's.
+        remedy: what to do about a header without voxel size, for the message.
+
+    Raises:
+        ReadError: no MRC file, truncated, or no voxel size.
+    """
+    with _open(path, header_only=False, volume=False) as mrc:
+        grid = _grid(path, mrc.header, voxel_spacing, remedy)
+        if mrc.data is None or mrc.data.shape != grid.shape:
+            raise ReadError(f"{path}: ends before its {grid.shape} voxels do; expected a whole map, so copy it again")
+        return np.array(mrc.data, dtype=np.float32, order="C"), grid
+
+
+def write_mrc(path: str | Path, values: np.ndarray, grid: Grid | float) -> None:
+    """Writes a volume (z, y, x) as float32 MRC, its origin in the header.
+
+    Args:
+        path: of the file.
+        values: (z, y, x).
+        grid: where the voxels lie; or their spacing [Å], where the first lies at 0.
+
+    Raises:
+        OutputError: the file cannot be written; then nothing is left of it.
+    """
+    from mrcfile.mrcinterpreter import MrcInterpreter
+
+    grid = grid if isinstance(grid, Grid) else Grid(values.shape, grid)
+    with atomic_write(path, binary=True) as handle, MrcInterpreter() as mrc:
+        mrc._iostream = handle
+        mrc._create_default_attributes()
+        mrc.set_data(np.ascontiguousarray(values, dtype=np.float32))
+        mrc.voxel_size = grid.voxel_spacing
+        mrc.header.origin = tuple(grid.origin[::-1])
+        mrc.set_volume()
+
+
+@contextmanager
+def _open(path: Path, header_only: bool, volume: bool = True) -> Iterator[Any]:
+    import mrcfile
+
+    if path.name.lower().removesuffix(".gz").endswith(STACK_SUFFIXES):
+        raise ReadError(f"{path}: a tilt series or image stack by its name; expected a reconstructed tomogram")
+    zipped = path.suffix.lower() == ".gz"
+    try:
+        _peek(path, zipped)
+        with warnings.catch_warnings():
+            # mrcfile warns about what `_check` says better, with the file's name and what to do.
+            warnings.simplefilter("ignore")
+            # A memory map of a gzipped file is not possible.
+            reader = mrcfile.open if zipped or header_only else mrcfile.mmap
+            more = {"header_only": True} if header_only else {}
+            mrc = reader(path, mode="r", permissive=True, **more)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ReadError(f"{path}: cannot be read as MRC ({reason}); expected a whole MRC volume") from None
+    try:
+        _check(path, mrc.header, zipped, volume)
+        yield mrc
+    finally:
+        mrc.close()
+
+
+def _peek(path: Path, zipped: bool) -> None:
+    """Refuses what is no MRC before mrcfile makes room for the extended header that a text file seems to have."""
+    with gzip.open(path) if zipped else path.open("rb") as handle:
+        start = handle.read(HEADER_BYTES)
+    numbers = np.frombuffer(start[:16].ljust(16, b"\xff"), dtype="<i4")
+    orders = (numbers, numbers.byteswap())
+    if len(start) < HEADER_BYTES or not any(n[:3].min() > 0 and 0 <= n[3] <= LAST_MODE for n in orders):
+        raise ReadError(f"{path}: not an MRC file; expected a tomogram in MRC or OME-Zarr")
+
+
+def _check(path: Path, header: Any, zipped: bool, volume: bool) -> None:
+    mode, shape = int(header.mode), (int(header.nz), int(header.ny), int(header.nx))
+    stamped = bytes(header.map)[:3] == b"MAP"
+    if mode not in ITEM_BYTES:
+        raise ReadError(f"{path}: MRC mode {mode}; expected one of {sorted(ITEM_BYTES)}, so save it as 32-bit floats")
+    expected = HEADER_BYTES + int(header.nsymbt) + ITEM_BYTES[mode] * shape[0] * shape[1] * shape[2]
+    found = path.stat().st_size
+    if not zipped and found < expected:
+        what = "truncated" if stamped else "not an MRC file, or truncated"
+        raise ReadError(f"{path}: {what}: {found} bytes, expected {expected} for {shape} voxels; copy it again")
+    order = (int(header.mapc), int(header.mapr), int(header.maps))
+    if order not in ((1, 2, 3), (0, 0, 0)):
+        raise ReadError(f"{path}: axis order {order}; expected (1, 2, 3), so rewrite the volume as x, y, z")
+    if volume:
+        _check_is_volume(path, header, shape)
+
+
+def _check_is_volume(path: Path, header: Any, shape: tuple[int, int, int]) -> None:
+    nz, ispg, mz = shape[0], int(header.ispg), int(header.mz)
+    if 401 <= ispg <= 630:
+        raise ReadError(f"{path}: a stack of {nz // max(mz, 1)} volumes (ISPG {ispg}); expected one volume a file")
+    require_volume(shape, str(path))
+    # IMOD leaves ISPG 0 in true volumes, so that alone says nothing. MRC2014 stacks have one section a unit cell,
+    # and SerialEM's raw tilt series have their .mdoc beside them.
+    if ispg == 0 and (mz == 1 or path.with_name(path.name + ".mdoc").exists()):
+        raise ReadError(
+            f"{path}: a tilt series or image stack of {nz} images (ISPG 0); expected a tomogram; "
+            "if it is one, save it as a volume (ISPG 1)"
+        )
+    kind = bytes(header.exttyp)
+    if int(header.nsymbt) and kind in TILT_HEADERS:
+        raise ReadError(
+            f"{path}: a tilt series of {nz} images by its extended header ({kind.decode()}); expected a tomogram; if "
+            "it is one, save it without that header"
+        )
+    if ispg == 0 and not RECONSTRUCTION.search(path.name.lower()):
+        _check_named_mrc(path, nz)
+
+
+def _check_named_mrc(path: Path, images: int) -> None:
+    """Of an ISPG of 0 in a file that is not called a reconstruction: programs call tilt series .mrc as well."""
+    base = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
+    for suffix in TILT_COMPANIONS:
+        beside = path.with_name(base).with_suffix(suffix)
+        if beside.exists():
+            raise ReadError(
+                f"{path}: a tilt series of {images} images (ISPG 0, with {beside.name} beside it); expected a "
+                "tomogram; if it is one, save it as a volume (ISPG 1)"
+            )
+    warn_once(f"{path}: ISPG 0 in its header, as of an image stack; it is taken for a tomogram")
+
+
+def _grid(path: Path, header: Any, voxel_spacing: float | None, remedy: str = "say it with --voxel-spacing") -> Grid:
+    shape = (int(header.nz), int(header.ny), int(header.nx))
+    if voxel_spacing is not None:
+        return Grid(shape, voxel_spacing)
+    cell = np.array([header.cella.z, header.cella.y, header.cella.x], dtype=np.float64)
+    samples = np.array([header.mz, header.my, header.mx], dtype=np.float64)
+    sizes = np.divide(cell, samples, out=np.zeros(3), where=samples > 0)
+    return Grid(shape, checked_spacing(sizes, str(path), remedy))
+
+
+def _unsigned_bytes(header: Any) -> bool:
+    """Whether mode 0 holds 0..255, as IMOD wrote it before 2012; the rule is IMOD's own.
+
+    Source: IMOD, libcfshr/b3dutil.c, readBytesSigned; what could be either is read as MRC2014 says, signed.
+    """
+    if int(header.mode) != 0:
+        return False
+    order = header.mode.dtype.byteorder
+    stamp, flags = np.frombuffer(bytes(header.extra2)[40:48], dtype=np.dtype("i4").newbyteorder(order))
+    if stamp == IMOD_STAMP:
+        return not flags & 1
+    low, high = float(header.dmin), float(header.dmax)
+    return high >= 128 and -low <= high - 128

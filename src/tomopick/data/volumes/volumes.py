@@ -1,0 +1,113 @@
+"""Volume files, MRC or OME-Zarr: their grids without reading voxels, and one level as a checked float32 array."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import ReadError
+from ...core.types import Grid
+from .mrc import STACK_SUFFIXES, read_mrc, read_mrc_grid
+from .omezarr import read_level, read_levels
+
+log = logging.getLogger("tomopick")
+
+MRC_SUFFIXES = (".mrc", ".rec", ".map")
+METADATA = (".zattrs", ".zgroup", ".zarray")
+VOLUME_SUFFIXES = (*MRC_SUFFIXES, *(s + ".gz" for s in MRC_SUFFIXES), ".zarr")
+
+
+def volume_run(path: Path) -> str | None:
+    """The run that a tomogram's file name stands for; None where it is not one (a tilt series, a hidden file)."""
+    lower = path.name.lower()
+    for suffix in ("_ome.zarr", ".ome.zarr", *sorted(VOLUME_SUFFIXES, key=len, reverse=True)):
+        if lower.endswith(suffix) and len(lower) > len(suffix) and not lower.startswith("."):
+            return path.name[: -len(suffix)]
+    return None
+
+
+def is_volume_name(path: Path) -> bool:
+    """Whether the name is a volume's or a stack's: reading then says what is wrong with it."""
+    return volume_run(path) is not None or path.name.lower().removesuffix(".gz").endswith(STACK_SUFFIXES)
+
+
+def volume_grids(path: Path, voxel_spacing: float | None = None) -> tuple[Grid, ...]:
+    """The grid of each pyramid level, finest first (an MRC file has one); no voxels are read.
+
+    Args:
+        path: of the file, or of the folder of an OME-Zarr.
+        voxel_spacing: of the finest level [Å]; instead of the file's.
+
+    Raises:
+        ReadError: missing, not a volume, or without a voxel size.
+    """
+    _require(path)
+    if path.suffix.lower() == ".zarr":
+        return tuple(level.grid for level in read_levels(path, str(path), voxel_spacing))
+    return (read_mrc_grid(path, voxel_spacing),)
+
+
+def read_volume(path: Path, level: int = 0, voxel_spacing: float | None = None) -> tuple[np.ndarray, Grid]:
+    """The voxels of one level, (z, y, x) float32 C-contiguous, and their grid.
+
+    Raises:
+        ReadError: as `volume_grids`; or truncated, constant, or without one finite voxel.
+    """
+    _require(path)
+    if path.suffix.lower() == ".zarr":
+        return read_zarr(path, str(path), level, voxel_spacing)
+    values, grid = read_mrc(path, voxel_spacing)
+    return checked(values, str(path)), grid
+
+
+def read_zarr(store: Any, where: str, level: int = 0, voxel_spacing: float | None = None) -> tuple[np.ndarray, Grid]:
+    """`read_volume` for an OME-Zarr in a path or store."""
+    chosen = read_levels(store, where, voxel_spacing)[level]
+    return checked(read_level(store, chosen, where), where), chosen.grid
+
+
+def contents_mark(store: Any) -> str:
+    """Changes when a volume is replaced, without reading its voxels.
+
+    Args:
+        store: a file, or an OME-Zarr as a folder (sizes and times of its metadata), or as a Zarr store (its metadata).
+    """
+    digest = hashlib.sha256()
+    if isinstance(store, Path):
+        files = [store] if store.is_file() else [p for n in METADATA for p in (*store.glob(n), *store.glob(f"*/{n}"))]
+        for path in sorted(files):
+            found = path.stat()
+            digest.update(f"{path.name} {found.st_size} {found.st_mtime_ns}\n".encode())
+    else:
+        digest.update(bytes(store.get(".zattrs") or b""))
+    return digest.hexdigest()[:16]
+
+
+def checked(values: np.ndarray, where: str) -> np.ndarray:
+    """The volume itself; what is not finite in it is set to its mean, and that is logged.
+
+    Raises:
+        ReadError: constant, or without one finite voxel.
+    """
+    low, high = float(values.min()), float(values.max())  # NaN where any voxel is
+    if not (np.isfinite(low) and np.isfinite(high)):
+        finite = np.isfinite(values)
+        if not finite.any():
+            raise ReadError(
+                f"{where}: no voxel is a finite number; expected a tomogram, so reconstruct or copy it again"
+            )
+        log.warning("%s: %d voxels are not finite; they are set to the mean", where, values.size - int(finite.sum()))
+        values = np.where(finite, values, values[finite].mean(dtype=np.float64)).astype(np.float32)
+        low, high = float(values.min()), float(values.max())
+    if low == high:
+        raise ReadError(f"{where}: all voxels are {low:g}; expected a tomogram, so reconstruct or copy it again")
+    return values
+
+
+def _require(path: Path) -> None:
+    if not path.exists():
+        raise ReadError(f"{path}: there is no such file; expected a tomogram (.mrc, .rec or .zarr)")

@@ -1,0 +1,209 @@
+"""Single looks at a project's headers and picks; `doctor` makes a report of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ..core.errors import NoPicksError, TomopickError
+from ..core.messages import counted, listing
+from ..core.types import Grid, PickableObject, Picks
+from ..data import Project
+from ..data.choose import SPACING_TOLERANCE
+
+OK, WARNING, ERROR = "ok", "warning", "error"
+MARKS = {OK: "✓", WARNING: "!", ERROR: "✗"}
+FEW = 20  # picks of an object with which little can be learned
+MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
+COARSE = 2.0  # radius in voxels below which a particle is hardly more than a speck
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        level: `ok`, `warning` or `error`.
+        where: the run or object; empty for the whole project.
+        text: what was found.
+        fix: what to do about it.
+    """
+
+    level: str
+    where: str
+    text: str
+    fix: str = ""
+
+    def line(self) -> str:
+        """As shown in a terminal."""
+        where = f"{self.where}: " if self.where else ""
+        return f"{MARKS[self.level]} {where}{self.text}{'; ' + self.fix if self.fix else ''}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def object_findings(objects: Sequence[PickableObject]) -> Iterator[Finding]:
+    """Names and radii."""
+    if not objects:
+        yield Finding(WARNING, "", "no objects", "name them with --object NAME:RADIUS (radius in Å)")
+        return
+    text = ", ".join(f"{o.name} ({'no radius' if o.radius is None else f'{o.radius:g} Å'})" for o in objects)
+    yield Finding(OK, "", f"objects: {text}")
+    for o in objects:
+        if o.radius is None:
+            yield Finding(WARNING, o.name, "has no radius", f"say it with --object {o.name}:RADIUS (in Å)")
+        elif o.radius < 15 or o.radius > 1000:
+            yield Finding(WARNING, o.name, f"radius {o.radius:g} Å", "radii are in Å: is it in nm, voxels, a diameter?")
+
+
+def type_findings(types: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Types of tomograms, what runs lack, and names that look alike; `types` by run, as `TYPE@spacing`."""
+    kinds = Counter(t.partition("@")[0] for found in types.values() for t in set(found))
+    if any(kinds):
+        text = ", ".join(f"{k} ({counted(n, 'run')})" for k, n in kinds.most_common() if k)
+        yield Finding(OK, "", f"tomogram types: {text}")
+    empty = [run for run, found in types.items() if not found]
+    if empty:
+        text = f"no tomogram in {counted(len(empty), 'run')}: {listing(empty)}"
+        yield Finding(WARNING, "", text, "they can only be scored")
+    names = sorted(k for k in kinds if k)
+    for i, name in enumerate(names):
+        for close in get_close_matches(name, names[i + 1 :], n=1, cutoff=0.85):
+            yield Finding(WARNING, "", f"tomogram types '{name}' and '{close}' look alike", "are they one type?")
+        lacking = [run for run, found in types.items() if found and name not in {t.partition("@")[0] for t in found}]
+        if lacking:
+            yield Finding(WARNING, "", f"no '{name}' tomogram in {listing(lacking)}", "leave them out with --runs")
+
+
+def grid_findings(
+    project: Project, run: str, types: Sequence[str], wanted: str | None, grids: dict[str, Grid]
+) -> Iterator[Finding]:
+    """A run whose grid cannot be read or looks turned; the grid itself goes into `grids`."""
+    if not types:
+        return
+    try:
+        grids[run] = project.grid(run, wanted or types[0])
+    except TomopickError as error:
+        yield Finding(ERROR, f"run {run}", str(error))
+        return
+    z, y, x = grids[run].shape
+    if z > min(y, x) and z > 1.2 * max(min(y, x), 1):
+        yield Finding(
+            WARNING, f"run {run}", f"{x} x {y} x {z} voxels (x, y, z) is thickest along z",
+            "tomograms are thin along z: were the axes exchanged?",
+        )  # fmt: skip
+
+
+def header_findings(paths: Sequence[Path]) -> Iterator[Finding]:
+    """Data types of MRC files, and origins in their headers, which are not heeded."""
+    import mrcfile
+
+    kinds: Counter[str] = Counter()
+    moved = []
+    for path in paths:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong with a file is said by who reads it
+            try:
+                with mrcfile.open(path, header_only=True, permissive=True) as mrc:
+                    header = mrc.header
+            except (OSError, ValueError, EOFError):
+                continue
+        kinds[MODES.get(int(header.mode), f"mode {int(header.mode)}")] += 1
+        if any(float(header.origin[a]) for a in "xyz") or any(int(header[f"n{a}start"]) for a in "xyz"):
+            moved.append(path.name)
+    if kinds:
+        yield Finding(OK, "", f"data types: {', '.join(f'{k} ({n} files)' for k, n in kinds.most_common())}")
+    if moved:
+        text = f"headers with an origin other than 0, which is not heeded: {listing(moved)}"
+        yield Finding(OK, "", text, "positions count from the first voxel")
+
+
+def spacing_findings(grids: Mapping[str, Grid]) -> Iterator[Finding]:
+    """Voxel sizes and shapes."""
+    spacings = np.array([g.voxel_spacing for g in grids.values()])
+    low, high = float(spacings.min()), float(spacings.max())
+    shapes = Counter(g.shape[::-1] for g in grids.values())
+    size = " x ".join(map(str, shapes.most_common(1)[0][0]))
+    others = f" and {len(shapes) - 1} other sizes" if len(shapes) > 1 else ""
+    spacing = f"{low:.4g} Å" if high - low < 1e-6 * low else f"{low:.5g} to {high:.5g} Å"
+    yield Finding(OK, "", f"voxel size {spacing}; {size} voxels (x, y, z){others}; the first voxel is centred at 0 Å")
+    if high > (1 + SPACING_TOLERANCE) * low:
+        yield Finding(
+            WARNING, "", f"voxel sizes differ: {low:.4g} to {high:.4g} Å", "choose with --tomo-type TYPE@SPACING"
+        )
+    if high > 30 or low < 2:
+        yield Finding(WARNING, "", f"voxel size {spacing}", "expected 5 to 20 Å: is the header right? --voxel-spacing")
+
+
+def picks_findings(
+    project: Project, runs: Sequence[str], grids: Mapping[str, Grid], query: str | None
+) -> Iterator[Finding]:
+    """Counts, and picks that are outside, double, too few or too small."""
+    objects = {o.name: o for o in project.objects}
+    totals: Counter[str] = Counter()
+    labelled, unclear, missing = 0, [], []
+    for run in runs:
+        try:
+            picks = project.picks(run, query)
+        except NoPicksError as error:
+            missing.append(str(error))
+            continue
+        except TomopickError as error:
+            unclear.append(str(error))
+            continue
+        if picks is None:
+            continue
+        labelled += 1
+        totals.update(picks.names.tolist())
+        yield from _run_picks_findings(picks, grids.get(run), objects)
+    if missing and labelled:
+        yield Finding(OK, "", f"no picks '{query}' in {counted(len(missing), 'run')}")
+    elif missing:
+        yield Finding(ERROR, "", missing[0])
+    if unclear:  # most likely the same in all of them
+        more = f" (and in {counted(len(unclear) - 1, 'other run')})" if len(unclear) > 1 else ""
+        yield Finding(WARNING if "several picks" in unclear[0] else ERROR, "", unclear[0] + more)
+    if not labelled and not unclear and not missing:
+        yield Finding(OK, "", "no picks: there is nothing to train on or to score against")
+        return
+    if not labelled:
+        return
+    text = ", ".join(f"{totals[name]} {name}" for name in objects)
+    yield Finding(OK, "", f"picks in {labelled} of {counted(len(runs), 'run')}: {text}")
+    for name, o in objects.items():
+        if totals[name] < FEW:
+            few = f"only {counted(totals[name], 'pick')}"
+            yield Finding(WARNING, name, few, f"expected {FEW} or more to learn from")
+        spacing = min((g.voxel_spacing for g in grids.values()), default=0.0)
+        if o.radius and spacing and o.radius < COARSE * spacing:
+            yield Finding(
+                WARNING, name, f"radius {o.radius:g} Å is {o.radius / spacing:.1f} voxels", "use finer tomograms"
+            )
+
+
+def _run_picks_findings(picks: Picks, grid: Grid | None, objects: Mapping[str, PickableObject]) -> Iterator[Finding]:
+    where = f"run {picks.run}"
+    if grid is not None and len(picks):
+        outside = int((~grid.contains(picks.positions)).sum())
+        if outside:
+            high = "x ".join(f"{v:.0f} " for v in (np.array(grid.shape) * grid.voxel_spacing)[::-1]).strip()
+            voxels = grid.contains(picks.positions * grid.voxel_spacing).all()
+            fix = "they seem to be in voxels: multiply them" if voxels else "are axes (x, y, z), unit and run right?"
+            yield Finding(ERROR, where, f"{outside} of {len(picks)} picks lie outside the {high} Å (x, y, z)", fix)
+    for name in sorted(set(picks.names.tolist())):
+        positions = picks.of(name).positions
+        reach = 0.25 * (objects[name].radius or 0) if name in objects else 0.0
+        pairs = len(cKDTree(positions).query_pairs(max(reach, 1e-3)))
+        if pairs:
+            text = f"{pairs} pairs of {name} lie within {max(reach, 1e-3):.3g} Å of each other"
+            yield Finding(WARNING, where, text, "duplicates? keep one of each")

@@ -1,0 +1,259 @@
+"""What a project holds and what was assumed about it: the mistake is to be found before the hours are spent.
+
+`cheap_findings` reads headers and picks alone; `findings` reads the voxels of a few runs, and tries the model on one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import TomopickError
+from ..core.messages import counted, listing, near_miss
+from ..core.types import Grid, PickableObject, Picks, Tomogram
+from ..data import CopickProject, FolderProject, KaggleProject, Project
+from ..data.choose import require_run
+from ..data.formats.star import CENTRED, NAMES, PIXELS, optics_sizes, particle_block, read_star
+from ..data.names import object_alias, tomo_type_alias
+from ..data.tables import is_picks_csv
+from ..data.volumes.volumes import MRC_SUFFIXES, volume_run
+from ..picking.normalize import RobustNormalization, contrast_at, skewness
+from .centring import displacement
+from .checks import (
+    ERROR,
+    OK,
+    WARNING,
+    Finding,
+    grid_findings,
+    header_findings,
+    object_findings,
+    picks_findings,
+    spacing_findings,
+    type_findings,
+)
+
+_KINDS = {CopickProject: "copick project", KaggleProject: "CZII challenge as Kaggle has it", FolderProject: "folder"}
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What is looked at.
+
+    Attributes:
+        runs: None: all.
+        tomo_type: the tomograms meant, `TYPE[@spacing]`; None: all types.
+        picks: `object:user/session`.
+        examine: how many runs have their voxels read.
+        truth: whether the picks are looked at (who is about to pick has no need of them).
+    """
+
+    runs: Sequence[str] | None = None
+    tomo_type: str | None = None
+    picks: str | None = None
+    examine: int = 2
+    truth: bool = True
+
+    def names(self, project: Project) -> list[str]:
+        """The runs; raises `SelectionError` for one that is not there."""
+        for run in self.runs or ():
+            require_run(run, project.runs(), project.uri)
+        return list(project.runs() if self.runs is None else self.runs)
+
+
+def cheap_findings(project: Project, checkup: Checkup = Checkup(), detector: Any = None) -> list[Finding]:
+    """Everything that can be said without reading voxels."""
+    runs = checkup.names(project)
+    kind = next((text for cls, text in _KINDS.items() if isinstance(project, cls)), "project")
+    found = [Finding(OK, "", f"{kind} with {counted(len(runs), 'run')}: {listing(runs)}")]
+    if checkup.truth:
+        found += [*object_findings(project.objects), *_stray_tables(project)]
+    types = _types(project, runs, found)
+    found += type_findings(types)
+    found += header_findings(_mrc_files(project))
+    grids: dict[str, Grid] = {}
+    for run in types:
+        found += grid_findings(project, run, types[run], checkup.tomo_type, grids)
+    if grids:
+        found += spacing_findings(grids)
+    if checkup.truth:
+        found += picks_findings(project, runs, grids, checkup.picks)
+    if detector is not None:
+        found += _model_findings(project, types, grids, detector)
+    return found
+
+
+def findings(project: Project, checkup: Checkup = Checkup(), detector: Any = None) -> list[Finding]:
+    """`cheap_findings`, and what the voxels of a few runs say."""
+    found = cheap_findings(project, checkup, detector)
+    able = {run: types for run, types in _types(project, checkup.names(project), []).items() if types}
+    for i, (run, types) in enumerate(list(able.items())[: checkup.examine]):
+        try:
+            tomogram = project.tomogram(run, checkup.tomo_type or types[0])
+            found += _voxel_findings(tomogram, project, checkup.picks)
+            if detector is not None:
+                found += _trial_findings(tomogram, detector, i == 0)
+        except TomopickError as error:
+            found.append(Finding(ERROR, f"run {run}", str(error)))
+    return found
+
+
+def _mrc_files(project: Project) -> list[Path]:
+    """The MRC volumes of a folder, as many as show what they are like."""
+    place = Path(project.uri)
+    if not isinstance(project, FolderProject):
+        return []
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    volumes = [p for p in files if volume_run(p) is not None and p.suffix.lower() in MRC_SUFFIXES]
+    return volumes[:20]
+
+
+def _stray_tables(project: Project) -> list[Finding]:
+    """Tables of picks in a folder of tomograms that belong to none of them by their name."""
+    place = Path(project.uri)
+    if not isinstance(project, FolderProject) or not place.is_dir():
+        return []
+    runs = {run for path in place.iterdir() if (run := volume_run(path)) is not None}
+    tables = [p for p in sorted(place.glob("*.csv")) if runs and p.stem not in runs and is_picks_csv(p)]
+    return [
+        Finding(WARNING, "", f"{p.name} belongs to no tomogram, for they are matched by name", near_miss(p.stem, runs))
+        for p in tables
+    ]
+
+
+def _types(project: Project, runs: Sequence[str], found: list[Finding]) -> dict[str, list[str]]:
+    """The tomograms of each run; a run whose cannot be listed is left out, and said in `found`."""
+    types = {}
+    for run in runs:
+        try:
+            types[run] = project.tomo_types(run)
+        except TomopickError as error:
+            found.append(Finding(ERROR, f"run {run}", str(error)))
+    return types
+
+
+def report(found: Sequence[Finding]) -> str:
+    """All lines, and the count of errors and warnings."""
+    count = Counter(f.level for f in found)
+    wrong = f"{counted(count[ERROR], 'error')}, {counted(count[WARNING], 'warning')}"
+    return "\n".join([*(f.line() for f in found), wrong])
+
+
+def has_errors(found: Sequence[Finding]) -> bool:
+    """Whether any finding is an error."""
+    return any(f.level == ERROR for f in found)
+
+
+def _voxel_findings(tomogram: Tomogram, project: Project, query: str | None) -> Iterator[Finding]:
+    where = f"run {tomogram.run}"
+    values = RobustNormalization()(tomogram)
+    skew = skewness(values)
+    low, high = float(tomogram.values.min()), float(tomogram.values.max())
+    yield Finding(OK, where, f"grey values {low:.4g} to {high:.4g}, skewness {skew:+.2f}")
+    try:
+        picks = project.picks(tomogram.run, query) or Picks.empty(tomogram.run)
+    except TomopickError:
+        picks = Picks.empty(tomogram.run)  # said by the cheap part
+    light = []
+    for o in project.objects:
+        positions = picks.of(o.name).positions
+        if not len(positions) or not o.radius:
+            continue
+        contrast = contrast_at(values, tomogram.grid, positions, o.radius)
+        light += [o.name] if contrast > 0.1 else []
+        yield from _offset_findings(values, tomogram, positions, o)
+    if light:
+        text = f"{listing(light)} lighter than what is around them"
+        yield Finding(WARNING, where, text, "expected dark particles: pick and train with --invert, or check the picks")
+    elif not len(picks) and skew > 0.15:
+        yield Finding(WARNING, where, "looks inverted: light particles on dark?", "if so, pick with --invert")
+
+
+def _offset_findings(
+    values: np.ndarray, tomogram: Tomogram, positions: np.ndarray, o: PickableObject
+) -> Iterator[Finding]:
+    found = displacement(values, tomogram.grid, positions, o.radius_angstrom)
+    if found is None:
+        return
+    text = ", ".join(f"{v:+.2f}" for v in found.voxels)
+    where = f"run {tomogram.run}, {o.name}"
+    if found.significant:
+        given = ",".join(f"{np.round(v * 2) / 2 + 0.0:g}" for v in found.voxels)
+        yield Finding(
+            WARNING, where, f"particles lie {text} voxels (z, y, x) from their {found.n} picks",
+            f"--coordinate-offset {given} (czii is 0.5,0.5,0.5)",
+        )  # fmt: skip
+    else:
+        yield Finding(OK, where, f"picks sit in the middle ({text} voxels z, y, x; {found.n} averaged)")
+
+
+def _model_findings(
+    project: Project, types: Mapping[str, Sequence[str]], grids: Mapping[str, Grid], detector: Any
+) -> Iterator[Finding]:
+    known, wanted = [o.name for o in detector.objects], [o.name for o in project.objects]
+    facts = detector.facts
+    yield Finding(
+        OK, "model", f"finds {listing(known)} at {facts.voxel_spacing:.4g} Å in {'/'.join(facts.tomo_types) or 'any'}"
+    )
+    for name in wanted:
+        other = object_alias(name, known)
+        if name not in known and other in known:
+            yield Finding(WARNING, name, f"is called '{other}' by the model", "rename it in the project")
+        elif name not in known:
+            yield Finding(WARNING, name, "is not known to the model", "it will not be picked")
+    kinds = {t.partition("@")[0] for found in types.values() for t in found} - {""}
+    if kinds and facts.tomo_types and not kinds & set(facts.tomo_types):
+        same = [k for k in kinds if tomo_type_alias(k, facts.tomo_types) in facts.tomo_types]
+        if not same:
+            text = f"types {listing(sorted(kinds))} are none the model learned from ({listing(facts.tomo_types)})"
+            yield Finding(WARNING, "model", text, "expect poorer picks")
+    if grids:
+        voxels = max(int(np.prod(g.shape)) * (g.voxel_spacing / facts.voxel_spacing) ** 3 for g in grids.values())
+        yield Finding(
+            OK, "model", f"picking the largest run takes about {3 * 4 * voxels / 2**30 + 1:.1f} GiB of memory"
+        )
+
+
+def _trial_findings(tomogram: Tomogram, detector: Any, timed: bool) -> Iterator[Finding]:
+    found, seconds = [], 0.0
+    for member in detector.detectors:
+        values, grid = member.prepare(tomogram)
+        found += [text for text in member.findings(tomogram, values) if text not in found]
+        if timed:
+            predictor = member.predictor()
+            edges, starts = predictor.tiling.plan(grid.shape, predictor.multiple)
+            began = time.perf_counter()
+            predictor.tile(np.zeros(edges, dtype=np.float32))
+            seconds += (time.perf_counter() - began) * len(starts[0]) * len(starts[1]) * len(starts[2])
+    for text in found:
+        yield Finding(WARNING, f"run {tomogram.run}", text)
+    if timed:
+        yield Finding(OK, f"run {tomogram.run}", f"picking takes about {max(1, round(seconds))} s here, without --tta")
+
+
+def star_findings(path: Path) -> list[Finding]:
+    """What a STAR file of another program holds, and what is needed to read it."""
+    try:
+        blocks = read_star(path)
+        table = particle_block(blocks, path)
+        sizes = optics_sizes(table, blocks.get("optics"), path)
+    except TomopickError as error:
+        return [Finding(ERROR, "", str(error))]
+    name = next((c for c in NAMES if c in table), None)
+    if name is None:
+        return [Finding(ERROR, "", f"{path}: no rlnTomoName or rlnMicrographName", "say which tomogram each row is of")]
+    tomograms = sorted(set(table[name].astype(str)))
+    found = [Finding(OK, "", f"{len(table)} particles of {len(tomograms)} tomograms: {listing(tomograms)}")]
+    if set(CENTRED) <= set(table):
+        found.append(Finding(OK, "", "coordinates in Å from the middle of the tomogram (RELION 5)"))
+    elif sizes is not None:
+        found.append(Finding(OK, "", f"coordinates in pixels of {listing(sorted(set(sizes)))} Å (RELION 4)"))
+    elif set(PIXELS) <= set(table):
+        fix = "say it with --tilt-series-pixel-size or --tomograms-star"
+        found.append(Finding(WARNING, "", "coordinates in pixels whose size the file does not say", fix))
+    return found

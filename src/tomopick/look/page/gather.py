@@ -1,0 +1,251 @@
+"""From what a user names (a model or picks, and a project) to what the page is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import SelectionError
+from ...core.messages import counted, near_miss
+from ...core.presets import CZII_OBJECTS
+from ...core.types import PickableObject, Picks, Tomogram
+from ...data import Project, open_project, read_picks_csv
+from ...data.labelled import picks_where_any
+from ...scoring.compare import FOREIGN, Made, Sides, refuse_voxels, twice_written
+from .tables import Report
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What goes into a report.
+
+    Attributes:
+        picks, truth: `object:user/session`.
+        name: the object of the picks, where their file does not say.
+        runs: to report on; None: all.
+        embed: runs whose tomograms are embedded; None: the first three.
+        tomo_type: `TYPE[@spacing]`.
+        metric: whose thresholds of a model the sliders open at.
+        thresholds: by object, in place of those.
+        title: heading of the page.
+        device: where a model runs.
+        say: told what was found, one line at a time.
+    """
+
+    picks: str | None = None
+    truth: str | None = None
+    name: str | None = None
+    runs: Sequence[str] | None = None
+    embed: Sequence[str] | None = None
+    tomo_type: str | None = None
+    metric: str = "f1"
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    title: str | None = None
+    device: str = "auto"
+    say: Callable[[str], None] = lambda line: None
+
+
+def gather_report(what: str, place: str, opening: Mapping[str, Any], options: ReportOptions) -> Report:
+    """Reads (or makes) the picks, the truth and the objects.
+
+    Args:
+        what: a model folder, a shipped model's name, a project of picks, or a CSV.
+        place: the project with tomograms and truth.
+        opening: how projects are opened, `open_project`'s arguments.
+        options: what goes in.
+
+    Raises:
+        SelectionError: unknown runs, no picks, or picks that lie outside every tomogram's range.
+        TomopickError: whatever else cannot be read.
+    """
+    project = open_project(place, **opening)
+    known = project.runs()
+    for run in [*(options.runs or ()), *(options.embed or ())]:
+        if run not in known:
+            raise SelectionError(f"{place}: no run '{run}'; {near_miss(run, known)}")
+    runs = list(options.runs or known)
+    notes: list[str] = []
+    given: dict[str, Any] = {}
+    if is_model(what):
+        made = pick_with(what, project, runs, options)
+        picks, theirs, given = made.picks, made.objects, {"thresholds": made.thresholds, **model_texts(what)}
+    else:
+        picks, theirs = _read(what, project, runs, opening, options)
+    truth = _truth(project, runs, what == place, options)
+    objects = _objects(project.objects, theirs, picks, truth)
+    if truth:
+        unlabelled = sorted(set(picks) - set(truth))
+        if unlabelled:
+            options.say(f"{', '.join(unlabelled)}: no truth; shown and not scored")
+        scored = {o.name for o in objects if any(len(t.of(o.name)) for t in truth.values())} or {""}
+        extra = sorted({o.name for o in objects} - {o.name for o in project.objects} - scored)
+        if extra:
+            notes.append(f"{', '.join(extra)}: picked, but the truth does not know it; shown and not scored.")
+            objects = tuple(replace(o, score_weight=0.0) if o.name in extra else o for o in objects)
+    picks = {run: p.select(np.isin(p.names, [o.name for o in objects])) for run, p in picks.items()}
+    truth = {run: p.select(np.isin(p.names, [o.name for o in objects])) for run, p in truth.items()}
+    notes += _findings(project, picks, truth, objects, options)
+    for line in notes:
+        options.say(f"warning: {line}")
+    title = options.title or f"{Path(what).name or what} on {Path(place).name or place}"
+    shown = [run for run in (options.embed or runs) if run in {*picks, *truth}]
+    readable = [run for run in shown if project.tomo_types(run)]
+    return Report(
+        title, picks, truth, objects, {**given.get("thresholds", {}), **options.thresholds},
+        lambda run: project.tomogram(run, options.tomo_type), readable if options.embed else readable[:3],
+        given.get("card", ""), given.get("log", ()), _unknown(objects, given.get("thresholds")), notes,
+    )  # fmt: skip
+
+
+def report_of(sides: Sides, what: str, place: str, options: ReportOptions) -> Report:
+    """The page of what `tomopick evaluate` scored, from what it read.
+
+    Args:
+        sides: both sides.
+        what, place: what the user called them.
+        options: `tomo_type` and `title`; the rest is settled.
+    """
+    texts = model_texts(what) if is_model(what) else {}
+    unknown = _unknown(sides.objects, sides.thresholds if texts else None)
+    project = sides.project
+    named = [run for run in sorted({*sides.picks, *sides.truth}) if project and run in project.runs()]
+    readable = [run for run in named if project and project.tomo_types(run)]
+
+    def tomogram(run: str) -> Tomogram:
+        assert project is not None
+        return project.tomogram(run, options.tomo_type)
+
+    return Report(
+        options.title or f"{Path(what).name or what} on {Path(place).name or place}",
+        sides.picks, sides.truth, sides.objects, sides.thresholds, tomogram if readable else None, readable[:3],
+        texts.get("card", ""), texts.get("log", ()), unknown, sides.notes,
+    )  # fmt: skip
+
+
+def _unknown(objects: Sequence[PickableObject], thresholds: Mapping[str, float] | None) -> list[str]:
+    """The objects that a model has no threshold for, which it cannot pick; none where no model picked."""
+    return [] if thresholds is None else [o.name for o in objects if o.name not in thresholds]
+
+
+def is_model(what: str) -> bool:
+    """Whether a user's word names a model folder, an ensemble's, or a shipped model."""
+    if Path(what).exists():  # the registry imports torch, which scoring of picks needs not wait for
+        return any((Path(what) / name).is_file() for name in ("detector.json", "ensemble.json", "plan.json"))
+    from ...picking.load import shipped
+
+    return what in shipped()
+
+
+def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportOptions) -> Made:
+    """Picks of a model's, down to a low score.
+
+    Raises:
+        TomopickError: the model or a tomogram cannot be read, or it has no thresholds for the metric.
+    """
+    from ...picking.load import load_model
+    from ...picking.picker import Picker, PickOptions
+
+    picker = Picker([load_model(what)], PickOptions(metric=options.metric, keep_below=True, device=options.device))
+    if picker.positions_depend_on_threshold:
+        options.say("its decoder finds other positions with another threshold: there are no picks below the thresholds")
+    found = {}
+    for run in runs:
+        found[run], unlike = picker.pick(project.tomogram(run, options.tomo_type))
+        n = counted(sum(picker.counts(found[run]).values()), "pick")
+        options.say(f"{run}: {n} of {counted(len(found[run]), 'candidate')}")
+        for line in unlike:
+            options.say(f"{run}: warning: {line}")
+    return Made(found, picker.objects, picker.thresholds)
+
+
+def model_texts(what: str) -> dict[str, Any]:
+    """A model's card and the rows of its training's log."""
+    from ...picking.folder import read_log
+    from ...picking.load import shipped
+
+    folder = Path(what) if Path(what).is_dir() else shipped()[what]
+    card = folder / "README.md"
+    return {"card": card.read_text(encoding="utf-8") if card.is_file() else "", "log": read_log(folder / "log.jsonl")}
+
+
+def _read(
+    what: str, project: Project, runs: Sequence[str], opening: Mapping[str, Any], options: ReportOptions
+) -> tuple[dict[str, Picks], tuple[PickableObject, ...]]:
+    if Path(what).suffix.lower() == ".csv":
+        found, objects = read_picks_csv(what), ()
+        if set(found) == {""} and len(runs) == 1:
+            found = {runs[0]: replace(found[""], run=runs[0])}
+    elif Path(what).is_file() and Path(what).suffix.lower() in FOREIGN:
+        from ...data.importing import ImportOptions, read_files
+
+        choices = ImportOptions(name=options.name, tomo_type=options.tomo_type, say=options.say)
+        (found, _), objects = read_files([Path(what)], project, choices), ()
+    else:
+        source = open_project(what, **{**opening, "voxel_spacing": None})
+        there = source.runs()
+        found = picks_where_any(source, [run for run in runs if run in there], options.picks)
+        objects = source.objects  # type: ignore[assignment]
+    picks = {run: found[run] for run in runs if run in found}
+    if not picks:
+        raise SelectionError(
+            f"{what}: no picks of {', '.join(runs[:5])}; name runs alike, or say which picks with --picks"
+        )
+    for run in runs:
+        if run not in picks:
+            options.say(f"run {run}: no picks; where it has truth, all of it counts as missed")
+    return picks, objects
+
+
+def _truth(project: Project, runs: Sequence[str], same: bool, options: ReportOptions) -> dict[str, Picks]:
+    """The true picks. Where picks and truth are of one project, they must be named: nothing tells them apart."""
+    if options.truth is None and same:
+        options.say("no --truth OBJECT:USER/SESSION was given: nothing is scored")
+        return {}
+    found = picks_where_any(project, runs, options.truth, "--truth")
+    if not found:
+        options.say("no run has true picks: nothing is scored")
+    return found
+
+
+def _objects(
+    own: Sequence[PickableObject],
+    theirs: Sequence[PickableObject],
+    picks: Mapping[str, Picks],
+    truth: Mapping[str, Picks],
+) -> tuple[PickableObject, ...]:
+    """The project's objects and whichever others occur, each with the first radius that somebody knows."""
+    names = {n for side in (picks, truth) for p in side.values() for n in np.unique(p.names).tolist()}
+    found: dict[str, PickableObject] = {}
+    for o in (*own, *theirs, *CZII_OBJECTS):
+        if o.name in found:
+            if found[o.name].radius is None:
+                found[o.name] = replace(found[o.name], radius=o.radius)
+        elif o.name in names or (o.is_particle and o in own):
+            found[o.name] = o
+    found |= {n: PickableObject(n, None) for n in sorted(names - set(found))}
+    # What occurs nowhere counts in the CZII score, but needs a radius to be shown.
+    return tuple(o for o in found.values() if o.is_particle and (o.name in names or o.radius))
+
+
+def _findings(
+    project: Project,
+    picks: Mapping[str, Picks],
+    truth: Mapping[str, Picks],
+    objects: Sequence[PickableObject],
+    options: ReportOptions,
+) -> list[str]:
+    """What a reader must know; raises for picks that cannot be in Å."""
+    found = []
+    for run, p in picks.items():
+        if not len(p) or not project.tomo_types(run):
+            continue
+        grid = project.grid(run, options.tomo_type)
+        outside = int((~grid.contains(p.positions)).sum())
+        refuse_voxels(run, p, grid)
+        if outside:
+            found.append(f"run {run}: {outside} of {len(p)} picks lie outside the tomogram and count as they are.")
+    return found + [f"{line}." for line in twice_written(truth, objects)]

@@ -1,0 +1,98 @@
+"""Pictures of a project's runs: finds tomogram and picks, wherever they lie, and has them drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import SelectionError
+from ..core.messages import listing, near_miss
+from ..core.presets import CZII_OBJECTS
+from ..core.types import PickableObject, Picks
+from ..data import Project
+from ..data.choose import require_run
+from ..data.labelled import picks_where_any
+from ..data.names import RunNames
+from .sections import draw_sections
+
+
+def draw_run(
+    project: Project,
+    out: Path,
+    run: str | None = None,
+    *,
+    picks_from: Project | None = None,
+    tomo_type: str | None = None,
+    picks: str | None = None,
+    truth: str | None = None,
+    min_score: float | None = None,
+    thickness: float = 100.0,
+    at: Sequence[float] | None = None,
+) -> None:
+    """Writes the picture of one run.
+
+    Args:
+        project: with the tomogram, and the picks where `picks_from` is None.
+        out: the PNG.
+        run: its name; None where there is only one.
+        picks_from: another project, or a table, with the picks of the run (or of one run alone).
+        tomo_type: `TYPE[@spacing]`.
+        picks: `object:user/session` of the picks.
+        truth: `object:user/session` of the true ones, in `project`.
+        min_score: of picks that are drawn.
+        thickness: of the slabs [Å].
+        at: their centres, zyx [Å].
+
+    Raises:
+        SelectionError: no such run or picks, or which is not said.
+        TomopickError: an object has no radius, or `out` cannot be written.
+    """
+    name = _one_run(project, run)
+    source = picks_from or project
+    found = _picks(source, name, picks) if picks_from is not None or picks or truth is None else None
+    shown = found if found is not None else Picks.empty(name)
+    if min_score is not None:
+        shown = shown.select(shown.scores >= min_score)
+    tomogram = project.tomogram(name, tomo_type)
+    true = picks_where_any(project, [name], truth, "--truth").get(name) if truth else None
+    objects = _objects([*project.objects, *source.objects], [shown, *([] if true is None else [true])])
+    centre = None if at is None else (float(at[0]), float(at[1]), float(at[2]))
+    if centre is not None and not tomogram.grid.contains(np.array([centre]))[0]:
+        raise SelectionError(
+            f"{project.uri}: run {name}: --at {','.join(f'{v:g}' for v in centre)} lies outside the volume; expected "
+            f"z,y,x in Å up to {','.join(f'{n * tomogram.grid.voxel_spacing:.0f}' for n in tomogram.grid.shape)}"
+        )
+    draw_sections(tomogram, shown, objects, out, thickness=thickness, truth=true, at=centre)
+
+
+def _one_run(project: Project, run: str | None) -> str:
+    runs = project.runs()
+    if run is not None:
+        require_run(run, runs, project.uri)
+        return run
+    if len(runs) != 1:
+        raise SelectionError(f"{project.uri}: has {len(runs)} runs; say which with --run: {listing(runs)}")
+    return runs[0]
+
+
+def _picks(source: Project, run: str, query: str | None) -> Picks | None:
+    runs = source.runs()
+    there = RunNames(runs).find(run) or (runs[0] if len(runs) == 1 else None)
+    if there is None:
+        raise SelectionError(f"{source.uri}: no picks of run '{run}'; {near_miss(run, runs)}")
+    found = source.picks(there, query)
+    return None if found is None else replace(found, run=run)
+
+
+def _objects(known: Sequence[PickableObject], drawn: Sequence[Picks]) -> list[PickableObject]:
+    """The objects that are drawn, with a radius: a project's, else the CZII preset's."""
+    preset = {o.name: o.radius for o in CZII_OBJECTS}
+    found: dict[str, PickableObject] = {}
+    for o in known:
+        if o.name not in found or found[o.name].radius is None:
+            found[o.name] = o
+    names = {name for picks in drawn for name in picks.names.tolist()}
+    return [replace(o, radius=o.radius or preset.get(o.name)) for o in found.values() if o.name in names]

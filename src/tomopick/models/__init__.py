@@ -1,0 +1,1 @@
+"""What becomes of trained models: several as one, thresholds of your own, other programs' formats."""

@@ -1,0 +1,329 @@
+"""Thresholds measured on a user's own runs and written into a model folder, and scores that say how likely they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import ModelError, SelectionError
+from ..core.messages import counted, near_miss
+from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram
+from ..data import Project, atomic_write
+from ..data.labelled import picks_where_any
+from ..picking.detector import read_json
+from ..picking.load import Model, model_file
+from ..picking.peaks import LOWEST_SCORE
+from ..picking.picker import Picker, PickOptions
+from ..picking.predict import View
+from ..scoring.score_maps import (
+    Believed,
+    ScoreMap,
+    ScoreMaps,
+    fit_maps,
+    held_out_scores,
+    hits_of,
+    reliability,
+    rescaled,
+)
+from ..scoring.thresholds import GRID, Calibration, Found, calibrate_found, metric_name, picks_for
+
+HISTORY = "calibration.json"  # beside detector.json, which holds only what picking needs
+# Names of the views that are picked beside a volume as it is; the missing wedge allows no others.
+_FLIPS = {"flip z": View((0,)), "flip y": View((1,)), "flip x": View((2,)), "turn 180": View((1, 2))}
+_TURNS = {"turn 90": View((1,), swapped=True), "turn 270": View((2,), swapped=True)}
+VIEWS: dict[str, dict[str, View]] = {"none": {}, "flips": _FLIPS, "all": _FLIPS | _TURNS}
+TOLERANCE = 0.002  # of the best F within which a threshold is as good as another
+_GROUPS = 10  # of runs, at most, that maps of scores are tried on one after the other
+
+
+# -------------------------------------------------------------------------------------------------------- choosing
+def choose_thresholds(
+    found: Found, truth: Mapping[str, Picks], objects: Sequence[PickableObject], metric: str
+) -> dict[str, Calibration]:
+    """The threshold of each object for `czii`, `f1` or `precision=P`: of all there are, or of those picked at.
+
+    Where no threshold reaches P, or nothing is right, the object is not calibrated.
+
+    Raises:
+        SelectionError: another metric, or P not between 0 and 1.
+        TomopickError: no truth, names not among `objects`, values that are not finite.
+    """
+    return calibrate_found(found, truth, objects, metric, TOLERANCE)
+
+
+# --------------------------------------------------------------------------------------------------------- picking
+def candidates_of(
+    picker: Picker, tomogram: Tomogram, views: str = "none", say: Callable[[str], None] = lambda line: None
+) -> Iterator[tuple[str, dict[float, Picks]]]:
+    """All picks down to a low height, of the volume and, where `views` asks, of its flips and quarter turns.
+
+    Each view is picked as a volume of its own; its picks come back in the volume's own frame. Views that a network
+    tells apart give slightly different scores, which smooths what is measured on all of them. Where positions depend
+    on the threshold, each view's heatmap is decoded at every value of `GRID`.
+
+    Yields:
+        (name of the view, lowest height -> picks with heights as scores).
+    """
+    cuts = GRID if picker.positions_depend_on_threshold else (LOWEST_SCORE,)
+    if views not in VIEWS:
+        raise SelectionError(f"--smooth '{views}' is none of {', '.join(VIEWS)}")
+    for name, view in {"as is": View(), **VIEWS[views]}.items():
+        turned = _seen(tomogram, view)
+        rows, unlike = picker.rows(turned, lambda done, total: None)
+        for line in unlike if name == "as is" else ():
+            say(f"run {tomogram.run}: warning: {line}")
+        strips: Iterable[Heatmap] = rows if len(cuts) == 1 else list(rows)
+        found = {}
+        for cut in cuts:
+            picks = picker.picks_at(strips, turned, {o.name: cut for o in picker.objects})
+            indices = view.indices_back(turned.grid.indices(picks.positions), tomogram.grid.shape)
+            found[cut] = replace(picks, positions=tomogram.grid.positions(indices))
+        yield name, found
+
+
+def _seen(tomogram: Tomogram, view: View) -> Tomogram:
+    values = np.ascontiguousarray(view.of(tomogram.values))
+    return replace(tomogram, values=values, grid=Grid(values.shape, tomogram.grid.voxel_spacing))
+
+
+def out_of_fold(models: Sequence[Model], project: Project, run: str) -> Model:
+    """The model among `models` (of a cross-validation) that has not learned from this run.
+
+    Raises:
+        SelectionError: all have.
+    """
+    for model in models:
+        if run not in trained_on(model, project):
+            return model
+    raise SelectionError(
+        f"run {run}: every model given has learned from it; thresholds measured on it would be too good, so leave "
+        "it out of --runs, or give the model of another fold"
+    )
+
+
+def trained_on(model: Model, project: Project) -> set[str]:
+    """The runs of this project that the model's record says it learned from (by name, in whatever project)."""
+    parts = model.facts.provenance.get("runs", [])
+    return {run for part in parts for run in part.get("train", [])} & set(project.runs())
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """What is measured and how.
+
+    Attributes:
+        metric: `czii`, `f1` or `precision=P`.
+        runs: to measure on; None: all with truth.
+        truth: `object:user/session` of the true picks.
+        tomo_type: `TYPE[@spacing]`.
+        smooth: views of each volume that are picked besides it: `none`, `flips`, `all`.
+        map_scores: make scores tell how often picks are right.
+        device: where to run.
+        say: told what was found, one line at a time.
+    """
+
+    metric: str = "f1"
+    runs: Sequence[str] | None = None
+    truth: str | None = None
+    tomo_type: str | None = None
+    smooth: str = "none"
+    map_scores: bool = False
+    device: str = "auto"
+    say: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was measured.
+
+    Attributes:
+        thresholds: by object; scores as the model gives them from now on.
+        believed: by object.
+        runs: it was measured on.
+        before: the thresholds that the model had for the same metric, in the same scores; empty where it had none.
+        score_maps: of the model from now on.
+    """
+
+    thresholds: Mapping[str, Calibration]
+    believed: Mapping[str, Believed]
+    runs: tuple[str, ...]
+    before: Mapping[str, float]
+    score_maps: ScoreMaps = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure."""
+        objects = {}
+        for name, c in self.thresholds.items():
+            errors = self.believed[name].now.expected_error, self.believed[name].held_out.expected_error
+            objects[name] = {
+                **vars(c),
+                "before": self.before.get(name),
+                "mapped": name in self.score_maps,
+                "expected_calibration_error": _number(errors[0]),
+                "expected_calibration_error_held_out": _number(errors[1]),
+            }
+        return {"objects": objects, "runs": list(self.runs)}
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def measure(
+    models: Sequence[Model], project: Project, options: CalibrationOptions, target: Model | None = None
+) -> Calibrated:
+    """Picks the runs down to a low score and finds the best threshold of each object.
+
+    Args:
+        models: one, or those of a cross-validation: each run is picked by one that has not learned from it.
+        project: with tomograms and truth.
+        options: how.
+        target: whose thresholds are measured, and whose objects; the first of `models` where None.
+
+    Raises:
+        SelectionError: no truth, unknown runs or metric, or a run that every fold has learned from.
+    """
+    metric, target = metric_name(options.metric), target or models[0]
+    objects = target.objects
+    truth = _truth(project, options, [o.name for o in objects])
+    found, wanted, groups = _pool(models, project, truth, [o.name for o in objects], options)
+    best = choose_thresholds(found, wanted, objects, metric)
+    judged = picks_for(found, {k: c.threshold for k, c in best.items()})
+    maps, held_out = target.score_maps, {}
+    if options.map_scores:
+        measured = [o for o in objects if o.name in best]
+        maps, refused = fit_maps(judged, wanted, measured)
+        for name, reason in refused.items():
+            options.say(f"{name}: its scores stay as they are: {reason}")
+        held_out = {o.name: held_out_scores(judged, wanted, groups, o) for o in measured if o.name in maps}
+    believed = {}
+    for o in objects:
+        if o.name in best:
+            heights, hits = hits_of(judged, wanted, o)
+            now = target.score_maps[o.name](heights) if o.name in target.score_maps else heights
+            later = held_out.get(o.name, (np.zeros(0), np.zeros(0, dtype=bool)))
+            believed[o.name] = Believed(reliability(now, hits), reliability(*later))
+    moved = rescaled({k: c.threshold for k, c in best.items()}, {}, maps)
+    thresholds = {k: replace(c, threshold=moved[k]) for k, c in best.items()}
+    before = rescaled(target.thresholds.get(metric, {}), target.score_maps, maps)
+    return Calibrated(thresholds, believed, tuple(truth), before, maps)
+
+
+def _pool(
+    models: Sequence[Model],
+    project: Project,
+    truth: Mapping[str, Picks],
+    names: Sequence[str],
+    options: CalibrationOptions,
+) -> tuple[dict[float, dict[str, Picks]], dict[str, Picks], list[list[str]]]:
+    """Picks and truth of all runs and views, and which of them belong to the same runs."""
+    pickers: dict[int, Picker] = {}
+    found: dict[float, dict[str, Picks]] = {}
+    wanted: dict[str, Picks] = {}
+    groups: list[list[str]] = [[] for _ in range(min(len(truth), _GROUPS))]
+    for i, (run, references) in enumerate(truth.items()):
+        model = models[0] if len(models) == 1 else out_of_fold(models, project, run)
+        if len(models) == 1 and run in trained_on(model, project):
+            options.say(f"run {run}: warning: the model has learned from it; thresholds will be too good for others")
+        if id(model) not in pickers:
+            pickers[id(model)] = Picker([model], PickOptions(device=options.device))
+        tomogram = project.tomogram(run, options.tomo_type)
+        for view, picks_at in candidates_of(pickers[id(model)], tomogram, options.smooth, options.say):
+            key = f"{run} ({view})"
+            groups[i % len(groups)].append(key)
+            wanted[key] = replace(references, run=key)
+            for cut, picks in picks_at.items():
+                kept = picks.select(np.isin(picks.names, list(names)))
+                found.setdefault(cut, {})[key] = replace(kept, run=key)
+        n = counted(len(found[min(found)][key]), "candidate")
+        options.say(f"run {run}: {n}, {counted(len(references), 'true particle')}")
+    if len({picker.positions_depend_on_threshold for picker in pickers.values()}) > 1:
+        raise SelectionError("the models of --folds find peaks in different ways; give models of one recipe")
+    return found, wanted, groups
+
+
+def _truth(project: Project, options: CalibrationOptions, names: Sequence[str]) -> dict[str, Picks]:
+    known = project.runs()
+    for run in options.runs or ():
+        if run not in known:
+            raise SelectionError(f"{project.uri}: no run '{run}'; {near_miss(run, known)}")
+    truth = picks_where_any(project, options.runs or known, options.truth, "--truth")
+    for run in options.runs or ():
+        if run not in truth:
+            raise SelectionError(f"{project.uri}: run '{run}' has no picks to measure on; leave it out of --runs")
+    kept = {run: p.select(np.isin(p.names, list(names))) for run, p in truth.items()}
+    if not any(len(p) for p in kept.values()):
+        raise SelectionError(
+            f"{project.uri}: no true picks of {', '.join(names)}; name them with --truth OBJECT:USER/SESSION"
+        )
+    return kept
+
+
+# --------------------------------------------------------------------------------------------------------- writing
+def write_thresholds(folder: Path, result: Calibrated, options: CalibrationOptions) -> None:
+    """Puts the calibrated thresholds (and maps of scores) into the folder and the ones before into its history.
+
+    Objects that could not be calibrated keep theirs; for a metric that the model had no thresholds for, those for
+    `f1`. All thresholds of the model are moved along with its scores. Weights, recipe and checksum stay as they are.
+
+    Raises:
+        ModelError: no model folder.
+    """
+    path, about = _about(folder)
+    history = _history(folder)
+    before = {k: dict(v) for k, v in about["thresholds"].items()}
+    maps_before = about.get("score_maps", {})
+    old = {name: ScoreMap.from_json(knots) for name, knots in maps_before.items()}
+    about["thresholds"] = {m: rescaled(cuts, old, result.score_maps) for m, cuts in before.items()}
+    name = metric_name(options.metric)
+    kept = about["thresholds"].setdefault(name, dict(about["thresholds"]["f1"]))
+    kept |= {k: c.threshold for k, c in result.thresholds.items() if c.calibrated}
+    about.pop("score_maps", None)
+    if result.score_maps:
+        about["score_maps"] = {k: m.to_json() for k, m in result.score_maps.items()}
+    entry = {"metric": name, "smooth": options.smooth, "before": before, "score_maps_before": maps_before}
+    # The history first: if the second write fails, undoing puts back what is there anyway.
+    _write(folder / HISTORY, {"format_version": 1, "history": [*history, entry | result.to_json()]})
+    _write(path, about)
+
+
+def undo(folder: Path) -> dict[str, dict[str, float]]:
+    """Puts back the thresholds and the maps of scores from before the last calibration; returns the thresholds.
+
+    Raises:
+        ModelError: there was none.
+    """
+    history = _history(folder)
+    if not history:
+        raise ModelError(f"{folder}: no calibration to undo; its thresholds are those that training measured")
+    path, about = _about(folder)
+    about["thresholds"] = history[-1]["before"]
+    about.pop("score_maps", None)
+    if history[-1].get("score_maps_before"):
+        about["score_maps"] = history[-1]["score_maps_before"]
+    _write(path, about)
+    _write(folder / HISTORY, {"format_version": 1, "history": history[:-1]})
+    return about["thresholds"]
+
+
+def _about(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The file with the thresholds, of a model or of an ensemble, and what it holds."""
+    path = model_file(folder)
+    if not path.is_file():
+        raise ModelError(f"{folder}: no model folder: detector.json is missing; copy a shipped model to calibrate it")
+    return path, read_json(path)
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    path = folder / HISTORY
+    return list(read_json(path).get("history", [])) if path.is_file() else []
+
+
+def _write(path: Path, data: Mapping[str, Any]) -> None:
+    with atomic_write(path) as file:
+        file.write(json.dumps(data, indent=1))

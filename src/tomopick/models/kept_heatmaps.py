@@ -1,0 +1,110 @@
+"""Heatmaps of runs that are kept on disk, so that many weights can be tried without predicting again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..core.progress import bar
+from ..core.types import Grid, Heatmap, Picks
+from ..data import Project
+from ..picking.detector import decode
+from ..picking.ensemble import Ensemble
+from ..picking.picker import Picker
+from ..picking.predict import on_one_grid
+from .calibrate import trained_on
+
+Stored = tuple[Path, tuple[str, ...]]  # a member's heatmap: its file and its objects
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run's heatmaps of the members that have not learned from it (of all, where all have), on one grid.
+
+    Attributes:
+        run: its name.
+        grid: of the tomogram.
+        members: their numbers.
+        strips: grid of each strip, and each member's file and objects.
+    """
+
+    run: str
+    grid: Grid
+    members: tuple[int, ...]
+    strips: tuple[tuple[Grid, tuple[Stored, ...]], ...]
+
+    def heatmaps(self) -> Iterator[list[Heatmap]]:
+        """Strip by strip, one heatmap a member."""
+        for grid, parts in self.strips:
+            yield [Heatmap(self.run, np.load(path).astype(np.float32), grid, names) for path, names in parts]
+
+    def only(self, member: int) -> Kept:
+        """Of one member alone."""
+        at = self.members.index(member)
+        strips = tuple((grid, (parts[at],)) for grid, parts in self.strips)
+        return replace(self, members=(member,), strips=strips)
+
+    def among(self, numbers: Sequence[int]) -> Kept:
+        """Of some members alone, which are numbered anew in the order given."""
+        at = [self.members.index(i) for i in numbers if i in self.members]
+        strips = tuple((grid, tuple(parts[k] for k in at)) for grid, parts in self.strips)
+        return replace(self, members=tuple(n for n, i in enumerate(numbers) if i in self.members), strips=strips)
+
+    def picks(self, ensemble: Ensemble, cut: float) -> Picks:
+        """What an ensemble picks from the heatmaps down to a height."""
+        mine = _for_members(ensemble, self.members)
+        rows = (mine.join(strips) for strips in self.heatmaps())
+        picks = decode(rows, ensemble.peaks, mine.objects, {o.name: cut for o in mine.objects}, self.run)
+        return picks.select(self.grid.contains(picks.positions))
+
+
+def keep(
+    picker: Picker, project: Project, run: str, tomo_type: str | None, place: Path, say: Callable[[str], None]
+) -> Kept:
+    """Predicts a run with the members that have not learned from it.
+
+    Args:
+        picker: of the ensemble.
+        project, run, tomo_type: what to predict.
+        place: folder for the heatmaps, two bytes a cell, object and member.
+        say: told whose heatmaps they are, and what of the run is unlike the training.
+    """
+    ensemble = picker.model
+    unseen = [i for i, d in enumerate(ensemble.detectors) if run not in trained_on(d, project)]
+    if not unseen:
+        say(f"run {run}: warning: every member has learned from it; thresholds will be too good for others")
+    members = tuple(unseen or range(len(ensemble.members)))
+    if unseen and len(unseen) < len(ensemble.members):
+        say(f"run {run}: predicted by {len(unseen)} of {len(ensemble.members)} members, that have not learned from it")
+    tomogram = project.tomogram(run, tomo_type)
+    strips = []
+    with bar(1, run, "tile") as shown:
+
+        def progress(done: int, total: int) -> None:
+            shown.total = total
+            shown.update(done - shown.n)
+
+        parts, unlike = picker.parts(tomogram, progress, members)
+        for line in unlike:
+            say(f"run {run}: warning: {line}")
+        for n, heatmaps in enumerate(on_one_grid(parts)):
+            files = []
+            for i, heatmap in zip(members, heatmaps):
+                path = place / f"{run}-{n}-{i}.npy".replace("/", "_")
+                # Three digits are enough for a score, and half the disk.
+                np.save(path, heatmap.values.astype(np.float16))
+                files.append((path, heatmap.objects))
+            strips.append((heatmaps[0].grid, tuple(files)))
+    return Kept(run, tomogram.grid, members, tuple(strips))
+
+
+def _for_members(ensemble: Ensemble, numbers: Sequence[int]) -> Ensemble:
+    """Some members alone; an object that none of them has a weight for counts alike in those that know it."""
+    members = [ensemble.members[i] for i in numbers]
+    names = {name for m in members for name in m.weights}
+    idle = {name for name in names if not sum(m.weights.get(name, 0.0) for m in members)}
+    equal = [replace(m, weights={k: 1.0 if k in idle else w for k, w in m.weights.items()}) for m in members]
+    return replace(ensemble, members=tuple(equal))

@@ -1,0 +1,58 @@
+"""Where to compute, and in which half precision."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ...core.errors import TomopickError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        TomopickError: the named device is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except Exception as error:  # torch raises anything from RuntimeError to AssertionError here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TomopickError(f"device '{name}' cannot be used ({reason}); use another: cpu always works") from error
+    return device
+
+
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """The half type that pays on a device: bf16 where a CPU multiplies in it, fp16 or bf16 on CUDA, else none."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu":
+        # Without AVX-512 bf16 (or AMX) oneDNN emulates it, slower than float32.
+        fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        return torch.bfloat16 if fast else None
+    return None
+
+
+def type_name(device: torch.device, precision: str) -> str:
+    """What is really computed in where a precision is asked for: `bf16`, `fp16`, `f32` or `int8`."""
+    half = half_precision(device) if precision == "half" else None
+    names = {None: "f32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+    return "int8" if precision == "int8" else names[half]
+
+
+def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
+    """Mixed precision for training and inference on a device; does nothing where it would not pay."""
+    dtype = half_precision(device) if enabled else None
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on its device, channels last where that is faster."""
+    if device.type in ("cpu", "cuda"):
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network.to(device)

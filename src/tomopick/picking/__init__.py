@@ -1,0 +1,1 @@
+"""Tomogram -> heatmap -> picks."""

@@ -1,0 +1,341 @@
+"""A trained method: a folder with its own recipe, thresholds and provenance; loading it needs no arguments."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from ..core.errors import ModelError, SelectionError
+from ..core.files import atomic_write
+from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram, Vector
+from ..networks.engines import Engine, EngineSpec, choose_device
+from ..scoring.score_maps import ScoreMap, ScoreMaps, heights, mapped
+from ..scoring.thresholds import metric_name
+from ..training.recipe import Recipe
+from .fallback import Halving
+from .memory import means
+from .normalize import radial_spectrum, skewness
+from .peaks import LOWEST_SCORE, PeakFinder
+from .predict import VIEWS, Predictor, join_rows, predict_rows, with_halo
+from .resample import matched, spacings_differ
+
+log = logging.getLogger("tomopick")
+
+FORMAT_VERSION = 1
+METRICS = ("f1", "czii")  # that every model has thresholds for; `precision=P` may come on top
+UNLIKE_BEYOND = 2.5  # standard deviations of the spectrum, mean over its rings, that runs of one kind do not differ by
+LEAST_SPREAD = 0.2  # of the spectrum [decades]; a single training volume has none
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a detector remembers of its training, to judge its inputs by and to be judged by.
+
+    Attributes:
+        voxel_spacing: of the volumes it learned from [Å].
+        tomo_types: of those volumes.
+        spectrum: log10 power in rings of the xy plane, mean over the training volumes.
+        spectrum_spread: its standard deviation over them, ring by ring.
+        skewness: of their grey values; negative where particles are dark on light.
+        contrast: mean at particles minus mean around them [deviations], by object.
+        displacement: median (prediction - truth) of matched validation picks, zyx [Å].
+        displacement_matches: how many picks that rests on.
+        scores: validation scores by metric and object.
+        provenance: runs, versions, seed, commit and the like.
+    """
+
+    voxel_spacing: float
+    tomo_types: tuple[str, ...] = ()
+    spectrum: tuple[float, ...] = ()
+    spectrum_spread: tuple[float, ...] = ()
+    skewness: float = 0.0
+    contrast: Mapping[str, float] = field(default_factory=dict)
+    displacement: Vector = (0.0, 0.0, 0.0)
+    displacement_matches: int = 0
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A network with everything needed to pick with it.
+
+    Attributes:
+        recipe: the method.
+        objects: in channel order.
+        network: trained, on the CPU.
+        thresholds: by metric (`f1`, `czii`, and such as `precision=0.9` where it was calibrated) and object.
+        facts: of its training.
+        checksum: of recipe and weights.
+        name: folder or shipped name; for messages.
+        score_maps: by object, from a peak's height to its score; an object without one is scored by its height.
+            Thresholds are scores.
+    """
+
+    recipe: Recipe
+    objects: tuple[PickableObject, ...]
+    network: nn.Module
+    thresholds: Mapping[str, Mapping[str, float]]
+    facts: TrainingFacts
+    checksum: str = ""
+    name: str = ""
+    score_maps: ScoreMaps = field(default_factory=dict)
+
+    @property
+    def detectors(self) -> tuple[Detector, ...]:
+        """The detectors that a model is made of; here the one."""
+        return (self,)
+
+    def prepare(self, tomogram: Tomogram) -> tuple[np.ndarray, Grid]:
+        """Normalised values at the network's voxel spacing, and their grid.
+
+        Raises:
+            ModelError: the voxel spacing differs by more than a factor of 4.
+            ReadError: the volume is constant or not finite.
+        """
+        whose = f"model {self.name or self.recipe.name} was trained"
+        tomogram = matched(tomogram, self.facts.voxel_spacing, whose)
+        return self.recipe.normalize(tomogram), tomogram.grid
+
+    def findings(self, tomogram: Tomogram, values: np.ndarray) -> list[str]:
+        """What is unlike the training's volumes, one line each.
+
+        Args:
+            tomogram: as read.
+            values: what `prepare` made of it.
+        """
+        found = []
+        spacing = tomogram.grid.voxel_spacing
+        if spacings_differ(spacing, self.facts.voxel_spacing):
+            found.append(f"voxel spacing {spacing:g} Å resampled to the model's {self.facts.voxel_spacing:g} Å")
+        skew = skewness(values)
+        # Near zero the sign says nothing, neither here nor in training.
+        if skew * self.facts.skewness < 0 and abs(skew) > 0.15 and abs(self.facts.skewness) > 0.05:
+            found.append(
+                f"contrast looks inverted (skewness {skew:+.2f}, in training {self.facts.skewness:+.2f}): "
+                "if particles are light on dark here, pick with --invert"
+            )
+        if self.facts.spectrum:
+            difference = radial_spectrum(values) - np.asarray(self.facts.spectrum)
+            spread = np.maximum(self.facts.spectrum_spread or 0.0, LEAST_SPREAD)
+            if (np.abs(difference) / spread).mean() > UNLIKE_BEYOND:
+                kinds = "/".join(self.facts.tomo_types) or "its training's"
+                found.append(
+                    f"the power spectrum is unlike {kinds} tomograms (high frequencies "
+                    f"{10 ** difference[-8:].mean():.2g} times as strong): another tomogram type? expect poor picks"
+                )
+        return found
+
+    def predictor(
+        self, device: str | torch.device = "auto", views: str = "none", engine: EngineSpec | None = None
+    ) -> Predictor:
+        """The network ready to run.
+
+        Args:
+            device: where.
+            views: a key of `predict.VIEWS`.
+            engine: how; None: with the best that is installed for the device.
+
+        Raises:
+            EngineError: the engine is not installed, or does not know the device.
+        """
+        spec, place = self.recipe.network, choose_device(device) if isinstance(device, str) else device
+        runner: Engine = (engine or EngineSpec()).build(self.network, place, spec.multiple)
+        known = cache(lambda: means(self.network, spec.multiple, spec.stride, len(self.objects), place))
+        if place.type == "cuda":  # a CPU swaps where it has too little
+            runner = Halving(
+                runner,
+                spec.multiple,
+                spec.stride,
+                known().overlap,
+                instead=lambda: EngineSpec().build(self.network, "cpu", spec.multiple),
+                say=log.warning,
+            )
+        return Predictor(
+            runner,
+            self.recipe.loss,
+            self.recipe.tiling.fitted(known),
+            spec.stride,
+            spec.multiple,
+            tuple(o.name for o in self.objects),
+            VIEWS[views],
+        )
+
+    def rows(self, tomogram: Tomogram, predictor: Predictor | None = None) -> Iterator[Heatmap]:
+        """Finished rows of heatmap, strip by strip."""
+        values, grid = self.prepare(tomogram)
+        return predict_rows(predictor or self.predictor(), tomogram.run, values, grid)
+
+    def heatmap(self, tomogram: Tomogram, predictor: Predictor | None = None) -> Heatmap:
+        """The whole heatmap in memory."""
+        return join_rows(self.rows(tomogram, predictor))
+
+    def pick(
+        self, tomogram: Tomogram, thresholds: Mapping[str, float] | None = None, predictor: Predictor | None = None
+    ) -> Picks:
+        """Scored picks above the thresholds (those for `f1` where None), best first."""
+        rows, cuts = self.rows(tomogram, predictor), thresholds or self.thresholds["f1"]
+        return decode_scored(rows, self.recipe.peaks, self.objects, cuts, tomogram.run, self.score_maps)
+
+    def save(self, folder: Path) -> str:
+        """Writes recipe.json, weights.safetensors and detector.json into an existing folder; returns the checksum."""
+        with atomic_write(folder / "recipe.json") as file:
+            file.write(json.dumps({"format_version": FORMAT_VERSION} | self.recipe.to_json(), indent=1))
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        with atomic_write(folder / "weights.safetensors", binary=True) as file:
+            file.write(save(weights))
+        checksum = _checksum(folder)
+        about = {
+            "format_version": FORMAT_VERSION,
+            "checksum": checksum,
+            "objects": [asdict(o) for o in self.objects],
+            "thresholds": {k: dict(v) for k, v in self.thresholds.items()},
+            "facts": asdict(self.facts),
+        }
+        if self.score_maps:  # an older version reads what has none
+            about["score_maps"] = {k: m.to_json() for k, m in self.score_maps.items()}
+        with atomic_write(folder / "detector.json") as file:
+            file.write(json.dumps(about, indent=1))
+        return checksum
+
+    @classmethod
+    def load(cls, folder: str | Path, name: str = "") -> Detector:
+        """Reads what `save` wrote.
+
+        Raises:
+            ModelError: a file is missing, altered, or of a newer version.
+        """
+        folder = Path(folder)
+        finished = (folder / "detector.json").is_file() or (folder / "weights.safetensors").is_file()
+        if (folder / "recipe.json").is_file() and (folder / "last").is_dir() and not finished:
+            raise ModelError(f"{folder}: its training is not finished; go on with it: train ... --resume")
+        for part in ("recipe.json", "detector.json", "weights.safetensors"):
+            if not (folder / part).is_file():
+                raise ModelError(f"{folder}: no model folder: {part} is missing; expected the folder that train wrote")
+        about, recipe = read_json(folder / "detector.json"), read_json(folder / "recipe.json")
+        for data, file in ((about, "detector.json"), (recipe, "recipe.json")):
+            version = data.pop("format_version", None)
+            if version != FORMAT_VERSION:
+                newer = isinstance(version, int) and version > FORMAT_VERSION
+                remedy = "update tomopick" if newer else "restore the folder or train again"
+                raise ModelError(f"{folder / file}: format_version {version}, expected {FORMAT_VERSION}: {remedy}")
+        if _checksum(folder) != about.get("checksum"):
+            raise ModelError(
+                f"{folder}: recipe.json or weights.safetensors was altered since it was written (checksum differs); "
+                "restore the folder or train again"
+            )
+        try:
+            unknown = set(about) - {"checksum", "objects", "thresholds", "facts", "score_maps"}
+            if unknown:
+                raise ModelError(f"{folder / 'detector.json'}: unknown entry '{sorted(unknown)[0]}': update tomopick")
+            built = Recipe.from_json(recipe)
+            objects = tuple(read_object(o) for o in about["objects"])
+            if not objects:
+                raise KeyError("objects")
+            network = built.network.build(len(objects))
+            network.load_state_dict(load_file(folder / "weights.safetensors"))
+            facts = read_facts(about["facts"])
+            thresholds = read_thresholds(about["thresholds"], objects)
+            maps = {name: ScoreMap.from_json(knots) for name, knots in about.get("score_maps", {}).items()}
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ModelError(f"{folder}: not a complete model ({str(error).splitlines()[0]}); train again") from error
+        return cls(built, objects, network.eval(), thresholds, facts, about["checksum"], name or str(folder), maps)
+
+
+def read_thresholds(
+    data: Mapping[str, Mapping[str, float]], objects: Sequence[PickableObject]
+) -> dict[str, dict[str, float]]:
+    """Thresholds as a folder states them, for both metrics of `METRICS` and whichever others it was calibrated for.
+
+    Raises:
+        KeyError: a metric of `METRICS` or an object is missing.
+        ModelError: a metric that this version does not know.
+    """
+    names = [*METRICS, *(m for m in data if m not in METRICS)]
+    for name in names:
+        try:
+            metric_name(name)
+        except SelectionError as error:
+            raise ModelError(f"unknown metric '{name}' among the thresholds: update tomopick") from error
+    return {m: {o.name: float(data[m][o.name]) for o in objects} for m in names}
+
+
+def decode_scored(
+    rows: Iterable[Heatmap],
+    peaks: PeakFinder,
+    objects: Sequence[PickableObject],
+    thresholds: Mapping[str, float],
+    run: str,
+    maps: ScoreMaps,
+) -> Picks:
+    """As `decode`, where thresholds are scores and heights become scores."""
+    if not maps:
+        return decode(rows, peaks, objects, thresholds, run)
+    # A little lower than the height that the threshold stands for, whose last digits two ways of rounding decide.
+    floor = {k: max(LOWEST_SCORE, h - 1e-6) for k, h in heights(thresholds, maps).items()}
+    return mapped(decode(rows, peaks, objects, floor, run), maps).above(thresholds)
+
+
+def decode(
+    rows: Iterable[Heatmap],
+    peaks: PeakFinder,
+    objects: Sequence[PickableObject],
+    thresholds: Mapping[str, float],
+    run: str,
+) -> Picks:
+    """Rows of heatmap -> picks, best first; holds a strip at a time."""
+    strips = with_halo(rows, lambda grid: peaks.halo(objects, grid))
+    return peaks.gather(strips, objects, thresholds, run)
+
+
+def _checksum(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for part in ("recipe.json", "weights.safetensors"):
+        digest.update((folder / part).read_bytes())
+    return digest.hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model folder.
+
+    Raises:
+        ModelError: it is none.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not valid JSON ({error}); restore the folder or train again") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{path}: expected a JSON object; restore the folder or train again")
+    return data
+
+
+def read_object(data: Mapping[str, Any]) -> PickableObject:
+    """A pickable object as a model folder states it."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return PickableObject(**values)
+
+
+def read_facts(data: Mapping[str, Any]) -> TrainingFacts:
+    """The facts of a training as a model folder states them.
+
+    Raises:
+        ModelError: an entry that this version does not know.
+    """
+    unknown = set(data) - {f.name for f in fields(TrainingFacts)}
+    if unknown:
+        raise ModelError(f"detector.json: unknown entry '{sorted(unknown)[0]}': update tomopick")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return TrainingFacts(**values)

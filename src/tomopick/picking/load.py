@@ -1,0 +1,60 @@
+"""Models by name: a folder, or one that ships inside the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from ..core.errors import ModelError
+from ..core.messages import near_miss
+from .detector import Detector
+from .ensemble import ENSEMBLE, Ensemble
+
+Model = Detector | Ensemble
+
+
+def shipped() -> dict[str, Path]:
+    """The models that ship, by name."""
+    root = Path(str(resources.files("tomopick") / "models"))
+    return {p.name: p for p in sorted(root.iterdir()) if (p / "detector.json").is_file()} if root.is_dir() else {}
+
+
+def model_file(folder: str | Path) -> Path:
+    """The file that holds a model folder's thresholds, whether it is there or not."""
+    made = Path(folder) / ENSEMBLE
+    return made if made.is_file() else Path(folder) / "detector.json"
+
+
+def load_model(name: str | Path) -> Model:
+    """A model folder, an ensemble folder, or a shipped model by its name.
+
+    Raises:
+        ModelError: there is none, or the folder is not whole.
+    """
+    path, known = Path(name), shipped()
+    if (path / ENSEMBLE).is_file():
+        return Ensemble.load(path)
+    if (path / "plan.json").is_file():
+        raise ModelError(f"{path}: its trainings are not finished; go on with them: train ... --resume")
+    if path.is_dir():
+        return Detector.load(path)
+    if str(name) in known:
+        return Detector.load(known[str(name)], str(name))
+    raise ModelError(
+        f"no model '{name}': neither a model folder nor a shipped model; {near_miss(str(name), sorted(known))}"
+    )
+
+
+def load_detector(name: str | Path) -> Detector:
+    """As `load_model`, where only a single network will do.
+
+    Raises:
+        ModelError: it is an ensemble, or there is none, or the folder is not whole.
+    """
+    found = load_model(name)
+    if isinstance(found, Ensemble):
+        raise ModelError(
+            f"{name}: is an ensemble of {len(found.members)}; expected a single model: take one of its members, "
+            f"for example {found.detectors[0].name}"
+        )
+    return found

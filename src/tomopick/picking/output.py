@@ -1,0 +1,186 @@
+"""Where the picks of a run go: whole or not at all, and never over what somebody else made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import OutputError
+from ..core.types import Grid, Heatmap, PickableObject, Picks
+from ..data import Project, atomic_write, write_mrc, write_picks_csv
+from ..data.objects import read_objects
+
+
+@dataclass(frozen=True)
+class Output:
+    """The picks of one run, `out/RUN.csv` or the project's own, and the record of how they were made.
+
+    Attributes:
+        project: the input; one that keeps picks takes them itself.
+        run: its name.
+        out: folder of RUN.csv, `heatmaps/` and `records/`; of the records alone where the project keeps the picks.
+        user_id, session_id: of picks in a project.
+        objects: that are picked.
+    """
+
+    project: Project
+    run: str
+    out: Path
+    user_id: str
+    session_id: str
+    objects: tuple[PickableObject, ...] = ()
+
+    @property
+    def _csv(self) -> Path:
+        return self.out / f"{self.run}.csv"
+
+    def record(self) -> dict[str, Any]:
+        """How the run was picked before; empty where it was not."""
+        try:
+            data = json.loads(self._record.read_text())
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def write_record(self, data: Mapping[str, Any]) -> None:
+        """Replaces the record."""
+        with atomic_write(self._record) as file:
+            file.write(json.dumps(data, indent=1))
+
+    @property
+    def _record(self) -> Path:
+        return self.records / f"{self.run}.json"
+
+    @property
+    def records(self) -> Path:
+        """Folder of the records: apart from the tables where these are in `out` too."""
+        return self.out if self.project.keeps_picks else self.out / "records"
+
+    def digest(self) -> str:
+        """Of the picks that are there; empty where there are none."""
+        if not self.project.keeps_picks:
+            return hashlib.sha256(self._csv.read_bytes()).hexdigest()[:16] if self._csv.is_file() else ""
+        if not self.project.has_picks(self.run, self.user_id, self.session_id):
+            return ""
+        picks = self.project.picks(self.run, f"*:{self.user_id}/{self.session_id}")
+        if picks is None:
+            return ""
+        stated = self.project.stated(picks)
+        rows = zip(stated.names.tolist(), np.round(stated.positions, 2).tolist(), np.round(stated.scores, 4).tolist())
+        return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()[:16]
+
+    def check_ours(self, record: Mapping[str, Any], place: str) -> bool:
+        """Whether there are picks, made by us from the input at `place`.
+
+        Raises:
+            OutputError: there are picks that the record does not account for, or it is of another input.
+        """
+        found = self.digest()
+        # Where a project keeps the picks, the record is all that tells ours from others', so it is not given up.
+        other = record.get("place", place)
+        if other != place and (found or self.project.keeps_picks):
+            raise OutputError(
+                f"run {self.run}: {self._record} is of {other}, but the input is {place}: runs of one name need "
+                "folders of their own; name another with --out, or replace what is there with --overwrite"
+            )
+        if not found:
+            return False
+        # A run that was cut off may have left its picks without saying so.
+        if record.get("status") == "started" or record.get("output") == found:
+            return True
+        where = f"picks of {self.user_id}/{self.session_id} in {self.project.uri}"
+        held = where if self.project.keeps_picks else str(self._csv)
+        what = "were edited since tomopick made them" if record else f"are not known to {self._record.parent}"
+        raise OutputError(
+            f"run {self.run}: {held}: there are picks that {what}; name another place (--out, --session-id), "
+            "or replace them with --overwrite"
+        )
+
+    def write_picks(self, picks: Picks) -> None:
+        """Writes the picks, in place of those that are there."""
+        if self.project.keeps_picks:
+            self.project.write_picks(picks, self.user_id, self.session_id)
+        else:
+            write_picks_csv(self._csv, self.project.stated(picks))
+            write_objects(self.out / "objects.json", self.objects)
+
+
+def write_objects(path: Path, objects: Sequence[PickableObject]) -> None:
+    """`objects.json` beside tables of picks, so that whoever opens them knows radii, colours and weights.
+
+    Objects that an earlier pick listed there stay.
+    """
+    listed = {o.name: o for o in read_objects(path)} if path.exists() else {}
+    wanted = listed | {o.name: o for o in objects}
+    if wanted == listed:
+        return
+    rows = [
+        {
+            "name": o.name,
+            "radius": o.radius,
+            "label": o.label,
+            "color": list(o.color),
+            "metadata": {"score_weight": o.score_weight},
+        }
+        for o in wanted.values()
+    ]
+    with atomic_write(path) as file:
+        file.write(json.dumps(rows, indent=1))
+
+
+class HeatmapFiles:
+    """Strips of heatmap -> `heatmaps/RUN_OBJECT_heatmap.mrc`, one an object, on the heatmap's own grid.
+
+    In the folder of the tables they would be taken for tomograms, and the tables not for picks.
+
+    Strips go to disk as they come, so that no more than one object's volume is ever in memory.
+    """
+
+    def __init__(self, output: Output) -> None:
+        self._out, self._run = output.out, output.run
+        self._part = output.out / f".{output.run}.{uuid.uuid4().hex[:8]}.heatmaps"
+        self._first: Heatmap | None = None
+        self._rows = 0
+
+    def __enter__(self) -> HeatmapFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._part, ignore_errors=True)
+
+    def add(self, strip: Heatmap) -> None:
+        """Takes the next strip.
+
+        Raises:
+            OutputError: the disk refuses.
+        """
+        try:
+            self._part.mkdir(parents=True, exist_ok=True)
+            for channel, values in enumerate(strip.values):
+                with (self._part / str(channel)).open("ab") as file:
+                    # Rows of y first: the next strip goes on behind them.
+                    file.write(np.ascontiguousarray(values.transpose(1, 0, 2), dtype=np.float32).tobytes())
+        except OSError as error:
+            reason = error.strerror or error
+            raise OutputError(f"{self._out}: heatmaps cannot be written ({reason}); make room") from None
+        self._first = self._first or strip
+        self._rows += strip.grid.shape[1]
+
+    def finish(self) -> None:
+        """Puts the volumes in their places, where there were any strips."""
+        if self._first is None:
+            return
+        z, _, x = self._first.grid.shape
+        grid = Grid((z, self._rows, x), self._first.grid.voxel_spacing, self._first.grid.origin)
+        for channel, name in enumerate(self._first.objects):
+            values = np.memmap(self._part / str(channel), dtype=np.float32, mode="r", shape=(self._rows, z, x))
+            path = self._out / "heatmaps" / f"{self._run}_{name}_heatmap.mrc"
+            write_mrc(path, values.transpose(1, 0, 2), grid)

@@ -1,0 +1,226 @@
+"""Detectors set up once for many tomograms: options, averaged heatmaps, picks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..core.errors import SelectionError
+from ..core.messages import near_miss
+from ..core.types import Grid, Heatmap, Picks, Tomogram
+from ..networks.engines import EngineSpec, choose_device
+from ..scoring.score_maps import ScoreMaps, heights, mapped
+from ..scoring.thresholds import thresholds_for
+from .detector import Detector, decode
+from .ensemble import Ensemble
+from .peaks import LOWEST_SCORE
+from .predict import Predictor, predict_rows
+
+
+@dataclass(frozen=True)
+class PickOptions:
+    """How to pick.
+
+    Attributes:
+        tomo_type: what to read, `TYPE[@spacing]`.
+        metric: whose calibrated thresholds are used: `f1`, `czii`, or such as `precision=0.9`.
+        thresholds: by object, in place of the calibrated ones.
+        keep_below: write picks under the threshold too, down to a score of 0.02.
+        views: test-time augmentation, a key of `predict.VIEWS`.
+        invert: the volume has light particles on dark.
+        offset: `none`, or `fitted` to take the displacement out that training measured.
+        save_heatmaps: write heatmaps/RUN_OBJECT_heatmap.mrc beside the picks.
+        user_id, session_id: of the picks in a copick project.
+        device: where to run.
+        engine: what runs the networks, a key of `engines.ENGINES`, or `auto`.
+        precision: that it computes in: `half`, `f32` or `int8`.
+    """
+
+    tomo_type: str | None = None
+    metric: str = "f1"
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    keep_below: bool = False
+    views: str = "none"
+    invert: bool = False
+    offset: str = "none"
+    save_heatmaps: bool = False
+    user_id: str = "tomopick"
+    session_id: str = "0"
+    device: str = "auto"
+    engine: str = "auto"
+    precision: str = "half"
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the picks, as JSON values.
+
+        Where and with which engine it runs does not: float32 and half precision differ by rounding, which moves a
+        score by about a hundredth, and a batch that goes on on another machine must not start anew for that. Eight
+        bits cost more, so they count.
+        """
+        aside = ("device", "engine", "precision", "thresholds")
+        settings = {k: v for k, v in vars(self).items() if k not in aside} | {"thresholds": dict(self.thresholds)}
+        return settings | ({"precision": "int8"} if self.precision == "int8" else {})
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A tomogram as networks see it; its own grey values are given up, for volumes are the largest thing in memory.
+
+    Attributes:
+        run: its name.
+        grid: its own.
+        members: normalised (z, y, x) values and their grid, by number of the member.
+        found: what is unlike the training, one line each.
+    """
+
+    run: str
+    grid: Grid
+    members: Mapping[int, tuple[np.ndarray, Grid]]
+    found: tuple[str, ...] = ()
+
+
+class Picker:
+    """One or several models set up once for many runs; several are averaged.
+
+    Args:
+        models: detectors and ensembles, with equal weights; thresholds are the mean over the models that know an
+            object, its radius is the first one's of them, and how peaks are found is the first one's.
+        options: how to pick.
+    """
+
+    def __init__(self, models: Sequence[Detector | Ensemble], options: PickOptions):
+        self.models, self.options = list(models), options
+        self.model = Ensemble.of(models)
+        self.detectors = self.model.detectors
+        self.objects = self.model.objects
+        names = [o.name for o in self.objects]
+        for name, value in options.thresholds.items():
+            if name not in names:
+                raise SelectionError(f"--threshold {name}={value:g}: no model knows '{name}'; {near_miss(name, names)}")
+            if not 0 <= value <= 1:
+                raise SelectionError(f"--threshold {name}={value:g}: scores lie between 0 and 1; choose one there")
+        self.score_maps: ScoreMaps = self.model.score_maps
+        whose = self.model.name or "this model"
+        self.thresholds = {**thresholds_for(self.model.thresholds, options.metric, whose), **options.thresholds}
+        device = self.device = choose_device(options.device)
+        engine = EngineSpec(options.engine, options.precision)
+        self.predictors: list[Predictor] = [d.predictor(device, options.views, engine) for d in self.detectors]
+
+    def engines(self) -> list[str]:
+        """What the networks run on, each named once, such as `openvino bf16 on cpu`."""
+        return list(dict.fromkeys(str(p.engine) for p in self.predictors))
+
+    def differences(self) -> list[str]:
+        """Where the members disagree on what can only be one: what is used, one line each."""
+        peaks = self.model.peaks
+        found = []
+        if any(d.recipe.peaks != peaks for d in self.detectors):
+            found.append(f"the models find peaks in different ways; used is that of {self.detectors[0].name}: {peaks}")
+        stated = {(o.name, o.radius) for d in self.detectors for o in d.objects}
+        names = [name for name, _ in stated]
+        used = [f"{o.name} {o.radius_angstrom:g} Å" for o in self.objects if names.count(o.name) > 1]
+        if used:
+            found.append(f"the models know other radii; used are those of the first that knows one: {', '.join(used)}")
+        return found
+
+    def fingerprint(self) -> str:
+        """Changes with the weights, the recipe, the version and whatever else decides the picks."""
+        moved = [m.facts.displacement for m in self.models] if self.options.offset == "fitted" else None
+        facts = [__version__, [m.checksum for m in self.models], self.thresholds, self.options.settings(), moved]
+        facts += [{k: m.to_json() for k, m in self.score_maps.items()}] if self.score_maps else []
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def rows(
+        self, tomogram: Tomogram | Prepared, progress: Callable[[int, int], None]
+    ) -> tuple[Iterator[Heatmap], list[str]]:
+        """Finished rows of (averaged) heatmap, and what is unlike the training."""
+        parts, found = self.parts(tomogram, progress, range(len(self.detectors)))
+        return self.model.blend(parts), found
+
+    def prepare(self, tomogram: Tomogram, members: Iterable[int] | None = None) -> Prepared:
+        """The tomogram as the numbered members' networks see it (None: all); may run in another thread.
+
+        Raises:
+            TomopickError: a member cannot take it.
+        """
+        if self.options.invert:
+            tomogram = replace(tomogram, values=-tomogram.values)
+        seen: dict[int, tuple[np.ndarray, Grid]] = {}
+        found: list[str] = []
+        # Members that see grey values alike share one normalised copy of the volume.
+        copies: dict[Any, tuple[np.ndarray, Grid]] = {}
+        for i in range(len(self.detectors)) if members is None else members:
+            detector = self.detectors[i]
+            key = (detector.recipe.normalize, detector.facts.voxel_spacing)
+            if key not in copies:
+                copies[key] = detector.prepare(tomogram)
+            seen[i] = copies[key]
+            found += [line for line in detector.findings(tomogram, seen[i][0]) if line not in found]
+        return Prepared(tomogram.run, tomogram.grid, seen, tuple(found))
+
+    def parts(
+        self, tomogram: Tomogram | Prepared, progress: Callable[[int, int], None], members: Iterable[int]
+    ) -> tuple[list[Iterator[Heatmap]], list[str]]:
+        """Finished rows of each of the numbered members, not averaged, and what is unlike their training."""
+        seen = tomogram if isinstance(tomogram, Prepared) else self.prepare(tomogram, members)
+        parts: list[Iterator[Heatmap]] = []
+        for i, (values, grid) in seen.members.items():
+            predictor = self.predictors[i]
+            counting = replace(predictor, progress=predictor.progress if parts else progress)
+            parts.append(predict_rows(counting, seen.run, values, grid))
+        return parts, list(seen.found)
+
+    def pick(
+        self,
+        tomogram: Tomogram | Prepared,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        keep: Callable[[Heatmap], None] | None = None,
+    ) -> tuple[Picks, list[str]]:
+        """Picks of one tomogram, best first, and what is unlike the training.
+
+        Args:
+            tomogram: to pick.
+            progress: told tiles done and of all.
+            keep: given each strip of heatmap as it is finished.
+        """
+        rows, found = self.rows(tomogram, progress)
+        watched = _watched(rows, keep) if keep else rows
+        keep_below = self.options.keep_below and not self.positions_depend_on_threshold
+        floor = heights(self.thresholds, self.score_maps)
+        for name, height in floor.items():
+            if keep_below:
+                floor[name] = min(height, LOWEST_SCORE)
+            elif name in self.score_maps:  # a little lower, for two ways of rounding decide on its last digits
+                floor[name] = max(LOWEST_SCORE, height - 1e-6)
+        picks = mapped(self.picks_at(watched, tomogram, floor), self.score_maps)
+        return picks if keep_below or not self.score_maps else picks.above(self.thresholds), found
+
+    @property
+    def positions_depend_on_threshold(self) -> bool:
+        """Whether the decoder finds other positions with another threshold, and not only more or fewer."""
+        return bool(getattr(self.model.peaks, "positions_depend_on_threshold", False))
+
+    def picks_at(self, rows: Iterable[Heatmap], tomogram: Tomogram | Prepared, floor: Mapping[str, float]) -> Picks:
+        """Picks of finished rows down to the heights `floor`; their scores are heights, not yet mapped."""
+        picks = decode(rows, self.model.peaks, self.objects, floor, tomogram.run)
+        if self.options.offset == "fitted":
+            picks = picks.shifted(-np.array(self.model.facts.displacement))
+        # Where the volume is no multiple of the stride, the last cells reach beyond it.
+        return picks.select(tomogram.grid.contains(picks.positions))
+
+    def counts(self, picks: Picks) -> dict[str, int]:
+        """Picks at or above the threshold, by object."""
+        kept = picks.above(self.thresholds)
+        return {name: len(kept.of(name)) for name in self.thresholds}
+
+
+def _watched(rows: Iterator[Heatmap], keep: Callable[[Heatmap], None]) -> Iterator[Heatmap]:
+    for strip in rows:
+        keep(strip)
+        yield strip

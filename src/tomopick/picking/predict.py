@@ -1,0 +1,323 @@
+"""Tomogram -> strips of heatmap. A strip spans z and x; what is held never grows with the volume's length in y."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+
+import numpy as np
+import torch
+
+from ..core.errors import RecipeError
+from ..core.types import Grid, Heatmap
+from ..networks.engines import Engine
+from ..networks.losses import Loss
+from .resample import onto
+from .tiling import Tiling, cut
+
+
+@dataclass(frozen=True)
+class View:
+    """A look at a tile: flipped along some axes, and before that turned over so that x and y change places.
+
+    Attributes:
+        flips: axes (0 z, 1 y, 2 x) of what the network sees.
+        swapped: x and y change places.
+    """
+
+    flips: tuple[int, ...] = ()
+    swapped: bool = False
+
+    def of(self, tile: np.ndarray) -> np.ndarray:
+        """(z, y, x) as the network sees it."""
+        return np.flip(tile.swapaxes(1, 2) if self.swapped else tile, self.flips)
+
+    def back(self, heat: np.ndarray) -> np.ndarray:
+        """(channel, z, y, x) that the network gave -> as the tile lies."""
+        heat = np.flip(heat, tuple(axis + 1 for axis in self.flips))
+        return heat.swapaxes(2, 3) if self.swapped else heat
+
+    def indices_back(self, indices: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """(n, 3) indices in what the network sees of a volume of `shape` -> in the volume."""
+        edges = np.array(shape)[[0, 2, 1] if self.swapped else [0, 1, 2]]
+        flipped = list(self.flips)
+        found = indices.copy()
+        found[:, flipped] = edges[flipped] - 1 - found[:, flipped]
+        return found[:, [0, 2, 1]] if self.swapped else found
+
+
+_FLIPS = (View(), View((0,)), View((1,)), View((2,)))
+VIEWS: dict[str, tuple[View, ...]] = {
+    "none": (View(),),
+    "opposite": (View(), View((0, 1, 2))),  # topcup's
+    "flips": _FLIPS,
+    "mirrors": (View(), View((1,)), View((2,)), View(swapped=True)),  # the Soup's
+    "turns": (*_FLIPS, View((1,), swapped=True), View((1, 2)), View((2,), swapped=True)),  # BPD's
+    "all": (*_FLIPS, View((0, 1)), View((0, 2)), View((1, 2)), View((0, 1, 2))),
+}
+
+
+SLAB = 2**22  # bytes of logits that become heatmap at a time, in the processor's cache
+AT_ONCE = 2**26  # bytes of heatmap in which peaks are looked for at a time
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network ready to run over volumes.
+
+    Attributes:
+        engine: runs the network on a tile.
+        loss: says how logits become a heatmap.
+        tiling: how volumes are cut.
+        stride, multiple: of the network.
+        objects: names in channel order.
+        views: whose heatmaps are averaged (test-time augmentation).
+        progress: called with the number of tiles done and of all tiles, after each.
+    """
+
+    engine: Engine
+    loss: Loss
+    tiling: Tiling
+    stride: int
+    multiple: int
+    objects: tuple[str, ...]
+    views: tuple[View, ...] = VIEWS["none"]
+    progress: Callable[[int, int], None] = field(default=lambda done, total: None)
+
+    def tile(self, values: np.ndarray) -> np.ndarray:
+        """(z, y, x) normalised tile -> heatmap (object, z/stride, y/stride, x/stride), mean over the views."""
+        total = np.zeros((self.channels, *(n // self.stride for n in values.shape)), dtype=np.float32)
+        for rows, heat in self.parts(values):
+            total[:, rows] += heat
+        return self.activated(total)
+
+    @property
+    def of_logits(self) -> bool:
+        """Whether logits are averaged over tiles and views, and not heatmaps."""
+        return bool(getattr(self.tiling, "of_logits", False))
+
+    @property
+    def channels(self) -> int:
+        """Of what is averaged: the network's background is among its logits."""
+        return len(self.objects) + int(self.of_logits and bool(getattr(self.loss, "background", "")))
+
+    def activated(self, mean: np.ndarray) -> np.ndarray:
+        """What was averaged, (channel, z, y, x) -> heatmap (object, z, y, x)."""
+        if not self.of_logits:
+            return mean
+        found = np.empty((len(self.objects), *mean.shape[1:]), dtype=np.float32)
+        step = max(1, SLAB // mean[:, 0].nbytes)
+        for first in range(0, mean.shape[1], step):
+            slab = torch.from_numpy(np.ascontiguousarray(mean[:, first : first + step]))
+            found[:, first : first + step] = self.loss.activate(slab).numpy()
+        return found
+
+    def parts(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """What is averaged of a tile in slabs of z, each a summand: one a view, so that no whole one is copied."""
+        for view in self.views:
+            logits = self.engine(view.of(values))
+            n = logits.shape[1]
+            step = max(1, SLAB // logits[:, 0].nbytes)
+            for first in range(0, n, step):
+                last = min(n, first + step)
+                heat = np.ascontiguousarray(logits[:, first:last])
+                heat = heat if self.of_logits else self.loss.activate(torch.from_numpy(heat)).numpy()
+                heat = view.back(heat) / np.float32(len(self.views))
+                yield slice(n - last, n - first) if 0 in view.flips else slice(first, last), heat
+
+    def output_grid(self, grid: Grid) -> Grid:
+        """Where the cells of the heatmap of a volume lie: as many as cover it."""
+        padded = tuple(-(-n // self.stride) * self.stride for n in grid.shape)
+        return grid.crop((0, 0, 0), padded).downsample(self.stride)
+
+
+def predict_rows(predictor: Predictor, run: str, values: np.ndarray, grid: Grid) -> Iterator[Heatmap]:
+    """Finished rows of heatmap, in order and without overlap: each strip goes on where the last one ended.
+
+    Args:
+        predictor: the network and how to run it.
+        run: name of the run.
+        values: (z, y, x) normalised volume.
+        grid: of `values`.
+    """
+    stride = predictor.stride
+    out = predictor.output_grid(grid)
+    edges, starts = predictor.tiling.plan(grid.shape, predictor.multiple)
+    if any(axis[-1] // stride + edge // stride < n for axis, edge, n in zip(starts, edges, out.shape)):
+        kind, size = type(predictor.tiling).__name__, "x".join(map(str, grid.shape))
+        raise RecipeError(
+            f"tiling {kind} leaves the end of a volume of {size} voxels uncovered where a cell measures {stride}; "
+            "take another: tiling=TilingSpec"
+        )
+    weights = [_shares(predictor.tiling.window(e // stride), [s // stride for s in axis], n)
+               for e, axis, n in zip(edges, starts, out.shape)]  # fmt: skip
+    done, total = 0, len(starts[0]) * len(starts[1]) * len(starts[2])
+    whole = predictor.tiling.weights((edges[0] // stride, edges[1] // stride, edges[2] // stride))
+    # Weights that are no product are summed beside what they weigh.
+    channels = predictor.channels + int(whole is not None)
+    carried = np.zeros((channels, out.shape[0], 0, out.shape[2]), dtype=np.float32)
+    for (y, wy), following in zip_longest(zip(starts[1], weights[1]), starts[1][1:]):
+        first = y // stride
+        ready = (out.shape[1] if following is None else following // stride) - first  # rows that no later tile reaches
+        finished, coming = (
+            np.zeros((*carried.shape[:2], n, out.shape[2]), np.float32) for n in (ready, len(wy) - ready)
+        )
+        shared = carried.shape[2]
+        finished[:, :, :shared], coming[:, :, : max(0, shared - ready)] = carried[:, :, :ready], carried[:, :, ready:]
+        carried = coming  # lets go of what was carried
+        for z, wz in zip(starts[0], weights[0]):
+            for x, wx in zip(starts[2], weights[2]):
+                for slab, heat in predictor.parts(cut(values, (z, y, x), edges)):
+                    heat = heat[:, : max(0, len(wz) - slab.start), : len(wy), : len(wx)]
+                    if whole is not None:
+                        heat = _weighed(heat, whole[slab], 1 / len(predictor.views))
+                    heat *= wz[slab, None, None] * wy[:, None] * wx
+                    box = np.s_[:, z // stride + slab.start : z // stride + slab.start + heat.shape[1]]
+                    across = slice(x // stride, x // stride + len(wx))
+                    finished[*box, :, across] += heat[:, :, :ready]
+                    coming[*box, :, across] += heat[:, :, ready:]
+                done += 1
+                predictor.progress(done, total)
+        strip_grid = out.crop((0, first, 0), (out.shape[0], ready, out.shape[2]))
+        mean = finished if whole is None else finished[:-1] / finished[-1:]
+        yield Heatmap(run, predictor.activated(mean), strip_grid, predictor.objects)
+        del finished, mean  # before the next are made; so with every strip below
+
+
+def _weighed(heat: np.ndarray, weight: np.ndarray, share: float) -> np.ndarray:
+    """(channel, z, y, x) times the weight of each cell, and behind it the weights themselves times a share."""
+    _, z, y, x = heat.shape
+    weight = weight[:z, :y, :x]
+    return np.concatenate([heat * weight, weight[None] * np.float32(share)])
+
+
+def _shares(window: np.ndarray, starts: Sequence[int], n: int) -> list[np.ndarray]:
+    """Weights of each tile along an axis of n cells, which sum to 1 in every cell; what lies beyond it is left out."""
+    total = np.zeros(max(n, starts[-1] + len(window)), dtype=np.float32)
+    for start in starts:
+        total[start : start + len(window)] += window
+    return [(window / total[start : start + len(window)])[: n - start] for start in starts]
+
+
+def with_halo(rows: Iterable[Heatmap], halo_of: Callable[[Grid], int]) -> Iterator[Heatmap]:
+    """Finished rows -> strips that overlap on either side; `core` is what each answers for.
+
+    Args:
+        rows: as `predict_rows` gives them.
+        halo_of: how many rows of a grid a strip needs beside its core.
+    """
+    pending: list[Heatmap] = []
+    before = 0  # rows at the head of `pending` that an earlier strip answered for
+    for strip in _lower(rows, halo_of):
+        halo = halo_of(strip.grid)
+        pending = [_join([*pending, strip])]
+        del strip
+        n = pending[0].grid.shape[1]
+        stop = n - halo  # the rows behind are still missing their halo
+        if stop > before:
+            yield _strip(pending[0], 0, n, slice(before, stop))
+            keep = min(max(0, stop - halo), n - 1)
+            pending = [_copy(_strip(pending[0], keep, n, None))]  # lets go of the strip it is a part of
+            before = stop - keep
+    if pending:
+        n = pending[0].grid.shape[1]
+        if n > before:
+            yield _strip(pending[0], 0, n, slice(before, n))
+
+
+def _lower(rows: Iterable[Heatmap], halo_of: Callable[[Grid], int]) -> Iterator[Heatmap]:
+    """The same rows in strips that take little memory; lower than their halo, they would be looked at too often."""
+    for strip in rows:
+        n = strip.grid.shape[1]
+        step = max(halo_of(strip.grid), AT_ONCE // strip.values[:, :, 0].nbytes, 1)
+        for first in range(0, n, step):
+            yield _strip(strip, first, min(n, first + step), None)
+        del strip
+
+
+def _strip(heatmap: Heatmap, start: int, stop: int, core: slice | None) -> Heatmap:
+    z, _, x = heatmap.grid.shape
+    grid = heatmap.grid.crop((0, start, 0), (z, stop - start, x))
+    return Heatmap(heatmap.run, heatmap.values[:, :, start:stop], grid, heatmap.objects, core)
+
+
+def _copy(heatmap: Heatmap) -> Heatmap:
+    return replace(heatmap, values=heatmap.values.copy())
+
+
+def _join(strips: Sequence[Heatmap]) -> Heatmap:
+    if len(strips) == 1:
+        return strips[0]
+    values = np.concatenate([s.values for s in strips], axis=2)
+    first = strips[0].grid
+    grid = Grid((first.shape[0], values.shape[2], first.shape[2]), first.voxel_spacing, first.origin)
+    return Heatmap(strips[0].run, values, grid, strips[0].objects)
+
+
+def join_rows(rows: Iterable[Heatmap]) -> Heatmap:
+    """The whole heatmap, for those who want it all in memory."""
+    return _join(list(rows))
+
+
+def on_one_grid(members: Sequence[Iterable[Heatmap]]) -> Iterator[list[Heatmap]]:
+    """Several members' rows, strip by strip on the grid of the finest; still strips, never a whole heatmap.
+
+    Args:
+        members: rows of each, as `predict_rows` gives them.
+    """
+    readers = [_RowReader(rows) for rows in members]
+    finest = min(range(len(readers)), key=lambda i: readers[i].first.grid.voxel_spacing)
+    for strip in readers[finest].rest():
+        yield [
+            strip if i == finest else Heatmap(strip.run, r.onto(strip.grid), strip.grid, r.first.objects)
+            for i, r in enumerate(readers)
+        ]
+
+
+def average(strips: Sequence[Heatmap], weights: Sequence[Mapping[str, float]]) -> Heatmap:
+    """Weighted mean of heatmaps on one grid; of an object, over those that know it.
+
+    Args:
+        strips: one a member.
+        weights: one a member, by object.
+    """
+    objects = tuple(dict.fromkeys(name for strip in strips for name in strip.objects))
+    first = strips[0]
+    total = np.zeros((len(objects), *first.grid.shape), dtype=np.float32)
+    for name, channel in zip(objects, total):
+        known = [(s.values[s.objects.index(name)], w[name]) for s, w in zip(strips, weights) if name in s.objects]
+        for values, weight in known:
+            if weight:
+                channel += np.float32(weight) * values
+        channel /= np.float32(max(sum(weight for _, weight in known), 1e-12))
+    return Heatmap(first.run, total, first.grid, objects)
+
+
+class _RowReader:
+    """One member's rows, read just as far as they are needed."""
+
+    def __init__(self, rows: Iterable[Heatmap]):
+        self._rows = iter(rows)
+        self.first = next(self._rows)
+        self._held = self.first
+
+    def rest(self) -> Iterator[Heatmap]:
+        yield self.first
+        yield from self._rows
+
+    def onto(self, grid: Grid) -> np.ndarray:
+        """(object, z, y, x) of this member on `grid`, whose rows only ever go forward."""
+        held = self._held
+        last = grid.origin[1] + (grid.shape[1] - 1) * grid.voxel_spacing
+        # Interpolation wants three rows on either side.
+        while held.grid.origin[1] + (held.grid.shape[1] - 3) * held.grid.voxel_spacing < last:
+            following = next(self._rows, None)
+            if following is None:
+                break
+            held = _join([held, following])
+        drop = int((grid.origin[1] - held.grid.origin[1]) // held.grid.voxel_spacing) - 3
+        if drop > 0:
+            held = _strip(held, min(drop, held.grid.shape[1] - 1), held.grid.shape[1], None)
+        self._held = held
+        return np.maximum(onto(held.values, held.grid, grid, smooth=True), 0)

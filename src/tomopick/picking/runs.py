@@ -1,0 +1,257 @@
+"""Whole runs: detectors + project -> picks. `pick_run` is independent of every other run and its output is atomic."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from threading import Lock, get_native_id
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import OutputError, SelectionError, TomopickError
+from ..core.progress import bar
+from ..core.types import Picks
+from ..data import Project, atomic_write
+from .output import HeatmapFiles, Output
+from .picker import Picker, Prepared
+
+BACKGROUND = 19  # niceness of reading ahead; 0 is a usual thread's, 19 the most
+PATIENCE = 0.5  # for a run's files before the next is predicted [s]: tables take less, heatmaps take longer
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of one run.
+
+    Attributes:
+        run: its name.
+        status: `picked`, `skipped` (finished before with the same model and settings) or `failed`.
+        counts: picks at or above the threshold, by object.
+        seconds: it took.
+        messages: what was unlike the training, or why it failed.
+    """
+
+    run: str
+    status: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    messages: tuple[str, ...] = ()
+
+
+def check_objects(picker: Picker, project: Project) -> list[str]:
+    """Objects that the model finds and the project has no place for, at most some of them.
+
+    Raises:
+        SelectionError: all of them.
+    """
+    known, wanted = {o.name for o in picker.objects}, {o.name for o in project.objects}
+    if not project.keeps_picks:
+        return []
+    if not known & wanted:
+        raise SelectionError(
+            f"{project.uri}: defines {', '.join(sorted(wanted))}, but the model finds {', '.join(sorted(known))}; "
+            "use a model of these objects, or add them to the project's pickable_objects"
+        )
+    return sorted(known - wanted)
+
+
+def pick_run(picker: Picker, project: Project, run: str, out: str | Path, overwrite: bool = False) -> RunResult:
+    """Picks one run and writes its picks and its record under `out`.
+
+    A run that is finished with the same models, input and settings is skipped unless `overwrite`; our own picks of
+    other settings, or of what lay in the same place before, are replaced.
+
+    Raises:
+        OutputError: there are picks that we did not make, that were edited since, or of an input in another place, and
+            `overwrite` is not set.
+        TomopickError: the run cannot be read.
+    """
+    work = _Work(picker, project, run, Path(out), overwrite)
+    return work.load() or work.predict() or work.write()
+
+
+class _Work:
+    """A run on its way through `load`, `predict` and `write`; each ends with the run's result, or None to go on.
+
+    Args:
+        picker, project, run, out, overwrite: as for `pick_run`.
+        turn: held while the project or its picks are read or written; one at a time.
+    """
+
+    def __init__(
+        self, picker: Picker, project: Project, run: str, out: Path, overwrite: bool, turn: Lock | None = None
+    ):
+        self.picker, self.project, self.run, self.overwrite = picker, project, run, overwrite
+        options = picker.options
+        self.output = Output(project, run, out, options.user_id, options.session_id, picker.objects)
+        self.turn = turn or Lock()
+        self.found: list[str] = []
+        self.seconds = 0.0
+
+    def load(self) -> RunResult | None:
+        """Reads and normalises the tomogram, unless the run was finished before."""
+        with self._timed():
+            with self.turn:
+                tomo_type = self.picker.options.tomo_type
+                self.homeless = check_objects(self.picker, self.project)
+                self.mark = {"fingerprint": self.picker.fingerprint(), **_input_mark(self.project, self.run, tomo_type)}
+                before = self.output.record()
+                if not self.overwrite:
+                    same = all(before.get(k) == v for k, v in self.mark.items())
+                    if self.output.check_ours(before, self.mark["place"]) and before.get("status") == "picked":
+                        if same:
+                            return RunResult(self.run, "skipped", before["counts"], 0.0)
+                        self.found.append("picks made before with another model, input or settings are replaced")
+                tomogram = self.project.tomogram(self.run, tomo_type)
+            self.prepared: Prepared | None = self.picker.prepare(tomogram)
+        return None
+
+    def predict(self) -> RunResult | None:
+        """Finds the picks."""
+        prepared, self.prepared = self.prepared, None  # makes room for the next, whatever becomes of this one
+        assert prepared is not None
+        keep = self.picker.options.save_heatmaps
+        with self._timed(), ExitStack() as stack:
+            # From here on what lies there is ours, even if we are cut off before the end. Not in turn: the record is
+            # this run's alone, and the reader has its turn for as long as the next volume takes to come in.
+            self.output.write_record({**self.mark, "status": "started"})
+            self.files = stack.enter_context(HeatmapFiles(self.output))
+            shown = stack.enter_context(bar(1, self.run, "tile"))
+            self.picks, unlike = self.picker.pick(prepared, _shower(shown), self.files.add if keep else None)
+            shown.close()
+            self.found += unlike
+            stack.pop_all()  # the files are for `write` to finish
+        return None
+
+    def write(self) -> RunResult:
+        """Puts picks and record in their places."""
+        picks, output, picker = self.picks, self.output, self.picker
+        with self._timed(), self.files:
+            self.files.finish()
+            if self.homeless:
+                self.found.append(f"not written, for the project does not define it: {', '.join(self.homeless)}")
+                picks = picks.select(~np.isin(picks.names, self.homeless))
+            with self.turn:
+                output.write_picks(picks)
+        result = RunResult(self.run, "picked", picker.counts(picks), self.seconds, tuple(self.found))
+        facts = {
+            "models": [m.name for m in picker.models],
+            "thresholds": picker.thresholds,
+            "settings": picker.options.settings(),
+            "engines": picker.engines(),
+        }
+        done = {"status": "picked", "counts": dict(result.counts), "seconds": self.seconds, "messages": self.found}
+        with self.turn:
+            output.write_record({**self.mark, **done, **facts, "output": output.digest()})
+        return result
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - began
+
+
+def _input_mark(project: Project, run: str, tomo_type: str | None) -> dict[str, str]:
+    """Its place, and what changes with whatever else of it decides the picks: contents, grid, coordinate offset."""
+    place, contents = project.stamp(run, tomo_type)
+    grid = project.grid(run, tomo_type)
+    shift = project.stated(Picks(run, np.zeros((1, 3)), np.array(["-"]))).positions[0]
+    shape = "x".join(map(str, grid.shape))
+    facts = f"{contents} {shape} {grid.voxel_spacing:.4f} {','.join(f'{v:.3f}' for v in shift)}"
+    return {"place": place, "input": facts}
+
+
+def pick_runs(
+    picker: Picker, project: Project, runs: Sequence[str], out: str | Path, overwrite: bool = False
+) -> Iterator[RunResult]:
+    """Picks run after run; one that fails is reported as such and the others go on.
+
+    While a run is predicted, the next is read and normalised and the one before is written, so that neither is waited
+    for; no more than one volume is read ahead.
+    """
+    turn, writing = Lock(), deque[Future[RunResult]]()
+    works = [_Work(picker, project, run, Path(out), overwrite, turn) for run in runs]
+    # On a GPU the cores are free for it.
+    aside = _stand_back if picker.device.type == "cpu" else None
+    reader, writer = ThreadPoolExecutor(1, "read", aside), ThreadPoolExecutor(1, "write")
+    try:
+        loading: Future[RunResult | None] | None = None
+        for work, after in zip_longest(works, works[1:]):
+            # The first has nothing to be read beside.
+            ended = loading.result() if loading else _attempt(work, work.load)
+            loading = reader.submit(_attempt, after, after.load) if after else None
+            ended = ended or _attempt(work, work.predict)
+            writing.append(writer.submit(_attempt, work, work.write) if ended is None else _given(ended))
+            wait([writing[0]], timeout=PATIENCE if len(writing) == 1 else None)
+            while writing and writing[0].done():
+                yield writing.popleft().result()
+        while writing:
+            yield writing.popleft().result()
+    finally:  # whoever stops early, or is interrupted, finds finished runs whole
+        reader.shutdown(cancel_futures=True)
+        writer.shutdown()
+
+
+def _stand_back() -> None:
+    """Leaves the processor to the network: this thread, and those it starts, take what is idle.
+
+    A network's threads wait for the slowest of them, so that one core lent to reading costs as much as all. Elsewhere
+    than on Linux a thread has no priority of its own that could be set; there all share alike.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), BACKGROUND)
+
+
+def _attempt(work: _Work, step: Callable[[], RunResult | None]) -> Any:
+    """What a step answers; where it fails, that the run failed."""
+    trace = work.output.records / f"{work.run}.error.txt"
+    try:
+        result = step()
+        if result is not None:
+            trace.unlink(missing_ok=True)
+        return result
+    except TomopickError as error:
+        return RunResult(work.run, "failed", messages=(str(error),))
+    except Exception as error:
+        # One bad file among thousands must not end the others; the trace is kept for whoever looks into it.
+        text = traceback.format_exc()
+        reason = (str(error).splitlines() or [""])[0]
+        where = f" (see {trace})" if _keep(trace, text) else ""
+        return RunResult(work.run, "failed", messages=(f"run {work.run}: {type(error).__name__}: {reason}{where}",))
+
+
+def _given(result: RunResult) -> Future[RunResult]:
+    future: Future[RunResult] = Future()
+    future.set_result(result)
+    return future
+
+
+def _keep(path: Path, text: str) -> bool:
+    try:
+        with atomic_write(path) as file:
+            file.write(text)
+    except OutputError:  # a full disk: then there is only the message
+        return False
+    return True
+
+
+def _shower(shown: Any) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        shown.total = total
+        shown.update(done - shown.n)
+
+    return progress

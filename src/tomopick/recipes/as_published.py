@@ -1,0 +1,268 @@
+"""A plan carried out: one training after the other into one folder, and the ensemble of them; goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import ModelError, OutputError, SelectionError
+from ..data import atomic_write
+from ..data.labelled import picks_where_any
+from ..models.combine import CombineOptions, Validation, measured
+from ..picking.detector import read_json
+from ..picking.load import Model, load_detector, load_model
+from ..training.fit import FitOptions, check_same, fit, require_place
+from ..training.sources import Source, split_runs
+from .plans import Plan, Training
+
+PLAN = "plan.json"
+FORMAT_VERSION = 1
+_SHUFFLE = 0x73756273  # tells the order of the runs from other random numbers of one seed
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What a plan learns from.
+
+    Attributes:
+        sources: projects, together. The first one's runs are divided into folds and subsets; the others are learned
+            from as they are. Those without labels come last.
+        tomo_types: of each source: the types that are learned from together. The first of them is validated on.
+        simulated: the project to pretrain on.
+    """
+
+    sources: tuple[Source, ...]
+    tomo_types: tuple[tuple[str, ...], ...]
+    simulated: Source | None = None
+
+
+def labelled_runs(source: Source) -> tuple[str, ...]:
+    """The runs of a source that have picks, or those that were named, sorted."""
+    if source.train_runs is not None:
+        return tuple(sorted({*source.train_runs, *(source.val_runs or ())}))
+    rest = [run for run in source.project.runs() if run not in source.unlabelled_runs]
+    return tuple(sorted(picks_where_any(source.project, rest, source.picks)))
+
+
+def carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> Model:
+    """Trains what is not trained yet and puts it together.
+
+    A plan of several members becomes the ensemble folder `out`, with the members in `out/members/` and what they start
+    from in `out/pretrained...`; of one member `out` is the model folder, and what it starts from lies in
+    `OUT-pretrained/` beside it.
+
+    Args:
+        plan: which trainings.
+        grounds: on what.
+        out: folder to make; it exists already only to resume.
+        options: how to run; `seed` is the plan's business.
+
+    Raises:
+        TomopickError: data or options that do not fit, one line.
+    """
+    shares = _Shares.of(plan, grounds, options)
+    place = _Places(plan, out)
+    _begin(plan, shares, place, options)
+    for training in plan.trainings:
+        _train(training, shares, place, options)
+    if not place.together:
+        return load_detector(out)
+    if (out / "ensemble.json").is_file():
+        options.say(f"{out}: the ensemble was finished before")
+        return load_model(out)
+    members = [load_detector(place.of(t)) for t in plan.members]
+    runs = shares.validation()
+    weigh = CombineOptions(weights=plan.weights if runs else "uniform", device=options.device, say=options.say)
+    ensemble = measured(members, weigh, runs)
+    made = {"plan": plan.name, **ensemble.facts.provenance}
+    ensemble = replace(ensemble, facts=replace(ensemble.facts, provenance=made))
+    checksum = ensemble.save(out)
+    return replace(ensemble, checksum=checksum, name=str(out))
+
+
+def _silent(line: str) -> None:
+    """For what is decided and does not count."""
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the trainings of a plan lie."""
+
+    plan: Plan
+    out: Path
+
+    @property
+    def together(self) -> bool:
+        """Whether the result is an ensemble."""
+        return len(self.plan.members) > 1
+
+    def of(self, training: Training) -> Path:
+        """The folder of a training."""
+        if self.together:
+            return self.out / training.name if training.simulated else self.out / "members" / training.name
+        return self.out.with_name(f"{self.out.name}-{training.name}") if training.simulated else self.out
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Which runs each training gets; decided once, so that all see the same split.
+
+    Attributes:
+        plan: that is carried out.
+        grounds: on what.
+        splits: (training runs, validation runs) of each source.
+        order: all labelled runs of the first source, shuffled.
+    """
+
+    plan: Plan
+    grounds: Grounds
+    splits: tuple[tuple[list[str], list[str]], ...]
+    order: tuple[str, ...]
+
+    @classmethod
+    def of(cls, plan: Plan, grounds: Grounds, options: FitOptions) -> _Shares:
+        """Raises `SelectionError` where the runs do not suffice for the plan."""
+        seed = min(t.seed for t in plan.trainings)
+        folded = any(t.val_runs is not None for t in plan.trainings)
+        splits = []
+        for i, source in enumerate(grounds.sources):
+            say = _silent if folded and not i else options.say
+            splits.append(split_runs(source, seed, say) if source.labelled else ([], []))
+        train, val = splits[0]
+        runs = sorted([*train, *val])
+        order = np.random.default_rng((_SHUFFLE, seed)).permutation(len(runs))
+        shares = cls(plan, grounds, tuple(splits), tuple(runs[i] for i in order))
+        for training in plan.members:
+            shares._check(training)
+        if plan.weights == "grid" and not folded and not val:
+            raise SelectionError(
+                f"{plan.name} weighs its members on validation runs and there is none; name some with --val-runs, or "
+                "label another run"
+            )
+        return shares
+
+    def _check(self, training: Training) -> None:
+        train, val = self._first(training)
+        if training.subset is not None and training.subset > len(self._pool(training)):
+            n = len(self._pool(training))
+            fitting = ",".join(str(max(1, k)) for k in sorted({n // 4, n // 2, n}) if k)
+            raise SelectionError(
+                f"{training.name}: {training.subset} runs to learn from are asked for, and there are {n} (those kept "
+                f"for validation do not count); label more, or take fewer: --subset {fitting or 1}"
+            )
+        types = self.grounds.tomo_types[0]
+        if len(types) > 1 and training.tomo_type is None and not val and len(train) < 2:
+            raise SelectionError(
+                f"several tomogram types of the only labelled run {', '.join(train)}: none could be validated on "
+                "without having been seen; label another run and name it with --val-runs"
+            )
+
+    def _pool(self, training: Training) -> list[str]:
+        """The first source's runs that a training may learn from, in the shuffled order."""
+        kept = self.splits[0][1] if training.val_runs is None else training.val_runs
+        return [run for run in self.order if run not in kept]
+
+    def _first(self, training: Training) -> tuple[list[str], list[str]]:
+        """Training and validation runs of the first source."""
+        val = self.splits[0][1] if training.val_runs is None else training.val_runs
+        return sorted(self._pool(training)[: training.subset]), list(val)
+
+    def sources(self, training: Training) -> list[Source]:
+        """What a training learns from: a source for each type of each project."""
+        if training.simulated:
+            assert self.grounds.simulated is not None
+            return [self.grounds.simulated]
+        found = []
+        for i, (source, types) in enumerate(zip(self.grounds.sources, self.grounds.tomo_types)):
+            if not source.labelled:
+                found.append(source)
+                continue
+            train, val = self._first(training) if not i else self.splits[i]
+            kinds: Sequence[str | None] = types or (None,)
+            if training.tomo_type is not None and training.tomo_type in types:
+                kinds = (training.tomo_type,)
+            alone = source.val_runs is None and not val
+            found.append(replace(source, tomo_type=kinds[0], train_runs=train, val_runs=None if alone else val))
+            for kind in kinds[1:]:
+                found.append(replace(source, tomo_type=kind, train_runs=train, val_runs=(), unlabelled_runs=()))
+        return found
+
+    def validation(self) -> Validation | None:
+        """The runs that the ensemble is measured on: all folds', else those of the split."""
+        source, types = self.grounds.sources[0], self.grounds.tomo_types[0]
+        folds = {run for t in self.plan.members for run in t.val_runs or ()}
+        runs = sorted(folds) or list(self.splits[0][1])
+        if not runs:
+            return None
+        return Validation(source.project, runs, source.picks, types[0] if types else None)
+
+    def to_json(self) -> dict[str, Any]:
+        """By which an interrupted plan's data are known again."""
+        kept = [[s.project.uri, *split] for s, split in zip(self.grounds.sources, self.splits)]
+        simulated = self.grounds.simulated.project.uri if self.grounds.simulated else None
+        return {"runs": kept, "tomo_types": [list(t) for t in self.grounds.tomo_types], "simulated": simulated}
+
+
+def _begin(plan: Plan, shares: _Shares, place: _Places, options: FitOptions) -> None:
+    """The plan written into a new folder, or a look at whether it is the one that was begun."""
+    there = [folder for folder in (place.out, *map(place.of, plan.trainings)) if folder.exists()]
+    for folder in there:
+        require_place(folder, options.resume)
+    if options.resume and not (there and (not place.together or (place.out / PLAN).is_file())):
+        raise OutputError(f"{place.out}: nothing to resume there; leave --resume out to begin the trainings")
+    if not place.together:
+        return  # a single training looks after itself
+    about = {"format_version": FORMAT_VERSION, "plan": plan.to_json(), "data": shares.to_json()}
+    if options.resume:
+        _check_same(read_json(place.out / PLAN), json.loads(json.dumps(about)), place.out)
+        return
+    with atomic_write(place.out / PLAN) as file:
+        file.write(json.dumps(about, indent=1))
+
+
+def _check_same(begun: Mapping[str, Any], mine: Mapping[str, Any], out: Path) -> None:
+    if begun == mine:
+        return
+    if begun.get("format_version") != FORMAT_VERSION:
+        raise ModelError(
+            f"{out}: was begun by another version of tomopick; go on with that, or train into a new folder"
+        )
+    names = [[t["name"] for t in about["plan"]["trainings"]] for about in (begun, mine)]
+    if names[0] != names[1]:
+        what = f"other trainings ({', '.join(names[0])}, not {', '.join(names[1])})"
+    elif begun["plan"] != mine["plan"]:
+        what = "other recipes or seeds"
+    else:
+        different = [k for k in mine["data"] if begun["data"].get(k) != mine["data"][k]]
+        what = f"other data ({', '.join(different)})"
+    raise ModelError(f"{out}: was begun with {what}; resume with the same command, or train into a new folder")
+
+
+def _train(training: Training, shares: _Shares, place: _Places, options: FitOptions) -> None:
+    """One training, unless it is finished."""
+    from ..look.sections import draw_training
+    from ..picking.folder import read_log
+
+    folder = place.of(training)
+    if (folder / "detector.json").is_file():
+        check_same(training.recipe, folder)
+        options.say(f"{training.name}: finished before")
+        return
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()  # cut off before the first file
+    options.say(f"{training.name}: {training.recipe.name}, seed {training.seed}")
+    sources = shares.sources(training)
+    starts = {t.name: t for t in shares.plan.trainings}
+    start = str(place.of(starts[training.start])) if training.start else options.init_from
+    names = options.objects
+    if training.simulated and names is not None:
+        there = {o.name for o in sources[0].project.objects}
+        names = [name for name in names if name in there]
+    more = replace(options, seed=training.seed, init_from=start, objects=names, resume=folder.is_dir())
+    fit(training.recipe, sources, folder, more)
+    draw_training(read_log(folder / "log.jsonl"), folder / "training.png")

@@ -1,0 +1,293 @@
+"""Which trainings a published method is, as a value: recipes, seeds, folds, subsets of runs, and what starts from what.
+
+A plan names runs and says nothing of where they lie; `published` carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import recipes
+from ..core.errors import SelectionError
+from ..core.messages import near_miss
+from ..training.objectives import SupervisedSpec
+from ..training.recipe import Recipe
+
+PRETRAINED = "pretrained"  # prefix of the trainings on simulated runs
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a plan.
+
+    Attributes:
+        name: of its folder.
+        recipe: the method.
+        seed: of its weights and patches.
+        val_runs: the fold that it is validated on, the others being learned from; None: the plan's own split.
+        subset: how many runs it learns from, the first of a shuffled order that all trainings share; None: all.
+        tomo_type: the one it learns from; None: all that were asked for, together.
+        simulated: it learns from the simulated project.
+        start: name of the training whose weights it starts from; "": none.
+    """
+
+    name: str
+    recipe: Recipe
+    seed: int = 0
+    val_runs: tuple[str, ...] | None = None
+    subset: int | None = None
+    tomo_type: str | None = None
+    simulated: bool = False
+    start: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Trainings in the order they are run in; those on the project itself become the members of an ensemble.
+
+    Attributes:
+        name: of the method.
+        trainings: see `Training`.
+        weights: of the members: `uniform`, or `grid` searched on the validation runs.
+    """
+
+    name: str
+    trainings: tuple[Training, ...]
+    weights: str = "uniform"
+
+    @property
+    def members(self) -> tuple[Training, ...]:
+        """The trainings that the result is made of."""
+        return tuple(t for t in self.trainings if not t.simulated)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, by which an interrupted plan is known again."""
+        shown = [{**vars(t), "recipe": t.recipe.to_json()} for t in self.trainings]
+        for row in shown:
+            row["val_runs"] = None if row["val_runs"] is None else list(row["val_runs"])
+        return {"name": self.name, "trainings": shown, "weights": self.weights}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for besides the method.
+
+    Attributes:
+        overrides: `section.field=value`, of every recipe of the plan.
+        seed: the first, and that of the shuffled order of runs.
+        seeds: how many trainings differ in nothing but their seed; None: as published.
+        folds: into how many parts the runs are divided by name, each part validating one training; None: as published.
+        subsets: numbers of runs to learn from; None: as published.
+        tomo_types: `TYPE[@spacing]` of the tomograms.
+        runs: those with picks, sorted by name.
+        simulated: whether there is a simulated project to pretrain on.
+    """
+
+    overrides: tuple[str, ...] = ()
+    seed: int = 0
+    seeds: int | None = None
+    folds: int | None = None
+    subsets: tuple[int, ...] | None = None
+    tomo_types: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    simulated: bool = False
+
+    def recipe(self, name: str) -> Recipe:
+        """A recipe with the overrides."""
+        return recipes.get(name).override(list(self.overrides))
+
+
+def folds_of(runs: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    """The runs, sorted by name, in n parts of as many runs as possible alike; every n-th run belongs to one part.
+
+    Raises:
+        SelectionError: there are fewer runs than parts, or fewer than two parts.
+    """
+    if n < 2:
+        raise SelectionError(
+            f"--folds {n}: a run is either learned from or validated on, so it takes two folds or more"
+        )
+    if n > len(runs):
+        raise SelectionError(
+            f"--folds {n}: {len(runs)} runs with picks ({', '.join(sorted(runs)[:8])}) cannot be divided into {n} "
+            f"parts; take --folds {max(2, len(runs))} or fewer, or label more runs"
+        )
+    ordered = sorted(runs)
+    return [tuple(ordered[i::n]) for i in range(n)]
+
+
+def plan_of(method: str, wanted: Wanted) -> Plan:
+    """One recipe, once or with several seeds, folds and subsets, pretrained where there is a simulated project.
+
+    Raises:
+        RecipeError: no such recipe or override.
+        SelectionError: more folds than runs.
+    """
+    recipe = wanted.recipe(method)
+    first = _pretraining(recipe, wanted, "")
+    return Plan(method, (*first, *_expanded(recipe, wanted, start=first[0].name if first else "")))
+
+
+def published(method: str, wanted: Wanted) -> Plan:
+    """All trainings of a method as its authors describe it; what `wanted` states takes the place of their numbers.
+
+    Args:
+        method: `bpd`, `soup`, `topcup`, `unet25d`, `semietpicker`, or a recipe that is one of its members.
+        wanted: besides the method.
+
+    Raises:
+        RecipeError: no such override.
+        SelectionError: no published method of that name, more folds than runs, or a simulated project is missing.
+    """
+    require_published(method)
+    return METHODS[method](wanted)
+
+
+def require_published(method: str) -> None:
+    """Raises `SelectionError`, with the near misses, for a method that nobody published whole."""
+    if method not in METHODS:
+        raise SelectionError(
+            f"nothing is published under the name '{method}'; {near_miss(method, sorted(METHODS))}; without "
+            "--as-published the recipe is trained once"
+        )
+
+
+def bpd(wanted: Wanted) -> Plan:
+    """BPD: four seeds, whose heatmaps are averaged.
+
+    Real and simulated runs are learned from together: both projects are given.
+
+    Source: method description of BPD (CZII challenge, 5th place).
+    """
+    if wanted.simulated:
+        raise SelectionError(
+            "bpd as published learns from simulated and real runs together: give the simulated project as a further "
+            "PROJECT, not with --pretrain"
+        )
+    four = replace(wanted, seeds=wanted.seeds or 4)
+    return Plan("bpd", tuple(_expanded(wanted.recipe("bpd"), four)))
+
+
+def soup(wanted: Wanted) -> Plan:
+    """Ensemble 3D U-Net Soup: three sizes, pretrained on simulated runs, fine-tuned once a tomogram type.
+
+    Heatmaps are averaged with weights searched on the validation runs.
+
+    Source: method description of the Ensemble 3D U-Net Soup (CZII challenge, 8th place).
+    """
+    _needs_simulated("soup", wanted)
+    trainings: list[Training] = []
+    for size in ("tiny", "medium", "large"):
+        recipe = wanted.recipe(f"soup_{size}")
+        (first,) = _pretraining(recipe, wanted, size)
+        trainings.append(first)
+        for kind in wanted.tomo_types or (None,):
+            name = size if kind is None else f"{size}-{kind}"
+            trainings += _expanded(recipe, wanted, name, first.name, kind)
+    return Plan("soup", tuple(trainings), weights="grid")
+
+
+def topcup(wanted: Wanted) -> Plan:
+    """TopCUP: three models that learn from 6, 12 and 24 runs, each from one pretraining on simulated runs.
+
+    Source: method description of TopCUP (CZII challenge, 1st place).
+    """
+    _needs_simulated("topcup", wanted)
+    recipe = wanted.recipe("topcup")
+    (first,) = _pretraining(recipe, wanted, "")
+    three = replace(wanted, subsets=wanted.subsets or (6, 12, 24))
+    return Plan("topcup", (first, *_expanded(recipe, three, start=first.name)))
+
+
+# The folds that the first network was trained on, by their validation run; the second has the others.
+_CONVNEXT_FOLDS = ("TS_6_4", "TS_6_6", "TS_73_6", "TS_99_9")
+
+
+def unet25d(wanted: Wanted) -> Plan:
+    """The 2.5D U-Net: seven folds by run, four with ConvNeXt and three with ResNet-RS, averaged.
+
+    In the challenge's own runs the folds are the authors'; in others the first 4/7 of the folds are ConvNeXt's.
+
+    Source: Uchida & Fukui 2025, arXiv:2502.13484 (CZII challenge, 4th place); which three folds the second network had
+    is not told: here the other three.
+    """
+    folds = folds_of(wanted.runs, wanted.folds or 7)
+    named = [all(run in _CONVNEXT_FOLDS for run in fold) for fold in folds]
+    if wanted.folds not in (None, 7) or sum(named) != len(_CONVNEXT_FOLDS):
+        named = [i < round(len(folds) * 4 / 7) for i in range(len(folds))]
+    first: dict[str, Training] = {}
+    trainings: list[Training] = []
+    for fold, is_convnext in zip(folds, named):
+        name = "convnext" if is_convnext else "resnetrs"
+        recipe = wanted.recipe(f"unet25d_{name}")
+        if name not in first:
+            for start in _pretraining(recipe, wanted, name):
+                first[name] = start
+                trainings.append(start)
+        start_name = first[name].name if name in first else ""
+        trainings += _expanded(recipe, replace(wanted, folds=None), f"{name}-{fold_name(fold)}", start_name, val=fold)
+    return Plan("unet25d", tuple(trainings))
+
+
+def semietpicker(wanted: Wanted) -> Plan:
+    """SemiETPicker: burn-in on the labelled runs, then co-training with a teacher on the unlabelled ones; one network.
+
+    Source: SemiETPicker, arXiv:2510.22454.
+    """
+    return plan_of("semietpicker", wanted)
+
+
+METHODS: dict[str, Callable[[Wanted], Plan]] = {
+    "bpd": bpd,
+    **dict.fromkeys(("soup", "soup_tiny", "soup_medium", "soup_large"), soup),
+    "topcup": topcup,
+    **dict.fromkeys(("unet25d", "unet25d_convnext", "unet25d_resnetrs"), unet25d),
+    "semietpicker": semietpicker,
+}
+
+
+def fold_name(runs: Sequence[str]) -> str:
+    """A fold by the runs that it is validated on: their numbers differ from one author to another, names do not."""
+    return "without-" + "+".join(runs[:3]) + (f"+{len(runs) - 3}" if len(runs) > 3 else "")
+
+
+def _needs_simulated(method: str, wanted: Wanted) -> None:
+    if not wanted.simulated:
+        raise SelectionError(
+            f"{method} as published starts from simulated runs: give their project with --pretrain (tomopick simulate "
+            "makes one)"
+        )
+
+
+def _pretraining(recipe: Recipe, wanted: Wanted, name: str) -> tuple[Training, ...]:
+    """The training on simulated runs, if there are any."""
+    if not wanted.simulated:
+        return ()
+    if recipe.objective.semi_supervised:  # simulated runs are all labelled
+        recipe = replace(recipe, objective=SupervisedSpec())
+    return (Training(f"{PRETRAINED}-{name}" if name else PRETRAINED, recipe, wanted.seed, simulated=True),)
+
+
+def _expanded(
+    recipe: Recipe,
+    wanted: Wanted,
+    name: str = "",
+    start: str = "",
+    tomo_type: str | None = None,
+    val: tuple[str, ...] | None = None,
+) -> Iterator[Training]:
+    """A training for every fold, subset and seed."""
+    folds = folds_of(wanted.runs, wanted.folds) if wanted.folds is not None else [val]
+    for fold in folds:
+        for subset in wanted.subsets or (None,):
+            for seed in range(wanted.seed, wanted.seed + (wanted.seeds or 1)):
+                parts = [
+                    name,
+                    fold_name(fold) if fold and wanted.folds is not None else "",
+                    f"runs{subset}" if subset is not None else "",
+                    f"seed{seed}" if wanted.seeds is not None else "",
+                ]
+                label = "-".join(p for p in parts if p) or recipe.name
+                yield Training(label, recipe, seed, fold, subset, tomo_type, start=start)

@@ -1,0 +1,374 @@
+"""Scores of one set of picks against another, wherever the two lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import ReadError, SelectionError
+from ..core.messages import near_miss
+from ..core.presets import CZII_OBJECTS
+from ..core.types import Grid, PickableObject, Picks
+from ..data import Project, open_project, read_picks_csv
+from ..data.labelled import outside_text, picks_where_any
+from ..data.objects import with_specs
+from .curves import Difference, bootstrap, duplicates, localisation_errors, paired_difference
+from .figures import Scores, rankings
+from .scores import bootstrap_f1, czii_score, matched_scores
+
+FOREIGN = {".star", ".tbl", ".mod", ".em", ".coords", ".ndjson", ".txt"}  # files of other programs
+_SAME = 1e-3  # radii; true particles closer than that were written down twice
+_ENOUGH = 10  # picks whose range tells Å from voxels
+
+
+Thresholds = Mapping[str, float]  # by object
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What is compared, read once.
+
+    Attributes:
+        picks: run -> picks, those below the thresholds included; also of runs without truth, which are not scored.
+        truth: run -> true particles of the runs that are scored.
+        objects: that are scored.
+        thresholds: by object, from which on picks count; objects without one count in full.
+        project: with the tomograms, where there is one.
+        dropped_outside: picks left out.
+        notes: what a reader must know, one line each.
+    """
+
+    picks: Mapping[str, Picks]
+    truth: Mapping[str, Picks]
+    objects: tuple[PickableObject, ...]
+    thresholds: Thresholds = field(default_factory=dict)
+    project: Project | None = None
+    dropped_outside: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> dict[str, Picks]:
+        """run -> the picks that count."""
+        return {run: p.above(self.thresholds) for run, p in self.picks.items()}
+
+
+@dataclass(frozen=True)
+class Made:
+    """Picks that were made just now and lie in no file.
+
+    Attributes:
+        picks: run -> picks, those below the thresholds included.
+        objects: of the model.
+        thresholds: of the model.
+    """
+
+    picks: Mapping[str, Picks]
+    objects: tuple[PickableObject, ...]
+    thresholds: Thresholds
+
+
+Make = Callable[[Project, list[str]], Made]  # a project and runs of it -> their picks
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is compared and how.
+
+    Attributes:
+        picks, truth: `object:user/session` where that side is a project.
+        name: the object of the picks, where a file of another program does not say.
+        runs: to score; None: all with truth.
+        tomo_type: the tomograms that picks must lie in; None: any of their run's.
+        distance_multiplier, beta: of the CZII score.
+        exclude: objects left out of the mean F1.
+        drop_outside: leave out picks outside their tomogram (they are counted, and refused otherwise).
+        voxel_spacing, objects, coordinate_offset: how projects are opened; the offset holds for tables as well.
+        say: told what was found, one line at a time.
+    """
+
+    picks: str | None = None
+    truth: str | None = None
+    name: str | None = None
+    runs: Sequence[str] | None = None
+    tomo_type: str | None = None
+    distance_multiplier: float = 0.5
+    beta: float = 4.0
+    exclude: tuple[str, ...] = ()
+    drop_outside: bool = False
+    voxel_spacing: float | None = None
+    objects: Sequence[str] = ()
+    coordinate_offset: str = "none"
+    say: Callable[[str], None] = lambda line: None
+
+    def __call__(self, candidates: str, truth: str) -> Scores:
+        """Scores the picks at `candidates` against those at `truth`: see `sides`."""
+        return self.score(self.sides(candidates, truth))
+
+    def sides(self, candidates: str, truth: str, make: Make | None = None) -> Sides:
+        """Reads both sides: paths of CSV files, projects, or a file of another program beside a project.
+
+        Args:
+            candidates: where the picks are, or the name of the model that makes them.
+            truth: where the truth is.
+            make: picks the truth's runs, where the picks lie nowhere yet.
+
+        Raises:
+            SelectionError: runs or objects that one side lacks; picks outside the tomogram, or in voxels.
+        """
+        found, wanted, objects, official, project, thresholds = self._read_both(candidates, truth, make)
+        self._require_truth(truth, wanted)
+        wanted = {run: p for run, p in wanted.items() if self.runs is None or run in self.runs}
+        found = {run: p for run, p in found.items() if self.runs is None or run in self.runs}
+        notes = []
+        if _from_pick(truth) and not _from_pick(candidates):
+            notes.append(f"{truth} is what pick wrote and counts as true here: the picks come first, then the truth")
+        missing = sorted(set(wanted) - set(found))
+        if missing:
+            notes.append(f"{candidates} has no picks of {', '.join(missing)}: all their particles count as missed")
+        unlabelled = sorted(set(found) - set(wanted))
+        if unlabelled:
+            notes.append(f"{', '.join(unlabelled)}: no truth; the picks there are not scored")
+        self._refuse_voxels(found, wanted, project)
+        found, dropped = self._outside(found, project)
+        # What has no truth at all is not scored: its picks are neither right nor wrong.
+        present = {o.name for o in objects} if official else {n for p in wanted.values() for n in p.names.tolist()}
+        objects = tuple(o for o in objects if o.name in present)
+        picked = {n for p in found.values() for n in p.names.tolist()}
+        extra = sorted(picked - present)
+        if extra:
+            notes.append(f"{', '.join(extra)} has no truth and is not scored")
+            found = {run: p.select(~np.isin(p.names, extra)) for run, p in found.items()}
+        lacking = sorted({n for p in wanted.values() for n in p.names.tolist()} - picked)
+        if lacking and picked:
+            notes.append(f"{', '.join(lacking)} has truth and no picks: all its particles count as missed")
+        notes += twice_written(wanted, objects)
+        for line in notes:
+            self.say(f"warning: {line}")
+        return Sides(found, wanted, objects, thresholds, project, dropped, tuple(notes))
+
+    def score(self, sides: Sides) -> Scores:
+        """The scores of both sides.
+
+        Raises:
+            TomopickError: values that are not finite, an object without radius.
+        """
+        found, wanted, objects = sides.kept, sides.truth, sides.objects
+        rng = np.random.default_rng(0)
+        return Scores(
+            czii_score(found, wanted, objects, distance_multiplier=self.distance_multiplier, beta=self.beta),
+            matched_scores(found, wanted, objects, exclude=self.exclude),
+            bootstrap_f1(found, wanted, objects, rng=rng, exclude=self.exclude),
+            self._czii_interval(found, wanted, objects),
+            rankings(sides.picks, wanted, objects),
+            localisation_errors(found, wanted, objects),
+            sides.dropped_outside,
+        )
+
+    def compare(self, sides: Sides, others: Sides) -> dict[str, Difference]:
+        """By metric, how much better the first picks are than others on the same truth, with paired intervals.
+
+        Raises:
+            SelectionError: the truths are not the same.
+        """
+        if set(sides.truth) != set(others.truth):
+            raise SelectionError("the two are scored on different runs; name the ones that both have with --runs")
+        names = {o.name: o for o in (*sides.objects, *others.objects)}
+        given = others.kept, sides.kept, sides.truth, list(names.values())
+        return {m: paired_difference(*given, rng=np.random.default_rng(0), metric=m) for m in ("czii", "f1")}
+
+    def _czii_interval(
+        self, found: Mapping[str, Picks], wanted: Mapping[str, Picks], objects: Sequence[PickableObject]
+    ) -> tuple[float, float]:
+        """Over runs drawn with replacement; nan for one run, and for another beta than the challenge's."""
+        if self.beta != 4:
+            return float("nan"), float("nan")
+        rng = np.random.default_rng(0)
+        drawn = bootstrap(found, wanted, objects, rng=rng, metric="czii", radius=self.distance_multiplier)
+        return drawn.low, drawn.high
+
+    def _read_both(
+        self, candidates: str, truth: str, make: Make | None
+    ) -> tuple[dict[str, Picks], dict[str, Picks], tuple[PickableObject, ...], bool, Project | None, Thresholds]:
+        """Picks, truth, its objects, whether these are all of Kaggle's metric, whose tomograms count, thresholds."""
+        suffix = Path(candidates).suffix.lower()
+        read = make is None and suffix not in FOREIGN
+        found, _, project = self._read(candidates, self.picks, "--picks") if read else ({}, (), None)
+        if read and not found:
+            raise SelectionError(f"{candidates}: no picks to score; name others with --picks")
+        wanted, objects, other = self._read(truth, self.truth, "--truth")
+        if not wanted:
+            raise SelectionError(f"{truth}: no true picks; name others with --truth")
+        thresholds: Thresholds = {}
+        if make is not None:
+            if other is None:
+                raise SelectionError(f"{truth}: a table has no tomograms to pick; give a project, or picks made before")
+            self._require_truth(truth, wanted)
+            made = make(other, list(wanted))
+            found, thresholds = dict(made.picks), made.thresholds
+            radii = {o.name: o.radius for o in made.objects}
+            objects = tuple(replace(o, radius=o.radius or radii.get(o.name)) for o in objects)
+        elif not read:
+            found = self._read_foreign(candidates, other)
+            if not found:
+                raise SelectionError(f"{candidates}: no picks of a run of {truth}; name the runs alike")
+        official = other is None and "" not in wanted  # Kaggle's table: its weighted mean runs over all six objects
+        # A CSV without run names stands for the only run of the other side.
+        found, wanted = _paired(found, wanted, candidates, truth)
+        # The coordinate offset holds for both sides; two tables state their positions in the same way anyhow.
+        found = _true(found, other) if read and suffix == ".csv" and other is not None else found
+        wanted = _true(wanted, project) if other is None and project is not None else wanted
+        return found, wanted, objects, official, other or project, thresholds
+
+    def _require_truth(self, truth: str, wanted: Mapping[str, Picks]) -> None:
+        for run in self.runs or ():
+            if run not in wanted:
+                raise SelectionError(f"{truth}: run '{run}' has no truth; {near_miss(run, sorted(wanted))}")
+
+    def _read_foreign(self, place: str, project: Project | None) -> dict[str, Picks]:
+        """Picks of another program's file, for which a project must say where its tomograms lie."""
+        from ..data.importing import ImportOptions, read_files
+
+        if project is None:
+            raise SelectionError(f"{place}: a file of another program needs a project as TRUTH, with its tomograms")
+        options = ImportOptions(name=self.name, tomo_type=self.tomo_type, say=self.say)
+        found, unmatched = read_files([Path(place)], project, options)
+        for name in unmatched:
+            self.say(f"no run for '{name}'; {near_miss(name, project.runs())}")
+        return found
+
+    def _read(
+        self, place: str, query: str | None, option: str
+    ) -> tuple[dict[str, Picks], tuple[PickableObject, ...], Project | None]:
+        """Picks by run, the objects that have them, and the project where it is one."""
+        if Path(place).suffix.lower() == ".csv":
+            if query:
+                raise SelectionError(f"{place}: a table, but '{query}' chooses among a project's picks; leave it out")
+            picks = read_picks_csv(place)
+            return picks, self._known({n for p in picks.values() for n in p.names.tolist()}), None
+        project = open_project(
+            place,
+            voxel_spacing=self.voxel_spacing,
+            objects=self.objects,
+            coordinate_offset=self.coordinate_offset,
+        )
+        found = picks_where_any(project, self.runs or project.runs(), query, option)
+        objects = project.objects
+        if objects and all(o.radius is None for o in objects):  # known by their names alone, as in a table
+            objects = self._known({o.name for o in objects})
+        return found, objects, project
+
+    def _known(self, names: set[str]) -> tuple[PickableObject, ...]:
+        """Radii and weights of named objects: from `objects`, else from the CZII preset."""
+        preset = {o.name: o for o in CZII_OBJECTS}
+        found = with_specs([preset.get(n, PickableObject(n, None)) for n in sorted(names)], self.objects, extend=True)
+        # The weighted mean of the challenge runs over its six objects, whatever the file happens to hold.
+        if names <= set(preset):
+            found = tuple(next((f for f in found if f.name == o.name), o) for o in CZII_OBJECTS)
+        return found
+
+    def _refuse_voxels(self, found: Mapping[str, Picks], wanted: Mapping[str, Picks], project: Project | None) -> None:
+        """Says so where positions are counted in voxels: by the tomogram's size, else by the other side's range."""
+        for run, picks in found.items():
+            if project is not None and run in project.runs():
+                try:
+                    grids = [project.grid(run, t) for t in project.tomo_types(run)]
+                except ReadError:  # `_outside` says so
+                    continue
+                for grid in grids[:1]:
+                    refuse_voxels(run, picks, grid)
+            elif run in wanted:
+                _refuse_other_units(run, picks, wanted[run])
+
+    def _outside(self, found: dict[str, Picks], project: Project | None) -> tuple[dict[str, Picks], int]:
+        """The picks inside their tomograms, where these are known; refuses others unless they are to be dropped."""
+        dropped = 0
+        kept = {}
+        for run, picks in found.items():
+            kept[run] = picks
+            if project is None or run not in project.runs():
+                continue
+            try:
+                # Tomograms of a run may be cropped differently: outside is what lies in none of them.
+                known = project.tomo_types(run)
+                types = [self.tomo_type] if known and self.tomo_type else known
+                insides = [project.grid(run, t).contains(picks.positions) for t in types]
+            except ReadError as error:  # scores need no tomogram
+                self.say(f"warning: run {run}: whether its picks lie in the tomogram is not known: {error}")
+                continue
+            if not insides:
+                continue
+            inside = np.any(insides, axis=0)
+            n = int((~inside).sum())
+            if n and not self.drop_outside:
+                raise SelectionError(
+                    f"run {run}: {outside_text(picks, inside)} lie outside the tomogram; are they in Å, x y z, and of "
+                    "this run? mend them, or leave them out with --drop-outside"
+                )
+            if n:
+                self.say(f"run {run}: {outside_text(picks, inside)} lie outside the tomogram and are left out")
+            dropped, kept[run] = dropped + n, picks.select(inside)
+        return kept, dropped
+
+
+def _from_pick(place: str) -> bool:
+    """Whether a folder of tables has the records that `pick` leaves beside them."""
+    return any((Path(place) / f"{record.stem}.csv").is_file() for record in Path(place).glob("records/*.json"))
+
+
+def refuse_voxels(run: str, picks: Picks, grid: Grid) -> None:
+    """Raises where picks that should be in Å are plainly in voxels: all in the corner that as many Å make."""
+    if len(picks) < _ENOUGH or grid.voxel_spacing <= 2:
+        return
+    low, high = picks.positions.min(axis=0), picks.positions.max(axis=0)
+    if np.all((low >= 0) & (high <= np.array(grid.shape))):
+        raise SelectionError(
+            f"run {run}: all {len(picks)} picks lie within {high.max():.0f} Å of the corner of a tomogram that is "
+            f"{max(grid.shape) * grid.voxel_spacing:.0f} Å wide; are they in voxels? expected Å"
+        )
+
+
+def _refuse_other_units(run: str, picks: Picks, truth: Picks) -> None:
+    """As `refuse_voxels`, where no tomogram is known: one side reaches at least four times as far in every axis."""
+    if min(len(picks), len(truth)) < _ENOUGH:
+        return
+    reach = [np.percentile(side.positions, 95, axis=0) for side in (picks, truth)]
+    for near, far, side in ((*reach, "picks"), (*reach[::-1], "truth")):
+        if (near > 0).all() and (far > 4 * near).all():
+            raise SelectionError(
+                f"run {run or 'of the table'}: the {side} reach to {near.max():.0f} Å and the other side to "
+                f"{far.max():.0f} Å; are the {side} in voxels? expected Å on both sides"
+            )
+
+
+def twice_written(truth: Mapping[str, Picks], objects: Sequence[PickableObject]) -> list[str]:
+    """A line where true particles were written down twice."""
+    twice = sum(duplicates(truth, [o for o in objects if o.radius], radius=_SAME).values())
+    one = "true particle was" if twice == 1 else "true particles were"
+    return [f"{twice} {one} written down twice; the second of each can only be missed"] if twice else []
+
+
+def _true(tables: dict[str, Picks], project: Project) -> dict[str, Picks]:
+    """Picks of a table at their true positions, as the other side's project gives its own."""
+    moved = dict(tables)
+    for run in set(tables) & set(project.runs()):
+        here = Picks(run, np.zeros((1, 3)), np.array(["-"]))
+        moved[run] = tables[run].shifted(-project.stated(here).positions[0])
+    return moved
+
+
+def _paired(
+    found: dict[str, Picks], wanted: dict[str, Picks], candidates: str, truth: str
+) -> tuple[dict[str, Picks], dict[str, Picks]]:
+    if set(found) == {""} and len(wanted) == 1:
+        return {run: replace(found[""], run=run) for run in wanted}, wanted
+    if set(wanted) == {""} and len(found) == 1:
+        return found, {run: replace(wanted[""], run=run) for run in found}
+    if not set(found) & set(wanted):
+        raise SelectionError(
+            f"{candidates} has runs {', '.join(sorted(found)[:5])} and {truth} has {', '.join(sorted(wanted)[:5])}: "
+            "none in common; name the runs alike"
+        )
+    return found, wanted

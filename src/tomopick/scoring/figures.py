@@ -1,0 +1,146 @@
+"""All figures of one set of picks against another, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..core.types import PickableObject, Picks
+from .curves import Difference, LocalisationError, precision_recall
+from .score_maps import hits_of, reliability
+from .scores import CziiScore, MatchedScores
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well the scores of one object tell right from wrong, over all its picks, those below a threshold included.
+
+    Attributes:
+        average_precision: area under the curve of precision and recall; it ends at the lowest score there is.
+        expected_error: of the scores, taken for the fraction of picks that are right (ECE); nan where all are alike.
+    """
+
+    average_precision: float
+    expected_error: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Both ways of scoring, with 95 % intervals of the mean F1 at half a radius and of the CZII score.
+
+    Attributes:
+        czii, matched: the scores.
+        interval, czii_interval: of the mean F1, and of the CZII score.
+        rankings: by object.
+        places: by object, how far hits within half a radius lie from the truth.
+        dropped_outside: picks left out.
+        differences: by metric, how much better the picks are than those of `against`.
+        against: what others the picks were compared with.
+    """
+
+    czii: CziiScore
+    matched: MatchedScores
+    interval: tuple[float, float]
+    czii_interval: tuple[float, float]
+    rankings: Mapping[str, Ranking]
+    places: Mapping[str, LocalisationError]
+    dropped_outside: int = 0
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    against: str = ""
+
+    def beside(self, against: str, differences: Mapping[str, Difference]) -> Scores:
+        """With the comparison to other picks."""
+        return replace(self, against=against, differences=differences)
+
+    def text(self) -> str:
+        """Tables for a terminal."""
+        low, high = self.interval
+        distance, drawn = self.czii.distance_multiplier, self.czii_interval
+        over_runs = (
+            [] if np.isnan(drawn).any() else [f"score, 95 % interval over runs: {drawn[0]:.4f} to {drawn[1]:.4f}"]
+        )
+        return "\n".join(
+            [
+                f"CZII score (a hit lies within {distance:g} radii; no one-to-one matching)",
+                self.czii.table(),
+                *over_runs,
+                "",
+                "one-to-one matching, best score first",
+                self.matched.table(),
+                f"mean F1 at 0.5 radii, 95 % interval: {low:.4f} to {high:.4f}",
+                "",
+                "ranking by score, and where hits within 0.5 radii lie",
+                self._ranking_table(),
+                *self._comparison(),
+            ]
+        )
+
+    def _comparison(self) -> list[str]:
+        lines = [f"\ncompared with {self.against}, on the same runs"] if self.differences else []
+        for metric, d in self.differences.items():
+            name, drawn = {"czii": "CZII score", "f1": "mean F1"}[metric], d.difference
+            interval = "" if np.isnan(drawn.low) else f", 95 % interval over runs {drawn.low:+.4f} to {drawn.high:+.4f}"
+            lines.append(f"{name} {d.b:.4f} and {d.a:.4f}: {drawn.value:+.4f}{interval}")
+        return lines
+
+    def _ranking_table(self) -> str:
+        from tabulate import tabulate
+
+        rows = []
+        for name, r in self.rankings.items():
+            place = self.places[name]
+            values = [r.average_precision, r.expected_error]
+            shifts = [place.median, place.p95, *place.mean]
+            rows.append([name, *(_shown(v, ".4f") for v in values), *(_shown(v, ".1f") for v in shifts)])
+        header = ["object", "AP", "ECE", "off [Å]", "95 % [Å]", "shift z", "y", "x"]
+        table = tabulate(rows, headers=header, disable_numparse=True, colalign=("left", *["right"] * 7))
+        needed = "\n-: AP and ECE need true particles and picks of different scores, the others need hits"
+        return table + (needed if any("-" in row for row in rows) else "")
+
+    def json_text(self) -> str:
+        """Every figure at full precision; null where there is none."""
+        f1, czii = ([None if np.isnan(v) else v for v in drawn] for drawn in (self.interval, self.czii_interval))
+        data: dict[str, Any] = {
+            "czii": self.czii.to_json(),
+            "czii_interval": czii,
+            "matched": self.matched.to_json(),
+            "f1_interval": f1,
+        }
+        data["rankings"] = {name: _plain(vars(r)) for name, r in self.rankings.items()}
+        data["localisation"] = {name: _plain(vars(p)) for name, p in self.places.items()}
+        if self.differences:
+            told = {m: {"other": d.a, **d.difference.to_json()} for m, d in self.differences.items()}
+            data["against"] = {"picks": self.against, "difference": told}
+        return json.dumps(data | {"dropped_outside": self.dropped_outside}, indent=1)
+
+
+def _shown(value: float, form: str) -> str:
+    return "-" if np.isnan(value) else format(value, form)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """With null in place of nan, as JSON wants it."""
+    return {k: None if np.isnan(v).any() else v for k, v in values.items()}
+
+
+def rankings(
+    picks: Mapping[str, Picks], truth: Mapping[str, Picks], objects: Sequence[PickableObject]
+) -> dict[str, Ranking]:
+    """By object, over all picks there are.
+
+    Raises:
+        TomopickError: as `precision_recall`.
+    """
+    result = {}
+    for name, curve in precision_recall(picks, truth, objects).items():
+        scores, hits = hits_of(picks, truth, next(o for o in objects if o.name == name))
+        told = len(np.unique(scores)) > 1
+        result[name] = Ranking(
+            curve.average_precision if told else float("nan"),
+            reliability(scores, hits).expected_error if told else float("nan"),
+        )
+    return result

@@ -1,0 +1,277 @@
+"""At which score to cut: one pass over the matched scores gives F at every threshold, so the optimum is exact.
+
+Where positions depend on the threshold (components, watershed), picks are found anew at each value of a grid instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.errors import SelectionError, TomopickError
+from ..core.types import PickableObject, Picks, Vector
+from .matching import matchings, neighbours, scorable
+
+# A peak's score where nothing could be measured: F1 wants picks that are about as likely right as wrong, F-beta 4 gains
+# from any pick that is right once in twenty times (it must be more often than F / 17, methods.md section 2.1).
+DEFAULT_THRESHOLDS = {"f1": 0.3, "czii": 0.05}
+REACH = 0.5  # radii of an object within which a pick of it is right: the challenge's, and F1's first
+
+# Where picks are found anew at each threshold; denser where F-beta 4 has its optimum.
+GRID: tuple[float, ...] = (0.02, 0.03, 0.05, 0.07, *(round(0.1 + 0.05 * k, 2) for k in range(18)), 0.98)
+
+Found = Mapping[float, Mapping[str, Picks]]  # lowest height -> run -> picks found with it
+
+
+def metric_name(metric: str) -> str:
+    """The one spelling of a metric that thresholds are kept for: `f1`, `czii`, `precision=0.9`.
+
+    Raises:
+        SelectionError: it is none of these.
+    """
+    return metric if metric in DEFAULT_THRESHOLDS else f"precision={wanted_precision(metric):g}"
+
+
+def wanted_precision(metric: str) -> float:
+    """P of `precision=P`.
+
+    Raises:
+        SelectionError: another metric, or P not between 0 and 1.
+    """
+    name, _, number = metric.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if name != "precision" or not 0 < value <= 1:
+        raise SelectionError(f"metric '{metric}' is none of czii, f1 and precision=P with 0 < P <= 1")
+    return value
+
+
+def thresholds_for(known: Mapping[str, Mapping[str, float]], metric: str, whose: str) -> Mapping[str, float]:
+    """The thresholds that a model keeps for a metric.
+
+    Args:
+        known: by metric and object.
+        metric: that is asked for.
+        whose: name of the model, for the message.
+
+    Raises:
+        SelectionError: the metric is none, or the model was not calibrated for it.
+    """
+    name = metric_name(metric)
+    if name not in known:
+        raise SelectionError(
+            f"{whose}: no thresholds for {name}; it has {', '.join(sorted(known))}; measure them first with "
+            f"calibrate --metric {name}"
+        )
+    return known[name]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where to cut the scores of one object; picks with `score >= threshold` are kept.
+
+    Attributes:
+        threshold: the cut.
+        value: F1 or F-beta 4 there, for `precision=P` the recall; 0 where it could not be measured.
+        n_truth: true particles that it was measured on.
+        n_candidates: picks that it was measured on, kept or not.
+        calibrated: False where there was nothing to measure and the threshold is `DEFAULT_THRESHOLDS`'.
+    """
+
+    threshold: float
+    value: float
+    n_truth: int
+    n_candidates: int
+    calibrated: bool
+
+
+def calibrate(
+    candidates: Mapping[str, Picks],
+    truth: Mapping[str, Picks],
+    objects: Sequence[PickableObject],
+    metric: str,
+    tolerance: float = 0.0,
+) -> dict[str, Calibration]:
+    """The best threshold of each object over all its scores, all runs together.
+
+    The candidates must be positions that do not depend on the threshold (local maxima), picked with a low one. The
+    threshold lies halfway to the next lower score, so that it does not hang on one pick; for `precision=P`, where
+    halfway may fall short of P, it is the score itself.
+
+    Args:
+        candidates: run -> picks, with scores.
+        truth: run -> true particles.
+        objects: what is calibrated.
+        metric: `f1` after one-to-one matching, `czii`: F-beta 4 with the challenge's rule of hits, or `precision=P`:
+            the lowest threshold, which is the one with the most recall, at which picks are right P of the time after
+            one-to-one matching.
+        tolerance: of the cuts whose F is less than this fraction below the best, the median one is taken; 0.002
+            gives thresholds that vary less from one set of runs to another.
+
+    Raises:
+        TomopickError: unknown metric; no truth, names not among `objects`, values that are not finite.
+
+    Source: methods.md section 2.1 for F4 = 17 TP / (16 N + M).
+    """
+    metric = metric_name(metric)
+    result = {}
+    for o in scorable(candidates, truth, objects):
+        scores, hits, n_truth = _hits(metric)(candidates, truth, o)
+        cuts = np.unique(scores)[::-1]
+        kept = len(scores) - np.searchsorted(np.sort(scores), cuts)
+        tp = len(hits) - np.searchsorted(np.sort(hits), cuts)
+        best, value = _best(metric, tp, kept, n_truth, tolerance)
+        if best is None:
+            result[o.name] = _kept_default(metric, n_truth, len(scores))
+            continue
+        threshold = _halfway(cuts, best) if metric in DEFAULT_THRESHOLDS else float(cuts[best])
+        result[o.name] = Calibration(threshold, value, n_truth, len(scores), True)
+    return result
+
+
+def calibrate_grid(
+    candidates: Found,
+    truth: Mapping[str, Picks],
+    objects: Sequence[PickableObject],
+    metric: str,
+    tolerance: float = 0.0,
+) -> dict[str, Calibration]:
+    """As `calibrate`, of picks whose positions depend on the threshold: the best of those they were found at.
+
+    Args:
+        candidates: threshold -> run -> the picks found with it.
+        truth, objects, metric, tolerance: see `calibrate`.
+
+    Raises:
+        TomopickError: as `calibrate`, or there is no threshold.
+    """
+    metric = metric_name(metric)
+    if not candidates:
+        raise TomopickError("no thresholds to choose from; expected picks at one or more")
+    cuts = sorted(candidates, reverse=True)
+    for cut in cuts:
+        particles = scorable(candidates[cut], truth, objects)
+    result = {}
+    for o in particles:
+        counted = [_hits(metric)(candidates[cut], truth, o) for cut in cuts]
+        kept, tp = np.array([len(s) for s, _, _ in counted]), np.array([len(h) for _, h, _ in counted])
+        n_truth = counted[0][2]
+        best, value = _best(metric, tp, kept, n_truth, tolerance)
+        if best is None:
+            result[o.name] = _kept_default(metric, n_truth, int(kept.max()))
+        else:
+            result[o.name] = Calibration(float(cuts[best]), value, n_truth, int(kept[best]), True)
+    return result
+
+
+def calibrate_found(
+    found: Found, truth: Mapping[str, Picks], objects: Sequence[PickableObject], metric: str, tolerance: float = 0.0
+) -> dict[str, Calibration]:
+    """`calibrate` of picks found once with a low threshold, `calibrate_grid` of picks found with several."""
+    if len(found) > 1:
+        return calibrate_grid(found, truth, objects, metric, tolerance)
+    (only,) = found.values()
+    return calibrate(only, truth, objects, metric, tolerance)
+
+
+def picks_for(found: Found, thresholds: Mapping[str, float]) -> dict[str, Picks]:
+    """All picks found once, or of those found with several thresholds each object's with the one nearest to its own."""
+    runs = next(iter(found.values()))
+    if len(found) == 1:
+        return dict(runs)
+    nearest = {name: min(found, key=lambda cut: abs(cut - t)) for name, t in thresholds.items()}
+    return {run: Picks.join(run, [found[cut][run].of(name) for name, cut in nearest.items()]) for run in runs}
+
+
+def _kept_default(metric: str, n_truth: int, n_candidates: int) -> Calibration:
+    """Where nothing could be measured."""
+    default = DEFAULT_THRESHOLDS.get(metric, DEFAULT_THRESHOLDS["f1"])
+    return Calibration(default, 0.0, n_truth, n_candidates, False)
+
+
+def _best(metric: str, tp: np.ndarray, kept: np.ndarray, n_truth: int, tolerance: float) -> tuple[int | None, float]:
+    """Of cuts by falling threshold the best one, and the metric there (recall for a precision); None: no hit."""
+    if not tp.size or not tp.max():
+        return None, 0.0
+    if metric not in DEFAULT_THRESHOLDS:
+        good = np.flatnonzero((tp / np.maximum(kept, 1) >= wanted_precision(metric)) & (tp > 0))
+        return (int(good[-1]), float(tp[good[-1]] / n_truth)) if len(good) else (None, 0.0)
+    square = 1.0 if metric == "f1" else 16.0
+    values = (1 + square) * tp / (square * n_truth + kept)
+    good = np.flatnonzero(values >= values.max() * (1 - tolerance))
+    best = int(good[(len(good) - 1) // 2] if tolerance > 0 else good[0])
+    return best, float(values[best])
+
+
+def _hits(metric: str) -> Callable[..., tuple[np.ndarray, np.ndarray, int]]:
+    return _czii_hits if metric == "czii" else _f1_hits
+
+
+def displacement(
+    candidates: Mapping[str, Picks],
+    truth: Mapping[str, Picks],
+    objects: Sequence[PickableObject],
+    thresholds: Mapping[str, float],
+) -> tuple[Vector, int]:
+    """Where picks lie relative to the truth, all objects and runs together.
+
+    Args:
+        candidates: run -> picks.
+        truth: run -> true particles.
+        objects: what is compared.
+        thresholds: name -> the score from which picks count; objects without one count in full.
+
+    Returns:
+        Median of pick minus truth, zyx [Å], and the number of pairs; zeros where there is none.
+
+    Raises:
+        TomopickError: no truth, names not among `objects`, values that are not finite.
+    """
+    parts = [np.zeros((0, 3))]
+    for o in scorable(candidates, truth, objects):
+        kept = {run: p.select(p.scores >= thresholds.get(o.name, -np.inf)) for run, p in candidates.items()}
+        parts += [moved for moved, _ in matchings(kept, truth, o, REACH)]
+    moved = np.concatenate(parts)
+    if not len(moved):
+        return (0.0, 0.0, 0.0), 0
+    z, y, x = np.median(moved, axis=0).tolist()
+    return (z, y, x), len(moved)
+
+
+def _f1_hits(
+    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Scores of all candidates, scores at which a hit appears, number of references: one-to-one."""
+    scores = [candidates.get(run, Picks.empty(run)).of(obj.name).scores for run in truth]
+    found = [m for _, m in matchings(candidates, truth, obj, REACH)]
+    hits = [s[m.candidates] for s, m in zip(scores, found)]
+    return np.concatenate(scores), np.concatenate(hits), sum(m.n_truths for m in found)
+
+
+def _czii_hits(
+    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """As `_f1_hits`, but a reference is hit from the best score around it downwards, whatever else that pick hits."""
+    scores, hits, n_truth = [], [], 0
+    for run, references in truth.items():
+        found, wanted = candidates.get(run, Picks.empty(run)).of(obj.name), references.of(obj.name)
+        best = np.full(len(wanted), -np.inf)
+        reach = REACH * obj.radius_angstrom if len(found) and len(wanted) else 0.0
+        for i, j, _ in neighbours(found.positions, wanted.positions, reach):
+            np.maximum.at(best, j, found.scores[i])
+        scores.append(found.scores)
+        hits.append(best[np.isfinite(best)])
+        n_truth += len(wanted)
+    return np.concatenate(scores), np.concatenate(hits), n_truth
+
+
+def _halfway(cuts: np.ndarray, best: int) -> float:
+    """Between the cut and the next lower one; the cut itself where there is none lower or no number between them."""
+    if best + 1 == len(cuts):
+        return float(cuts[best])
+    middle = float((cuts[best] + cuts[best + 1]) / 2)
+    return middle if middle > cuts[best + 1] else float(cuts[best])

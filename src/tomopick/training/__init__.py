@@ -1,0 +1,1 @@
+"""Picks -> target heatmap -> patches -> weights: the mirror of picking."""

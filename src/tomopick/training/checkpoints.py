@@ -1,0 +1,102 @@
+"""What a training keeps on disk besides the finished model: best, top and last weights, and the log."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from ..core.errors import OutputError
+from ..core.files import atomic_folder, atomic_write
+from ..picking.folder import read_log
+from .loop import TrainState
+
+
+def keep_weights(state: TrainState, score: float, out: Path, keep_top: int) -> None:
+    """Weights of the best validations: `best/` and, by step, `top/`."""
+    data = save({k: v.detach().cpu().contiguous() for k, v in state.averages["ema"].tensors.items()})
+    top = [tuple(t) for t in state.notes.get("top", [])]
+    top = sorted([*top, (score, state.step)], reverse=True)
+    for _, step in top[keep_top:]:
+        (out / "top" / f"{step}.safetensors").unlink(missing_ok=True)
+    top = top[:keep_top]
+    state.notes["top"] = top
+    if (score, state.step) in top:
+        with atomic_write(out / "top" / f"{state.step}.safetensors", binary=True) as file:
+            file.write(data)
+    best = state.notes.get("best")
+    # A tie goes to the later weights: they have seen more.
+    if best is None or score >= best[0]:
+        state.notes["best"] = [score, state.step]
+        with atomic_write(out / "best" / "weights.safetensors", binary=True) as file:
+            file.write(data)
+
+
+def last_state(out: Path) -> Path | None:
+    """The state to resume from; None where none was saved yet."""
+    old, new = out / "last", out / "last.new"
+    if not old.is_dir() and new.is_dir():  # cut off between the removal of one and the renaming of the other
+        new.rename(old)
+    return old if old.is_dir() else None
+
+
+def save_last(state: TrainState, out: Path) -> None:
+    """Replaces `last/` so that an interruption at any moment leaves a whole one."""
+    old, new = out / "last", out / "last.new"
+    shutil.rmtree(new, ignore_errors=True)
+    with atomic_folder(new) as folder:
+        state.save(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    new.rename(old)
+
+
+@contextmanager
+def held_interrupt() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, for who wants to finish a step first; pressed once more it ends at once.
+
+    In another thread than the main one, or where the signal is ignored, nothing is held.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield lambda: False
+        return
+    pressed: list[int] = []
+
+    def hold(number: int, _frame: object) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drops the rows of steps that were taken after the last save and will be taken again."""
+    rows = read_log(path)
+    with atomic_write(path) as file:
+        file.write("".join(f"{json.dumps(row)}\n" for row in rows if row["step"] <= step))
+
+
+def append_log(path: Path, row: Mapping[str, Any]) -> None:
+    """One more row.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    try:
+        with path.open("a") as log:
+            log.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); make room and go on with --resume"
+        ) from None

@@ -1,0 +1,239 @@
+"""Training data: labelled and unlabelled volumes of one or several projects, read and normalised once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..core.errors import SelectionError
+from ..core.messages import counted
+from ..core.progress import bar
+from ..core.types import PickableObject, Picks, Tomogram
+from ..data.labelled import outside_text
+from ..picking.detector import TrainingFacts
+from ..picking.normalize import contrast_at, radial_spectrum, skewness
+from ..picking.resample import matched, spacings_differ
+from .patches import LabelledVolume
+from .recipe import Recipe
+from .shelf import Shelf
+from .sources import HELD_BACK, Plan, Say, Source, check_unlabelled, objects_of, split_runs
+
+GAP = 200.0  # between the parts of a run that is split [Å]: no particle is seen on both sides
+
+
+@dataclass(frozen=True)
+class Data:
+    """Everything a training learns from; the unlabelled volumes have no picks and no known object."""
+
+    train: list[LabelledVolume]
+    val: list[LabelledVolume]
+    objects: tuple[PickableObject, ...]
+    facts: TrainingFacts
+    voxel_spacing: float
+    unlabelled: list[LabelledVolume] = field(default_factory=list)
+
+
+def gather(
+    recipe: Recipe,
+    sources: Sequence[Source],
+    names: Sequence[str] | None = None,
+    seed: int = 0,
+    say: Say = lambda line: None,
+) -> Data:
+    """Reads, normalises and labels all volumes, each once.
+
+    Args:
+        recipe: says how grey values are normalised and at which voxel spacing.
+        sources: projects to learn from, together.
+        names: objects to learn; None: all that the projects define.
+        seed: of the choice of validation runs where none are named.
+        say: told what was decided.
+
+    Raises:
+        TomopickError: no labelled run, an object without picks or radius, picks of light particles, unlabelled runs
+            that are labelled too, that the recipe has no use for, or that it lacks.
+    """
+    plans = [Plan(source, *split_runs(source, seed, say)) for source in sources]
+    for plan in plans:
+        if not (plan.train or plan.val or plan.unlabelled):
+            say(f"warning: {plan.source.project.uri}: none of its runs is named; nothing is learned from it")
+    check_unlabelled(recipe, plans)
+    objects = objects_of([source for source in sources if source.labelled], names)
+    spacing = recipe.voxel_spacing or _first_spacing(plans)
+    parts: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
+    witness = _Witness(objects)
+    read_one = _Reader(recipe, spacing, witness, Shelf(say=say), say)
+    unlabelled: list[LabelledVolume] = []
+    with bar(sum(len(p.train) + len(p.val) + len(p.unlabelled) for p in plans), "read", "run") as shown:
+        for plan in plans:
+            picks = {run: _labels(plan.source, run, objects) for run in (*plan.train, *plan.val)}
+            known = _known(plan.source, picks, objects, say)
+            read: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
+            for part, runs in (("train", plan.train), ("val", plan.val)):
+                for run in runs:
+                    read[part].append(read_one(plan.source, run, picks[run], known, remember=part == "train"))
+                    shown.update(1)
+            if plan.alone:
+                read["train"], read["val"] = _split_along_y(read["train"], say)
+            for part, volumes in read.items():
+                parts[part] += volumes
+            for run in plan.unlabelled:
+                unlabelled.append(read_one(plan.source, run, Picks.empty(run), frozenset(), remember=True))
+                shown.update(1)
+    if not parts["val"] and parts["train"]:
+        parts["train"], parts["val"] = _split_along_y(parts["train"], say)
+    _check_labels(parts["train"], objects, say)
+    facts = witness.facts(spacing)
+    for name in [name for name, value in facts.contrast.items() if value > 0]:
+        say(
+            f"warning: {name} is light on dark at its picks (contrast {facts.contrast[name]:+.2f}); expected dark on "
+            "light: check the volume's sign or the picks' axes"
+        )
+    facts = replace(facts, provenance={"runs": [plan.to_json() for plan in plans]})
+    return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled)
+
+
+def _first_spacing(plans: Sequence[Plan]) -> float:
+    for plan in plans:
+        if plan.train:
+            return plan.source.project.grid(plan.train[0], plan.source.tomo_type).voxel_spacing
+    raise SelectionError("no run to train on; name some with --train-runs, or leave fewer for --val-runs")
+
+
+class _Witness:
+    """Collects what a detector remembers of its training volumes."""
+
+    def __init__(self, objects: Sequence[PickableObject]) -> None:
+        self.objects = objects
+        self.types: set[str] = set()
+        self.spectra: list[np.ndarray] = []
+        self.skews: list[float] = []
+        self.contrast: dict[str, list[float]] = {o.name: [] for o in objects}
+
+    def look(self, tomo_type: str, volume: LabelledVolume) -> None:
+        """Takes one volume in."""
+        self.types |= {tomo_type} - {""}
+        self.spectra.append(radial_spectrum(volume.values))
+        self.skews.append(skewness(volume.values))
+        for o in self.objects:
+            positions = volume.picks.of(o.name).positions[:200]
+            if len(positions):
+                self.contrast[o.name].append(contrast_at(volume.values, volume.grid, positions, o.radius_angstrom))
+
+    def facts(self, voxel_spacing: float) -> TrainingFacts:
+        """The means over the volumes."""
+        return TrainingFacts(
+            voxel_spacing=voxel_spacing,
+            tomo_types=tuple(sorted(self.types)),
+            spectrum=tuple(np.mean(self.spectra, axis=0).tolist()),
+            spectrum_spread=tuple(np.std(self.spectra, axis=0).tolist()),
+            skewness=float(np.mean(self.skews)),
+            contrast={k: float(np.mean(v)) for k, v in self.contrast.items() if v},
+        )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads runs as a recipe wants them.
+
+    Attributes:
+        recipe: says how grey values are normalised.
+        spacing: that all volumes have afterwards [Å].
+        witness: told of what is remembered.
+        shelf: where volumes are kept.
+        say: told what was done to them.
+    """
+
+    recipe: Recipe
+    spacing: float
+    witness: _Witness
+    shelf: Shelf
+    say: Say
+
+    def __call__(self, source: Source, run: str, picks: Picks, known: frozenset[str], remember: bool) -> LabelledVolume:
+        """One run; `remember`: the detector is to know volumes like it."""
+        tomogram = _tomogram(source, run, self.spacing, self.say)
+        labels = _inside(source, tomogram, picks, self.say)
+        volume = LabelledVolume(self.shelf.keep(self.recipe.normalize(tomogram)), tomogram.grid, labels, known)
+        if remember:
+            self.witness.look(tomogram.tomo_type, volume)
+        return volume
+
+
+def _labels(source: Source, run: str, objects: Sequence[PickableObject]) -> Picks:
+    """The truth of a run, of the objects that are learned."""
+    picks = source.project.picks(run, source.picks)
+    if picks is None:
+        raise SelectionError(f"{source.project.uri}: run {run} has no picks to learn from; name labelled runs")
+    return picks.select(np.isin(picks.names, [o.name for o in objects]))
+
+
+def _known(source: Source, picks: Mapping[str, Picks], objects: Sequence[PickableObject], say: Say) -> frozenset[str]:
+    """The objects that are labelled in a project: where one never is, its absence says nothing and is not learned."""
+    names = {name for p in picks.values() for name in p.names.tolist()}
+    absent = [o.name for o in objects if o.name not in names]
+    if names and absent:
+        say(f"{source.project.uri}: not labelled there, so not learned from it: {', '.join(absent)}")
+    return frozenset(names)
+
+
+def _tomogram(source: Source, run: str, spacing: float, say: Say) -> Tomogram:
+    """A run's tomogram at the training's voxel spacing."""
+    tomogram = source.project.tomogram(run, source.tomo_type)
+    found = tomogram.grid.voxel_spacing
+    if spacings_differ(found, spacing):
+        say(f"{source.project.uri}: run {run}: voxel spacing {found:g} Å resampled to {spacing:g} Å")
+    return matched(tomogram, spacing, "the training runs")
+
+
+def _inside(source: Source, tomogram: Tomogram, picks: Picks, say: Say) -> Picks:
+    """The picks, all of which lie inside; or those that do, where the others are to be dropped."""
+    where = f"{source.project.uri}: run {tomogram.run}"
+    inside = tomogram.grid.contains(picks.positions)
+    outside = int((~inside).sum())
+    if outside and not source.drop_outside:
+        raise SelectionError(
+            f"{where}: {outside_text(picks, inside)} lie outside the volume of "
+            f"{'x'.join(map(str, tomogram.grid.shape))} voxels at {tomogram.grid.voxel_spacing:g} Å; are they in Å, "
+            "x y z, and of this tomogram? mend them, or leave them out with --drop-outside"
+        )
+    if outside:
+        say(f"{where}: {outside_text(picks, inside)} lie outside the volume and are left out")
+    return picks.select(inside)
+
+
+def _split_along_y(volumes: list[LabelledVolume], say: Say) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
+    """Keeps the high-y end of the last volume for validation, with a gap that no particle spans."""
+    last = volumes[-1]
+    n = last.grid.shape[1]
+    gap = round(GAP / last.grid.voxel_spacing)
+    start = n - max(1, round(HELD_BACK * n))
+    if start - gap < 16:
+        raise SelectionError(
+            f"run {last.picks.run}: {n} voxels in y are too few to keep a part for validation; name --val-runs"
+        )
+    only = "only one labelled run" if len(volumes) == 1 else f"no run is left for validation, so of {last.picks.run}"
+    say(f"{only}: y from {start} of {n} is kept for validation, {gap} voxels before it are left out")
+    return [*volumes[:-1], _rows(last, 0, start - gap)], [_rows(last, start, n)]
+
+
+def _rows(volume: LabelledVolume, start: int, stop: int) -> LabelledVolume:
+    z, _, x = volume.grid.shape
+    grid = volume.grid.crop((0, start, 0), (z, stop - start, x))
+    picks = volume.picks.select(grid.contains(volume.picks.positions))
+    return replace(volume, values=volume.values[:, start:stop], grid=grid, picks=picks)
+
+
+def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject], say: Say) -> None:
+    for o in objects:
+        n = sum(int((v.picks.names == o.name).sum()) for v in volumes)
+        if n == 0:
+            others = ",".join(p.name for p in objects if any((v.picks.names == p.name).any() for v in volumes))
+            raise SelectionError(
+                f"object '{o.name}' has no picks in the training runs; name other runs"
+                + (f", or learn the others: --objects {others}" if others else " or other picks (--picks)")
+            )
+        if n < 20:
+            say(f"warning: only {counted(n, 'pick')} of {o.name} to learn from")

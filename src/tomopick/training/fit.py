@@ -1,0 +1,307 @@
+"""A whole training: recipe + projects -> detector in a model folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from ..core.errors import ModelError, OutputError
+from ..core.files import atomic_write
+from ..core.messages import counted
+from ..core.progress import bar
+from ..core.types import Heatmap, Picks
+from ..networks import initialise
+from ..networks.engines import EngineSpec, choose_device
+from ..picking.detector import FORMAT_VERSION, Detector, decode, read_json
+from ..picking.load import load_detector
+from ..picking.peaks import LOWEST_SCORE
+from ..picking.predict import Predictor, predict_rows
+from ..scoring.thresholds import DEFAULT_THRESHOLDS, GRID, calibrate_found, displacement, picks_for
+from .checkpoints import append_log, cut_log, held_interrupt, keep_weights, last_state, save_last
+from .dataset import Data, gather
+from .loop import TrainState, train
+from .patches import PatchSampler, batches
+from .recipe import Recipe
+from .sources import Say, Source
+from .transfer import like, take_over
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a training is run; what is learned is the recipe's business.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        seed: of weights and patches.
+        workers: processes that make patches; 0: in the training process.
+        resume: go on with an interrupted training in the same folder.
+        init_from: model (folder or shipped name) to start from; head channels of objects it knows are kept.
+        objects: names to learn; None: all that the projects define.
+        say: told what was decided, one line at a time.
+    """
+
+    device: str = "auto"
+    seed: int = 0
+    workers: int = 0
+    resume: bool = False
+    init_from: str = ""
+    objects: Sequence[str] | None = None
+    say: Say = lambda line: None
+
+
+def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: FitOptions | None = None) -> Detector:
+    """Trains a recipe and writes the model folder.
+
+    Args:
+        recipe: the method.
+        sources: projects to learn from, together.
+        out: model folder to make; it exists already only to resume.
+        options: how to run.
+
+    Raises:
+        TomopickError: data or options that do not fit, one line.
+        KeyboardInterrupt: Ctrl-C; the step in progress is finished and the state saved first, for `resume`.
+    """
+    options, out = options or FitOptions(), Path(out)
+    require_place(out, options.resume)
+    if options.resume and not (out / "recipe.json").is_file():
+        raise OutputError(f"{out}: nothing to resume there; leave --resume out to begin a training")
+    device = choose_device(options.device)
+    start = load_detector(options.init_from) if options.init_from else None
+    if start is not None:
+        recipe = like(recipe, start, options.say)
+    data = gather(recipe, sources, options.objects, options.seed, options.say)
+    recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
+    torch.manual_seed(options.seed)
+    network = recipe.network.build(len(data.objects))
+    initialise(recipe.network, network)
+    if start is not None:
+        take_over(network, recipe, data.objects, start, options.say)
+    state = TrainState.start(network, recipe.train, device)
+    untrained = {metric: {o.name: cut for o in data.objects} for metric, cut in DEFAULT_THRESHOLDS.items()}
+    detector = Detector(recipe, data.objects, network, untrained, data.facts, name=str(out))
+    facts = replace(data.facts, provenance={**provenance(options), **data.facts.provenance})
+    detector = replace(detector, facts=facts)
+    if options.resume:
+        _resume(state, detector, out, options)
+    else:
+        begin(detector, state, out)
+    with held_interrupt() as interrupted:
+        for row in fit_steps(detector, state, data, out, options):
+            if interrupted():
+                save_last(state, out)
+                step = f"step {row['step']} of {recipe.train.steps}"
+                raise KeyboardInterrupt(f"interrupted at {step}; kept in {out}")
+    return finish(detector, data, out, device, options.say)
+
+
+def require_place(out: Path, resume: bool) -> None:
+    """Raises `OutputError` where the folder of a training is there and is not to be gone on with."""
+    if out.exists() and not resume:
+        raise OutputError(f"{out}: exists already; expected a new folder (or --resume to go on with its training)")
+
+
+def begin(detector: Detector, state: TrainState, out: Path) -> None:
+    """A new folder with what resuming needs to know."""
+    state.notes["data"] = _data_of(detector)
+    with atomic_write(out / "recipe.json") as file:
+        file.write(json.dumps({"format_version": FORMAT_VERSION} | detector.recipe.to_json(), indent=1))
+
+
+def _data_of(detector: Detector) -> dict[str, Any]:
+    """What decides the batches besides the recipe, as JSON values."""
+    known = detector.facts.provenance
+    runs = [[run["train"], run["val"], run.get("unlabelled", [])] for run in known["runs"]]
+    return {"seed": known["seed"], "objects": [o.name for o in detector.objects], "runs": runs}
+
+
+def _resume(state: TrainState, detector: Detector, out: Path, options: FitOptions) -> None:
+    check_same(detector.recipe, out)
+    saved = last_state(out)
+    if saved:
+        state.load(saved)
+    mine = _data_of(detector)
+    begun = state.notes.setdefault("data", mine)
+    for key in mine:
+        if begun[key] != mine[key]:
+            raise ModelError(
+                f"{out}: was begun with {key} {begun[key]}, not {mine[key]}; "
+                "resume with the same data and seed, or train into a new folder"
+            )
+    cut_log(out / "log.jsonl", state.step)
+    options.say(f"resumes at step {state.step} of {detector.recipe.train.steps}")
+
+
+def fit_steps(
+    detector: Detector, state: TrainState, data: Data, out: Path, options: FitOptions
+) -> Iterator[dict[str, Any]]:
+    """The loop with its watchers: log, progress bar, validation, best, top and last weights."""
+    recipe, spec = detector.recipe, detector.recipe.train
+    sampler = PatchSampler(
+        data.train, data.objects, recipe.patch, recipe.target, recipe.augment, recipe.network.stride, options.seed
+    )
+    draw = recipe.objective.sampler(sampler, data.unlabelled, spec.steps)
+    stream = batches(draw, spec.batch_size, state.step, spec.steps, options.workers)
+    objective, stage = recipe.objective.build(recipe.loss), state.stage
+    with bar(spec.steps, "train", "step", state.step) as shown:
+        for report in train(state, objective, stream, spec):
+            row: dict[str, Any] = {"step": report.step, "loss": report.loss, "lr": report.lr, "seconds": report.seconds}
+            if state.stage != "train":
+                row["stage"] = state.stage
+            if state.stage not in (stage, "train"):
+                options.say(f"step {report.step} of {spec.steps}: {state.stage} begins")
+            stage = state.stage
+            due = report.step % spec.validate_every == 0 or report.step == spec.steps
+            if due:
+                row["val_score"], row["val_f1"] = validate(detector, state, data)
+                state.notes["scores"] = [*state.notes.get("scores", []), row["val_score"]]
+                keep_weights(state, row["val_score"], out, spec.keep_top)
+            append_log(out / "log.jsonl", row)
+            if due:
+                save_last(state, out)
+                now = f"loss {report.loss:.2g}, validation F1 {row['val_score']:.3f}"
+                options.say(f"step {report.step} of {spec.steps}: {now}; kept in {out}")
+            best = state.notes.get("best")
+            shown.update(1)
+            shown.set_postfix_str(f"loss {report.loss:.4f}" + (f", best F1 {best[0]:.3f}" if best else ""))
+            yield row
+
+
+def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> dict[float, dict[str, Picks]]:
+    """All candidates of the validation volumes, by lowest height and volume: of a low one, or of several."""
+    peaks = detector.recipe.peaks
+    cuts = GRID if getattr(peaks, "positions_depend_on_threshold", False) else (LOWEST_SCORE,)
+    found: dict[float, dict[str, Picks]] = {cut: {} for cut in cuts}
+    for i, volume in enumerate(data.val):
+        rows: Iterable[Heatmap] = predict_rows(predictor, str(i), volume.values, volume.grid)
+        rows = rows if len(cuts) == 1 else list(rows)
+        for cut in cuts:
+            picks = decode(rows, peaks, data.objects, {o.name: cut for o in data.objects}, str(i))
+            # Of an object that is not labelled there nobody knows whether a pick is right.
+            found[cut][str(i)] = picks.select(np.isin(picks.names, sorted(volume.known)))
+    return found
+
+
+def validate(detector: Detector, state: TrainState, data: Data) -> tuple[float, dict[str, float]]:
+    """Mean over the objects of the best F1 at half a radius, with the averaged weights; and each object's."""
+    network = detector.recipe.network.build(len(data.objects))
+    network.load_state_dict(state.averages["ema"].tensors)
+    device = next(state.network.parameters()).device
+    # These weights are used once: nothing that converts or compiles them first pays.
+    predictor = replace(detector, network=network).predictor(device, engine=EngineSpec("torch"))
+    best = calibrate_found(validation_picks(detector, predictor, data), _truth(data), data.objects, "f1")
+    scores = {name: c.value for name, c in best.items() if c.n_truth}
+    return float(np.mean(list(scores.values()))) if scores else 0.0, scores
+
+
+def _truth(data: Data) -> dict[str, Picks]:
+    return {str(i): replace(v.picks, run=str(i)) for i, v in enumerate(data.val)}
+
+
+def finish(detector: Detector, data: Data, out: Path, device: torch.device, say: Say = lambda line: None) -> Detector:
+    """Best weights, thresholds for both metrics, displacement and model card into the folder."""
+    detector.network.load_state_dict(load_file(out / "best" / "weights.safetensors"))
+    candidates = validation_picks(detector, detector.predictor(device), data)
+    truth = _truth(data)
+    found = {metric: calibrate_found(candidates, truth, data.objects, metric, 0.002) for metric in ("f1", "czii")}
+    thresholds = {metric: {k: c.threshold for k, c in best.items()} for metric, best in found.items()}
+    for name, cut in found["f1"].items():
+        if not cut.calibrated:
+            say(f"warning: no validation particle of {name} was found; its thresholds are the defaults")
+    shift, n = displacement(picks_for(candidates, thresholds["f1"]), truth, data.objects, thresholds["f1"])
+    facts = replace(
+        detector.facts,
+        displacement=shift,
+        displacement_matches=int(n),
+        scores={metric: {k: float(c.value) for k, c in best.items() if c.n_truth} for metric, best in found.items()},
+    )
+    detector = replace(detector, thresholds=thresholds, facts=facts, network=detector.network.cpu().eval())
+    checksum = detector.save(out)
+    with atomic_write(out / "README.md") as file:
+        file.write(model_card(detector))
+    return replace(detector, checksum=checksum)
+
+
+def model_card(detector: Detector) -> str:
+    """What the model is, in Markdown."""
+    facts, recipe = detector.facts, detector.recipe
+    n = sum(p.numel() for p in detector.network.parameters())
+    lines = [
+        f"# {recipe.name}: {', '.join(o.name for o in detector.objects)}",
+        "",
+        f"- method: {recipe.source}; {n:,} parameters, output stride {recipe.network.stride}",
+        f"- learned from {_counted(facts.provenance.get('runs', []))}",
+        f"- trained at {facts.voxel_spacing:g} Å, tomogram types: {', '.join(facts.tomo_types) or 'not stated'}; "
+        f"{'dark particles on light' if facts.skewness < 0 else 'light particles on dark'}",
+        f"- median displacement of matched validation picks (z, y, x): "
+        f"{', '.join(f'{v:+.1f}' for v in facts.displacement)} Å over {counted(facts.displacement_matches, 'pick')}",
+        "",
+        "| object | radius [Å] | threshold f1 | threshold czii | validation F1 | validation F4 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for o in detector.objects:
+        f1, czii = (facts.scores.get(m, {}).get(o.name) for m in ("f1", "czii"))
+        cells = [f"{v:.3f}" if v is not None else "-" for v in (f1, czii)]
+        cuts = [f"{detector.thresholds[m][o.name]:.3f}" for m in ("f1", "czii")]
+        lines.append(f"| {o.name} | {o.radius_angstrom:g} | {' | '.join(cuts)} | {' | '.join(cells)} |")
+    lines += ["", "Provenance:", "", "```json", json.dumps(facts.provenance, indent=1), "```", ""]
+    return "\n".join(lines)
+
+
+def _counted(parts: Sequence[Mapping[str, Any]]) -> str:
+    """How many runs were for what."""
+    kinds = {"train": "labelled", "unlabelled": "unlabelled", "val": "validation"}
+    counts = {text: sum(len(part.get(kind, [])) for part in parts) for kind, text in kinds.items()}
+    return ", ".join(counted(n, f"{text} run") for text, n in counts.items() if n) or "runs that are not stated"
+
+
+def check_same(recipe: Recipe, out: Path) -> None:
+    """Nothing, where the training in a folder was begun with this recipe.
+
+    Args:
+        recipe: with a voxel spacing, or with that of the training data, whatever it was.
+        out: the model folder, finished or not.
+
+    Raises:
+        ModelError: it was begun with another.
+    """
+    written = read_json(out / "recipe.json")
+    written.pop("format_version", None)
+    begun = Recipe.from_json(written)
+    recipe = recipe if recipe.voxel_spacing else replace(recipe, voxel_spacing=begun.voxel_spacing)
+    if begun != recipe:
+        different = sorted(f.name for f in fields(Recipe) if getattr(begun, f.name) != getattr(recipe, f.name))
+        raise ModelError(
+            f"{out}: was begun with another recipe (different: {', '.join(different)}); "
+            "resume with the same recipe and overrides, or train into a new folder"
+        )
+
+
+def provenance(options: FitOptions) -> Mapping[str, Any]:
+    """With what a model was made: seed, starting model, versions, commit of tomopick's own repository."""
+    from .. import __version__
+
+    try:
+        git = ["git", "-C", str(Path(__file__).parent)]
+        # An installed copy may lie inside somebody else's repository: it has to be tracked there.
+        asked = [[*git, "ls-files", "--error-unmatch", Path(__file__).name], [*git, "rev-parse", "HEAD"]]
+        found = [subprocess.run(a, capture_output=True, text=True, timeout=5, check=False) for a in asked]
+        commit = found[1].stdout.strip() if not any(f.returncode for f in found) else ""
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
+    versions = {"tomopick": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    return {
+        "seed": options.seed,
+        "init_from": options.init_from,
+        "versions": versions | {"python": platform.python_version()},
+        "commit": commit,
+    }

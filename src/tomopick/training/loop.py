@@ -1,0 +1,211 @@
+"""The one training loop, and the state that it carries from step to step (and through an interruption)."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from ..core.errors import ModelError, RecipeError
+from ..networks.engines import half_precision, place
+from .averaging import RunningAverage
+from .patches import Batch
+from .schedules import Cosine, Schedule
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """How a network is trained.
+
+    Attributes:
+        steps: how many batches.
+        batch_size: patches a batch.
+        lr: largest learning rate of AdamW; reached after `warmup_steps`.
+        weight_decay: of AdamW.
+        clip_norm: largest norm of the gradient.
+        ema_decay: of the running average of weights, which is what is validated and kept.
+        validate_every: steps between validations.
+        keep_top: how many of the best weights are kept in `top/`.
+        schedule: how the learning rate falls behind the warm-up.
+    """
+
+    steps: int = 3000
+    batch_size: int = 8
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup_steps: int = 100
+    clip_norm: float = 1.0
+    ema_decay: float = 0.995
+    validate_every: int = 500
+    keep_top: int = 3
+    schedule: Schedule = field(default_factory=Cosine)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every", "keep_top"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise RecipeError(f"train.lr is {self.lr:g}; it must be a positive number")
+        if not 0 <= self.ema_decay < 1:
+            raise RecipeError(f"train.ema_decay is {self.ema_decay:g}; it must be from 0 to just below 1")
+        if not self.clip_norm > 0:  # a negative one would turn every step around
+            raise RecipeError(f"train.clip_norm is {self.clip_norm:g}; it must be a positive number (inf: no limit)")
+        if not 0 <= self.weight_decay < math.inf or self.warmup_steps < 0:
+            raise RecipeError(
+                f"train.weight_decay is {self.weight_decay:g} and train.warmup_steps {self.warmup_steps}; neither may "
+                "be below 0"
+            )
+
+    def lr_at(self, step: int, scores: Sequence[float] = ()) -> float:
+        """Learning rate of a step, counted from 0, after validations of the given scores."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        progress = max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.lr * warm * self.schedule(min(1.0, progress), scores)
+
+
+@dataclass
+class TrainState:
+    """Everything that changes during training; `save` and `load` carry it through an interruption.
+
+    Attributes:
+        network: on its device.
+        optimizer: over the network's parameters.
+        scaler: of the gradients, where the half type needs it (fp16).
+        averages: running averages by name; `ema` is the one that is validated and kept.
+        step: how many steps have been taken.
+        stage: of objectives that have several (`train` where there is one).
+        notes: JSON values of whoever watches (best scores so far).
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    averages: dict[str, RunningAverage]
+    step: int = 0
+    stage: str = "train"
+    notes: dict = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, network: nn.Module, spec: TrainSpec, device: torch.device) -> TrainState:
+        """The state before the first step."""
+        network = place(network, device)
+        # No decay on biases and norms: pulling them to zero only fights the normalisation.
+        decayed = [p for p in network.parameters() if p.ndim > 1]
+        others = [p for p in network.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=spec.lr)
+        scaler = torch.amp.GradScaler(device.type, enabled=half_precision(device) == torch.float16)
+        return cls(network, optimizer, scaler, {"ema": RunningAverage.of(network, spec.ema_decay)})
+
+    def save(self, folder: Path) -> None:
+        """Writes tensors as safetensors and the rest as JSON into an existing folder; nothing is pickled."""
+        tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
+        for name, average in self.averages.items():
+            tensors |= {f"average/{name}/{k}": v for k, v in average.tensors.items()}
+        for i, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{i}/{k}": v for k, v in slots.items()}
+        data = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
+        (folder / "state.safetensors").write_bytes(data)  # not save_file: it hides that the disk is full
+        facts = {
+            "step": self.step,
+            "stage": self.stage,
+            "notes": self.notes,
+            "scaler": self.scaler.state_dict(),
+            "averages": {
+                k: {"decay": a.decay, "updates": a.updates, "forgets_start": a.forgets_start}
+                for k, a in self.averages.items()
+            },
+        }
+        (folder / "state.json").write_text(json.dumps(facts, indent=1))
+
+    def load(self, folder: Path) -> None:
+        """Takes up what `save` wrote.
+
+        Raises:
+            ModelError: a file is missing or belongs to another network.
+        """
+        try:
+            facts = json.loads((folder / "state.json").read_text())
+            tensors = load_file(folder / "state.safetensors")
+            parts: dict[str, dict[str, torch.Tensor]] = {}
+            for key, value in tensors.items():
+                head, _, tail = key.partition("/")
+                parts.setdefault(head, {})[tail] = value
+            self.network.load_state_dict(parts["network"])
+            for name, kept in facts["averages"].items():
+                # A later stage may have begun with averages that the first does not have; of() places them.
+                average = RunningAverage.of(self.network, kept["decay"], kept["forgets_start"])
+                average.updates = kept["updates"]
+                for key, tensor in average.tensors.items():
+                    tensor.copy_(parts["average"][f"{name}/{key}"])
+                self.averages[name] = average
+            optimizer = self.optimizer.state_dict()
+            optimizer["state"] = {}
+            for key, value in parts.get("optimizer", {}).items():
+                i, _, slot = key.partition("/")
+                optimizer["state"].setdefault(int(i), {})[slot] = value
+            self.optimizer.load_state_dict(optimizer)
+            self.scaler.load_state_dict(facts["scaler"])
+        except (OSError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
+            raise ModelError(
+                f"{folder}: cannot resume ({type(error).__name__}: {str(error).splitlines()[0]}); "
+                "expected the state of this recipe: train into a new folder"
+            ) from error
+        self.step, self.stage, self.notes = facts["step"], facts["stage"], facts["notes"]
+
+
+class Objective(Protocol):
+    """One method; the training loop knows no other."""
+
+    def loss(self, state: TrainState, batch: Batch) -> torch.Tensor:
+        """Scalar loss of a batch that is already on the network's device."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did."""
+
+    step: int
+    loss: float
+    lr: float
+    seconds: float
+
+
+def train(state: TrainState, objective: Objective, batches: Iterable[Batch], spec: TrainSpec) -> Iterator[StepReport]:
+    """Takes one step a batch and reports it; who wants to watch, validate or save does so between the reports.
+
+    Raises:
+        RecipeError: the loss is no longer a number.
+    """
+    device = next(state.network.parameters()).device
+    for batch in batches:
+        began = time.perf_counter()
+        state.network.train()
+        lr = spec.lr_at(state.step, state.notes.get("scores", ()))
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
+        loss = objective.loss(state, batch.to(device))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RecipeError(
+                f"the loss is {value} at step {state.step + 1}; expected a number: lower train.lr (it is {spec.lr:g})"
+            )
+        state.optimizer.zero_grad(set_to_none=True)
+        state.scaler.scale(loss).backward()
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.network.parameters(), spec.clip_norm)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        for average in state.averages.values():
+            average.update(state.network)
+        state.step += 1
+        yield StepReport(state.step, value, lr, time.perf_counter() - began)

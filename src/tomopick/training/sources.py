@@ -1,0 +1,173 @@
+"""Which runs of which projects a training uses for what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import SelectionError
+from ..core.messages import counted, near_miss
+from ..core.types import PickableObject
+from ..data import Project
+from ..data.labelled import picks_where_any
+from .recipe import Recipe
+
+HELD_BACK = 0.2  # share of the only run, or of the runs, kept for validation where none is named
+Say = Callable[[str], None]  # told what was decided, one line at a time
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where volumes come from.
+
+    Attributes:
+        project: opened.
+        tomo_type, picks: what to read of each run (`TYPE[@spacing]`, `object:user/session`).
+        train_runs, val_runs: None: all the labelled ones, a share of them held back for validation.
+        drop_outside: leave out picks outside their volume, instead of refusing the run.
+        unlabelled_runs: to learn from without labels, for a semi-supervised recipe; what picks they have is not read.
+    """
+
+    project: Project
+    tomo_type: str | None = None
+    picks: str | None = None
+    train_runs: Sequence[str] | None = None
+    val_runs: Sequence[str] | None = None
+    drop_outside: bool = False
+    unlabelled_runs: Sequence[str] = ()
+
+    @classmethod
+    def unlabelled(cls, project: Project, tomo_type: str | None = None, runs: Sequence[str] | None = None) -> Source:
+        """A project of which nothing is learned but runs without labels; None: all of them."""
+        found = project.runs() if runs is None else runs
+        return cls(project, tomo_type, train_runs=(), val_runs=(), unlabelled_runs=tuple(found))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels are looked for at all."""
+        return self.train_runs is None or bool(self.train_runs or self.val_runs) or not self.unlabelled_runs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which runs of a source are for what."""
+
+    source: Source
+    train: list[str]
+    val: list[str]
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one labelled run, of which a part has to serve for validation."""
+        return self.source.val_runs is None and len(self.train) == 1 and not self.val
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """The runs that are learned from without labels."""
+        return list(self.source.unlabelled_runs)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the model's record."""
+        kept = {"project": self.source.project.uri, "train": self.train, "val": self.val}
+        return kept | ({"unlabelled": self.unlabelled} if self.unlabelled else {})
+
+
+def split_runs(source: Source, seed: int, say: Say) -> tuple[list[str], list[str]]:
+    """Names of the training and validation runs of one project."""
+    project = source.project
+    known = project.runs()
+    for run in [*(source.train_runs or ()), *(source.val_runs or ()), *source.unlabelled_runs]:
+        if run not in known:
+            raise SelectionError(f"{project.uri}: no run '{run}'; {near_miss(run, known)}")
+    both = set(source.train_runs or ()) & set(source.val_runs or ())
+    if both:
+        raise SelectionError(f"run {sorted(both)[0]} is named for training and for validation; it can be one of them")
+    val = list(source.val_runs or ())
+    if source.train_runs is not None:
+        runs = list(source.train_runs)
+    else:
+        rest = [r for r in known if r not in val]
+        runs = list(picks_where_any(project, rest, source.picks))
+        if not runs:
+            why = f"besides {', '.join(val)}, kept for validation, " if val else ""
+            raise SelectionError(f"{project.uri}: {why}no run with picks; training needs labelled runs (see --picks)")
+        left = [run for run in rest if run not in runs and run not in source.unlabelled_runs]
+        if left:
+            say(f"{project.uri}: {counted(len(left), 'run')} left out, without such picks")
+    if source.train_runs is not None or val:
+        # Named or not: where there are several users' picks, it has to be said whose are the truth.
+        picks_where_any(project, [*runs, *val], source.picks)
+    if source.val_runs is None and len(runs) > 1:
+        order = np.random.default_rng(seed).permutation(len(runs))
+        val = sorted(runs[i] for i in order[: max(1, round(HELD_BACK * len(runs)))])
+        runs = [r for r in runs if r not in val]
+        say(f"{project.uri}: validation on {', '.join(val)}")
+    return runs, val
+
+
+def check_unlabelled(recipe: Recipe, plans: Sequence[Plan]) -> None:
+    """Unlabelled runs where the recipe wants them, each once, and none of them labelled."""
+    wanted = recipe.objective.semi_supervised
+    found = [(_place(plan), run, plan.source.project.uri) for plan in plans for run in plan.unlabelled]
+    if wanted and not found:
+        raise SelectionError(
+            f"recipe {recipe.name} learns from unlabelled runs too, and there is none: name some with "
+            "--unlabelled-runs or a whole project with --unlabelled, or train on labels alone: objective=SupervisedSpec"
+        )
+    if found and not wanted:
+        raise SelectionError(
+            f"recipe {recipe.name} learns from labels alone and has no use for unlabelled runs ({_few(found)}); leave "
+            "them out, or make it semi-supervised: objective=MeanTeacherSpec"
+        )
+    uses = {(_place(p), run): use for p in plans for use, runs in (("validation", p.val), ("training", p.train))
+            for run in runs}  # fmt: skip
+    seen = set()
+    for place, run, uri in found:
+        if (place, run) in uses:
+            raise SelectionError(
+                f"{uri}: run {run} is unlabelled by name, but its picks are used for {uses[place, run]}; it can be one "
+                "of them: say which runs are which with --train-runs, --val-runs and --unlabelled-runs"
+            )
+        if (place, run) in seen:
+            raise SelectionError(f"{uri}: run {run} is named twice as unlabelled; name it once")
+        seen.add((place, run))
+
+
+def _place(plan: Plan) -> str | int:
+    """What tells a project from others, however its path was written."""
+    uri = plan.source.project.uri
+    return str(Path(uri).resolve()) if Path(uri).exists() else id(plan.source.project)
+
+
+def _few(found: Sequence[tuple[str | int, str, str]]) -> str:
+    names = [run for _, run, _ in found]
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def objects_of(sources: Sequence[Source], names: Sequence[str] | None) -> tuple[PickableObject, ...]:
+    """The objects to learn: those named, or all that the projects define; each with a radius, the same in all."""
+    found: dict[str, PickableObject] = {}
+    for source in sources:
+        for o in source.project.objects:
+            first = found.setdefault(o.name, o)
+            if first.radius and o.radius and not np.isclose(first.radius, o.radius):
+                raise SelectionError(
+                    f"object '{o.name}' has a radius of {first.radius:g} Å in one project and {o.radius:g} Å in "
+                    f"{source.project.uri}; give one for both: --object {o.name}:RADIUS"
+                )
+            if not first.radius:
+                found[o.name] = o
+    if names is not None:
+        for name in names:
+            if name not in found:
+                raise SelectionError(f"no object '{name}' in the projects; {near_miss(name, found)}")
+        found = {name: found[name] for name in names}
+    if not found:
+        raise SelectionError("the projects define no pickable objects; give some as --object name:radius")
+    for o in found.values():
+        _ = o.radius_angstrom  # says so where there is none
+    return tuple(found.values())

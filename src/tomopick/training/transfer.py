@@ -1,0 +1,98 @@
+"""Starting a training from another model: its body, and the output channels of the objects that both know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ..core.errors import ModelError
+from ..core.types import PickableObject
+from ..picking.detector import Detector
+from .recipe import Recipe
+
+BACKGROUND = ""  # the label of the channel for "none of the objects"
+Blocks = tuple[int, ...]
+
+
+def like(recipe: Recipe, start: Detector, say: Callable[[str], None]) -> Recipe:
+    """The recipe at the voxel spacing that the starting model learned at, unless it has one of its own."""
+    if recipe.normalize != start.recipe.normalize:
+        say(f"warning: {start.name} was trained with another normalisation ({start.recipe.normalize})")
+    if recipe.voxel_spacing is None:
+        say(f"at {start.facts.voxel_spacing:g} Å, as {start.name} was trained")
+        return replace(recipe, voxel_spacing=start.facts.voxel_spacing)
+    return recipe
+
+
+@torch.no_grad()
+def take_over(
+    network: nn.Module, recipe: Recipe, objects: Sequence[PickableObject], start: Detector, say: Callable[[str], None]
+) -> None:
+    """Fills a new network of any family with a model's weights.
+
+    Channels belong to objects by name, whatever their order and number on either side, and so does the background's;
+    those of objects that the model does not know keep their random start.
+
+    Args:
+        network: built from `recipe` for `objects`; changed in place.
+        recipe: of the training to come.
+        objects: to learn.
+        start: the model.
+        say: told what was kept.
+
+    Raises:
+        ModelError: the model's network is another.
+    """
+    mine, theirs = network.state_dict(), start.network.state_dict()
+    axes = channel_axes(recipe, len(objects))
+    other_axes = channel_axes(start.recipe, len(start.objects))
+    names, known = [o.name for o in objects], [o.name for o in start.objects]
+    same = set(mine) == set(theirs) and axes == other_axes
+    if not same or any(_body(v, axes.get(k)) != _body(theirs[k], axes.get(k)) for k, v in mine.items()):
+        raise ModelError(
+            f"{start.name}: its network ({start.recipe.network}) is another than this recipe's; "
+            "start from a model of the same network"
+        )
+    for key, value in mine.items():
+        if key not in axes:
+            value.copy_(theirs[key])
+            continue
+        here, there = value, theirs[key]
+        index: list[torch.Tensor] = []
+        for axis, block in enumerate(axes[key]):
+            if not block:
+                index.append(torch.arange(here.shape[axis]))
+                continue
+            wanted = _labels(recipe, names, here.shape[axis], block)
+            given = _labels(start.recipe, known, there.shape[axis], block)
+            pairs = [(i, given.index(label)) for i, label in enumerate(wanted) if label in given]
+            index.append(torch.tensor([i for i, _ in pairs], dtype=torch.long))
+            there = there.index_select(axis, torch.tensor([j for _, j in pairs], dtype=torch.long))
+        here[torch.meshgrid(*index, indexing="ij")] = there
+    kept, new = [n for n in names if n in known], [n for n in names if n not in known]
+    say(f"starts from {start.name}; heads kept: {', '.join(kept) or 'none'}; new: {', '.join(new) or 'none'}")
+
+
+def channel_axes(recipe: Recipe, n_objects: int) -> dict[str, Blocks]:
+    """Parameters whose shape depends on the number of objects: how many entries one more object adds, axis by axis."""
+    with torch.device("meta"):
+        less, more = (recipe.network.build(n).state_dict() for n in (n_objects, n_objects + 1))
+    shapes = {k: (v.shape, more[k].shape) for k, v in less.items() if more[k].shape != v.shape}
+    return {k: tuple(b - a for a, b in zip(*pair)) for k, pair in shapes.items()}
+
+
+def _labels(recipe: Recipe, names: Sequence[str], n: int, block: int) -> list[tuple[str, int]]:
+    """Whose each of the n entries of an axis is, and which of that object's."""
+    owners = list(names)
+    if n == (len(names) + 1) * block:
+        first = getattr(recipe.loss, "background", "") == "first"
+        owners = [BACKGROUND, *names] if first else [*names, BACKGROUND]
+    return [(owner, k) for owner in owners for k in range(block)]
+
+
+def _body(value: torch.Tensor, blocks: Blocks | None) -> Blocks:
+    """A shape without what depends on the objects."""
+    return tuple(0 if block else n for n, block in zip(value.shape, blocks or [0] * value.ndim))

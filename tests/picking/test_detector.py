@@ -1,0 +1,216 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from small import BALL, RING, SPACING, copy_of, tomogram, trained, untrained
+from tomopick import Detector, Tomogram
+from tomopick.core.errors import ModelError
+from tomopick.picking.detector import _checksum
+from tomopick.picking.load import load_detector, shipped
+from tomopick.picking.resample import resample
+
+
+def test_saving_and_loading_gives_the_same_heatmap(tmp_path):
+    facts = {
+        "tomo_types": ("wbp",), "spectrum": (1.0, -2.5), "skewness": -0.3, "contrast": {"ball": -1.2},
+        "displacement": (0.5, -0.25, 1.0), "displacement_matches": 7, "scores": {"f1": {"ball": 0.1 + 0.2}},
+        "provenance": {"seed": 3, "versions": {"torch": "x"}},
+    }  # fmt: skip
+    made = replace(untrained((BALL, RING), **facts), thresholds={"f1": {"ball": 0.1 + 0.2, "ring": 0.5},
+                                                                 "czii": {"ball": 0.05, "ring": 0.06}})  # fmt: skip
+    checksum = made.save(tmp_path)
+    read = Detector.load(str(tmp_path))
+    volume, _ = tomogram()
+    assert np.array_equal(read.heatmap(volume).values, made.heatmap(volume).values)
+    assert read.heatmap(volume).objects == ("ball", "ring")
+    assert (read.recipe, read.objects, read.facts, read.checksum) == (made.recipe, made.objects, made.facts, checksum)
+    assert read.thresholds == made.thresholds
+    again = tmp_path / "again"
+    again.mkdir()
+    assert read.save(again) == checksum
+    for name in ("recipe.json", "weights.safetensors", "detector.json"):
+        assert (again / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_the_folder_holds_json_and_safetensors():
+    names = {p.relative_to(trained()).as_posix() for p in trained().rglob("*") if p.is_file()}
+    assert {"recipe.json", "detector.json", "weights.safetensors", "log.jsonl", "README.md"} <= names
+    assert {"last/state.json", "last/state.safetensors", "best/weights.safetensors", "top/150.safetensors"} <= names
+    assert {n.rsplit(".")[-1] for n in names} <= {"json", "jsonl", "safetensors", "md"}
+
+
+@pytest.mark.parametrize("part", ["recipe.json", "detector.json", "weights.safetensors"])
+def test_a_missing_file(tmp_path, part):
+    model = copy_of(trained(), tmp_path / "m")
+    (model / part).unlink()
+    with pytest.raises(ModelError, match=f"m: no model folder: {part} is missing"):
+        load_detector(model)
+
+
+@pytest.mark.parametrize("part", ["recipe.json", "weights.safetensors"])
+def test_an_altered_file(tmp_path, part):
+    model = copy_of(trained(), tmp_path / "m")
+    data = bytearray((model / part).read_bytes())
+    if part == "recipe.json":
+        data = data.replace(b'"overlap": 8', b'"overlap": 4')
+    else:
+        data[-3] ^= 1
+    (model / part).write_bytes(data)
+    with pytest.raises(ModelError, match="was altered since it was written"):
+        load_detector(model)
+
+
+def test_truncated_files(tmp_path):
+    model = copy_of(trained(), tmp_path / "m")
+    weights = model / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="was altered"):
+        load_detector(model)
+    _set(model, checksum=_checksum(model))  # as if somebody had made them so
+    with pytest.raises(ModelError, match="not a complete model"):
+        load_detector(model)
+    about = model / "detector.json"
+    about.write_text(about.read_text()[:-30])
+    with pytest.raises(ModelError, match=r"detector.json: not valid JSON"):
+        load_detector(model)
+    about.write_text("[]")
+    with pytest.raises(ModelError, match="expected a JSON object"):
+        load_detector(model)
+
+
+def _set(model, **changes):
+    path = model / "detector.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, r"detector.json: format_version 2, expected 1: update tomopick"),
+        ({"format_version": None}, r"format_version None, expected 1: restore the folder"),
+        ({"colour": "red"}, "detector.json: unknown entry 'colour': update tomopick"),
+        ({"facts": {"voxel_spacing": 10, "mood": 1}}, "unknown entry 'mood'"),
+        ({"facts": {}}, "not a complete model"),
+        ({"objects": [{"name": "ball", "radius": 40, "weight": 2}]}, "not a complete model"),
+        ({"objects": []}, "not a complete model"),
+        ({"thresholds": {"f1": {"ball": 0.3}}}, "not a complete model"),
+        ({"thresholds": {"f1": {}, "czii": {"ball": 0.1}}}, "not a complete model"),
+        ({"checksum": "0"}, "was altered"),
+    ],
+)
+def test_what_detector_json_may_not_hold(tmp_path, changes, message):
+    model = copy_of(trained(), tmp_path / "m")
+    _set(model, **changes)
+    with pytest.raises(ModelError, match=message) as found:
+        load_detector(model)
+    assert "\n" not in str(found.value)
+
+
+def test_an_unknown_key_in_the_recipe(tmp_path):
+    model = copy_of(trained(), tmp_path / "m")
+    data = json.loads((model / "recipe.json").read_text())
+    data["train"]["momentum"] = 0.9
+    (model / "recipe.json").write_text(json.dumps(data))
+    _set(model, checksum=_checksum(model))
+    with pytest.raises(ModelError, match="TrainSpec has no field 'momentum'"):
+        load_detector(model)
+
+
+def test_thresholds_log_and_report_may_change(tmp_path):
+    model = copy_of(trained(), tmp_path / "m")
+    _set(model, thresholds={"f1": {"ball": 0.7}, "czii": {"ball": 0.2}})
+    (model / "log.jsonl").unlink()
+    assert load_detector(model).thresholds["f1"]["ball"] == 0.7
+
+
+def test_no_such_model(tmp_path):
+    with pytest.raises(ModelError, match="no model 'defualt': neither a model folder nor a shipped model"):
+        load_detector("defualt")
+    with pytest.raises(ModelError, match=r"recipe.json is missing"):
+        load_detector(tmp_path)
+
+
+@pytest.mark.skipif("default" not in shipped(), reason="no model ships yet (src/tomopick/models/default)")
+def test_the_shipped_model():
+    detector = load_detector("default")
+    size = sum(p.stat().st_size for p in shipped()["default"].rglob("*"))
+    assert size <= 5e6
+    assert len(detector.objects) == 6 and all(n % 16 == 0 for n in detector.recipe.network.widths)
+    with pytest.raises(ModelError, match="did you mean 'default'"):
+        load_detector("defualt")
+
+
+# --- voxel spacing and findings ---------------------------------------------------------------------------------------
+
+
+def test_resampling_beyond_two_per_cent():
+    detector = untrained()
+    whole = (48, 128, 96)
+    volume, _ = tomogram(shape=whole)
+    for factor, shape in ((1.019, whole), (1 / 1.019, whole), (1.03, (49, 132, 99)), (0.5, (24, 64, 48))):
+        other = Tomogram("A", volume.values, replace(volume.grid, voxel_spacing=SPACING * factor))
+        values, grid = detector.prepare(other)
+        assert values.shape == grid.shape == shape
+        resampled = abs(factor - 1) > 0.02
+        assert grid.voxel_spacing == (SPACING if resampled else SPACING * factor)
+        lines = [line for line in detector.findings(other, values) if "resampled" in line]
+        expected = [f"voxel spacing {SPACING * factor:g} Å resampled to the model's 10 Å"] if resampled else []
+        assert lines == expected
+
+
+@pytest.mark.parametrize("factor", [4.2, 1 / 4.2])
+def test_refused_beyond_a_factor_of_four(factor):
+    volume, _ = tomogram()
+    other = Tomogram("A", volume.values, replace(volume.grid, voxel_spacing=SPACING * factor))
+    with pytest.raises(ModelError, match=r"run A: voxel spacing .* was trained at 10 Å; check the spacing"):
+        untrained().prepare(other)
+
+
+def test_the_specimen_lies_where_it_is_whatever_the_spacing():
+    detector = untrained()
+    volume, _ = tomogram("Z", 9, (48, 96, 96), n=14)
+    native, grid = detector.prepare(volume)
+    again, other = detector.prepare(resample(volume, 8.0))
+    inner = (slice(6, -6),) * 3
+    for axis in range(3):
+        # Correlation at shifts of -1, 0 and 1 voxel; its parabola peaks where the two volumes lie on each other.
+        low, mid, high = (float((np.roll(again, k, axis)[inner] * native[inner]).sum()) for k in (-1, 0, 1))
+        peak = 0.5 * (low - high) / (low - 2 * mid + high)
+        nominal = (grid.origin[axis] - other.origin[axis]) / grid.voxel_spacing
+        assert abs(peak + nominal) < 0.05
+
+
+def test_inverted_contrast_is_found():
+    detector = Detector.load(trained())
+    volume, _ = tomogram("Z", 9)
+    assert not [f for f in _findings(detector, volume) if "contrast" in f]
+    (line,) = [f for f in _findings(detector, replace(volume, values=-volume.values)) if "contrast" in f]
+    assert "looks inverted" in line and "--invert" in line
+
+
+def test_another_kind_of_tomogram_is_found():
+    from scipy import ndimage
+
+    detector = Detector.load(trained())
+    volume, _ = tomogram("Z", 9)
+    assert _findings(detector, volume) == []
+    smooth = replace(volume, values=ndimage.gaussian_filter(volume.values, 2))
+    (line,) = [f for f in _findings(detector, smooth) if "spectrum" in f]
+    assert "unlike denoised tomograms" in line and "another tomogram type?" in line
+
+
+def _findings(detector, volume):
+    values, _ = detector.prepare(volume)
+    return detector.findings(volume, values)
+
+
+def test_picks_are_those_of_the_whole_heatmap():
+    detector = Detector.load(trained())
+    volume, _ = tomogram("Z", 9, (24, 96, 48))
+    whole = detector.recipe.peaks(detector.heatmap(volume), detector.objects, detector.thresholds["f1"])
+    strips = detector.pick(volume)
+    assert len(strips) > 5
+    assert np.allclose(strips.positions, whole.positions) and np.allclose(strips.scores, whole.scores)
+    assert np.all(np.diff(strips.scores) <= 0)

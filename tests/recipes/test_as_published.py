@@ -1,0 +1,255 @@
+"""Published methods as one run: which trainings they are, and that they are carried out, resumed and put together."""
+
+import json
+
+import pytest
+
+from small import BALL, TINY, memory
+from tomopick import FitOptions, Source, recipes
+from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError
+from tomopick.look.page.gather import is_model
+from tomopick.picking.ensemble import Ensemble
+from tomopick.picking.load import load_detector, load_model
+from tomopick.recipes.as_published import Grounds, carry_out, labelled_runs
+from tomopick.recipes.plans import METHODS, Plan, Training, Wanted, folds_of, plan_of, published
+
+CZII = ("TS_5_4", "TS_69_2", "TS_6_4", "TS_6_6", "TS_73_6", "TS_86_3", "TS_99_9")
+QUICK = ("tiling.shape=32,32,32", "tiling.overlap=8", *TINY, "train.steps=2", "train.validate_every=2")
+SMALL = (*QUICK, "network.widths=4,8")
+SLICED = ("tiling.step=8,16,16", "tiling.shape=16,32,32", *TINY[1:], "train.steps=2", "network.width=0.05")
+NARROW = (*[o for o in QUICK if not o.startswith("network")], "network.width=0.05", "patch.shape=32,32,32")
+
+
+def options(**more):
+    return FitOptions("cpu", **more)
+
+
+def grounds(runs="ABCD", simulated=False, types=("denoised",), **source):
+    project = memory(runs)
+    simulations = Source(memory("PQ"), val_runs=["Q"]) if simulated else None
+    return Grounds((Source(project, **source),), (types,), simulations)
+
+
+def wanted(where, overrides=SMALL, **more):
+    return Wanted(
+        tuple(overrides), tomo_types=where.tomo_types[0], runs=labelled_runs(where.sources[0]),
+        simulated=where.simulated is not None, **more,
+    )  # fmt: skip
+
+
+# -- plans ---------------------------------------------------------------------------------------------------
+
+
+def test_bpd_is_four_seeds():
+    plan = published("bpd", Wanted(seed=3))
+    assert [(t.name, t.seed, t.recipe) for t in plan.trainings] == [
+        (f"seed{n}", n, recipes.get("bpd")) for n in (3, 4, 5, 6)
+    ]
+    assert plan.weights == "uniform" and len(published("bpd", Wanted(seeds=2)).members) == 2
+    with pytest.raises(SelectionError, match="give the simulated project as a further PROJECT"):
+        published("bpd", Wanted(simulated=True))
+
+
+def test_the_soup_is_three_sizes_from_simulations_each_once_a_type():
+    plan = published("soup_medium", Wanted(tomo_types=("denoised", "wbp"), simulated=True))
+    assert [(t.name, t.start) for t in plan.members] == [
+        (f"{size}-{kind}", f"pretrained-{size}") for size in ("tiny", "medium", "large") for kind in ("denoised", "wbp")
+    ]
+    assert {t.recipe.name for t in plan.trainings if t.simulated} == {"soup_tiny", "soup_medium", "soup_large"}
+    assert plan.weights == "grid" and plan.members[1].tomo_type == "wbp"
+    with pytest.raises(SelectionError, match=r"soup as published starts from simulated runs: .* --pretrain"):
+        published("soup", Wanted())
+
+
+def test_topcup_is_three_subsets_from_one_start():
+    plan = published("topcup", Wanted(simulated=True))
+    assert [(t.name, t.subset, t.start) for t in plan.trainings] == [
+        ("pretrained", None, ""),
+        ("runs6", 6, "pretrained"),
+        ("runs12", 12, "pretrained"),
+        ("runs24", 24, "pretrained"),
+    ]
+    assert [t.subset for t in published("topcup", Wanted(simulated=True, subsets=(1, 2))).members] == [1, 2]
+
+
+def test_the_fourth_place_is_seven_folds_by_name_of_two_networks():
+    plan = published("unet25d", Wanted(runs=CZII))
+    by_network = {name: [t.val_runs for t in plan.members if t.recipe.name == name] for name in (
+        "unet25d_convnext", "unet25d_resnetrs")}  # fmt: skip
+    assert by_network == {
+        "unet25d_convnext": [("TS_6_4",), ("TS_6_6",), ("TS_73_6",), ("TS_99_9",)],
+        "unet25d_resnetrs": [("TS_5_4",), ("TS_69_2",), ("TS_86_3",)],
+    }
+    assert plan.members[0].name == "resnetrs-without-TS_5_4"
+    others = published("unet25d_convnext", Wanted(runs=tuple("ABCDEFGHIJ")))
+    assert [t.recipe.name for t in others.members] == ["unet25d_convnext"] * 4 + ["unet25d_resnetrs"] * 3
+    assert [t.val_runs for t in others.members][:2] == [("A", "H"), ("B", "I")]
+    assert len({t.start for t in published("unet25d", Wanted(runs=CZII, simulated=True)).members}) == 2
+
+
+def test_semietpicker_is_one_training_whose_start_needs_no_teacher():
+    plan = published("semietpicker", Wanted())
+    assert len(plan.trainings) == 1 and plan.trainings[0].recipe.objective.semi_supervised
+    first, second = published("semietpicker", Wanted(simulated=True)).trainings
+    assert not first.recipe.objective.semi_supervised and second.start == first.name == "pretrained"
+
+
+def test_pieces_multiply():
+    plan = plan_of("light", Wanted(seeds=2, folds=2, subsets=(1, 3), runs=("B", "A", "C")))
+    assert len(plan.members) == 8
+    assert plan.members[0].name == "without-A+C-runs1-seed0" and plan.members[0].val_runs == ("A", "C")
+    assert len({t.name for t in plan.members}) == 8
+    assert plan_of("light", Wanted()).trainings == (Training("light", recipes.get("light")),)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_plans_can_be_told_apart_by_their_json(name):
+    asked = Wanted(runs=CZII, simulated=not name.startswith("bpd"), tomo_types=("denoised",))
+    plan = published(name, asked)
+    assert isinstance(plan, Plan) and json.loads(json.dumps(plan.to_json())) == plan.to_json()
+    overridden = published(name, Wanted(("train.lr=0.5",), runs=CZII, simulated=asked.simulated))
+    assert {t.recipe.train.lr for t in overridden.trainings} == {0.5} and overridden.to_json() != plan.to_json()
+    assert len({t.name for t in plan.trainings}) == len(plan.trainings)
+
+
+def test_folds_divide_the_runs_by_name():
+    assert folds_of(["C", "A", "B", "D", "E"], 2) == [("A", "C", "E"), ("B", "D")]
+    with pytest.raises(SelectionError, match=r"--folds 7: 3 runs with picks \(A, B, C\) cannot be"):
+        folds_of(["A", "B", "C"], 7)
+    with pytest.raises(SelectionError, match="two folds or more"):
+        folds_of(["A"], 1)
+
+
+def test_what_is_not_published_says_so():
+    with pytest.raises(SelectionError, match="nothing is published under the name 'topcap'; did you mean 'topcup'"):
+        published("topcap", Wanted())
+    with pytest.raises(RecipeError, match="no recipe 'bdp'; did you mean 'bpd'"):
+        plan_of("bdp", Wanted())
+
+
+# -- carrying out --------------------------------------------------------------------------------------------
+
+
+def interrupted_at(line):
+    """What raises, as Ctrl-C does, once a line is said."""
+
+    def say(said):
+        if said.startswith(line):
+            raise KeyboardInterrupt
+
+    return say
+
+
+def test_a_plan_goes_on_after_an_interruption_between_members_and_within_one(tmp_path):
+    where = grounds()
+    plan = published("bpd", wanted(where, (*SMALL, "train.steps=4"), seeds=2))
+    whole = carry_out(plan, where, tmp_path / "whole", options())
+    said = []
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(plan, where, tmp_path / "cut", options(say=interrupted_at("seed1: bpd")))
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(plan, where, tmp_path / "cut", options(say=interrupted_at("step 2 of 4: loss"), resume=True))
+    with pytest.raises(ModelError, match="its trainings are not finished; go on with them: train"):
+        load_model(tmp_path / "cut")
+    assert is_model(str(tmp_path / "cut"))  # not picks, so that a report says the same
+    resumed = carry_out(plan, where, tmp_path / "cut", options(say=said.append, resume=True))
+    assert "seed0: finished before" in said and "resumes at step 2 of 4" in said
+    assert resumed.checksum == whole.checksum and resumed.thresholds == whole.thresholds
+    assert [d.checksum for d in resumed.detectors] == [d.checksum for d in whole.detectors]
+    assert load_model(tmp_path / "cut").checksum == resumed.checksum
+    again = carry_out(plan, where, tmp_path / "cut", options(say=said.append, resume=True))
+    assert again.checksum == resumed.checksum and "the ensemble was finished before" in said[-1]
+    # All members were validated on the same run, whatever their seed.
+    assert len({tuple(d.facts.provenance["runs"][0]["val"]) for d in whole.detectors}) == 1
+    check_refusals(plan, where, tmp_path)
+
+
+def check_refusals(plan, where, tmp_path):
+    with pytest.raises(OutputError, match="exists already; expected a new folder"):
+        carry_out(plan, where, tmp_path / "cut", options())
+    with pytest.raises(OutputError, match="nothing to resume"):
+        carry_out(plan, where, tmp_path / "nothing", options(resume=True))
+    with pytest.raises(ModelError, match=r"begun with other trainings \(seed0, seed1, not seed0, seed1, seed2\)"):
+        carry_out(published("bpd", wanted(where, seeds=3)), where, tmp_path / "cut", options(resume=True))
+    with pytest.raises(ModelError, match="begun with other recipes or seeds"):
+        carry_out(published("bpd", wanted(where, seeds=2)), where, tmp_path / "cut", options(resume=True))
+    other = grounds("ABCDE")
+    with pytest.raises(ModelError, match=r"begun with other data \(runs\)"):
+        carry_out(plan, other, tmp_path / "cut", options(resume=True))
+
+
+def test_the_soup_starts_from_simulations_and_weighs_its_members(tmp_path):
+    where, said = grounds(simulated=True, val_runs=["D"]), []
+    plan = published("soup", wanted(where))
+    made = carry_out(plan, where, tmp_path / "soup", options(say=said.append))
+    assert isinstance(made, Ensemble) and len(made.detectors) <= 3
+    assert any(line.startswith("weights ") for line in said)
+    assert made.facts.provenance["plan"] == "soup" and made.facts.provenance["measured_on"]["runs"] == ["D"]
+    start = load_detector(tmp_path / "soup" / "pretrained-tiny")
+    member = load_detector(tmp_path / "soup" / "members" / "tiny-denoised")
+    assert member.facts.provenance["init_from"] == str(tmp_path / "soup" / "pretrained-tiny")
+    assert start.facts.provenance["runs"][0]["train"] == ["P"]
+    assert not made.pick(where.sources[0].project.tomogram("D"), {"ball": 1.5}, "cpu")
+
+
+def test_topcup_learns_from_growing_subsets(tmp_path):
+    where = grounds(simulated=True, val_runs=["D"])
+    with pytest.raises(SelectionError, match=r"runs6: 6 runs to learn from .* there are 3 .* --subset 1,3"):
+        carry_out(published("topcup", wanted(where, NARROW)), where, tmp_path / "no", options())
+    assert not (tmp_path / "no").exists()
+    plan = published("topcup", wanted(where, (*NARROW, "network.encoder=resnet34"), subsets=(1, 2)))
+    made = carry_out(plan, where, tmp_path / "t", options())
+    one, two = (set(d.facts.provenance["runs"][0]["train"]) for d in made.detectors)
+    assert len(one) == 1 and len(two) == 2 and one < two
+
+
+def test_the_fourth_place_is_measured_out_of_fold(tmp_path):
+    where, said = grounds("AB"), []
+    plan = published("unet25d", wanted(where, (*SLICED, "patch.shape=16,32,32"), folds=2))
+    made = carry_out(plan, where, tmp_path / "u", options(say=said.append))
+    assert [d.recipe.name for d in made.detectors] == ["unet25d_convnext", "unet25d_resnetrs"]
+    assert [d.facts.provenance["runs"] for d in made.detectors] == [
+        [{"project": "memory", "train": ["B"], "val": ["A"]}], [{"project": "memory", "train": ["A"], "val": ["B"]}],
+    ]  # fmt: skip
+    assert sum("predicted by 1 of 2 members" in line for line in said) == 2
+    assert made.facts.provenance["measured_on"]["runs"] == ["A", "B"]
+
+
+def test_semietpicker_gives_one_model(tmp_path):
+    where = grounds("ABCD", train_runs=["A"], val_runs=["B"], unlabelled_runs=("C", "D"), simulated=True)
+    plan = published("semietpicker", wanted(where, NARROW))
+    made = carry_out(plan, where, tmp_path / "s", options())
+    assert made.checksum == load_detector(tmp_path / "s").checksum
+    assert made.facts.provenance["runs"][0]["unlabelled"] == ["C", "D"]
+    assert (tmp_path / "s-pretrained" / "detector.json").is_file()
+    with pytest.raises(OutputError, match="exists already"):
+        carry_out(plan, where, tmp_path / "s", options())
+    assert carry_out(plan, where, tmp_path / "s", options(resume=True)).checksum == made.checksum
+    other = published("semietpicker", wanted(where, [*NARROW, "train.lr=5e-4"]))
+    with pytest.raises(ModelError, match=r"begun with another recipe \(different: train\)"):
+        carry_out(other, where, tmp_path / "s", options(resume=True))
+
+
+def test_several_types_of_the_same_runs_are_learned_from_together(tmp_path):
+    project = memory("ABC")
+    for run in "ABC":  # the same particles in tomograms of another type
+        shown = project.tomogram(run)
+        project.add(type(shown)(run, 0.5 * shown.values, shown.grid, "wbp"), project.picks(run))
+    where = Grounds((Source(project, val_runs=["C"]),), (("denoised", "wbp"),))
+    made = carry_out(plan_of("light", wanted(where)), where, tmp_path / "m", options())
+    assert made.facts.tomo_types == ("denoised", "wbp")
+    parts = [(part["train"], part["val"]) for part in made.facts.provenance["runs"]]
+    assert parts == [(["A", "B"], ["C"]), (["A", "B"], [])]
+    alone = Grounds((Source(memory("A")),), (("denoised", "wbp"),))
+    with pytest.raises(SelectionError, match="several tomogram types of the only labelled run A"):
+        carry_out(plan_of("light", wanted(alone)), alone, tmp_path / "n", options())
+
+
+def test_members_without_validation_runs_keep_the_mean_of_their_thresholds(tmp_path):
+    where, said = grounds("A"), []
+    made = carry_out(plan_of("light", wanted(where, seeds=2)), where, tmp_path / "m", options(say=said.append))
+    assert len(made.detectors) == 2 and "not measured on any run: thresholds are the mean of the models'" in said
+    simulated = grounds("A", simulated=True)
+    with pytest.raises(SelectionError, match="soup weighs its members on validation runs and there is none"):
+        carry_out(published("soup", wanted(simulated)), simulated, tmp_path / "s", options())
+    assert made.objects == (BALL,)

@@ -1,0 +1,384 @@
+import json
+import math
+import os
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from small import BALL, RING, memory, recipe, tomogram, trained
+from tomopick import Detector, PickableObject, Source, fit
+from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError, TomopickError
+from tomopick.data import MemoryProject
+from tomopick.picking.folder import read_log
+from tomopick.training import fit as fitting
+from tomopick.training.averaging import RunningAverage
+from tomopick.training.checkpoints import cut_log, held_interrupt, keep_weights, last_state, save_last
+from tomopick.training.dataset import gather
+from tomopick.training.loop import TrainSpec, TrainState
+from trainings import fit_until, losses, options, sources
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Eight steps without an interruption."""
+    out = tmp_path_factory.mktemp("whole") / "model"
+    fit(recipe("train.steps=8", "train.validate_every=3"), sources(), out, options())
+    return out
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", [2, 3, 5])  # before any save, on one, between two
+def test_an_interrupted_training_goes_on_to_the_last_bit(whole, tmp_path, step, workers):
+    method, out = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model"
+    fit_until(step, method, out, workers=workers)
+    assert len(losses(out)) == step
+    told = []
+    fit(method, sources(), out, options(resume=True, workers=workers, say=told.append))
+    assert f"resumes at step {step // 3 * 3} of 8" in told
+    assert losses(out) == losses(whole)
+    for name in ("weights.safetensors", "best/weights.safetensors", "last/state.safetensors"):
+        mine, wanted = load_file(out / name), load_file(whole / name)
+        assert mine.keys() == wanted.keys()
+        assert all(torch.equal(mine[k], wanted[k]) for k in wanted), name
+    assert sorted(p.name for p in (out / "top").iterdir()) == sorted(p.name for p in (whole / "top").iterdir())
+    assert Detector.load(out).thresholds == Detector.load(whole).thresholds
+
+
+def test_resuming_what_is_finished_changes_nothing(whole, tmp_path):
+    out = tmp_path / "model"
+    shutil.copytree(whole, out)
+    again = fit(recipe("train.steps=8", "train.validate_every=3"), sources(), out, options(resume=True))
+    assert again.checksum == Detector.load(whole).checksum
+    assert losses(out) == losses(whole)
+
+
+def test_resume_only_with_the_same_recipe_data_and_seed(whole, tmp_path):
+    out = tmp_path / "model"
+    shutil.copytree(whole, out)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with pytest.raises(ModelError, match=r"begun with another recipe \(different: train\)"):
+        fit(recipe("train.steps=9", "train.validate_every=3"), sources(), out, options(resume=True))
+    method = recipe("train.steps=8", "train.validate_every=3")
+    with pytest.raises(ModelError, match="begun with seed 0, not 1"):
+        fit(method, sources(), out, options(resume=True, seed=1))
+    with pytest.raises(ModelError, match="begun with runs"):
+        fit(method, [Source(memory(), val_runs=["B"])], out, options(resume=True))
+    with pytest.raises(OutputError, match="exists already"):
+        fit(method, sources(), out, options())
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(OutputError, match="nothing to resume"):
+        fit(recipe(), sources(), tmp_path / "model", options(resume=True))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_damaged_state_is_refused(whole, tmp_path):
+    out = tmp_path / "model"
+    shutil.copytree(whole, out)
+    state = out / "last" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(ModelError, match="cannot resume"):
+        fit(recipe("train.steps=8", "train.validate_every=3"), sources(), out, options(resume=True))
+
+
+def test_a_state_is_whole_whenever_the_saving_stops(tmp_path):
+    state = TrainState.start(torch.nn.Linear(2, 1), TrainSpec(), torch.device("cpu"))
+    save_last(state, tmp_path)
+    (tmp_path / "last").rename(tmp_path / "last.new")  # cut off between the two renames
+    found = last_state(tmp_path)
+    assert found == tmp_path / "last"
+    state.load(found)
+    assert last_state(tmp_path / "elsewhere") is None
+
+
+def test_the_log_may_end_in_the_middle_of_a_row(tmp_path):
+    log = tmp_path / "log.jsonl"
+    cut_log(log, 3)  # killed before the first row
+    log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3, "lo')
+    assert [r["step"] for r in read_log(log)] == [1, 2]
+    cut_log(log, 1)
+    assert log.read_text() == '{"step": 1}\n'
+
+
+def test_learning_rate():
+    spec = TrainSpec(steps=110, lr=1.0, warmup_steps=10)
+    assert [spec.lr_at(i) for i in range(10)] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert spec.lr_at(60) == pytest.approx(0.5)
+    assert spec.lr_at(35) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+    assert spec.lr_at(110) == pytest.approx(0)
+    falling = [spec.lr_at(i) for i in range(10, 110)]
+    assert falling == sorted(falling, reverse=True) and falling[-1] > 0
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_the_running_average_is_the_weighted_mean(forgets):
+    network = torch.nn.Linear(1, 1, bias=False)
+    average = RunningAverage.of(network, 0.5, forgets)
+    value = network.weight.item()
+    for n, weight in enumerate([3.0, -1.0, 8.0, 2.0, 5.0, 1.0, 0.0, 9.0, 4.0, 7.0]):
+        with torch.no_grad():
+            network.weight.fill_(weight)
+        average.update(network)
+        decay = min(0.5, (1 + n) / (10 + n)) if forgets else 0.5
+        value = decay * value + (1 - decay) * weight
+    assert float(average.tensors["weight"]) == pytest.approx(value, rel=1e-6)
+    assert average.updates == 10
+
+
+def test_something_is_learned():
+    out = trained()
+    found = losses(out)
+    assert np.mean(found[-5:]) < 0.6 * np.mean(found[:5])
+    rows = read_log(out / "log.jsonl")
+    assert [r["step"] for r in rows] == list(range(1, 151))
+    assert rows[-1]["val_score"] > 0.6  # noise alone gives less than 0.2
+    detector = Detector.load(out)
+    assert detector.facts.contrast["ball"] < -0.5 and detector.facts.skewness < 0
+    assert detector.facts.scores["f1"]["ball"] > 0.6
+    known = detector.facts.provenance
+    assert known["seed"] == 0 and known["versions"]["torch"] == torch.__version__ and known["runs"][0]["val"] == ["C"]
+    assert "ball" in (out / "README.md").read_text()
+
+
+def test_best_and_top_weights(tmp_path):
+    network = torch.nn.Linear(1, 1, bias=False)
+    state = TrainState.start(network, TrainSpec(), torch.device("cpu"))
+    for step, score in enumerate([0.1, 0.5, 0.3, 0.5, 0.2], 1):
+        state.step = step
+        state.averages["ema"].tensors["weight"].fill_(step)
+        keep_weights(state, score, tmp_path, 2)
+    assert sorted(p.stem for p in (tmp_path / "top").iterdir()) == ["2", "4"]
+    assert float(load_file(tmp_path / "best" / "weights.safetensors")["weight"]) == 4  # a tie: the later
+    assert state.notes["best"] == [0.5, 4]
+    assert float(load_file(tmp_path / "top" / "2.safetensors")["weight"]) == 2
+
+
+def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypatch):
+    method, out = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model"
+    keep, told = fitting.append_log, []
+
+    def press(path, row):
+        keep(path, row)
+        if row["step"] == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "append_log", press)
+        before = signal.getsignal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt, match=f"interrupted at step 5 of 8; kept in {out}$"):
+            fit(method, sources(), out, options(say=told.append))
+        assert signal.getsignal(signal.SIGINT) is before
+    assert not any("interrupted" in line for line in told)  # who catches it says it, once
+    fit(method, sources(), out, options(resume=True, say=told.append))
+    assert "resumes at step 5 of 8" in told
+    assert losses(out) == losses(whole)
+    assert Detector.load(out).checksum == Detector.load(whole).checksum
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    with held_interrupt() as pressed:
+        assert not pressed()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert pressed()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: held_interrupt().__enter__()()).result() is False
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
+    with pytest.raises(RecipeError, match=r"the loss is (nan|inf) at step \d+; expected a number: lower train.lr"):
+        fit(
+            recipe("train.lr=1e30", "train.warmup_steps=0", "train.clip_norm=1e30"),
+            sources(),
+            tmp_path / "m",
+            options(),
+        )
+
+
+# --- starting from another model --------------------------------------------------------------------------------------
+
+
+def test_heads_of_the_same_objects_are_kept(tmp_path):
+    told = []
+    objects = (RING, BALL)
+    method = recipe("train.steps=1", "train.lr=1e-12", "train.ema_decay=0")
+    start = Detector.load(trained())
+    made = fit(
+        method, [Source(memory(objects=objects), val_runs=["C"])], tmp_path / "m",
+        options(init_from=str(trained()), say=told.append),
+    )  # fmt: skip
+    (line,) = [t for t in told if t.startswith("starts from")]
+    assert line.endswith("heads kept: ball; new: ring")
+    old, new = start.network.state_dict(), made.network.state_dict()
+    assert torch.allclose(new["head.weight"][1], old["head.weight"][0], atol=1e-6)
+    assert torch.allclose(new["head.bias"][1], old["head.bias"][0], atol=1e-6)
+    body = [k for k in old if k.endswith("weight") and not k.startswith("head")]
+    assert all(torch.allclose(new[k], old[k], atol=1e-6) for k in body) and body
+    assert made.facts.provenance["init_from"] == str(trained())
+
+
+def test_another_network_is_no_start(tmp_path):
+    with pytest.raises(ModelError, match="is another than this recipe's; start from a model of the same network"):
+        fit(recipe("network.widths=16,16"), sources(), tmp_path / "m", options(init_from=str(trained())))
+    assert not (tmp_path / "m").exists()
+
+
+# --- what is learned from ---------------------------------------------------------------------------------------------
+
+
+def test_one_labelled_run_is_split_along_y():
+    project, told = MemoryProject([BALL]), []
+    project.add(*tomogram("A", shape=(24, 120, 48), n=24))
+    data = gather(recipe(), [Source(project)], say=told.append)
+    (train,), (val,) = data.train, data.val
+    line = "only one labelled run: y from 96 of 120 is kept for validation, 20 voxels before it are left out"
+    assert told[0] == line
+    assert (train.values.shape[1], val.values.shape[1]) == (76, 24)
+    assert val.grid.origin[1] == 960
+    assert train.picks.positions[:, 1].max() <= 755 and val.picks.positions[:, 1].min() >= 955
+    project = MemoryProject([BALL])
+    project.add(*tomogram("A", shape=(32, 40, 96), n=6))
+    with pytest.raises(SelectionError, match="run A: 40 voxels in y are too few"):
+        gather(recipe(), [Source(project)])
+
+
+def test_a_fifth_of_the_runs_is_held_back_unless_named():
+    names = [f"R{i}" for i in range(6)]
+    told = []
+    data = gather(recipe(), [Source(memory(names))], say=told.append)
+    assert (len(data.train), len(data.val)) == (5, 1) and "validation on R" in told[0]
+    data = gather(recipe(), [Source(memory(names), train_runs=["R1"], val_runs=["R2", "R3"])])
+    assert [v.picks.run for v in data.train + data.val] == ["R1", "R2", "R3"]
+    with pytest.raises(SelectionError, match="run R1 is named for training and for validation"):
+        gather(recipe(), [Source(memory(names), train_runs=["R1"], val_runs=["R1"])])
+    with pytest.raises(SelectionError, match="no run 'R9'; there is R0, R1, R2, R3, R4, R5"):
+        gather(recipe(), [Source(memory(names), train_runs=["R9"])])
+
+
+def test_runs_that_others_labelled_are_left_out():
+    project, told = memory(), []
+    project.write_tomogram(tomogram("D", 3)[0])
+    project.add(*tomogram("E", 4), "somebody", "1")
+    data = gather(recipe(), [Source(project, picks="*:truth/0", val_runs=["C"])], say=told.append)
+    assert [v.picks.run for v in data.train] == ["A", "B"]
+    assert told[0] == "memory: 2 runs left out, without such picks"
+    with pytest.raises(SelectionError, match="no picks '\\*:nobody/0'"):
+        gather(recipe(), [Source(project, picks="*:nobody/0")])
+    project.write_picks(tomogram("A", 0)[1], "second", "0")
+    with pytest.raises(SelectionError, match="several picks of 'ball'; say which with --picks"):
+        gather(recipe(), [Source(project, picks="*:*/0", val_runs=["C"])])
+
+
+def test_named_runs_with_picks_of_two_users_are_refused_too():
+    project = memory(("A", "B"))
+    project.add(*tomogram("C", 2), "second", "0")
+    for runs in ({"train_runs": ["A", "C"], "val_runs": ["B"]}, {"train_runs": ["A", "B"], "val_runs": ["C"]},
+                 {"val_runs": ["C"]}):  # fmt: skip
+        with pytest.raises(SelectionError, match=r"memory: several picks; say which with --picks: .*second/0"):
+            gather(recipe(), [Source(project, **runs)])
+    data = gather(recipe(), [Source(project, picks="*:*/*", train_runs=["A", "C"], val_runs=["B"])])
+    assert len(data.train) == 2
+
+
+def test_projects_of_other_objects_and_spacings_together():
+    first, second = memory(("A", "B")), MemoryProject([RING])
+    second.add(*tomogram("X", 5, (24, 64, 48), objects=(RING,), spacing=12.0, tomo_type="wbp"))
+    data = gather(recipe(), [Source(first, val_runs=["B"]), Source(second, "wbp", val_runs=[])])
+    assert [o.name for o in data.objects] == ["ball", "ring"]
+    assert [v.known for v in data.train] == [{"ball"}, {"ring"}]
+    assert data.train[1].grid.voxel_spacing == 10 and data.train[1].values.shape == (29, 77, 58)
+    assert data.facts.tomo_types == ("denoised", "wbp")
+    # The first project may give validation runs alone.
+    data = gather(recipe(), [Source(first, train_runs=[], val_runs=["B"]), Source(second, val_runs=[])], ["ring"])
+    assert data.voxel_spacing == 12
+
+
+def test_some_of_the_objects(tmp_path):
+    chosen = options(objects=["ring"])
+    made = fit(recipe(), [Source(memory(objects=(BALL, RING)), val_runs=["C"])], tmp_path / "m", chosen)
+    assert [o.name for o in made.objects] == ["ring"] and set(made.facts.scores["f1"]) == {"ring"}
+
+
+def test_bad_labels():
+    with pytest.raises(SelectionError, match=r"object 'ring' has no picks in the training runs.*--objects ball"):
+        gather(recipe(), [Source(_with(memory(), (BALL, RING)), val_runs=["C"])])
+    with pytest.raises(TomopickError, match=r"object 'ball' has no radius.*--object ball:RADIUS"):
+        gather(recipe(), [Source(_with(memory(), (PickableObject("ball", None),)), val_runs=["C"])])
+    with pytest.raises(SelectionError, match="no object 'bal' in the projects; did you mean 'ball'"):
+        gather(recipe(), sources(), ["bal"])
+    empty = MemoryProject([BALL])
+    empty.write_tomogram(tomogram()[0])
+    with pytest.raises(SelectionError, match="memory: no run with picks"):
+        gather(recipe(), [Source(empty)])
+
+
+def _with(project, objects):
+    project.objects = objects
+    return project
+
+
+def test_picks_outside_are_counted_named_and_dropped_only_when_asked():
+    project = memory(("B", "C"))
+    volume, truth = tomogram("A")
+    away = truth.select(np.arange(3)).shifted((0, 5000, 0))
+    project.add(volume, type(truth).join("A", [truth, away]))
+    with pytest.raises(SelectionError, match=r"run A: 3 of 17 picks \(3 ball\) lie outside.*--drop-outside"):
+        gather(recipe(), [Source(project, val_runs=["C"])])
+    told = []
+    data = gather(recipe(), [Source(project, val_runs=["C"], drop_outside=True)], say=told.append)
+    assert len(data.train[0].picks) == 14
+    assert "memory: run A: 3 of 17 picks (3 ball) lie outside the volume and are left out" in told
+
+
+def test_light_particles_are_told():
+    project = MemoryProject([BALL])
+    for i, run in enumerate("AB"):
+        volume, truth = tomogram(run, i)
+        project.add(replace(volume, values=-volume.values), truth)
+    told = []
+    gather(recipe(), [Source(project, val_runs=["B"])], say=told.append)
+    assert any("ball is light on dark at its picks (contrast +" in line for line in told)
+
+
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+    """The write that fails leaves what was there, is one clear line, and the training goes on from the last save."""
+    import errno
+
+    method, out = recipe("train.steps=6", "train.validate_every=3"), tmp_path / "m"
+    fit_until(4, method, out)
+    saved = json.loads((out / "last" / "state.json").read_text())
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="cannot be written \\(No space left on device\\)"):
+            fit(method, sources(), out, options(resume=True))
+    assert json.loads((out / "last" / "state.json").read_text()) == saved
+    assert not list(out.rglob("*.part"))
+    fit(method, sources(), out, options(resume=True))
+    assert len(losses(out)) == 6
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"clip_norm": 0.0}, "train.clip_norm is 0; it must be a positive number"),
+        ({"clip_norm": -1.0}, "train.clip_norm is -1; it must be a positive number"),
+        ({"weight_decay": float("nan")}, "train.weight_decay is nan and train.warmup_steps 100"),
+        ({"warmup_steps": -5}, "train.weight_decay is 0.01 and train.warmup_steps -5; neither may be below 0"),
+    ],
+)
+def test_impossible_trainings(wrong, line):
+    with pytest.raises(RecipeError, match="^" + line):
+        TrainSpec(**wrong)

@@ -1,0 +1,98 @@
+"""Starting from another model: channels follow their object, in networks of every family."""
+
+import pytest
+import torch
+
+from small import BALL, RING
+from tomopick import Detector, PickableObject, recipes
+from tomopick.core.errors import ModelError
+from tomopick.picking.detector import TrainingFacts
+from tomopick.training.transfer import channel_axes, like, take_over
+
+CUBE = PickableObject("cube", 50.0)
+NARROW = {
+    "bpd": ["network.widths=4,8"],
+    "bpd_released": [],
+    "soup_large": ["network.widths=4,4,4,4,4"],
+    "soup_released_tiny": ["network.widths=4,8,8,8"],
+    "topcup": ["network.width=0.05"],
+    "topcup_released": ["network.width=0.05"],
+    "unet25d_convnext": ["network.width=0.05"],
+    "unet25d_resnetrs": ["network.width=0.05"],
+    "semietpicker": ["network.width=0.05"],
+}
+
+
+def detector(recipe, objects, seed=0):
+    torch.manual_seed(seed)
+    return Detector(recipe, objects, recipe.network.build(len(objects)).eval(), {}, TrainingFacts(10.0), name="old")
+
+
+def started(recipe, objects, start):
+    torch.manual_seed(1)
+    network = recipe.network.build(len(objects)).eval()
+    told = []
+    take_over(network, recipe, objects, start, told.append)
+    return network, told
+
+
+@torch.no_grad()
+def heat(recipe, network):
+    edge = max(32, recipe.network.multiple)
+    x = torch.randn(1, 1, edge, edge, edge, generator=torch.Generator().manual_seed(0))
+    return network(x)
+
+
+@pytest.mark.parametrize("name", sorted(NARROW))
+def test_objects_keep_their_channels_in_another_order(name):
+    recipe = recipes.get(name).override(NARROW[name])
+    old = detector(recipe, (BALL, RING))
+    new, told = started(recipe, (RING, BALL), old)
+    before, after = (recipe.loss.activate(heat(recipe, n)) for n in (old.network, new))
+    torch.testing.assert_close(after[:, [1, 0]], before, atol=1e-5, rtol=1e-4)
+    assert told == ["starts from old; heads kept: ring, ball; new: none"]
+
+
+@pytest.mark.parametrize("name", sorted(set(NARROW) - {"soup_released_tiny"}))  # its last layer mixes the channels
+def test_a_new_object_leaves_the_others_alone(name):
+    recipe = recipes.get(name).override(NARROW[name])
+    old = detector(recipe, (BALL, RING))
+    new, told = started(recipe, (CUBE, RING), old)
+    first = int(getattr(recipe.loss, "background", "") == "first")
+    torch.testing.assert_close(
+        heat(recipe, new)[:, first + 1], heat(recipe, old.network)[:, first + 1], atol=1e-5, rtol=1e-4
+    )
+    assert told == ["starts from old; heads kept: ring; new: cube"]
+
+
+def test_a_background_keeps_its_channel_wherever_it_lies():
+    first = recipes.get("bpd_released")
+    last = first.override(["loss.background=last"])
+    old = detector(first, (BALL, RING))
+    new, _ = started(last, (BALL, RING), old)
+    before, after = first.loss.activate(heat(first, old.network)), last.loss.activate(heat(last, new))
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+
+
+def test_what_depends_on_the_number_of_objects():
+    shuffled = recipes.get("unet25d_convnext").override(NARROW["unet25d_convnext"])
+    assert channel_axes(shuffled, 2) == {"head.weight": (64, 0, 0, 0, 0), "head.bias": (64,)}
+    four = recipes.get("topcup_released").override(NARROW["topcup_released"])
+    assert len(channel_axes(four, 2)) == 8  # four heads
+
+
+@pytest.mark.parametrize("other", [["network.widths=4,16"], ["network.widths=4"], ["network.convolutions=1"]])
+def test_another_network_is_refused(other):
+    recipe = recipes.get("bpd").override(NARROW["bpd"])
+    start = detector(recipes.get("bpd").override(other), (BALL,))
+    with pytest.raises(ModelError, match=r"old: its network .* is another than this recipe's"):
+        started(recipe, (BALL,), start)
+
+
+def test_a_start_decides_the_spacing_and_warns_of_other_grey_values():
+    recipe = recipes.get("bpd").override(NARROW["bpd"])
+    told = []
+    assert like(recipe, detector(recipe, (BALL,)), told.append).voxel_spacing == 10.0
+    own = recipe.override(["voxel_spacing=12", "normalize=ZScore"])
+    assert like(own, detector(recipe, (BALL,)), told.append) == own
+    assert told[0] == "at 10 Å, as old was trained" and "another normalisation" in told[1]
