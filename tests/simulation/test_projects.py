@@ -27,7 +27,6 @@ def test_a_project_holds_types_halves_facts_and_pictures(tmp_path):
         vary=0.5,
         settings=settings,
         seed=7,
-        seed=7,
         draw=draw_simulated,
     )
     project = open_project(tmp_path / "sim")
