@@ -128,11 +128,7 @@ def simulate_project(
     project = _project(out, objects, json.loads(json.dumps(facts, default=str)))
     missing = [n for n in names if n not in project.runs()]
     jobs = [_Job(spec, objects, name, seed, device, min(workers, len(missing)), followed.get(name)) for name in missing]
-    try:
-        _make(jobs, workers, project, out, draw)
-    except TomopickError:
-        _take_back(out)
-        raise
+    _make(jobs, workers, project, out, draw)
     return names
 
 
@@ -152,12 +148,16 @@ def _of_known(specimen: SpecimenSpec, objects: Sequence[PickableObject]) -> Spec
 
 
 def _make(jobs: Sequence[_Job], workers: int, project: CopickProject, out: Path, draw: Draw | None) -> None:
-    with bar(len(jobs), "simulate", "run") as shown:
-        for made in _results(jobs, workers, shown.set_postfix_str):
-            for warning in made.facts["warnings"]:
-                log.warning(warning)
-            _write(project, out, made, jobs[0].objects, draw)
-            shown.update(1)
+    try:
+        with bar(len(jobs), "simulate", "run") as shown:
+            for made in _results(jobs, workers, shown.set_postfix_str):
+                for warning in made.facts["warnings"]:
+                    log.warning(warning)
+                _write(project, out, made, jobs[0].objects, draw)
+                shown.update(1)
+    except TomopickError:
+        _take_back(out)
+        raise
 
 
 def _write(
