@@ -105,8 +105,7 @@ def simulate_project(
         preset: its name.
         vary: how much of the preset's ranges is used, 0 (their middles) to 1.
         settings: `section.field=value`, applied last.
-        device: `cpu`, `cuda` or `cuda:N`.
-        workers: processes.
+        device, workers: `cpu`, `cuda` or `cuda:N`; how many processes.
         densities: of objects, each "NAME=FILE[,radius=Å][,mass=kDa][,voxel=Å]"; new names are new objects.
         templates: a folder of maps named after their PDB entries: the objects' own, and unlabelled distractors.
         positions: a project; each run has its particles where one of that project has its picks, and its name.
