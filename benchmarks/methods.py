@@ -171,10 +171,10 @@ def pace(bench: Bench, name: str) -> dict[str, Any]:
     recipe = replace(recipe, voxel_spacing=data.voxel_spacing, train=replace(recipe.train, validate_every=n + 1))
     device = choose_device(bench.device)
     network = recipe.network.build(len(data.objects))
-    detector = Detector(recipe, data.objects, network, {}, data.facts)
+    detector = Detector(recipe.method, data.objects, network, {}, data.facts)
     state = TrainState.start(network, recipe.train, device)
     with tempfile.TemporaryDirectory() as place:
-        rows = fit_steps(detector, state, data, Path(place), FitOptions(bench.device))
+        rows = fit_steps(recipe, detector, state, data, Path(place), FitOptions(bench.device))
         next(rows)
         began = bench.clock()
         # Half of a semi-supervised training is burn-in; the last step would validate.

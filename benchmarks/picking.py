@@ -31,7 +31,7 @@ from scipy.spatial import cKDTree
 from tomopick import Detector, Picks, open_project
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.types import Grid, Heatmap
-from tomopick.networks.losses import HeatmapWeightedMSE
+from tomopick.networks.activations import Rectified
 from tomopick.picking.detector import decode
 from tomopick.picking.load import load_detector
 from tomopick.picking.memory import STRIP
@@ -100,9 +100,9 @@ def tiles(args: argparse.Namespace) -> None:
     project = open_project(args.project)
     tomogram = project.tomogram(project.runs()[0])
     values, grid = detector.prepare(tomogram)
-    free = replace(detector, recipe=replace(detector.recipe, tiling=TilingSpec(window=SteepWindow())))
+    free = replace(detector, method=replace(detector.method, tiling=TilingSpec(window=SteepWindow())))
     planned = free.predictor(args.device)
-    own = detector.recipe.tiling
+    own = detector.method.tiling
     ways = {
         "sharing 96": TilingSpec((192, 192, 192), 96, SteepWindow()),
         "recipe's": own if isinstance(own, TilingSpec) and own.shape else TilingSpec((128, 128, 128), 48),
@@ -116,7 +116,7 @@ def tiles(args: argparse.Namespace) -> None:
     for name, tiling in ways.items():
         began = time.perf_counter()
         rows = predict_rows(replace(planned, tiling=tiling), tomogram.run, values, grid)
-        found = decode(rows, detector.recipe.peaks, detector.objects, low, tomogram.run)
+        found = decode(rows, detector.method.peaks, detector.objects, low, tomogram.run)
         seconds = time.perf_counter() - began
         wanted = wanted or found
         edges, starts = tiling.plan(grid.shape, planned.multiple)
@@ -151,7 +151,7 @@ def memory_child(shape: tuple[int, int, int], model: str) -> None:
         cell = 4 * len(CZII_OBJECTS)
         tiling = LargestTiles(Means(40, 4_000_000, STRIP // cell), SteepWindow())
         objects = CZII_OBJECTS
-        predictor = Predictor(Copies(), HeatmapWeightedMSE(), tiling, 1, 8, tuple(o.name for o in CZII_OBJECTS))
+        predictor = Predictor(Copies(), Rectified(), tiling, 1, 8, tuple(o.name for o in CZII_OBJECTS))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     decode(predict_rows(predictor, "A", values, grid), LocalMaxima(), objects, {o.name: 0.3 for o in objects}, "A")
     print(values.nbytes / 2**20, before / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -200,7 +200,7 @@ def parts(args: argparse.Namespace) -> None:
             strips = list(predict_rows(replace(predictor, engine=Clock()), run, values, grid))
         seconds[f"of which network, {name} time"] = spent
     with timed(seconds, "peaks"):
-        picks = decode(strips, detector.recipe.peaks, detector.objects, detector.thresholds["f1"], run)
+        picks = decode(strips, detector.method.peaks, detector.objects, detector.thresholds["f1"], run)
     with tempfile.TemporaryDirectory() as out, timed(seconds, "all of it, by pick_run"):
         pick_run(picker, project, run, Path(out), overwrite=True)
     print(f"{'x'.join(map(str, grid.shape))}, {len(picks)} picks, {', '.join(picker.engines())}")

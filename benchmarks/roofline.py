@@ -117,7 +117,7 @@ def plain_ceilings(device: torch.device, edge: int) -> tuple[dict[str, Work], di
 def networks(args: argparse.Namespace) -> dict[str, tuple[Any, nn.Module]]:
     """Spec and network by name."""
     shipped = load_model(args.model)
-    found = {f"model {args.model}": (shipped.recipe.network, shipped.network)}
+    found = {f"model {args.model}": (shipped.method.network, shipped.network)}
     names = recipes.names() if args.recipes == "all" else [r for r in args.recipes.split(",") if r not in ("", "none")]
     for name in names:
         spec = recipes.get(name).network
@@ -177,7 +177,7 @@ def by_layer(args: argparse.Namespace) -> None:
     detector = load_model(args.model)
     kind = ov.Type.bf16 if half_precision(torch.device("cpu")) and args.precision == "half" else ov.Type.f32
     options = {"INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": args.threads, "PERF_COUNT": True}
-    model = cached(detector.network, detector.recipe.network.multiple)
+    model = cached(detector.network, detector.method.network.multiple)
     request = core().compile_model(model, "CPU", options).create_infer_request()
     tile = np.random.default_rng(0).standard_normal((1, 1, *(args.tile,) * 3), dtype=np.float32)
     least: dict[str, tuple[float, str, str]] = {}

@@ -117,7 +117,7 @@ def picked_as_topcup_does(tomogram):
     mean = logits(detector.heatmap(mirror, predictor))[:, ::-1, ::-1, ::-1]
     here = detector.heatmap(tomogram, predictor)
     mean = torch.from_numpy((mean + logits(here)) / 2).softmax(0).numpy()[:-1]
-    return detector.recipe.peaks(replace(here, values=mean), detector.objects, settings["thresholds"])
+    return detector.method.peaks(replace(here, values=mean), detector.objects, settings["thresholds"])
 started = time.perf_counter()
 values = np.load(volume)
 tomogram = Tomogram("test", values, Grid(values.shape, settings["spacing"]))
@@ -176,9 +176,9 @@ def trained(work: Path, steps: int) -> Detector:
 def ways(detector: Detector) -> dict[str, tuple[Detector, str]]:
     """The detector that picks as topcup does, and the one that picks as ours; each with its views."""
     tiling, peaks = ScanTiles((96, 96, 96), 0.21), UpsampledMaxima(refined=False)
-    as_theirs = replace(detector, recipe=replace(detector.recipe, tiling=tiling, peaks=peaks), score_maps={})
+    as_theirs = replace(detector, method=replace(detector.method, tiling=tiling, peaks=peaks), score_maps={})
     as_ours = replace(
-        detector, recipe=replace(detector.recipe, tiling=TilingSpec(), peaks=LocalMaxima()), score_maps={}
+        detector, method=replace(detector.method, tiling=TilingSpec(), peaks=LocalMaxima()), score_maps={}
     )
     return {"a": (as_theirs, "opposite"), "b": (as_ours, "opposite"), "c": (as_ours, "none")}
 

@@ -116,4 +116,5 @@ def untrained(objects=(BALL,), **facts):
     method = recipe()
     cuts = {m: {o.name: 0.3 for o in objects} for m in ("f1", "czii")}
     network = method.network.build(len(objects)).eval()
-    return Detector(method, tuple(objects), network, cuts, TrainingFacts(**{"voxel_spacing": SPACING, **facts}))
+    told = TrainingFacts(**{"voxel_spacing": SPACING, **facts})
+    return Detector(method.method, tuple(objects), network, cuts, told, recipe_json=method.to_json())

@@ -425,7 +425,7 @@ def test_train_resume_and_fine_tune(tmp_path):
     done = run("train", "light", place, out, "--val-runs", "C", "--device", "cpu", *SMALL)
     assert f"model in {out}" in done.stdout and "| ball | 40 |" in done.stdout
     detector = load_detector(out)
-    assert detector.recipe.train.steps == 6 and detector.recipe.network.widths == (8, 16)
+    assert detector.recipe_json["train"]["steps"] == 6 and detector.method.network.widths == (8, 16)
     assert json.loads((out / "recipe.json").read_text())["train"]["steps"] == 6
     assert (out / "training.png").is_file()
     line = refused("train", "light", place, out, "--device", "cpu", *SMALL)

@@ -227,7 +227,7 @@ def test_what_cannot_be_measured_says_so():
 def blobs():
     """A model that finds connected components, whose centres move with the threshold."""
     plain = Detector.load(small.trained())
-    return replace(plain, recipe=replace(plain.recipe, peaks=Components()))
+    return replace(plain, method=replace(plain.method, peaks=Components()))
 
 
 def test_where_positions_depend_on_the_threshold_each_one_is_decoded_anew():

@@ -27,7 +27,7 @@ def runs():
 
 def noisy(model, scale, name, seed=1):
     """A copy whose weights are a little (or much) worse."""
-    other = replace(model, name=name, network=model.recipe.network.build(len(model.objects)).eval())
+    other = replace(model, name=name, network=model.method.network.build(len(model.objects)).eval())
     state = {k: v.clone() for k, v in model.network.state_dict().items()}
     rng = torch.Generator().manual_seed(seed)
     for value in (v for v in state.values() if v.is_floating_point() and v.ndim > 1):
@@ -115,13 +115,13 @@ def test_the_best_weights_of_one_training(model, tmp_path):
 def test_models_that_cannot_be_averaged(model):
     fine = replace(untrained(), name="fine")
     wide = recipe("network.widths=8,24")
-    other = replace(fine, name="wide", recipe=wide, network=wide.network.build(1))
+    other = replace(fine, name="wide", method=wide, network=wide.network.build(1))
     with pytest.raises(ModelError, match=r"wide: its network .* is another than that of fine"):
         check_alike([fine, other])
     with pytest.raises(ModelError, match=r"both: finds ball, ring, but fine ball; .* same objects in the same order"):
         check_alike([fine, replace(untrained((BALL, RING)), name="both")])
-    with pytest.raises(ModelError, match="learned with another loss"):
-        check_alike([fine, replace(fine, name="o", recipe=recipe("loss=FocalTversky"))])
+    with pytest.raises(ModelError, match="learned with another activation"):
+        check_alike([fine, replace(fine, name="o", method=recipe("loss=FocalTversky"))])
     with pytest.raises(ModelError, match="learned at 20 Å, but fine at 10 Å"):
         check_alike([fine, replace(fine, name="o", facts=replace(fine.facts, voxel_spacing=20.0))])
     with pytest.raises(ModelError, match="a soup needs two models or more"):

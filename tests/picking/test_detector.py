@@ -4,12 +4,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from small import BALL, RING, SPACING, copy_of, tomogram, trained, untrained
-from tomopick import Detector, Tomogram
-from tomopick.core.errors import ModelError
+from small import BALL, RING, SPACING, copy_of, memory, recipe, tomogram, trained, untrained
+from tomopick import Detector, FitOptions, Source, Tomogram, fit
+from tomopick.core.errors import ModelError, TomopickError
+from tomopick.networks.activations import Sigmoid
+from tomopick.networks.losses import FocalTversky
+from tomopick.picking.decoders import Components
 from tomopick.picking.detector import _checksum
 from tomopick.picking.load import load_detector, shipped
 from tomopick.picking.resample import resample
+from tomopick.training.recipe import Recipe
 
 
 def test_saving_and_loading_gives_the_same_heatmap(tmp_path):
@@ -25,7 +29,7 @@ def test_saving_and_loading_gives_the_same_heatmap(tmp_path):
     volume, _ = tomogram()
     assert np.array_equal(read.heatmap(volume).values, made.heatmap(volume).values)
     assert read.heatmap(volume).objects == ("ball", "ring")
-    assert (read.recipe, read.objects, read.facts, read.checksum) == (made.recipe, made.objects, made.facts, checksum)
+    assert (read.method, read.objects, read.facts, read.checksum) == (made.method, made.objects, made.facts, checksum)
     assert read.thresholds == made.thresholds
     again = tmp_path / "again"
     again.mkdir()
@@ -108,14 +112,76 @@ def test_what_detector_json_may_not_hold(tmp_path, changes, message):
     assert "\n" not in str(found.value)
 
 
-def test_an_unknown_key_in_the_recipe(tmp_path):
+def _teach(model, **changes):
+    """Changes recipe.json as another version would have written it; a dict changes a section in part."""
+    path = model / "recipe.json"
+    data = json.loads(path.read_text())
+    for name, value in changes.items():
+        data[name] = data.get(name, {}) | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(data, indent=1))
+    _set(model, checksum=_checksum(model))
+
+
+TAUGHT_ANEW = [
+    ({"train": {"momentum": 0.9}}, "TrainSpec has no field 'momentum'"),
+    ({"objective": {"class": "SelfDistillation", "temperature": 2.0}}, "names the class 'SelfDistillation'"),
+    ({"loss": {"class": "SharpnessAware", "rho": 0.05}}, "names the class 'SharpnessAware'"),
+    ({"curriculum": ["easy", "hard"]}, "Recipe has no field 'curriculum'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), TAUGHT_ANEW, ids=["key", "objective", "loss", "section"])
+def test_a_model_taught_by_a_newer_version_picks_and_is_not_trained_further(tmp_path, changes, message):
+    model = copy_of(trained(), tmp_path / "m")
+    _teach(model, **changes)
+    found, plain, volume = load_detector(model), load_detector(trained()), tomogram("Z", 9)[0]
+    assert np.array_equal(found.pick(volume).scores, plain.pick(volume).scores)
+    # A copy says what is not understood as it stands there, and so has the same checksum.
+    again = tmp_path / "again"
+    again.mkdir()
+    assert found.save(again) == found.checksum
+    sources = [Source(memory(), val_runs=["C"])]
+    for options, out in ((FitOptions("cpu", init_from=str(model)), "new"), (FitOptions("cpu", resume=True), "m")):
+        with pytest.raises(ModelError, match=message):
+            fit(recipe(), sources, tmp_path / out, options)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": {"attention": True}}, "UNetSpec has no field 'attention'"),
+        ({"peaks": {"class": "SubtomogramVotes"}}, "names the class 'SubtomogramVotes'"),
+        ({"activation": {"class": "Sparsemax"}}, "names the class 'Sparsemax'"),
+        ({"views": "kaleidoscope"}, "views cannot be 'kaleidoscope'"),
+        ({"class": "TrainSpec"}, "this is no recipe"),
+    ],
+)
+def test_what_picking_needs_has_to_be_known(tmp_path, changes, message):
+    model = copy_of(trained(), tmp_path / "m")
+    _teach(model, **changes)
+    with pytest.raises(TomopickError, match=message):
+        load_detector(model)
+
+
+def test_a_recipe_without_its_activation_is_read_by_its_loss(tmp_path):
+    """As folders were written before activations were; what is written again is what was read."""
     model = copy_of(trained(), tmp_path / "m")
     data = json.loads((model / "recipe.json").read_text())
-    data["train"]["momentum"] = 0.9
-    (model / "recipe.json").write_text(json.dumps(data))
+    for name in ("activation", "views"):
+        del data[name]
+    data["loss"] = {"class": "FocalTversky", "alpha": 0.3, "beta": 0.7, "gamma": 2.0, "power": 1.33, "eps": 1e-6}
+    (model / "recipe.json").write_text(json.dumps(data, indent=1))
     _set(model, checksum=_checksum(model))
-    with pytest.raises(ModelError, match="TrainSpec has no field 'momentum'"):
-        load_detector(model)
+    found = load_detector(model)
+    assert found.method.activation == Sigmoid() and found.method.views == "none"
+    again = tmp_path / "again"
+    again.mkdir()
+    assert found.save(again) == found.checksum
+    other = replace(found, method=replace(found.method, peaks=Components()))
+    other.save(again)
+    assert load_detector(again).method == other.method
+    assert Recipe.from_json(load_detector(again).recipe_json).loss == FocalTversky()
 
 
 def test_thresholds_log_and_report_may_change(tmp_path):
@@ -137,7 +203,7 @@ def test_the_shipped_model():
     detector = load_detector("default")
     size = sum(p.stat().st_size for p in shipped()["default"].rglob("*"))
     assert size <= 5e6
-    assert len(detector.objects) == 6 and all(n % 16 == 0 for n in detector.recipe.network.widths)
+    assert len(detector.objects) == 6 and all(n % 16 == 0 for n in detector.method.network.widths)
     with pytest.raises(ModelError, match="did you mean 'default'"):
         load_detector("defualt")
 
@@ -209,7 +275,7 @@ def _findings(detector, volume):
 def test_picks_are_those_of_the_whole_heatmap():
     detector = Detector.load(trained())
     volume, _ = tomogram("Z", 9, (24, 96, 48))
-    whole = detector.recipe.peaks(detector.heatmap(volume), detector.objects, detector.thresholds["f1"])
+    whole = detector.method.peaks(detector.heatmap(volume), detector.objects, detector.thresholds["f1"])
     strips = detector.pick(volume)
     assert len(strips) > 5
     assert np.allclose(strips.positions, whole.positions) and np.allclose(strips.scores, whole.scores)

@@ -149,7 +149,7 @@ def test_thresholds_are_those_of_the_ensemble_itself(models, project, tmp_path):
 
 def swapped(model):
     """The model with its objects mixed up: what it calls a ball is a ring."""
-    other = replace(model, name="swapped", network=model.recipe.network.build(2))
+    other = replace(model, name="swapped", network=model.method.network.build(2))
     other.network.load_state_dict(model.network.state_dict())
     for weight in (other.network.head.weight, other.network.head.bias):
         weight.data = weight.data.flip(0)
@@ -182,11 +182,11 @@ def test_a_member_without_weight_is_left_out(project, models, tmp_path):
 
 def test_the_first_that_stays_says_how_peaks_are_found(project, models, monkeypatch):
     monkeypatch.setattr("tomopick.models.combine.search", lambda n, value: ((0.0, 1.0), value((0.0, 1.0))))
-    other = replace(models[0], recipe=replace(models[0].recipe, peaks=Components()))
+    other = replace(models[0], method=replace(models[0].method, peaks=Components()))
     options = CombineOptions(weights="grid", device="cpu", engine="torch")
     made = measured([other, models[1]], options, Validation(project))
     alone = measured([models[1]], CombineOptions(device="cpu", engine="torch"), Validation(project))
-    assert [m.detector.name for m in made.members] == [models[1].name] and made.peaks == models[1].recipe.peaks
+    assert [m.detector.name for m in made.members] == [models[1].name] and made.peaks == models[1].method.peaks
     assert made.thresholds == alone.thresholds and made.facts.scores == alone.facts.scores
 
 
@@ -231,7 +231,7 @@ def test_where_all_have_learned_from_a_run_it_must_be_named(models):
 
 def test_heatmaps_of_unlike_scale_agree_once_aligned(models, project):
     """A regression with sigma 30 Å and a copy of it whose heights are a fifth: aligned, both have one scale."""
-    flat = replace(models[1], name="flat", network=models[1].recipe.network.build(2))
+    flat = replace(models[1], name="flat", network=models[1].method.network.build(2))
     flat.network.load_state_dict(models[1].network.state_dict())
     flat.network.head.weight.data /= 5
     flat.network.head.bias.data /= 5
@@ -348,7 +348,9 @@ def test_members_of_other_strides_and_spacings_agree_on_the_place(models, tmp_pa
     """The coarser member knows where the particles are, too: nothing is shifted between their grids."""
     coarse = recipe("network.stride=2")
     network = coarse.network.build(1)
-    other = Detector(coarse, (BALL,), network, models[0].thresholds, replace(models[0].facts, voxel_spacing=12.0))
+    other = Detector(
+        coarse.method, (BALL,), network, models[0].thresholds, replace(models[0].facts, voxel_spacing=12.0)
+    )
     made = replace(Ensemble.of([models[0], other]), members=(
         Member(models[0], {"ball": 1.0}), Member(other, {"ball": 0.0}),
     ))  # fmt: skip

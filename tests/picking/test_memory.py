@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from small import trained, untrained
+from small import recipe, trained, untrained
 from tomopick import Detector
 from tomopick.core.types import Grid
 from tomopick.picking.memory import bytes_per_voxel, free_memory, left_by_groups, means, reach
@@ -80,17 +80,17 @@ def test_a_detector_plans_with_its_network():
     detector = untrained()
     fixed = detector.predictor("cpu").tiling
     assert fixed == TilingSpec((32, 32, 32), 8, SteepWindow())
-    free = replace(detector, recipe=detector.recipe.override(["tiling.shape=none", "tiling.overlap=none"]))
+    free = replace(detector, method=recipe("tiling.shape=none", "tiling.overlap=none").method)
     planned = free.predictor("cpu").tiling
     assert isinstance(planned, LargestTiles)
-    spec = detector.recipe.network
+    spec = detector.method.network
     assert planned.means.overlap == reach(detector.network, spec.multiple, spec.stride)
 
 
 def test_planned_tiles_predict_what_one_tile_does():
     """At a network's reach, what little a border changes is not much more than rounding."""
     detector = Detector.load(trained())
-    spec = detector.recipe.network
+    spec = detector.method.network
     values = np.random.default_rng(0).standard_normal((16, 120, 48), dtype=np.float32)
     grid, made = Grid(values.shape, 10.0), detector.predictor("cpu")
     overlap = reach(detector.network, spec.multiple, spec.stride)

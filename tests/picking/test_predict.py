@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tomopick.core.errors import TomopickError
 from tomopick.core.types import Grid, Heatmap, PickableObject, Picks
+from tomopick.networks.activations import Rectified
 from tomopick.networks.engines import TorchEngine, choose_device
-from tomopick.networks.losses import HeatmapWeightedMSE
 from tomopick.picking.peaks import LocalMaxima
 from tomopick.picking.predict import VIEWS, Predictor, average, join_rows, on_one_grid, predict_rows, with_halo
 from tomopick.picking.tiling import GaussianWindow, LargestTiles, LinearWindow, Means, SteepWindow, TilingSpec
@@ -37,7 +37,7 @@ def predictor(stride=1, multiple=1, shape=(16, 16, 16), overlap=4, window=None, 
     tiling = TilingSpec(shape, overlap, window or LinearWindow())
     engine = TorchEngine(Identity(stride), torch.device("cpu"))
     more = {"engine": engine, "objects": ("a", "b")} | more
-    return Predictor(loss=HeatmapWeightedMSE(), tiling=tiling, stride=stride, multiple=multiple, **more)
+    return Predictor(activation=Rectified(), tiling=tiling, stride=stride, multiple=multiple, **more)
 
 
 def volume(shape, seed=0) -> np.ndarray:

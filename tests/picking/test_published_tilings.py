@@ -65,7 +65,7 @@ def engine(tile):
 
 
 def predictor(tiling, loss, views="none", n=2):
-    return Predictor(engine, loss, tiling, 2, 4, tuple("abc"[:n]), VIEWS[views])
+    return Predictor(engine, loss.activation, tiling, 2, 4, tuple("abc"[:n]), VIEWS[views])
 
 
 def plain(made: Predictor, values: np.ndarray, weights, activate) -> np.ndarray:

@@ -245,7 +245,7 @@ def test_members_that_disagree():
     assert [(o.name, o.radius) for o in made.objects] == [("ball", 40.0), ("ring", 60.0)]
     (line,) = made.differences()
     assert line.endswith("used are those of the first that knows one: ball 40 Å")
-    wider = replace(two, recipe=replace(two.recipe, peaks=replace(two.recipe.peaks, window=0.9)))
+    wider = replace(two, method=replace(two.method, peaks=replace(two.method.peaks, window=0.9)))
     first, second = Picker([one, wider], PickOptions(device="cpu")).differences()
     assert first.startswith("the models find peaks in different ways; used is that of") and second == line
     assert Picker([one, one], PickOptions(device="cpu")).differences() == []

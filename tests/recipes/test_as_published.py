@@ -207,7 +207,7 @@ def test_the_fourth_place_is_measured_out_of_fold(tmp_path):
     where, said = grounds("AB"), []
     plan = published("unet25d", wanted(where, (*SLICED, "patch.shape=16,32,32"), folds=2))
     made = carry_out(plan, where, tmp_path / "u", options(say=said.append))
-    assert [d.recipe.name for d in made.detectors] == ["unet25d_convnext", "unet25d_resnetrs"]
+    assert [d.method.name for d in made.detectors] == ["unet25d_convnext", "unet25d_resnetrs"]
     assert [d.facts.provenance["runs"] for d in made.detectors] == [
         [{"project": "memory", "train": ["B"], "val": ["A"]}], [{"project": "memory", "train": ["A"], "val": ["B"]}],
     ]  # fmt: skip

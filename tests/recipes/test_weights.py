@@ -128,7 +128,7 @@ def test_bpd_is_an_ensemble_of_four(tmp_path):
             torch.testing.assert_close(back.network(volume()), peer(volume()), atol=1e-5, rtol=1e-4)
         assert [o.name for o in back.objects] == [AF, BG, RB, TH, VLP]
         assert back.thresholds["czii"] == {AF: 0.0575, BG: 0.0475, RB: 0.0575, TH: 0.0475, VLP: 0.125}
-        assert back.recipe.normalize == recipes.get("bpd_released").normalize
+        assert back.method.normalize == recipes.get("bpd_released").normalize
     third = convert(tmp_path / "m.pth", "bpd_released", tmp_path / "third", member=3)
     assert torch.equal(third.network.logits.weight, peers[2].mask.weight)
     with pytest.raises(SelectionError, match="holds 4 networks; there is no member 5"):
@@ -163,7 +163,7 @@ def test_topcup_on_efficientnet(narrow, tmp_path):
     network, state = topcup_state("efficientnet-b3")
     torch.save({"model": {k.removeprefix("model."): v.half() for k, v in state.items()}}, tmp_path / "k.pth")
     made = convert(tmp_path / "k.pth", "topcup_released", tmp_path / "out")
-    assert made.recipe.network.encoder == "efficientnet-b3"
+    assert made.method.network.encoder == "efficientnet-b3"
     assert [o.name for o in made.objects] == [o.name for o in CZII_OBJECTS]
     assert made.thresholds["czii"][VLP] == 0.5
     wanted = network.state_dict()["encoder._conv_stem.weight"].half().float()
@@ -203,7 +203,7 @@ def test_yu4u(narrow, tmp_path):
     made = convert(tmp_path / "y.ckpt", "unet25d_convnext", tmp_path / "out")
     assert all(torch.equal(v, made.network.state_dict()[k]) for k, v in network.state_dict().items())
     assert [o.name for o in made.objects] == [AF, BG, RB, TH, VLP, BA]
-    low, high = made.recipe.normalize.low, made.recipe.normalize.high
+    low, high = made.method.normalize.low, made.method.normalize.high
     assert (low, high - low) == (pytest.approx(5.2577832e-08), pytest.approx(7.199929e-06))
 
 

@@ -12,8 +12,10 @@ from tomopick.core.errors import ModelError, RecipeError
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.types import Grid
 from tomopick.networks import FlexibleUNetSpec, UNetSpec
+from tomopick.networks.activations import Softmax
 from tomopick.networks.losses import DenseCrossEntropy, DiceCrossEntropy
 from tomopick.picking.decoders import UpsampledMaxima
+from tomopick.picking.method import Method
 from tomopick.picking.normalize import FixedLimits, RobustNormalization, ZScore
 from tomopick.picking.published_tilings import ScanTiles
 from tomopick.picking.tiling import GaussianWindow, SteepWindow
@@ -113,6 +115,21 @@ def test_what_an_override_cannot_be(text, message):
     assert "\n" not in str(found.value)
 
 
+def test_the_activation_is_the_losses():
+    made = recipes.get("bpd_released").override(["loss=DiceCrossEntropy", "loss.background=last"])
+    assert made.activation == Softmax("last") and made.method.activation == Softmax("last")
+    with pytest.raises(RecipeError, match="Recipe has no field 'activation'"):
+        made.override(["activation=Sigmoid"])
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_method_is_what_picking_needs_of_a_recipe(name):
+    made = recipes.get(name)
+    assert Method.from_json(made.to_json()) == Method.from_json(made.method.to_json()) == made.method
+    with pytest.raises(ModelError, match="says how to pick and not how it was taught"):
+        Recipe.from_json(made.method.to_json())
+
+
 @pytest.mark.parametrize("section", ["patch", "tiling"])
 def test_shapes_must_be_multiples(section):
     with pytest.raises(RecipeError, match=rf"{section}.shape is 64,64,63; every edge must be a multiple of 4"):
@@ -127,7 +144,7 @@ def test_unknown_recipe():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"class": "Method"}, "names the class 'Method', which this version does not know"),
+        ({"class": "Way"}, "names the class 'Way', which this version does not know"),
         ({"extra": 1}, "Recipe has no field 'extra'"),
     ],
 )
@@ -219,7 +236,8 @@ def test_every_recipe_trains_resumes_picks_and_comes_back(name, tmp_path):
     mine, wanted = (load_file(tmp_path / out / "weights.safetensors") for out in ("cut", "whole"))
     assert all(torch.equal(mine[k], wanted[k]) for k in wanted)
     back = Detector.load(tmp_path / "whole")
-    assert back.recipe == made.recipe
+    assert (back.method, back.recipe_json) == (made.method, made.recipe_json)
+    assert back.method == dataclasses.replace(method, voxel_spacing=back.facts.voxel_spacing).method
     volume = tomogram("X", 9)[0]
     found = back.heatmap(volume)
     assert found.values.shape == (1, *(n // method.network.stride for n in volume.grid.shape))

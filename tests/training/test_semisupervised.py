@@ -31,6 +31,7 @@ from tomopick.training.loop import TrainSpec, TrainState
 from tomopick.training.mean_teacher import MeanTeacherSpec, PairSampler, gated
 from tomopick.training.objectives import SupervisedSpec
 from tomopick.training.patches import Batch, PatchSampler, batches
+from tomopick.training.recipe import Recipe
 from trainings import fit_until, losses, options, sources
 
 SEMI = ("objective=MeanTeacherSpec", "objective.ramp=2", "objective.decay=0.5")
@@ -302,7 +303,7 @@ def test_what_was_learned_from_is_recorded(whole):
     }  # fmt: skip
     assert "learned from 2 labelled runs, 1 unlabelled run, 1 validation run" in (whole / "README.md").read_text()
     assert [row["stage"] for row in read_log(whole / "log.jsonl")] == ["burn-in"] * 4 + ["co-training"] * 4
-    assert detector.recipe.objective == METHOD.objective
+    assert Recipe.from_json(detector.recipe_json).objective == METHOD.objective
 
 
 QUICK = ["patch.shape=32,32,32", "tiling=TilingSpec", "tiling.shape=32,32,32", "tiling.overlap=8", "train.steps=2",
@@ -322,7 +323,7 @@ def test_any_recipe_becomes_semi_supervised(name, more, tmp_path):
     made = fit(method, sources(method), tmp_path / "m", options())
     assert np.isfinite(losses(tmp_path / "m")).all()
     assert [row["stage"] for row in read_log(tmp_path / "m" / "log.jsonl")] == ["burn-in", "co-training"]
-    assert Detector.load(tmp_path / "m").recipe == made.recipe
+    assert Detector.load(tmp_path / "m").recipe_json == made.recipe_json
 
 
 def test_the_method_uses_it_unless_told_otherwise():

@@ -25,7 +25,8 @@ NARROW = {
 
 def detector(recipe, objects, seed=0):
     torch.manual_seed(seed)
-    return Detector(recipe, objects, recipe.network.build(len(objects)).eval(), {}, TrainingFacts(10.0), name="old")
+    network, facts = recipe.network.build(len(objects)).eval(), TrainingFacts(10.0)
+    return Detector(recipe.method, objects, network, {}, facts, name="old", recipe_json=recipe.to_json())
 
 
 def started(recipe, objects, start):

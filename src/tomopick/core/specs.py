@@ -111,7 +111,7 @@ class Overrides:
         return dataclasses.replace(typing.cast(Any, spec), **{name: _checked(part) for name, part in changes.items()})
 
     def _get(self, spec: Any, name: str) -> Any:
-        names = [f.name for f in fields(spec)]
+        names = [f.name for f in fields(spec) if f.init]
         if name not in names:
             inside = [f"{s}.{name}" for s in names if is_dataclass(part := getattr(spec, s)) and hasattr(part, name)]
             if len(inside) == 1:

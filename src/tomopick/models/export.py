@@ -21,11 +21,11 @@ from torch import nn
 from ..core.errors import EngineError, OutputError
 from ..core.files import atomic_write
 from ..core.specs import encode
+from ..networks.activations import Activation
 from ..networks.engines.base import lacking_package
 from ..networks.engines.convert import core, for_tracing, openvino, quietly
 from ..networks.engines.onnx_runtime import exported
 from ..networks.engines.openvino_cpu import convert, write
-from ..networks.losses import Loss
 from ..picking.detector import Detector
 
 Runner = Callable[[np.ndarray], np.ndarray]  # (1, 1, z, y, x) float32 -> heatmap (1, object, ...)
@@ -35,15 +35,15 @@ LARGEST = 512  # edge of a tile that TensorRT prepares for [voxels]
 
 
 class Heatmaps(nn.Module):
-    """The network and what its loss makes of the logits: (1, 1, z, y, x) normalised -> heatmap (1, object, ...)."""
+    """The network and what its logits mean: (1, 1, z, y, x) normalised -> heatmap (1, object, ...)."""
 
-    def __init__(self, network: nn.Module, loss: Loss):
+    def __init__(self, network: nn.Module, activation: Activation):
         super().__init__()
-        self.network, self.loss = network, loss
+        self.network, self.activation = network, activation
 
     def forward(self, tile: torch.Tensor) -> torch.Tensor:
         """(1, 1, z, y, x) -> (1, object, z/stride, y/stride, x/stride)."""
-        return self.loss.activate(self.network(tile))
+        return self.activation(self.network(tile))
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,8 @@ def export_model(detector: Detector, out: Path, to: str, bound: float = BOUND, o
     there = [p for p in parts if p.exists()]
     if there and not overwrite:
         raise OutputError(f"{there[0]}: exists already; choose another name, or replace it with --overwrite")
-    network = Heatmaps(detector.network, detector.recipe.loss)
-    multiple = detector.recipe.network.multiple
+    network = Heatmaps(detector.network, detector.method.activation)
+    multiple = detector.method.network.multiple
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as place:
         new = Path(place) / path.name
@@ -232,7 +232,7 @@ def _compare(network: nn.Module, multiple: int, run: Runner) -> tuple[float, flo
 
 def _about(detector: Detector, to: str) -> dict[str, Any]:
     """What another program has to know."""
-    spec = detector.recipe.network
+    spec = detector.method.network
     return {
         "format": to,
         "model": detector.name,
@@ -245,7 +245,7 @@ def _about(detector: Detector, to: str) -> dict[str, Any]:
         "multiple": spec.multiple,
         "voxel_spacing_angstrom": detector.facts.voxel_spacing,
         "thresholds": {metric: dict(cuts) for metric, cuts in detector.thresholds.items()},
-        "normalize": encode(detector.recipe.normalize),
-        "tiling": encode(detector.recipe.tiling),
-        "peaks": encode(detector.recipe.peaks),
+        "normalize": encode(detector.method.normalize),
+        "tiling": encode(detector.method.tiling),
+        "peaks": encode(detector.method.peaks),
     }

@@ -27,6 +27,7 @@ from ..picking.ensemble import Ensemble, joint_facts
 from ..picking.resample import spacings_differ
 from ..picking.tiling import TilingSpec, cut
 from ..training.fit import model_card
+from ..training.recipe import Recipe
 from .combine import CombineOptions, Validation, measured
 from .weight_search import Weights, greedy, search
 
@@ -110,7 +111,7 @@ def top_candidates(model: Detector) -> list[Detector]:
         )
     found = []
     for path in files:
-        network = model.recipe.network.build(len(model.objects))
+        network = model.method.network.build(len(model.objects))
         try:
             network.load_state_dict(load_file(path))
         except (RuntimeError, OSError, SafetensorError) as error:
@@ -133,13 +134,13 @@ def check_alike(models: Sequence[Detector]) -> None:
                 "averaged only between models of the same objects in the same order (heatmaps always: ensemble)"
             )
         theirs = {k: v.shape for k, v in other.network.state_dict().items()}
-        if type(other.recipe.network) is not type(first.recipe.network) or theirs != shapes:
+        if type(other.method.network) is not type(first.method.network) or theirs != shapes:
             raise ModelError(
-                f"{other.name}: its network ({other.recipe.network}) is another than that of {first.name} "
-                f"({first.recipe.network}); average heatmaps instead: ensemble"
+                f"{other.name}: its network ({other.method.network}) is another than that of {first.name} "
+                f"({first.method.network}); average heatmaps instead: ensemble"
             )
-        for what in ("normalize", "loss"):
-            mine, its = getattr(first.recipe, what), getattr(other.recipe, what)
+        for what in ("normalize", "activation"):
+            mine, its = getattr(first.method, what), getattr(other.method, what)
             if mine != its:
                 raise ModelError(
                     f"{other.name}: learned with another {what} ({its}) than {first.name} ({mine}); average heatmaps "
@@ -223,7 +224,7 @@ class _Kitchen:
     def judged(self, shares: Weights) -> Detector:
         """The soup of some shares, with thresholds, scores and displacement where there are runs."""
         first = self.models[0]
-        network = first.recipe.network.build(len(first.objects))
+        network = first.method.network.build(len(first.objects))
         network.load_state_dict(mean_state(self.states, shares))
         if self.options.norm == "estimate":
             device = choose_device(self.options.device)
@@ -257,7 +258,7 @@ class _Kitchen:
     def _batches(self) -> Iterator[torch.Tensor]:
         """Batches of tiles as large as training's patches, from all over the runs; one run is in memory at a time."""
         assert self.runs is not None
-        recipe, rng = self.models[0].recipe, np.random.default_rng(0)
+        recipe, rng = Recipe.from_json(self.models[0].recipe_json), np.random.default_rng(0)
         shape, size = recipe.patch.shape, recipe.train.batch_size
         tiles: list[tuple[float, np.ndarray]] = []
         for run in self.runs.picks(self.models):

@@ -3,9 +3,9 @@
 In training a network may give a tuple of logits, coarsest first (deep supervision): a loss with `head_weights` judges
 each against the target's maximum over the cells of that grid, any other the finest alone.
 
-A loss with a `background` ("first" or "last") wants one channel more than there are objects; its targets have none,
-for what no object claims is background. Of an object that is not labelled in a volume nothing is said: where it might
-be, background and object count as one.
+A loss whose activation has a `background` ("first" or "last") wants one channel more than there are objects; its
+targets have none, for what no object claims is background. Of an object that is not labelled in a volume nothing is
+said: where it might be, background and object count as one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 
 from ..core.errors import RecipeError
+from .activations import Activation, Rectified, Sigmoid, Softmax, require_background, without_background
 
 Logits = torch.Tensor | tuple[torch.Tensor, ...]
 
@@ -27,12 +28,17 @@ class Loss(Protocol):
     def __call__(self, logits: Logits, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Mean loss (scalar) of logits and target (b, object, z, y, x); `known` (b, object) is 1 where labelled."""
 
+    @property
+    def activation(self) -> Activation:
+        """What the logits mean that it teaches; with these weights, picking needs no more of it."""
+
     def activate(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits ([b,] channel, z, y, x) -> heatmap ([b,] object, z, y, x), 0..1 unless a regression overshoots."""
+        return self.activation(logits)
 
 
 @dataclass(frozen=True)
-class HeatmapWeightedMSE:
+class HeatmapWeightedMSE(Loss):
     """Squared error weighted with target + floor, so that particles count more than the background around them.
 
     Attributes:
@@ -48,13 +54,14 @@ class HeatmapWeightedMSE:
         error = ((_finest(logits).float() - target).square() * (target + self.floor)).mean(dim=(2, 3, 4))
         return (error * known).sum() / known.sum().clamp(min=1)
 
-    def activate(self, logits: torch.Tensor) -> torch.Tensor:
-        """The output is the heatmap itself; above 1 it is left as it is, for a cut-off top would move the peak."""
-        return logits.float().clamp(min=0)
+    @property
+    def activation(self) -> Activation:
+        """The output is the heatmap itself."""
+        return Rectified()
 
 
 @dataclass(frozen=True)
-class ReweightedMSE:
+class ReweightedMSE(Loss):
     """Mean squared error over the particles plus that over the background, each by its own mass, object by object.
 
     sum Y (P - Y)^2 / (sum Y + eps) + alpha sum (1 - Y) (P - Y)^2 / (sum (1 - Y) + eps), sums over batch and voxels.
@@ -86,13 +93,14 @@ class ReweightedMSE:
         present = (known > 0).any(dim=0).float()
         return ((particles + self.alpha * background) * present).sum() / present.sum().clamp(min=1)
 
-    def activate(self, logits: torch.Tensor) -> torch.Tensor:
-        """The sigmoid, or the output itself from 0 upwards."""
-        return logits.float().sigmoid() if self.sigmoid else logits.float().clamp(min=0)
+    @property
+    def activation(self) -> Activation:
+        """The sigmoid, or the output itself."""
+        return Sigmoid() if self.sigmoid else Rectified()
 
 
 @dataclass(frozen=True)
-class DenseCrossEntropy:
+class DenseCrossEntropy(Loss):
     """Softmax cross-entropy with class weights in every cell, mean over the cells, not divided by the weights.
 
     Attributes:
@@ -127,13 +135,14 @@ class DenseCrossEntropy:
             total, mass = total + weight * everything, mass + weight
         return total / mass
 
-    def activate(self, logits: torch.Tensor) -> torch.Tensor:
-        """Softmax without its background."""
-        return _objects(logits.float().softmax(dim=-4), self.background)
+    @property
+    def activation(self) -> Activation:
+        """The softmax."""
+        return Softmax(self.background)
 
 
 @dataclass(frozen=True)
-class DiceCrossEntropy:
+class DiceCrossEntropy(Loss):
     """Soft Dice over all classes, background included, plus cross-entropy, of a softmax.
 
     Attributes:
@@ -169,13 +178,14 @@ class DiceCrossEntropy:
             total, mass = total + weight * (self.dice * dice + self.entropy * entropy), mass + weight
         return total / mass
 
-    def activate(self, logits: torch.Tensor) -> torch.Tensor:
-        """Softmax without its background."""
-        return _objects(logits.float().softmax(dim=-4), self.background)
+    @property
+    def activation(self) -> Activation:
+        """The softmax."""
+        return Softmax(self.background)
 
 
 @dataclass(frozen=True)
-class FocalTversky:
+class FocalTversky(Loss):
     """One Tversky index an object, of a sigmoid: TP / (TP + alpha FP + beta FN), where doubtful voxels count less.
 
     Attributes:
@@ -204,9 +214,10 @@ class FocalTversky:
         # A root of zero has no slope: an index of 1 keeps a little distance.
         return ((1 - index).clamp(min=1e-7).pow(self.power) * present).sum() / present.sum().clamp(min=1)
 
-    def activate(self, logits: torch.Tensor) -> torch.Tensor:
+    @property
+    def activation(self) -> Activation:
         """The sigmoid."""
-        return logits.float().sigmoid()
+        return Sigmoid()
 
 
 def distribution(target: torch.Tensor, known: torch.Tensor, background: str) -> torch.Tensor:
@@ -228,7 +239,7 @@ def marginal(logits: torch.Tensor, known: torch.Tensor, background: str) -> torc
     logp = logits.float().log_softmax(dim=1)
     if bool((known > 0).all()):
         return logp
-    objects, nothing = _objects(logp, background), logp[:, _background_index(background)].unsqueeze(1)
+    objects, nothing = without_background(logp, background), logp[:, _background_index(background)].unsqueeze(1)
     seen = known[:, :, None, None, None] > 0
     others = torch.cat([nothing, objects.masked_fill(seen, -torch.inf)], dim=1)
     return _with_background(objects.masked_fill(~seen, 0.0), others.logsumexp(dim=1, keepdim=True), background)
@@ -265,20 +276,13 @@ def _share(error: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tenso
 
 
 def _check(background: str, head_weights: tuple[float, ...]) -> None:
-    if background not in ("first", "last"):
-        raise RecipeError(f"loss.background is '{background}'; it can be first or last")
+    require_background(background, "loss")
     if head_weights and not (min(head_weights) >= 0 and head_weights[-1] > 0):
         raise RecipeError(f"loss.head_weights is {head_weights}; expected none below 0, and the last above it")
 
 
 def _background_index(background: str) -> int:
     return 0 if background == "first" else -1
-
-
-def _objects(channels: torch.Tensor, background: str) -> torch.Tensor:
-    """([b,] object + 1, z, y, x) -> without the background."""
-    start = 1 if background == "first" else 0
-    return channels.narrow(-4, start, channels.shape[-4] - 1)
 
 
 def _with_background(objects: torch.Tensor, nothing: torch.Tensor, background: str) -> torch.Tensor:

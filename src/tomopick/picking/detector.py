@@ -17,15 +17,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from ..core.errors import ModelError, SelectionError
+from ..core.errors import ModelError, RecipeError, SelectionError
 from ..core.files import atomic_write
 from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram, Vector
 from ..networks.engines import Engine, EngineSpec, choose_device
 from ..scoring.score_maps import ScoreMap, ScoreMaps, heights, mapped
 from ..scoring.thresholds import metric_name
-from ..training.recipe import Recipe
 from .fallback import Halving
 from .memory import means
+from .method import Method
 from .normalize import radial_spectrum, skewness
 from .peaks import LOWEST_SCORE, PeakFinder
 from .predict import VIEWS, Predictor, join_rows, predict_rows, with_halo
@@ -73,7 +73,7 @@ class Detector:
     """A network with everything needed to pick with it.
 
     Attributes:
-        recipe: the method.
+        method: what it needs to pick.
         objects: in channel order.
         network: trained, on the CPU.
         thresholds: by metric (`f1`, `czii`, and such as `precision=0.9` where it was calibrated) and object.
@@ -82,9 +82,10 @@ class Detector:
         name: folder or shipped name; for messages.
         score_maps: by object, from a peak's height to its score; an object without one is scored by its height.
             Thresholds are scores.
+        recipe_json: JSON of the recipe it was taught by, as it was written; of how it was taught nothing else is known.
     """
 
-    recipe: Recipe
+    method: Method
     objects: tuple[PickableObject, ...]
     network: nn.Module
     thresholds: Mapping[str, Mapping[str, float]]
@@ -92,6 +93,7 @@ class Detector:
     checksum: str = ""
     name: str = ""
     score_maps: ScoreMaps = field(default_factory=dict)
+    recipe_json: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def detectors(self) -> tuple[Detector, ...]:
@@ -105,9 +107,9 @@ class Detector:
             ModelError: the voxel spacing differs by more than a factor of 4.
             ReadError: the volume is constant or not finite.
         """
-        whose = f"model {self.name or self.recipe.name} was trained"
+        whose = f"model {self.name or self.method.name} was trained"
         tomogram = matched(tomogram, self.facts.voxel_spacing, whose)
-        return self.recipe.normalize(tomogram), tomogram.grid
+        return self.method.normalize(tomogram), tomogram.grid
 
     def findings(self, tomogram: Tomogram, values: np.ndarray) -> list[str]:
         """What is unlike the training's volumes, one line each.
@@ -151,7 +153,7 @@ class Detector:
         Raises:
             EngineError: the engine is not installed, or does not know the device.
         """
-        spec, place = self.recipe.network, choose_device(device) if isinstance(device, str) else device
+        spec, place = self.method.network, choose_device(device) if isinstance(device, str) else device
         runner: Engine = (engine or EngineSpec()).build(self.network, place, spec.multiple)
         known = cache(lambda: means(self.network, spec.multiple, spec.stride, len(self.objects), place))
         if place.type == "cuda":  # a CPU swaps where it has too little
@@ -165,8 +167,8 @@ class Detector:
             )
         return Predictor(
             runner,
-            self.recipe.loss,
-            self.recipe.tiling.fitted(known),
+            self.method.activation,
+            self.method.tiling.fitted(known),
             spec.stride,
             spec.multiple,
             tuple(o.name for o in self.objects),
@@ -187,12 +189,12 @@ class Detector:
     ) -> Picks:
         """Scored picks above the thresholds (those for `f1` where None), best first."""
         rows, cuts = self.rows(tomogram, predictor), thresholds or self.thresholds["f1"]
-        return decode_scored(rows, self.recipe.peaks, self.objects, cuts, tomogram.run, self.score_maps)
+        return decode_scored(rows, self.method.peaks, self.objects, cuts, tomogram.run, self.score_maps)
 
     def save(self, folder: Path) -> str:
         """Writes recipe.json, weights.safetensors and detector.json into an existing folder; returns the checksum."""
         with atomic_write(folder / "recipe.json") as file:
-            file.write(json.dumps({"format_version": FORMAT_VERSION} | self.recipe.to_json(), indent=1))
+            file.write(json.dumps({"format_version": FORMAT_VERSION} | self._written(), indent=1))
         weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
         with atomic_write(folder / "weights.safetensors", binary=True) as file:
             file.write(save(weights))
@@ -209,6 +211,14 @@ class Detector:
         with atomic_write(folder / "detector.json") as file:
             file.write(json.dumps(about, indent=1))
         return checksum
+
+    def _written(self) -> dict[str, Any]:
+        """The recipe, as it was written where it still says what is picked with: its bytes decide the checksum."""
+        if not self.recipe_json:
+            return self.method.to_json()
+        if Method.from_json(self.recipe_json) == self.method:
+            return dict(self.recipe_json)
+        return {**self.recipe_json, **self.method.to_json(), "class": self.recipe_json["class"]}
 
     @classmethod
     def load(cls, folder: str | Path, name: str = "") -> Detector:
@@ -240,18 +250,19 @@ class Detector:
             unknown = set(about) - {"checksum", "objects", "thresholds", "facts", "score_maps"}
             if unknown:
                 raise ModelError(f"{folder / 'detector.json'}: unknown entry '{sorted(unknown)[0]}': update tomopick")
-            built = Recipe.from_json(recipe)
+            method = Method.from_json(recipe)
             objects = tuple(read_object(o) for o in about["objects"])
             if not objects:
                 raise KeyError("objects")
-            network = built.network.build(len(objects))
+            network = method.network.build(len(objects))
             network.load_state_dict(load_file(folder / "weights.safetensors"))
             facts = read_facts(about["facts"])
             thresholds = read_thresholds(about["thresholds"], objects)
             maps = {name: ScoreMap.from_json(knots) for name, knots in about.get("score_maps", {}).items()}
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, RecipeError, SafetensorError) as error:
             raise ModelError(f"{folder}: not a complete model ({str(error).splitlines()[0]}); train again") from error
-        return cls(built, objects, network.eval(), thresholds, facts, about["checksum"], name or str(folder), maps)
+        checksum, name = about["checksum"], name or str(folder)
+        return cls(method, objects, network.eval(), thresholds, facts, checksum, name, maps, recipe)
 
 
 def read_thresholds(

@@ -148,7 +148,7 @@ class Ensemble:
     @property
     def peaks(self) -> PeakFinder:
         """How peaks are found."""
-        return self.detectors[0].recipe.peaks
+        return self.detectors[0].method.peaks
 
     def rows(self, tomogram: Tomogram, device: str = "auto") -> Iterator[Heatmap]:
         """Finished rows of the averaged heatmap, strip by strip."""
@@ -302,7 +302,7 @@ def card(ensemble: Ensemble, names: Sequence[str]) -> str:
     for name, m in zip(names, ensemble.members):
         distinct = {f"{w:.3g}" for w in m.weights.values()}
         text = distinct.pop() if len(distinct) == 1 else ", ".join(f"{k} {w:.3g}" for k, w in m.weights.items())
-        lines.append(f"| {name} | {m.detector.recipe.source} | {text} |")
+        lines.append(f"| {name} | {m.detector.method.source} | {text} |")
     lines += ["", "Provenance:", "", "```json", json.dumps(ensemble.facts.provenance, indent=1), "```", ""]
     return "\n".join(lines)
 

@@ -120,7 +120,7 @@ class Picker:
         """Where the members disagree on what can only be one: what is used, one line each."""
         peaks = self.model.peaks
         found = []
-        if any(d.recipe.peaks != peaks for d in self.detectors):
+        if any(d.method.peaks != peaks for d in self.detectors):
             found.append(f"the models find peaks in different ways; used is that of {self.detectors[0].name}: {peaks}")
         stated = {(o.name, o.radius) for d in self.detectors for o in d.objects}
         names = [name for name, _ in stated]
@@ -157,7 +157,7 @@ class Picker:
         copies: dict[Any, tuple[np.ndarray, Grid]] = {}
         for i in range(len(self.detectors)) if members is None else members:
             detector = self.detectors[i]
-            key = (detector.recipe.normalize, detector.facts.voxel_spacing)
+            key = (detector.method.normalize, detector.facts.voxel_spacing)
             if key not in copies:
                 copies[key] = detector.prepare(tomogram)
             seen[i] = copies[key]

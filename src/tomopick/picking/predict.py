@@ -11,8 +11,8 @@ import torch
 
 from ..core.errors import RecipeError
 from ..core.types import Grid, Heatmap
+from ..networks.activations import Activation
 from ..networks.engines import Engine
-from ..networks.losses import Loss
 from .resample import onto
 from .tiling import Tiling, cut
 
@@ -68,7 +68,7 @@ class Predictor:
 
     Attributes:
         engine: runs the network on a tile.
-        loss: says how logits become a heatmap.
+        activation: how logits become a heatmap.
         tiling: how volumes are cut.
         stride, multiple: of the network.
         objects: names in channel order.
@@ -77,7 +77,7 @@ class Predictor:
     """
 
     engine: Engine
-    loss: Loss
+    activation: Activation
     tiling: Tiling
     stride: int
     multiple: int
@@ -100,7 +100,7 @@ class Predictor:
     @property
     def channels(self) -> int:
         """Of what is averaged: the network's background is among its logits."""
-        return len(self.objects) + int(self.of_logits and bool(getattr(self.loss, "background", "")))
+        return len(self.objects) + int(self.of_logits and bool(self.activation.background))
 
     def activated(self, mean: np.ndarray) -> np.ndarray:
         """What was averaged, (channel, z, y, x) -> heatmap (object, z, y, x)."""
@@ -110,7 +110,7 @@ class Predictor:
         step = max(1, SLAB // mean[:, 0].nbytes)
         for first in range(0, mean.shape[1], step):
             slab = torch.from_numpy(np.ascontiguousarray(mean[:, first : first + step]))
-            found[:, first : first + step] = self.loss.activate(slab).numpy()
+            found[:, first : first + step] = self.activation(slab).numpy()
         return found
 
     def parts(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -122,7 +122,7 @@ class Predictor:
             for first in range(0, n, step):
                 last = min(n, first + step)
                 heat = np.ascontiguousarray(logits[:, first:last])
-                heat = heat if self.of_logits else self.loss.activate(torch.from_numpy(heat)).numpy()
+                heat = heat if self.of_logits else self.activation(torch.from_numpy(heat)).numpy()
                 heat = view.back(heat) / np.float32(len(self.views))
                 yield slice(n - last, n - first) if 0 in view.flips else slice(first, last), heat
 

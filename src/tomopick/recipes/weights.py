@@ -260,7 +260,7 @@ def _detector(
         tomo_types=("denoised",),
         provenance={**provenance(FitOptions()), "seed": None, "converted": {**about, "network": copy.prefix}},
     )
-    return Detector(recipe, tuple(objects), network.eval(), thresholds, facts)
+    return Detector(recipe.method, tuple(objects), network.eval(), thresholds, facts, recipe_json=recipe.to_json())
 
 
 def ours(theirs: Mapping[str, torch.Tensor], layout: Layout) -> State:

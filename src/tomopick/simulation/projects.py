@@ -102,8 +102,7 @@ def simulate_project(
         runs, seed: how many; the same seed gives the same.
         tomo_types: of `simulate.TOMO_TYPES`.
         halves: whether tomograms of the even and of the odd tilts are made as well.
-        preset: its name.
-        vary: how much of the preset's ranges is used, 0 (their middles) to 1.
+        preset, vary: its name, and how much of its ranges is used, 0 (their middles) to 1.
         settings: `section.field=value`, applied last.
         device, workers: `cpu`, `cuda` or `cuda:N`; how many processes.
         densities: of objects, each "NAME=FILE[,radius=Å][,mass=kDa][,voxel=Å]"; new names are new objects.

@@ -88,15 +88,17 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
         take_over(network, recipe, data.objects, start, options.say)
     state = TrainState.start(network, recipe.train, device)
     untrained = {metric: {o.name: cut for o in data.objects} for metric, cut in DEFAULT_THRESHOLDS.items()}
-    detector = Detector(recipe, data.objects, network, untrained, data.facts, name=str(out))
+    detector = Detector(
+        recipe.method, data.objects, network, untrained, data.facts, name=str(out), recipe_json=recipe.to_json()
+    )
     facts = replace(data.facts, provenance={**provenance(options), **data.facts.provenance})
     detector = replace(detector, facts=facts)
     if options.resume:
-        _resume(state, detector, out, options)
+        _resume(state, recipe, detector, out, options)
     else:
-        begin(detector, state, out)
+        begin(recipe, detector, state, out)
     with held_interrupt() as interrupted:
-        for row in fit_steps(detector, state, data, out, options):
+        for row in fit_steps(recipe, detector, state, data, out, options):
             if interrupted():
                 save_last(state, out)
                 step = f"step {row['step']} of {recipe.train.steps}"
@@ -110,11 +112,11 @@ def require_place(out: Path, resume: bool) -> None:
         raise OutputError(f"{out}: exists already; expected a new folder (or --resume to go on with its training)")
 
 
-def begin(detector: Detector, state: TrainState, out: Path) -> None:
+def begin(recipe: Recipe, detector: Detector, state: TrainState, out: Path) -> None:
     """A new folder with what resuming needs to know."""
     state.notes["data"] = _data_of(detector)
     with atomic_write(out / "recipe.json") as file:
-        file.write(json.dumps({"format_version": FORMAT_VERSION} | detector.recipe.to_json(), indent=1))
+        file.write(json.dumps({"format_version": FORMAT_VERSION} | recipe.to_json(), indent=1))
 
 
 def _data_of(detector: Detector) -> dict[str, Any]:
@@ -124,8 +126,8 @@ def _data_of(detector: Detector) -> dict[str, Any]:
     return {"seed": known["seed"], "objects": [o.name for o in detector.objects], "runs": runs}
 
 
-def _resume(state: TrainState, detector: Detector, out: Path, options: FitOptions) -> None:
-    check_same(detector.recipe, out)
+def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, options: FitOptions) -> None:
+    check_same(recipe, out)
     saved = last_state(out)
     if saved:
         state.load(saved)
@@ -138,14 +140,14 @@ def _resume(state: TrainState, detector: Detector, out: Path, options: FitOption
                 "resume with the same data and seed, or train into a new folder"
             )
     cut_log(out / "log.jsonl", state.step)
-    options.say(f"resumes at step {state.step} of {detector.recipe.train.steps}")
+    options.say(f"resumes at step {state.step} of {recipe.train.steps}")
 
 
 def fit_steps(
-    detector: Detector, state: TrainState, data: Data, out: Path, options: FitOptions
+    recipe: Recipe, detector: Detector, state: TrainState, data: Data, out: Path, options: FitOptions
 ) -> Iterator[dict[str, Any]]:
     """The loop with its watchers: log, progress bar, validation, best, top and last weights."""
-    recipe, spec = detector.recipe, detector.recipe.train
+    spec = recipe.train
     sampler = PatchSampler(
         data.train, data.objects, recipe.patch, recipe.target, recipe.augment, recipe.network.stride, options.seed
     )
@@ -178,7 +180,7 @@ def fit_steps(
 
 def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> dict[float, dict[str, Picks]]:
     """All candidates of the validation volumes, by lowest height and volume: of a low one, or of several."""
-    peaks = detector.recipe.peaks
+    peaks = detector.method.peaks
     cuts = GRID if getattr(peaks, "positions_depend_on_threshold", False) else (LOWEST_SCORE,)
     found: dict[float, dict[str, Picks]] = {cut: {} for cut in cuts}
     for i, volume in enumerate(data.val):
@@ -193,7 +195,7 @@ def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> di
 
 def validate(detector: Detector, state: TrainState, data: Data) -> tuple[float, dict[str, float]]:
     """Mean over the objects of the best F1 at half a radius, with the averaged weights; and each object's."""
-    network = detector.recipe.network.build(len(data.objects))
+    network = detector.method.network.build(len(data.objects))
     network.load_state_dict(state.averages["ema"].tensors)
     device = next(state.network.parameters()).device
     # These weights are used once: nothing that converts or compiles them first pays.
@@ -233,12 +235,12 @@ def finish(detector: Detector, data: Data, out: Path, device: torch.device, say:
 
 def model_card(detector: Detector) -> str:
     """What the model is, in Markdown."""
-    facts, recipe = detector.facts, detector.recipe
+    facts, method = detector.facts, detector.method
     n = sum(p.numel() for p in detector.network.parameters())
     lines = [
-        f"# {recipe.name}: {', '.join(o.name for o in detector.objects)}",
+        f"# {method.name}: {', '.join(o.name for o in detector.objects)}",
         "",
-        f"- method: {recipe.source}; {n:,} parameters, output stride {recipe.network.stride}",
+        f"- method: {method.source}; {n:,} parameters, output stride {method.network.stride}",
         f"- learned from {_counted(facts.provenance.get('runs', []))}",
         f"- trained at {facts.voxel_spacing:g} Å, tomogram types: {', '.join(facts.tomo_types) or 'not stated'}; "
         f"{'dark particles on light' if facts.skewness < 0 else 'light particles on dark'}",

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..core.errors import RecipeError
 from ..core.types import Grid, PickableObject, Picks, Shape
 from .augment import Augmentation, move_points, sample_patch
-from .targets import GaussianTarget
+from .targets import Target
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class PatchSampler:
     volumes: Sequence[LabelledVolume]
     objects: tuple[PickableObject, ...]
     patch: PatchSpec
-    target: GaussianTarget
+    target: Target
     augment: Augmentation
     stride: int
     seed: int

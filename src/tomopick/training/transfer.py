@@ -11,6 +11,7 @@ from torch import nn
 from ..core.errors import ModelError
 from ..core.types import PickableObject
 from ..picking.detector import Detector
+from ..picking.method import Method
 from .recipe import Recipe
 
 BACKGROUND = ""  # the label of the channel for "none of the objects"
@@ -18,9 +19,14 @@ Blocks = tuple[int, ...]
 
 
 def like(recipe: Recipe, start: Detector, say: Callable[[str], None]) -> Recipe:
-    """The recipe at the voxel spacing that the starting model learned at, unless it has one of its own."""
-    if recipe.normalize != start.recipe.normalize:
-        say(f"warning: {start.name} was trained with another normalisation ({start.recipe.normalize})")
+    """The recipe at the voxel spacing that the starting model learned at, unless it has one of its own.
+
+    Raises:
+        ModelError: the model was taught in a way that this version does not know; it can only be picked with.
+    """
+    Recipe.from_json(start.recipe_json)
+    if recipe.normalize != start.method.normalize:
+        say(f"warning: {start.name} was trained with another normalisation ({start.method.normalize})")
     if recipe.voxel_spacing is None:
         say(f"at {start.facts.voxel_spacing:g} Å, as {start.name} was trained")
         return replace(recipe, voxel_spacing=start.facts.voxel_spacing)
@@ -29,7 +35,7 @@ def like(recipe: Recipe, start: Detector, say: Callable[[str], None]) -> Recipe:
 
 @torch.no_grad()
 def take_over(
-    network: nn.Module, recipe: Recipe, objects: Sequence[PickableObject], start: Detector, say: Callable[[str], None]
+    network: nn.Module, method: Method, objects: Sequence[PickableObject], start: Detector, say: Callable[[str], None]
 ) -> None:
     """Fills a new network of any family with a model's weights.
 
@@ -37,8 +43,8 @@ def take_over(
     those of objects that the model does not know keep their random start.
 
     Args:
-        network: built from `recipe` for `objects`; changed in place.
-        recipe: of the training to come.
+        network: built from `method` for `objects`; changed in place.
+        method: of the training to come.
         objects: to learn.
         start: the model.
         say: told what was kept.
@@ -47,13 +53,13 @@ def take_over(
         ModelError: the model's network is another.
     """
     mine, theirs = network.state_dict(), start.network.state_dict()
-    axes = channel_axes(recipe, len(objects))
-    other_axes = channel_axes(start.recipe, len(start.objects))
+    axes = channel_axes(method, len(objects))
+    other_axes = channel_axes(start.method, len(start.objects))
     names, known = [o.name for o in objects], [o.name for o in start.objects]
     same = set(mine) == set(theirs) and axes == other_axes
     if not same or any(_body(v, axes.get(k)) != _body(theirs[k], axes.get(k)) for k, v in mine.items()):
         raise ModelError(
-            f"{start.name}: its network ({start.recipe.network}) is another than this recipe's; "
+            f"{start.name}: its network ({start.method.network}) is another than this recipe's; "
             "start from a model of the same network"
         )
     for key, value in mine.items():
@@ -66,8 +72,8 @@ def take_over(
             if not block:
                 index.append(torch.arange(here.shape[axis]))
                 continue
-            wanted = _labels(recipe, names, here.shape[axis], block)
-            given = _labels(start.recipe, known, there.shape[axis], block)
+            wanted = _labels(method, names, here.shape[axis], block)
+            given = _labels(start.method, known, there.shape[axis], block)
             pairs = [(i, given.index(label)) for i, label in enumerate(wanted) if label in given]
             index.append(torch.tensor([i for i, _ in pairs], dtype=torch.long))
             there = there.index_select(axis, torch.tensor([j for _, j in pairs], dtype=torch.long))
@@ -76,19 +82,19 @@ def take_over(
     say(f"starts from {start.name}; heads kept: {', '.join(kept) or 'none'}; new: {', '.join(new) or 'none'}")
 
 
-def channel_axes(recipe: Recipe, n_objects: int) -> dict[str, Blocks]:
+def channel_axes(method: Method, n_objects: int) -> dict[str, Blocks]:
     """Parameters whose shape depends on the number of objects: how many entries one more object adds, axis by axis."""
     with torch.device("meta"):
-        less, more = (recipe.network.build(n).state_dict() for n in (n_objects, n_objects + 1))
+        less, more = (method.network.build(n).state_dict() for n in (n_objects, n_objects + 1))
     shapes = {k: (v.shape, more[k].shape) for k, v in less.items() if more[k].shape != v.shape}
     return {k: tuple(b - a for a, b in zip(*pair)) for k, pair in shapes.items()}
 
 
-def _labels(recipe: Recipe, names: Sequence[str], n: int, block: int) -> list[tuple[str, int]]:
+def _labels(method: Method, names: Sequence[str], n: int, block: int) -> list[tuple[str, int]]:
     """Whose each of the n entries of an axis is, and which of that object's."""
     owners = list(names)
     if n == (len(names) + 1) * block:
-        first = getattr(recipe.loss, "background", "") == "first"
+        first = method.activation.background == "first"
         owners = [BACKGROUND, *names] if first else [*names, BACKGROUND]
     return [(owner, k) for owner in owners for k in range(block)]
 

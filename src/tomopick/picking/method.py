@@ -1,0 +1,108 @@
+"""What a trained network needs to pick: the half of a recipe that says nothing about how it was taught."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.errors import ModelError, RecipeError
+from ..core.specs import decode, encode
+from ..networks import (
+    AsymmetricUNetSpec,
+    BPDUNetSpec,
+    FlexibleUNetSpec,
+    JPUNet25DSpec,
+    NetworkSpec,
+    ResidualUNetSpec,
+    UNet25DSpec,
+    UNetSpec,
+)
+from ..networks.activations import Activation, Rectified, Sigmoid, Softmax
+from ..networks.losses import DenseCrossEntropy, DiceCrossEntropy, FocalTversky, HeatmapWeightedMSE, ReweightedMSE
+from .decoders import Components, UpsampledMaxima, Watershed
+from .normalize import FixedLimits, Normalization, RobustNormalization, ZScore
+from .peaks import LocalMaxima, PeakFinder
+from .predict import VIEWS
+from .published_tilings import EvenTiles, FlatWindow, ScanTiles, StepTiles
+from .tiling import GaussianWindow, LinearWindow, SteepWindow, Tiling, TilingSpec
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a model needs to pick.
+
+    Attributes:
+        name, source: of the method.
+        voxel_spacing: tomograms are resampled to it [Å]; None: to that of the training data.
+        normalize: grey values.
+        network: that gives logits.
+        activation: what they mean.
+        tiling: how a volume is cut.
+        views: whose heatmaps are averaged (test-time augmentation), a key of `predict.VIEWS`.
+        peaks: how particles are found in a heatmap.
+    """
+
+    name: str
+    source: str
+    voxel_spacing: float | None = None
+    normalize: Normalization = field(default_factory=RobustNormalization)
+    network: NetworkSpec = field(default_factory=UNetSpec)
+    activation: Activation = field(default_factory=Rectified)
+    tiling: Tiling = field(default_factory=TilingSpec)
+    views: str = "none"
+    peaks: PeakFinder = field(default_factory=LocalMaxima)
+
+    def __post_init__(self) -> None:
+        if self.views not in VIEWS:
+            raise RecipeError(f"views cannot be '{self.views}'; expected one of {', '.join(VIEWS)}")
+        require_multiple("tiling", getattr(self.tiling, "shape", None), self.network)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is the inverse."""
+        return encode(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Method:
+        """The method of a recipe that was written as JSON; how it was taught may be of any version, and is not read.
+
+        Whoever adds a field that decides the picks raises `FORMAT_VERSION`, for here it would go unseen.
+
+        Raises:
+            ModelError: an unknown class or field in a part that picking needs (a newer version's, perhaps).
+        """
+        if data.get("class") not in ("Method", "Recipe"):
+            raise ModelError("this is no recipe: expected the JSON of a Recipe")
+        parts = {f: decode(data[f], CLASSES, "recipe.json") for f in cls.__dataclass_fields__ if f in data}
+        if "activation" not in data and "loss" in data:  # written before activations were
+            parts["activation"] = decode(data["loss"], CLASSES, "recipe.json").activation
+        return cls(**parts)
+
+
+def require_multiple(section: str, shape: tuple[int, ...] | None, network: NetworkSpec) -> None:
+    """Raises `RecipeError` where a network cannot take the `shape` of a section; None: it has none."""
+    if shape and any(n % network.multiple for n in shape):
+        raise RecipeError(
+            f"{section}.shape is {','.join(map(str, shape))}; every edge must be a multiple of "
+            f"{network.multiple} for this network"
+        )
+
+
+NETWORKS = (
+    UNetSpec, BPDUNetSpec, ResidualUNetSpec, FlexibleUNetSpec, AsymmetricUNetSpec, UNet25DSpec, JPUNet25DSpec,
+)  # fmt: skip
+LOSSES = (HeatmapWeightedMSE, ReweightedMSE, DenseCrossEntropy, DiceCrossEntropy, FocalTversky)
+
+# Classes that may stand in one another's place.
+FAMILIES: tuple[tuple[type, ...], ...] = (
+    (RobustNormalization, ZScore, FixedLimits),
+    (LocalMaxima, UpsampledMaxima, Components, Watershed),
+    (LinearWindow, SteepWindow, GaussianWindow, FlatWindow),
+    (TilingSpec, ScanTiles, StepTiles, EvenTiles),
+    (Rectified, Sigmoid, Softmax),
+    LOSSES,
+    NETWORKS,
+)
+
+# Every class that the JSON of a method may hold, by name; losses for those written before activations were.
+CLASSES: dict[str, type] = {c.__name__: c for c in (Method, *(c for family in FAMILIES for c in family))}
