@@ -176,8 +176,8 @@ FLAGS = {
     "init": ["--keep-names", "--object", "--portal", "--preset", "--tomo-type", "--voxel-spacing"],
     "pick": [
         *["--device", "--engine", "--invert", "--keep-below", "--metric", "--offset", "--out", "--overwrite"],
-        *["--precision", "--runs", "--save-heatmaps", "--session-id", "--threshold", "--tomo-type", "--tta"],
-        *["--user-id", *PROJECT],
+        *["--precision", "--runs", "--save-heatmaps", "--session-id", "--shard", "--threshold", "--tomo-type"],
+        *["--tta", "--user-id", *PROJECT],
     ],
     "recipes": [],
     "soup": [
@@ -190,8 +190,8 @@ FLAGS = {
     ],
     "show": ["--at", "--min-score", "--out", "--picks", "--run", "--thickness", "--tomo-type", "--truth", *PROJECT],
     "simulate": [
-        *["--density", "--device", "--halves", "--positions", "--preset", "--runs", "--seed", "--shape", "--templates"],
-        *["--tomo-type", "--vary", "--workers"],
+        *["--density", "--device", "--halves", "--positions", "--preset", "--runs", "--seed", "--shape", "--shard"],
+        *["--templates", "--tomo-type", "--vary", "--workers"],
     ],
     "train": [
         *["--as-published", "--device", "--drop-outside", "--folds", "--init-from", "--objects", "--picks"],

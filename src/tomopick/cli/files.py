@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..core.errors import TomopickError
-from .options import POSITIVE, comma, numbers, project_options, say
+from .options import POSITIVE, comma, numbers, project_options, run_names, say
 
 
 def _copick_options(user: str) -> Any:
@@ -51,7 +51,7 @@ def _open_counted(place: str, project: dict[str, Any]) -> Any:
     help="relion5, relion4, warp, dynamo, imod, imod-text, csv, ndjson, artiax, em, coords, copick.",
 )
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks, where PICKS is a project.")
-@click.option("--runs", callback=comma, help="Runs, comma-separated. Default: all with picks.")
+@click.option("--runs", callback=run_names, help="Runs, comma-separated, or @FILE of them. Default: all with picks.")
 @click.option("--objects", "wanted", callback=comma, help="Objects, comma-separated. Default: all.")
 @click.option("--tomograms", metavar="PROJECT", help="Where the tomograms are, if not beside the picks.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="The tomogram whose voxels are counted.")
@@ -163,7 +163,7 @@ def import_command(
 @click.command("doctor")
 @click.argument("place", metavar="PROJECT|FILE")
 @click.argument("model", metavar="[MODEL]", required=False)
-@click.option("--runs", callback=comma, help="Runs to look at, comma-separated. Default: all.")
+@click.option("--runs", callback=run_names, help="Runs to look at, comma-separated, or @FILE. Default: all.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="The tomograms meant.")
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="The picks meant.")
 @click.option("--examine", default=2, show_default=True, type=click.IntRange(0), help="Runs whose voxels are read.")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-from ..core.errors import TomopickError
+from ..core.errors import ReadError, TomopickError
 from ..core.messages import near_miss
+from ..core.shards import Shard
 
 
 class _Positive(click.FloatRange):
@@ -37,6 +39,32 @@ def say(line: str) -> None:
 def comma(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:
     """`a,b` -> the parts; None where the option is not given."""
     return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
+
+
+def run_names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    """`a,b`, or the lines of a file as `@FILE`; None where the option is not given."""
+    if value is None or not value.startswith("@"):
+        return comma(ctx, param, value)
+    try:
+        lines = Path(value[1:]).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ReadError(f"--{param.name} {value}: cannot be read ({reason}); expected a run's name a line") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _shard(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Shard | None:
+    return None if value is None else Shard.parse(value)
+
+
+def shard_option(things: str) -> Any:
+    """`--shard I/N`: a fixed part of what the verb works on."""
+    return click.option(
+        "--shard",
+        callback=_shard,
+        metavar="I/N|auto",
+        help=f"The I-th of N parts of the {things}; auto: as the scheduler's array of jobs says (see docs/cluster.md).",
+    )
 
 
 def pairs(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, float]:

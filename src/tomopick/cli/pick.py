@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from ..core.errors import ReadError, SelectionError, TomopickError
-from .options import comma, look_over, model_first, named_runs, pairs, project_options, say
+from ..core.messages import counted
+from ..core.shards import Shard
+from .options import look_over, model_first, named_runs, pairs, project_options, run_names, say, shard_option
 
 LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 
@@ -17,7 +19,8 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 @click.command("pick")
 @click.argument("arguments", nargs=-1, required=True, metavar="MODEL... INPUT")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for RUN.csv and records.")
-@click.option("--runs", callback=comma, help="Runs to pick, comma-separated. Default: all.")
+@click.option("--runs", callback=run_names, help="Runs to pick, comma-separated, or @FILE of them. Default: all.")
+@shard_option("runs")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="What to read.")
 @click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P", help="Whose thresholds.")
 @click.option("--threshold", multiple=True, callback=pairs, metavar="OBJECT=VALUE", help="In place of the model's.")
@@ -54,8 +57,8 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 @click.option("--precision", default="half", show_default=True, metavar="half|f32|int8", help="It computes in.")
 @project_options
 def pick_command(
-    arguments: tuple[str, ...], out: Path, runs: list[str] | None, threshold: dict[str, float], overwrite: bool,
-    voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
+    arguments: tuple[str, ...], out: Path, runs: list[str] | None, shard: Shard | None, threshold: dict[str, float],
+    overwrite: bool, voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
 ) -> None:  # fmt: skip
     """Pick INPUT (a volume, a folder of volumes, a copick project) with one MODEL, or the mean of several.
 
@@ -82,6 +85,11 @@ def pick_command(
     wanted = project.runs() if runs is None else named_runs(runs, project, [project]) or []
     if not wanted:
         raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
+    if shard is not None:
+        everything, wanted = wanted, shard.part(wanted)
+        say(f"part {shard}: {len(wanted)} of {counted(len(everything), 'run')}")
+        if not wanted:
+            return
     _refuse_type(project, wanted, choices["tomo_type"])
     loaded = [load_model(model) for model in models]
     picker = Picker(loaded, PickOptions(thresholds=threshold, **choices))

@@ -10,13 +10,15 @@ import click
 
 from ..core.errors import ModelError, TomopickError
 from ..core.messages import counted
-from .options import POSITIVE, comma, model_first, pairs, project_options, say
+from .options import POSITIVE, comma, model_first, pairs, project_options, run_names, say
 
 
 @click.command("calibrate")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("place", metavar="PROJECT", required=False)
-@click.option("--runs", callback=comma, help="Runs to measure on, comma-separated. Default: all with truth.")
+@click.option(
+    "--runs", callback=run_names, help="Runs to measure on, comma-separated, or @FILE. Default: all with truth."
+)
 @click.option("--metric", default="f1", show_default=True, metavar="czii|f1|precision=P", help="What shall be best.")
 @click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks are true.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
@@ -104,7 +106,7 @@ def _error(shown: Any) -> str:
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks, where PICKS is a project.")
 @click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
 @click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks of PROJECT are true.")
-@click.option("--runs", callback=comma, help="Runs, comma-separated. Default: all.")
+@click.option("--runs", callback=run_names, help="Runs, comma-separated, or @FILE of them. Default: all.")
 @click.option("--embed", callback=comma, help="Runs whose tomograms go into the page. Default: the first three.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
 @click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
@@ -144,7 +146,7 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to score, where PICKS is a project.")
 @click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
 @click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
-@click.option("--runs", callback=comma, help="Runs to score, comma-separated. Default: all with truth.")
+@click.option("--runs", callback=run_names, help="Runs to score, comma-separated, or @FILE. Default: all with truth.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Tomograms that picks must lie in. Default: any.")
 @click.option(
     "--distance-multiplier", default=0.5, show_default=True, type=POSITIVE, help="A hit lies within this many radii."

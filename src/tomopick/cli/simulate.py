@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..core.messages import counted
-from .options import shape_of
+from .options import shape_of, shard_option
 
 
 @click.command("simulate")
@@ -54,6 +54,7 @@ from .options import shape_of
 )
 @click.option("--positions", help="Project whose picks say where the particles lie: twins of its runs.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@shard_option("runs")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
 def simulate_command(out: Path, settings: tuple[str, ...], shape: str, tomo_type: str, **options: Any) -> None:
     """Simulate labelled tomograms of the six CZII objects as a copick project in OUT.

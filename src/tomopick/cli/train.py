@@ -11,14 +11,18 @@ from typing import Any
 import click
 
 from ..core.errors import TomopickError
-from .options import comma, counts, given_for, look_over, named_runs, project_options, say
+from .options import comma, counts, given_for, look_over, named_runs, project_options, run_names, say
 
 
 @click.command("train")
 @click.argument("recipe", metavar="METHOD")
 @click.argument("arguments", nargs=-1, required=True, metavar="PROJECT... OUT [section.field=value ...]")
-@click.option("--train-runs", callback=comma, help="Runs to learn from, comma-separated. Default: all with picks.")
-@click.option("--val-runs", callback=comma, help="Runs to validate on. Default: a fifth of the labelled ones.")
+@click.option(
+    "--train-runs", callback=run_names, help="Runs to learn from, comma-separated, or @FILE. Default: all with picks."
+)
+@click.option(
+    "--val-runs", callback=run_names, help="Runs to validate on, or @FILE. Default: a fifth of the labelled ones."
+)
 @click.option("--tomo-type", multiple=True, metavar="TYPE[@SPACING][,...]",
               help="What to read, once or once a PROJECT; several of one are learned from together.")  # fmt: skip
 @click.option("--picks", multiple=True, metavar="OBJECT:USER/SESSION", help="The truth; once, or once a PROJECT.")

@@ -18,6 +18,7 @@ from ..core.errors import OutputError, SelectionError, TomopickError
 from ..core.messages import near_miss
 from ..core.presets import CZII_OBJECTS
 from ..core.progress import bar
+from ..core.shards import Shard
 from ..core.types import PickableObject, Picks, Shape, Tomogram
 from ..data import CopickProject, atomic_write, create_copick_project, write_run
 from . import (
@@ -89,6 +90,7 @@ def simulate_project(
     densities: Sequence[str] = (),
     templates: Path | None = None,
     positions: str | Path | None = None,
+    shard: Shard | None = None,
     draw: Draw | None = None,
 ) -> list[str]:
     """Writes a copick project of simulated runs with their truth; returns the runs' names.
@@ -107,6 +109,7 @@ def simulate_project(
         device, workers: `cpu`, `cuda` or `cuda:N`; how many processes.
         densities: of objects, each "NAME=FILE[,radius=Å][,mass=kDa][,voxel=Å]"; new names are new objects.
         templates: a folder of maps named after their PDB entries: the objects' own, and unlabelled distractors.
+        shard: the part of the runs that is made here; None: all.
         positions: a project; each run has its particles where one of that project has its picks, and its name.
         draw: writes the picture of a run, its last argument, such as `look.simulated.draw_simulated`.
 
@@ -124,9 +127,10 @@ def simulate_project(
     followed = {} if positions is None else twins(positions, runs)
     names = list(followed) or [f"SIM_{i:03d}" for i in range(runs)]
     project = _project(out, objects, json.loads(json.dumps(facts, default=str)))
-    missing = [n for n in names if n not in project.runs()]
+    names = names if shard is None else shard.part(names)
+    missing = sorted(set(names) - set(project.runs()))
     jobs = [_Job(spec, objects, name, seed, device, min(workers, len(missing)), followed.get(name)) for name in missing]
-    _make(jobs, workers, project, out, draw)
+    _make(jobs, workers, project, out, draw, alone=shard is None)
     return names
 
 
@@ -145,7 +149,10 @@ def _of_known(specimen: SpecimenSpec, objects: Sequence[PickableObject]) -> Spec
     return specimen
 
 
-def _make(jobs: Sequence[_Job], workers: int, project: CopickProject, out: Path, draw: Draw | None) -> None:
+def _make(
+    jobs: Sequence[_Job], workers: int, project: CopickProject, out: Path, draw: Draw | None, alone: bool
+) -> None:
+    """Makes the runs; where that fails and nobody else is at work there, a project without runs is taken back."""
     try:
         with bar(len(jobs), "simulate", "run") as shown:
             for made in _results(jobs, workers, shown.set_postfix_str):
@@ -154,7 +161,8 @@ def _make(jobs: Sequence[_Job], workers: int, project: CopickProject, out: Path,
                 _write(project, out, made, jobs[0].objects, draw)
                 shown.update(1)
     except TomopickError:
-        _take_back(out)
+        if alone:
+            _take_back(out)
         raise
 
 
@@ -167,7 +175,12 @@ def _write(
         file.write(json.dumps(made.facts, indent=1))
     if draw is not None:
         draw(tomograms, made.picks, objects, out / "pictures" / f"{name}.png")
-    write_run(project, tomograms, made.picks, USER_ID, SESSION_ID)
+    try:
+        write_run(project, tomograms, made.picks, USER_ID, SESSION_ID)
+    except OutputError:
+        if not (out / "ExperimentRuns" / name).is_dir():
+            raise
+        log.warning("%s: was made by another process in the meantime; the same values, so they are left", name)
 
 
 def _take_back(out: Path) -> None:
@@ -193,13 +206,19 @@ def _project(out: Path, objects: Sequence[PickableObject], facts: dict[str, Any]
     record = out / "simulation.json"
     if record.is_file():
         _require_same(record, facts)
-        if (out / "copick.json").is_file() and (out / "ExperimentRuns").is_dir():
-            return CopickProject(out / "copick.json")
-        (out / "copick.json").unlink(missing_ok=True)  # cut off while the project was made
     else:
         with atomic_write(record) as file:
             file.write(json.dumps(facts, indent=1))
-    return create_copick_project(out, objects, "simulation by tomopick")
+    # Several processes may begin at once, each with a part of the runs; they write the same.
+    config = out / "copick.json"
+    if not config.is_file():
+        try:
+            return create_copick_project(out, objects, "simulation by tomopick")
+        except OutputError:
+            if not config.is_file():
+                raise
+    (out / "ExperimentRuns").mkdir(exist_ok=True)  # one may have been cut off before it
+    return CopickProject(config)
 
 
 def _require_same(record: Path, facts: dict[str, Any]) -> None:
