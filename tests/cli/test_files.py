@@ -213,3 +213,29 @@ def test_the_doctor_draws_what_it_read(tmp_path):
     result = CliRunner().invoke(main, ["doctor", str(place), "--examine", "1", "--pictures", str(tmp_path / "look")])
     assert result.exit_code == 0, result.output
     assert [p.name for p in (tmp_path / "look").iterdir()] == ["A.png"]
+
+
+def test_init_leaves_nothing_where_it_ends_early_and_keeps_human_picks_apart(folder, tmp_path, monkeypatch):
+    from tomopick.data import new_project
+
+    real, calls = new_project.write_run, []
+
+    def once(*args):
+        calls.append(args)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        real(*args)
+
+    monkeypatch.setattr(new_project, "write_run", once)
+    place = tmp_path / "project"
+    options = {"tomo_type": "denoised"}
+    with pytest.raises(KeyboardInterrupt):
+        new_project.init_project(folder, place, ["ribosome:150"], **options)
+    assert {p.name for p in tmp_path.iterdir()} == {folder.name}
+    monkeypatch.setattr(new_project, "write_run", real)
+    place.mkdir()  # an empty folder is as good as none
+    config = new_project.init_project(folder, place, ["ribosome:150"], **options)
+    assert json.loads(config.read_text())["overlay_root"] == f"local://{place.resolve()}"
+    project = open_project(config)
+    pairs = {(e.user_id, e.session_id) for run in project.runs() for e in project.picks_sets(run)}
+    assert pairs == {("curated", "0")}

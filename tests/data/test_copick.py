@@ -266,7 +266,7 @@ def test_write_run_refuses(project):
         write_tomogram(project, tomogram("TS_2").crop((0, 0, 2), (4, 4, 4)))
     with pytest.raises(OutputError, match="tomogram type ''"):
         write_tomogram(project, tomogram("TS_2", ""))
-    with pytest.raises(OutputError, match="name of a run"):
+    with pytest.raises(OutputError, match="cannot be the name of a file"):
         write_tomogram(project, tomogram("../TS_2"))
     assert project.runs() == ["TS_1"] and os.listdir(project.overlay_folder("TS_1").parent) == ["TS_1"]
 

@@ -207,10 +207,12 @@ def doctor_command(
 
 def _draw(project: Any, run: str, checkup: Any, pictures: Path) -> None:
     """A picture of one run; one that cannot be drawn has its finding already."""
+    from ..core.names import component
     from ..look.runs import draw_run
 
     try:
-        draw_run(project, pictures / f"{run}.png", run, tomo_type=checkup.tomo_type, picks=checkup.picks)
+        out = pictures / f"{component(run, 'run')}.png"
+        draw_run(project, out, run, tomo_type=checkup.tomo_type, picks=checkup.picks)
     except TomopickError as error:
         say(f"run {run}: no picture: {error}")
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import NoPicksError, OutputError, SelectionError
-from ..core.files import write_together
+from ..core.files import atomic_folder, write_together
 from ..core.messages import counted, near_miss
+from ..core.names import components
 from ..core.types import Grid, PickableObject, Picks, Vector
 from . import Project, create_copick_project, open_project
 from .choose import require_objects, require_run
@@ -193,8 +194,10 @@ def _with_row(frame: RunFrame, row: TomogramRow) -> RunFrame:
 def _paths(parts: Sequence[Part], out: Path, kind: Any, together: bool, folder: bool) -> dict[Path, list[Part]]:
     """The main files, and the picks that go into each."""
     objects = sorted({name for picks, _ in parts for name in picks.names.tolist()})
+    if kind.per_run:
+        components((frame.name for _, frame in parts), "tomogram")
     groups: list[tuple[str, list[Part]]] = [("", list(parts))]
-    if not together and len(objects) > 1:
+    if not together and len(components(objects, "object")) > 1:
         groups = [(name, [(p.of(name), f) for p, f in parts if name in p.names]) for name in objects]
     result: dict[Path, list[Part]] = {}
     for name, group in groups:
@@ -235,13 +238,13 @@ def _export_copick(project: Project, found: Sequence[Picks], out: Path, options:
         return [config]
     if out.suffix:
         raise OutputError(f"{out}: is no copick project; expected its configuration, or the name of a new folder")
-    new = create_copick_project(out, _described(project))
     pair = (options.user_id, options.session_id, options.voxel_spacing)
-    texts = {}
-    for picks in found:
-        for name, text in picks_files(picks, [o.name for o in new.objects], (), pair).items():
-            texts[out / "ExperimentRuns" / picks.run / "Picks" / name] = text
-    write_together(texts)
+    runs = components((picks.run for picks in found), "run")
+    with atomic_folder(out) as part:
+        new = create_copick_project(part, _described(project), place=out)
+        for run, picks in zip(runs, found):
+            files = picks_files(picks, [o.name for o in new.objects], (), pair)
+            write_together({part / "ExperimentRuns" / run / "Picks" / name: text for name, text in files.items()})
     return [out / "copick.json"]
 
 

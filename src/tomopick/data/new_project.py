@@ -11,13 +11,15 @@ import numpy as np
 
 from ..core.errors import OutputError, SelectionError
 from ..core.messages import listing
+from ..core.names import components
 from ..core.presets import CZII_OBJECTS
 from ..core.types import PickableObject, Picks
-from . import FolderProject, atomic_write, create_copick_project, open_project, write_run
+from . import FolderProject, atomic_folder, atomic_write, create_copick_project, open_project, write_run
 from .choose import require_id
 from .names import PORTAL_IDENTIFIERS, object_alias, plain_name
 from .objects import object_from_fields, with_specs
 
+CURATED = ("curated", "0")  # user and session of picks that came with the tomograms; `pick` writes under another
 PRESETS: dict[str, tuple[PickableObject, ...]] = {"czii": CZII_OBJECTS}
 
 
@@ -35,7 +37,8 @@ def init_project(
     """Writes a copick project; gives the path of its configuration.
 
     A folder in copick's layout (`ExperimentRuns`) is taken as it is, read-only, and `out` becomes the configuration and
-    the overlay beside it. Other volumes (MRC, OME-Zarr) are copied into `out` as pyramids, with the picks of RUN.csv.
+    the overlay beside it. Other volumes (MRC, OME-Zarr) are copied into `out` as pyramids, with the picks of RUN.csv
+    as those of `CURATED`.
 
     Args:
         tomograms: the folder.
@@ -66,13 +69,16 @@ def init_project(
     if not isinstance(project, FolderProject):
         raise SelectionError(f"{tomograms}: is a project already; expected a folder of tomograms, so use it as it is")
     names = _names(project.runs(), plain_names)
-    new = create_copick_project(out, chosen, name=out.name)
-    for run, name in names.items():
-        tomogram = replace(project.tomogram(run), run=name, tomo_type=tomo_type)
-        picks = project.picks(run)
-        mine = None if picks is None else replace(_known(picks, chosen), run=name)
-        write_run(new, [tomogram], mine)
-        say(f"{name}: {tomogram.grid.shape[::-1]} voxels (x, y, z) of {tomogram.grid.voxel_spacing:.4g} Å")
+    require_id(tomo_type, "tomogram type")
+    components(names.values(), "run")
+    with atomic_folder(out) as part:  # a project that lacks some of the tomograms would pass as whole
+        new = create_copick_project(part, chosen, name=out.name, place=out)
+        for run, name in names.items():
+            tomogram = replace(project.tomogram(run), run=name, tomo_type=tomo_type)
+            picks = project.picks(run)
+            mine = None if picks is None else replace(_known(picks, chosen), run=name)
+            write_run(new, [tomogram], mine, *CURATED)
+            say(f"{name}: {tomogram.grid.shape[::-1]} voxels (x, y, z) of {tomogram.grid.voxel_spacing:.4g} Å")
     return out / "copick.json"
 
 

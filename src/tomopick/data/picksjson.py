@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ReadError
+from ..core.names import component
 from ..core.types import Picks
 
 
@@ -115,7 +116,8 @@ def picks_files(
     """
     user_id, session_id, _ = fields
     names = sorted({*picks.names.tolist(), *stale}) or sorted(objects)
-    return {
-        f"{user_id}_{session_id}_{name}.json": json.dumps(picks_fields(picks, name, *fields), indent=1)
-        for name in names
-    }
+    texts = {}
+    for name in names:
+        file = f"{user_id}_{session_id}_{component(name, 'object')}.json"
+        texts[file] = json.dumps(picks_fields(picks, name, *fields), indent=1)
+    return texts

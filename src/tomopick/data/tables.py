@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.errors import ReadError
 from ..core.files import atomic_write
+from ..core.names import quoted_cell, unquoted_cell
 from ..core.types import Picks
 
 RUN_COLUMNS = ("experiment", "run", "run_name")
@@ -92,11 +93,11 @@ def _parse_row(
             raise ReadError(f"{path}: line {line}: {name} is '{text}'; expected a finite number")
         return value
 
-    name = field("object")
+    name = unquoted_cell(field("object"))
     if not name:
         raise ReadError(f"{path}: line {line}: the object has no name")
     score = number("score") if field("score", "") else 1.0
-    return field("run"), (name, number("z"), number("y"), number("x"), score)
+    return unquoted_cell(field("run")), (name, number("z"), number("y"), number("x"), score)
 
 
 def _picks(run: str, rows: Sequence[tuple[str, float, float, float, float]]) -> Picks:
@@ -115,4 +116,4 @@ def write_picks_csv(path: str | Path, picks: Picks) -> None:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(("object", "x", "y", "z", "score"))
         for name, (z, y, x), score in zip(picks.names, picks.positions, picks.scores):
-            writer.writerow((name, f"{x:.3f}", f"{y:.3f}", f"{z:.3f}", f"{score:.6f}"))
+            writer.writerow((quoted_cell(name), f"{x:.3f}", f"{y:.3f}", f"{z:.3f}", f"{score:.6f}"))

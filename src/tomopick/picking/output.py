@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import OutputError
+from ..core.files import hidden, remove, sweep
+from ..core.names import component
 from ..core.types import Grid, Heatmap, PickableObject, Picks
 from ..data import Project, atomic_write, write_mrc, write_picks_csv
 from ..data.objects import read_objects
@@ -40,7 +40,7 @@ class Output:
 
     @property
     def _csv(self) -> Path:
-        return self.out / f"{self.run}.csv"
+        return self.out / f"{component(self.run, 'run')}.csv"
 
     def record(self) -> dict[str, Any]:
         """How the run was picked before; empty where it was not."""
@@ -57,7 +57,12 @@ class Output:
 
     @property
     def _record(self) -> Path:
-        return self.records / f"{self.run}.json"
+        return self.records / f"{component(self.run, 'run')}.json"
+
+    @property
+    def trace(self) -> Path:
+        """Where it is told at length why the run failed, if that was nothing a user can cause."""
+        return self.records / f"{component(self.run, 'run')}.error.txt"
 
     @property
     def records(self) -> Path:
@@ -146,7 +151,7 @@ class HeatmapFiles:
 
     def __init__(self, output: Output) -> None:
         self._out, self._run = output.out, output.run
-        self._part = output.out / f".{output.run}.{uuid.uuid4().hex[:8]}.heatmaps"
+        self._part = hidden(output.out / f"{component(output.run, 'run')}.heatmaps")
         self._first: Heatmap | None = None
         self._rows = 0
 
@@ -154,7 +159,7 @@ class HeatmapFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._part, ignore_errors=True)
+        remove(self._part)
 
     def add(self, strip: Heatmap) -> None:
         """Takes the next strip.
@@ -163,7 +168,9 @@ class HeatmapFiles:
             OutputError: the disk refuses.
         """
         try:
-            self._part.mkdir(parents=True, exist_ok=True)
+            if self._first is None:
+                self._part.mkdir(parents=True, exist_ok=True)
+                sweep(self._out)
             for channel, values in enumerate(strip.values):
                 with (self._part / str(channel)).open("ab") as file:
                     # Rows of y first: the next strip goes on behind them.
@@ -182,5 +189,5 @@ class HeatmapFiles:
         grid = Grid((z, self._rows, x), self._first.grid.voxel_spacing, self._first.grid.origin)
         for channel, name in enumerate(self._first.objects):
             values = np.memmap(self._part / str(channel), dtype=np.float32, mode="r", shape=(self._rows, z, x))
-            path = self._out / "heatmaps" / f"{self._run}_{name}_heatmap.mrc"
+            path = self._out / "heatmaps" / f"{self._run}_{component(name, 'object')}_heatmap.mrc"
             write_mrc(path, values.transpose(1, 0, 2), grid)

@@ -218,7 +218,7 @@ def _stand_back() -> None:
 
 def _attempt(work: _Work, step: Callable[[], RunResult | None]) -> Any:
     """What a step answers; where it fails, that the run failed."""
-    trace = work.output.records / f"{work.run}.error.txt"
+    trace = work.output.trace
     try:
         result = step()
         if result is not None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..core.errors import OutputError, SelectionError, TomopickError
 from ..core.messages import near_miss
+from ..core.names import components
 from ..core.presets import CZII_OBJECTS
 from ..core.progress import bar
 from ..core.shards import Shard
@@ -125,7 +126,7 @@ def simulate_project(
     facts = {"preset": preset, "vary": vary, "settings": list(settings), "seed": seed, "positions": positions}
     facts |= {"device": device.partition(":")[0], "tilt_axis": "y", "spec": asdict(spec), "files": _digests(specimen)}
     followed = {} if positions is None else twins(positions, runs)
-    names = list(followed) or [f"SIM_{i:03d}" for i in range(runs)]
+    names = components(list(followed) or [f"SIM_{i:03d}" for i in range(runs)], "run")
     project = _project(out, objects, json.loads(json.dumps(facts, default=str)))
     names = names if shard is None else shard.part(names)
     missing = sorted(set(names) - set(project.runs()))

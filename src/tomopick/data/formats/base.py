@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from ...core.errors import OutputError, ReadError, SelectionError
-from ...core.files import atomic_write
+from ...core.files import write_together
 from ...core.messages import listing
 from ...core.types import Grid, PickableObject, Picks, Vector
 from ..names import RunNames, object_alias
@@ -198,18 +197,25 @@ def voxel_notes(parts: Sequence[Part]) -> list[str]:
 def save(files: Mapping[Path, bytes], overwrite: bool = False) -> list[Path]:
     """Writes files that belong together, all or none; gives their paths.
 
+    A file that is there already as it would be written is no hindrance: whoever was cut off can repeat it.
+
     Raises:
         OutputError: one exists (and is not to be replaced), or cannot be written.
     """
-    taken = [str(path) for path in files if path.exists()]
+    taken = [str(path) for path, data in files.items() if path.exists() and not _holds(path, data)]
     if taken and not overwrite:
         raise OutputError(
             f"{listing(taken)}: exists already; expected a new name, so choose another or replace it with --overwrite"
         )
-    with ExitStack() as stack:
-        for path, data in files.items():
-            stack.enter_context(atomic_write(path, binary=True)).write(data)
+    write_together(files)
     return list(files)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def to_eulers(rotations: np.ndarray, sequence: str) -> np.ndarray:

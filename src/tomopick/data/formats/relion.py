@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import ReadError, SelectionError
+from ...core.names import component
 from ...core.types import Picks
 from .base import Objects, Part, Reading, RunFrame, finite
 from .star import (
@@ -112,8 +113,7 @@ def _files(parts: Sequence[Part], table: Any, path: Path, layout: str) -> dict[P
         folder = path.parent / f"{path.stem}_particles"
         files, listed = {}, []
         for name, rest in table.groupby("rlnTomoName", sort=False):
-            if "/" in str(name):
-                raise SelectionError(f"tomogram '{name}' cannot name a file; RELION's import layout needs that")
+            component(str(name), "tomogram")
             files[folder / f"{name}.star"] = star_bytes({"particles": rest.reset_index(drop=True)})
             # RELION resolves relative paths from its project folder and reads forward slashes alone.
             listed.append((str(name), (folder / f"{name}.star").as_posix()))

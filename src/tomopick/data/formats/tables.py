@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.names import quoted_cell, unquoted_cell
 from ...core.types import Picks
 from ..names import object_alias
 from .base import Objects, Part, Reading, finite, rotated
@@ -43,7 +44,7 @@ class CsvTable:
         for picks, frame in parts:
             turns = np.tile(np.eye(3), (len(picks), 1, 1)) if picks.rotations is None else picks.rotations
             for i, (name, (z, y, x), score) in enumerate(zip(picks.names.tolist(), picks.positions, picks.scores)):
-                row = [frame.name, name, *(f"{v:.4f}" for v in (x, y, z)), f"{score:.6f}"]
+                row = [quoted_cell(frame.name), quoted_cell(name), *(f"{v:.4f}" for v in (x, y, z)), f"{score:.6f}"]
                 writer.writerow(row + ([f"{v:.8f}" for v in turns[i].ravel()] if turned else []))
         return {path: text.getvalue().encode()}
 
@@ -58,7 +59,7 @@ class CsvTable:
         found = []
         groups: dict[str, list[list[str]]] = {}
         for row in rows:
-            groups.setdefault(row[run].strip() if run is not None else "", []).append(row)
+            groups.setdefault(unquoted_cell(row[run].strip()) if run is not None else "", []).append(row)
         for name, part in groups.items():
             frame = reading.find(name) if run is not None else reading.find_file(path)[0]
             if frame is not None:
@@ -102,5 +103,7 @@ def _picks(path: Path, header: list[str], rows: list[list[str]], run: str, readi
     if column is None or reading.name is not None:
         names = reading.objects(len(rows), path, None, None)
     else:
-        names = np.array([object_alias(row[column].strip(), reading.labels.values()) for row in rows], dtype=np.str_)
+        names = np.array(
+            [object_alias(unquoted_cell(row[column].strip()), reading.labels.values()) for row in rows], dtype=np.str_
+        )
     return Picks(run, positions, names, scores, rotations)

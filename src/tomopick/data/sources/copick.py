@@ -8,6 +8,7 @@ from typing import Any
 
 from ...core.errors import OutputError, ReadError
 from ...core.files import write_together
+from ...core.names import component
 from ...core.types import Grid, PickableObject, Picks, Tomogram
 from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
 from ..objects import object_from_fields, with_specs
@@ -137,7 +138,7 @@ class CopickProject:
     def overlay_folder(self, run: str) -> Path | None:
         """The run's folder in the overlay; None where the overlay is not a local folder."""
         overlay = local_path(getattr(self.root.config, "overlay_root", None))
-        return None if overlay is None else overlay / "ExperimentRuns" / run
+        return None if overlay is None else overlay / "ExperimentRuns" / component(run, "run")
 
     def _run(self, run: str) -> Any:
         runs = {r.name: r for r in self.root.runs}

@@ -83,8 +83,8 @@ def _is_only_root(data: dict[str, Any]) -> bool:
     return data.get("config_type", "filesystem") == "filesystem" and not data.get("static_root")
 
 
-def write_config(folder: Path, objects: Iterable[PickableObject], name: str) -> Path:
-    """Writes `copick.json` of a project whose overlay is `folder` itself; gives its path.
+def write_config(folder: Path, objects: Iterable[PickableObject], name: str, place: Path) -> Path:
+    """Writes `copick.json` of a project whose overlay is `folder` itself, which will lie at `place`; gives its path.
 
     Raises:
         OutputError: the folder holds a project already, copick would refuse an object, or it cannot be written.
@@ -112,7 +112,7 @@ def write_config(folder: Path, objects: Iterable[PickableObject], name: str) -> 
         "version": "1.0.0",
         "pickable_objects": entries,
         # Absolute for copick's other tools; the key below finds the folder again after a move.
-        "overlay_root": f"local://{folder.resolve()}",
+        "overlay_root": f"local://{place.resolve()}",
         "overlay_fs_args": {"auto_mkdir": True},
         OURS: {"overlay_root": "."},
     }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import OutputError
-from ...core.files import write_together
+from ...core.files import flush, hidden, remove, sweep, write_together
 from ...core.types import PickableObject, Picks, Tomogram
 from ..choose import require_id, require_objects
 from ..picksjson import picks_files
@@ -22,15 +20,21 @@ from .copick_config import write_config
 
 
 def create_copick_project(
-    folder: str | Path, objects: Iterable[PickableObject], name: str = "tomopick"
+    folder: str | Path, objects: Iterable[PickableObject], name: str = "tomopick", place: Path | None = None
 ) -> CopickProject:
     """An empty project in `folder`, with its configuration at `folder/copick.json`; the folder may be moved later.
+
+    Args:
+        folder: of the project.
+        objects: it is to define.
+        name: of the project.
+        place: where the folder will lie when it is finished, if that is elsewhere.
 
     Raises:
         OutputError: there is a project already, copick refuses an object, or the folder cannot be written.
     """
     folder = Path(folder)
-    path = write_config(folder, objects, name)
+    path = write_config(folder, objects, name, place or folder)
     try:
         (folder / "ExperimentRuns").mkdir()
     except OSError as error:
@@ -71,6 +75,7 @@ def write_run(
             spacing = min(t.grid.voxel_spacing for t in tomograms)
             texts = picks_files(picks, known, (), (user_id, session_id, spacing))
             write_together({part / "Picks" / name: text for name, text in texts.items()})
+        flush(part)
         os.rename(part, target)
 
 
@@ -90,6 +95,7 @@ def write_tomogram(project: CopickProject, tomogram: Tomogram) -> None:
         if place.exists():
             raise OutputError(f"{place}: exists already; expected another type or voxel spacing")
         place.parent.mkdir(exist_ok=True)
+        flush(source)
         os.rename(source, place)
 
 
@@ -99,21 +105,19 @@ def _folder(project: CopickProject, run: str) -> Path:
         raise OutputError(
             f"{project.uri}: its overlay is not on this machine; expected a local folder to write runs to"
         )
-    if not run or run.startswith(".") or "/" in run or "\\" in run:
-        raise OutputError(f"{project.uri}: '{run}' cannot be the name of a run")
     return folder
 
 
 @contextmanager
 def _staged(project: CopickProject, tomograms: Sequence[Tomogram]) -> Iterator[Path]:
     """The folder of a hidden run that holds the tomograms; removed at the end, if it is still there."""
-    hidden = f".{tomograms[0].run}.{uuid.uuid4().hex[:8]}.part"
-    part = _folder(project, "run").with_name(hidden)
+    part = hidden(_folder(project, tomograms[0].run))
     try:
+        sweep(part.parent)
         with warnings.catch_warnings():
             # Deprecations inside copick's dependencies are nothing a user of tomopick can act on.
             warnings.simplefilter("ignore", DeprecationWarning)
-            run = project.root.new_run(hidden)
+            run = project.root.new_run(part.name)
             for tomogram in tomograms:
                 _require_writable(project, tomogram)
                 spacing = run.new_voxel_spacing(tomogram.grid.voxel_spacing, exist_ok=True)
@@ -123,7 +127,7 @@ def _staged(project: CopickProject, tomograms: Sequence[Tomogram]) -> Iterator[P
         reason = error.strerror or error
         raise OutputError(f"{project.uri}: run {tomograms[0].run}: cannot be written ({reason}); check space") from None
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        remove(part)
         project.root.refresh()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...core.errors import OutputError, ReadError
 from ...core.messages import listing
+from ...core.names import component
 from ...core.types import Grid, PickableObject, Picks, Tomogram
 from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
 from ..objects import named_objects, read_objects, with_specs
@@ -124,7 +125,7 @@ class FolderProject:
         require_id(session_id, "session")
         require_run(picks.run, self.runs(), self.uri)
         require_objects(picks.names.tolist(), [o.name for o in self.objects], self.uri)
-        path = self._folder / f"{picks.run}.csv"
+        path = self._folder / f"{component(picks.run, 'run')}.csv"
         if path.exists():
             raise OutputError(f"{path}: exists already; expected no picks there, so remove it or write elsewhere")
         write_picks_csv(path, self.stated(picks))

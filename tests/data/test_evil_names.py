@@ -1,0 +1,124 @@
+"""Names that lead elsewhere: whatever a file calls its runs and objects, nothing is written outside OUT."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+
+from tomopick.core.errors import OutputError, TomopickError
+from tomopick.core.types import PickableObject, Picks
+from tomopick.data import MemoryProject, create_copick_project, open_project, read_picks_csv, write_picks_csv
+from tomopick.data.exporting import TARGETS, ExportOptions, export_picks
+from tomopick.picking.output import HeatmapFiles, Output
+
+EVIL = ["../evil", "/tmp/evil", "..", ".evil", "a\x1b[31mb", "con", "x" * 300]
+
+
+def tree(place):
+    return sorted(os.path.relpath(os.path.join(at, n), place) for at, _, names in os.walk(place) for n in names)
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def table(path, run, name):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["run", "object", "x", "y", "z"], [run, name, 10, 20, 30], [run, "ball", 1, 2, 3]])
+    return open_project(path)
+
+
+@pytest.mark.parametrize("evil", EVIL)
+@pytest.mark.parametrize("target", TARGETS)
+def test_exported_runs_and_objects_stay_in_their_folder(tmp_path, target, evil):
+    for run, name in ((evil, "ball"), ("TS_1", evil)):
+        before = tree(tmp_path)
+        project = table(tmp_path / "evil.csv", run, name)
+        inner = tmp_path / "a" / "b"
+        more = {"tomograms_star": None, "voxel_spacing": 10.0, "tilt_series_pixel_size": 2.0, "folder": True}
+        try:
+            export_picks(project, target, inner / "out", ExportOptions(**more, together=False))
+        except TomopickError:
+            assert set(tree(tmp_path)) <= {*before, "evil.csv"}
+        assert all(path == "evil.csv" or path.startswith("a/b/out/") for path in tree(tmp_path))
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_picked_runs_stay_in_their_folder(tmp_path, evil):
+    picks = Picks(evil, np.zeros((1, 3)), np.array(["ball"]))
+    output = Output(MemoryProject([PickableObject("ball", 60.0)]), evil, tmp_path / "out", "tomopick", "0")
+    for attempt in (
+        lambda: output.write_picks(picks), lambda: output.write_record({}), lambda: output.trace,
+        lambda: HeatmapFiles(output),
+    ):  # fmt: skip
+        with pytest.raises(OutputError, match="cannot be the name of a file"):
+            attempt()
+    assert tree(tmp_path) == []
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_runs_and_objects_of_a_copick_project_stay_in_it(tmp_path, evil):
+    project = create_copick_project(tmp_path / "p", [PickableObject("ball", 60.0)])
+    with pytest.raises(OutputError, match="cannot be the name of a file"):
+        project.overlay_folder(evil)
+
+
+def test_a_tomograms_star_names_files_too(tmp_path):
+    star = tmp_path / "tomograms.star"
+    star.write_text("data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoSizeX #2\n_rlnTomoSizeY #3\n_rlnTomoSizeZ #4\n"
+                    "_rlnTomoTiltSeriesPixelSize #5\n../../TS_1 100 100 100 2.0\n")  # fmt: skip
+    project = MemoryProject([PickableObject("ball", 60.0)])
+    project.write_picks(Picks("TS_1", np.ones((1, 3)), np.array(["ball"])), "a", "0")
+    options = ExportOptions(tomograms_star=star, folder=True, voxel_spacing=10.0)
+    with pytest.raises(OutputError, match=r"tomogram '\.\./\.\./TS_1': cannot be"):
+        export_picks(project, "imod", tmp_path / "a" / "b", options)
+    with pytest.raises(OutputError, match=r"tomogram '\.\./\.\./TS_1': cannot be"):
+        export_picks(project, "relion5", tmp_path / "a" / "b.star", ExportOptions(tomograms_star=star,
+                     choices={"layout": "import"}))  # fmt: skip
+    assert tree(tmp_path) == ["tomograms.star"]
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-alpha", "@SUM(A1)", "ball"])
+def test_cells_are_no_formulas(tmp_path, name):
+    path = tmp_path / "picks.csv"
+    write_picks_csv(path, Picks("TS_1", np.ones((1, 3)), np.array([name])))
+    cell = rows(path)[1][0]
+    assert cell == name if name == "ball" else cell == f"'{name}"
+    assert read_picks_csv(path)[""].names.tolist() == [name]
+    project = MemoryProject([PickableObject(name, 60.0)])
+    project.write_picks(Picks("-TS", np.ones((1, 3)), np.array([name])), "a", "0")
+    export_picks(project, "csv", tmp_path / "all.csv", ExportOptions())
+    cells = rows(tmp_path / "all.csv")[1]
+    assert not any(text.startswith(("=", "+", "-", "@")) for text in cells[:2])
+    assert read_picks_csv(tmp_path / "all.csv")["-TS"].names.tolist() == [name]
+
+
+def test_an_export_that_was_cut_off_is_repeated(tmp_path):
+    project = MemoryProject([PickableObject("ball", 60.0)])
+    for run in ("TS_1", "TS_2"):
+        project.write_picks(Picks(run, np.ones((1, 3)), np.array(["ball"])), "a", "0")
+    options = ExportOptions(voxel_spacing=10.0, folder=True)
+    first, second = export_picks(project, "imod", tmp_path / "out", options)
+    second.unlink()
+    assert export_picks(project, "imod", tmp_path / "out", options) == [first, second] and second.exists()
+    first.write_text("somebody else's")
+    with pytest.raises(OutputError, match="exists already"):
+        export_picks(project, "imod", tmp_path / "out", options)
+
+
+def test_many_runs_are_exported_with_few_files_open(tmp_path):
+    import resource
+
+    project = MemoryProject([PickableObject("ball", 60.0)])
+    for i in range(300):
+        project.write_picks(Picks(f"TS_{i:04d}", np.ones((1, 3)), np.array(["ball"])), "a", "0")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        made = export_picks(project, "coords", tmp_path / "out", ExportOptions(voxel_spacing=10.0, folder=True))
+        copied = export_picks(project, "copick", tmp_path / "copick", ExportOptions())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(made) == 300 and len(open_project(copied[0]).runs()) == 300
