@@ -32,12 +32,12 @@ from tomopick import Detector, Picks, open_project
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.types import Grid, Heatmap
 from tomopick.networks.activations import Rectified
-from tomopick.picking.detector import decode
 from tomopick.picking.load import load_detector
 from tomopick.picking.memory import STRIP
 from tomopick.picking.peaks import LOWEST_SCORE, LocalMaxima, window_maximum
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.picking.predict import Predictor, predict_rows
+from tomopick.picking.rows import decode
 from tomopick.picking.runs import pick_run, pick_runs
 from tomopick.picking.tiling import LargestTiles, Means, SteepWindow, TilingSpec
 from tomopick.training.targets import GaussianTarget

@@ -110,7 +110,7 @@ def copy_of(model: Path, place: Path) -> Path:
 
 
 def untrained(objects=(BALL,), **facts):
-    from tomopick.picking.detector import TrainingFacts
+    from tomopick.picking.folder import TrainingFacts
 
     torch.manual_seed(0)
     method = recipe()

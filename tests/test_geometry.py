@@ -10,9 +10,9 @@ from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.types import Grid, Heatmap, PickableObject, Picks, Tomogram
 from tomopick.data import open_project, write_mrc
 from tomopick.networks.activations import Activation
-from tomopick.picking.detector import decode
 from tomopick.picking.peaks import LocalMaxima
-from tomopick.picking.predict import Predictor, join_rows, predict_rows
+from tomopick.picking.predict import Predictor, predict_rows
+from tomopick.picking.rows import decode, join_rows
 from tomopick.picking.tiling import TilingSpec
 from tomopick.training.targets import GaussianTarget
 

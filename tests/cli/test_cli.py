@@ -19,7 +19,8 @@ from tomopick.cli import main
 from tomopick.cli.demo import _simulate
 from tomopick.data import create_copick_project, read_picks_csv, write_mrc, write_picks_csv, write_run
 from tomopick.models.calibrate import VIEWS as SMOOTH
-from tomopick.picking.load import load_detector, shipped
+from tomopick.picking.folder import shipped
+from tomopick.picking.load import load_detector
 from tomopick.picking.picker import PickOptions
 from tomopick.picking.predict import VIEWS
 from tomopick.scoring.compare import Scoring

@@ -12,7 +12,7 @@ from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
 from tomopick.data import FolderProject, MemoryProject, read_picks_csv, read_volume, write_mrc
 from tomopick.look.centring import displacement
 from tomopick.look.doctor import Checkup, cheap_findings, findings, has_errors, report, star_findings
-from tomopick.picking.detector import TrainingFacts
+from tomopick.picking.folder import TrainingFacts
 from tomopick.picking.normalize import RobustNormalization
 
 RIBOSOME = PickableObject("ribosome", 60.0, 1)

@@ -10,8 +10,8 @@ from scipy import ndimage
 from tomopick.core.errors import RecipeError
 from tomopick.core.types import Grid, Heatmap, PickableObject, Picks
 from tomopick.picking.decoders import Components, UpsampledMaxima, Watershed
-from tomopick.picking.detector import decode
 from tomopick.picking.peaks import merge_plateaus
+from tomopick.picking.rows import decode
 from tomopick.picking.watershed import parted
 
 A, B = PickableObject("a", 40.0), PickableObject("b", 60.0)

@@ -10,8 +10,8 @@ from tomopick.core.errors import ModelError, TomopickError
 from tomopick.networks.activations import Sigmoid
 from tomopick.networks.losses import FocalTversky
 from tomopick.picking.decoders import Components
-from tomopick.picking.detector import _checksum
-from tomopick.picking.load import load_detector, shipped
+from tomopick.picking.folder import checksum_of, shipped
+from tomopick.picking.load import load_detector
 from tomopick.picking.resample import resample
 from tomopick.training.recipe import Recipe
 
@@ -72,7 +72,7 @@ def test_truncated_files(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelError, match="was altered"):
         load_detector(model)
-    _set(model, checksum=_checksum(model))  # as if somebody had made them so
+    _set(model, checksum=checksum_of(model))  # as if somebody had made them so
     with pytest.raises(ModelError, match="not a complete model"):
         load_detector(model)
     about = model / "detector.json"
@@ -119,7 +119,7 @@ def _teach(model, **changes):
     for name, value in changes.items():
         data[name] = data.get(name, {}) | value if isinstance(value, dict) else value
     path.write_text(json.dumps(data, indent=1))
-    _set(model, checksum=_checksum(model))
+    _set(model, checksum=checksum_of(model))
 
 
 TAUGHT_ANEW = [
@@ -172,7 +172,7 @@ def test_a_recipe_without_its_activation_is_read_by_its_loss(tmp_path):
         del data[name]
     data["loss"] = {"class": "FocalTversky", "alpha": 0.3, "beta": 0.7, "gamma": 2.0, "power": 1.33, "eps": 1e-6}
     (model / "recipe.json").write_text(json.dumps(data, indent=1))
-    _set(model, checksum=_checksum(model))
+    _set(model, checksum=checksum_of(model))
     found = load_detector(model)
     assert found.method.activation == Sigmoid() and found.method.views == "none"
     again = tmp_path / "again"

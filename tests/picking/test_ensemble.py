@@ -14,9 +14,9 @@ from tomopick.models.calibrate import choose_thresholds
 from tomopick.models.combine import CombineOptions, Validation, combine, measured, rank_maps
 from tomopick.models.kept_heatmaps import keep
 from tomopick.picking.decoders import Components
-from tomopick.picking.detector import TrainingFacts
 from tomopick.picking.ensemble import Alignment, Ensemble, Member, _digest, equal_members, member_names
-from tomopick.picking.load import load_detector, load_model, model_file
+from tomopick.picking.folder import TrainingFacts, model_file
+from tomopick.picking.load import load_detector, load_model
 from tomopick.picking.picker import Picker, PickOptions
 
 BOTH = (BALL, RING)

@@ -11,7 +11,8 @@ from small import recipe, trained, untrained
 from tomopick import Detector
 from tomopick.core.types import Grid
 from tomopick.picking.memory import bytes_per_voxel, free_memory, left_by_groups, means, reach
-from tomopick.picking.predict import join_rows, predict_rows
+from tomopick.picking.predict import predict_rows
+from tomopick.picking.rows import join_rows
 from tomopick.picking.tiling import LargestTiles, Means, SteepWindow, TilingSpec
 
 

@@ -8,9 +8,8 @@ from scipy import ndimage
 
 from tomopick.core.errors import RecipeError
 from tomopick.core.types import Grid, Heatmap, PickableObject, Picks
-from tomopick.picking.detector import decode
 from tomopick.picking.peaks import LocalMaxima, maxima, refine, window_maximum
-from tomopick.picking.predict import with_halo
+from tomopick.picking.rows import decode, with_halo
 
 A, B = PickableObject("a", 30.0), PickableObject("b", 45.0)
 seeds = st.integers(0, 10**6)

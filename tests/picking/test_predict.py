@@ -14,7 +14,8 @@ from tomopick.core.types import Grid, Heatmap, PickableObject, Picks
 from tomopick.networks.activations import Rectified
 from tomopick.networks.engines import TorchEngine, choose_device
 from tomopick.picking.peaks import LocalMaxima
-from tomopick.picking.predict import VIEWS, Predictor, average, join_rows, on_one_grid, predict_rows, with_halo
+from tomopick.picking.predict import VIEWS, Predictor, predict_rows
+from tomopick.picking.rows import average, join_rows, on_one_grid, with_halo
 from tomopick.picking.tiling import GaussianWindow, LargestTiles, LinearWindow, Means, SteepWindow, TilingSpec
 from tomopick.training.targets import GaussianTarget
 
@@ -310,7 +311,7 @@ def test_blending_does_not_depend_on_how_much_is_done_at_a_time(slab, monkeypatc
 
 
 def test_strips_take_little_memory(monkeypatch):
-    monkeypatch.setattr("tomopick.picking.predict.AT_ONCE", 3 * 4 * 4 * 5)  # five rows
+    monkeypatch.setattr("tomopick.picking.rows.AT_ONCE", 3 * 4 * 4 * 5)  # five rows
     whole = whole_heatmap(40)
     strips = list(with_halo([whole], lambda grid: 2))
     assert max(s.grid.shape[1] for s in strips) <= 5 + 2 * 2

@@ -9,8 +9,9 @@ import torch
 from tomopick.core.errors import RecipeError
 from tomopick.core.types import Grid
 from tomopick.networks.losses import DenseCrossEntropy, HeatmapWeightedMSE
-from tomopick.picking.predict import VIEWS, Predictor, join_rows, predict_rows
+from tomopick.picking.predict import VIEWS, Predictor, predict_rows
 from tomopick.picking.published_tilings import EvenTiles, FlatWindow, ScanTiles, StepTiles
+from tomopick.picking.rows import join_rows
 from tomopick.picking.tiling import GaussianWindow, cut
 
 CZII = (184, 630, 630)

@@ -16,7 +16,7 @@ from tomopick.core.errors import OutputError, SelectionError, TomopickError
 from tomopick.data import MemoryProject, read_picks_csv, write_mrc, write_picks_csv
 from tomopick.picking.output import Output
 from tomopick.picking.picker import Picker, PickOptions
-from tomopick.picking.predict import join_rows
+from tomopick.picking.rows import join_rows
 from tomopick.picking.runs import pick_run, pick_runs
 from tomopick.scoring.scores import matched_scores
 

@@ -7,8 +7,8 @@ import pytest
 from small import BALL, TINY, memory
 from tomopick import FitOptions, Source, recipes
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError
-from tomopick.look.page.gather import is_model
 from tomopick.picking.ensemble import Ensemble
+from tomopick.picking.folder import is_model
 from tomopick.picking.load import load_detector, load_model
 from tomopick.recipes.as_published import Grounds, carry_out, labelled_runs
 from tomopick.recipes.plans import METHODS, Plan, Training, Wanted, folds_of, plan_of, published

@@ -6,7 +6,7 @@ import torch
 from small import BALL, RING
 from tomopick import Detector, PickableObject, recipes
 from tomopick.core.errors import ModelError
-from tomopick.picking.detector import TrainingFacts
+from tomopick.picking.folder import TrainingFacts
 from tomopick.training.transfer import channel_axes, like, take_over
 
 CUBE = PickableObject("cube", 50.0)

@@ -104,7 +104,7 @@ def soup_command(
 
 def _two_or_more(arguments: tuple[str, ...], verb: str) -> tuple[str, ...]:
     from ..core.files import require_new
-    from ..look.page.gather import is_model
+    from ..picking.folder import is_model
 
     if len(arguments) < 2:
         raise TomopickError(f"{verb} needs MODELs and the folder OUT to write, in this order; see {verb} --help")

@@ -127,7 +127,7 @@ def shape_of(text: str) -> tuple[int, int, int]:
 
 def model_first(first: str, second: str, verb: str) -> None:
     """Raises where a model was given where a project is meant, and what is no model where the model is."""
-    from ..look.page.gather import is_model
+    from ..picking.folder import is_model
 
     if not is_model(first) and is_model(second):
         raise TomopickError(f"{second} is a model, which comes first: tomopick {verb} {second} {first}")

@@ -117,8 +117,8 @@ def pick_command(
 
 def _refuse_unknown(models: list[str], source: str, choices: dict[str, Any]) -> None:
     """What is plainly not there is said before a project is opened and looked over."""
-    from ..look.page.gather import is_model
     from ..networks.engines import EngineSpec, choose_device
+    from ..picking.folder import is_model
     from ..picking.load import load_model
     from ..scoring.thresholds import metric_name
 

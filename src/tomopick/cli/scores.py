@@ -201,7 +201,8 @@ def evaluate_command(
 
 def _sides(scoring: Any, what: str, truth_place: str, options: Any) -> Any:
     """Both sides, read once; a model picks first."""
-    from ..look.page.gather import is_model, pick_with
+    from ..look.page.gather import pick_with
+    from ..picking.folder import is_model
 
     make = (lambda project, runs: pick_with(what, project, runs, options)) if is_model(what) else None
     return scoring.sides(what, truth_place, make)

@@ -15,8 +15,8 @@ from ..core.messages import counted, near_miss
 from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram
 from ..data import Project, atomic_write
 from ..data.labelled import picks_where_any
-from ..picking.detector import read_json
-from ..picking.load import Model, model_file
+from ..picking.folder import model_file, read_json
+from ..picking.load import Model
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.picker import Picker, PickOptions
 from ..picking.predict import View

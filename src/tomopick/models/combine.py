@@ -17,13 +17,13 @@ from ..core.types import PickableObject, Picks
 from ..data import Project, atomic_folder
 from ..data.choose import require_run
 from ..data.labelled import picks_where_any
-from ..picking.detector import METRICS, Detector
+from ..picking.detector import Detector
 from ..picking.ensemble import MEANS, Alignment, Ensemble, Member
 from ..picking.load import Model
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.picker import Picker, PickOptions
 from ..scoring.score_maps import heights
-from ..scoring.thresholds import GRID, Calibration, displacement
+from ..scoring.thresholds import GRID, METRICS, Calibration, displacement
 from .calibrate import choose_thresholds, trained_on
 from .kept_heatmaps import Kept, keep
 from .weight_search import Weights, search

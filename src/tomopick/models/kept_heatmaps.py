@@ -11,10 +11,9 @@ import numpy as np
 from ..core.progress import bar
 from ..core.types import Grid, Heatmap, Picks
 from ..data import Project
-from ..picking.detector import decode
 from ..picking.ensemble import Ensemble
 from ..picking.picker import Picker
-from ..picking.predict import on_one_grid
+from ..picking.rows import decode, on_one_grid
 from .calibrate import trained_on
 
 Stored = tuple[Path, tuple[str, ...]]  # a member's heatmap: its file and its objects

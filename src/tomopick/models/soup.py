@@ -22,10 +22,12 @@ from ..core.files import require_new
 from ..core.messages import counted
 from ..data import atomic_folder, atomic_write
 from ..networks.engines import choose_device, place
-from ..picking.detector import METRICS, Detector, TrainingFacts
+from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble, joint_facts
+from ..picking.folder import TrainingFacts
 from ..picking.resample import spacings_differ
 from ..picking.tiling import TilingSpec, cut
+from ..scoring.thresholds import METRICS
 from ..training.fit import model_card
 from ..training.recipe import Recipe
 from .combine import CombineOptions, Validation, measured

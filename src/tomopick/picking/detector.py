@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,55 +16,32 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from ..core.errors import ModelError, RecipeError, SelectionError
+from ..core.errors import ModelError, RecipeError
 from ..core.files import atomic_write
-from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram, Vector
+from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram
 from ..networks.engines import Engine, EngineSpec, choose_device
 from ..scoring.score_maps import ScoreMap, ScoreMaps, heights, mapped
-from ..scoring.thresholds import metric_name
-from .fallback import Halving
-from .memory import means
+from .folder import (
+    FORMAT_VERSION,
+    TrainingFacts,
+    checksum_of,
+    read_facts,
+    read_json,
+    read_object,
+    read_thresholds,
+)
+from .memory import Halving, means
 from .method import Method
 from .normalize import radial_spectrum, skewness
 from .peaks import LOWEST_SCORE, PeakFinder
-from .predict import VIEWS, Predictor, join_rows, predict_rows, with_halo
+from .predict import VIEWS, Predictor, predict_rows
 from .resample import matched, spacings_differ
+from .rows import decode, join_rows
 
 log = logging.getLogger("tomopick")
 
-FORMAT_VERSION = 1
-METRICS = ("f1", "czii")  # that every model has thresholds for; `precision=P` may come on top
 UNLIKE_BEYOND = 2.5  # standard deviations of the spectrum, mean over its rings, that runs of one kind do not differ by
 LEAST_SPREAD = 0.2  # of the spectrum [decades]; a single training volume has none
-
-
-@dataclass(frozen=True)
-class TrainingFacts:
-    """What a detector remembers of its training, to judge its inputs by and to be judged by.
-
-    Attributes:
-        voxel_spacing: of the volumes it learned from [Å].
-        tomo_types: of those volumes.
-        spectrum: log10 power in rings of the xy plane, mean over the training volumes.
-        spectrum_spread: its standard deviation over them, ring by ring.
-        skewness: of their grey values; negative where particles are dark on light.
-        contrast: mean at particles minus mean around them [deviations], by object.
-        displacement: median (prediction - truth) of matched validation picks, zyx [Å].
-        displacement_matches: how many picks that rests on.
-        scores: validation scores by metric and object.
-        provenance: runs, versions, seed, commit and the like.
-    """
-
-    voxel_spacing: float
-    tomo_types: tuple[str, ...] = ()
-    spectrum: tuple[float, ...] = ()
-    spectrum_spread: tuple[float, ...] = ()
-    skewness: float = 0.0
-    contrast: Mapping[str, float] = field(default_factory=dict)
-    displacement: Vector = (0.0, 0.0, 0.0)
-    displacement_matches: int = 0
-    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -198,7 +174,7 @@ class Detector:
         weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
         with atomic_write(folder / "weights.safetensors", binary=True) as file:
             file.write(save(weights))
-        checksum = _checksum(folder)
+        checksum = checksum_of(folder)
         about = {
             "format_version": FORMAT_VERSION,
             "checksum": checksum,
@@ -241,7 +217,7 @@ class Detector:
                 newer = isinstance(version, int) and version > FORMAT_VERSION
                 remedy = "update tomopick" if newer else "restore the folder or train again"
                 raise ModelError(f"{folder / file}: format_version {version}, expected {FORMAT_VERSION}: {remedy}")
-        if _checksum(folder) != about.get("checksum"):
+        if checksum_of(folder) != about.get("checksum"):
             raise ModelError(
                 f"{folder}: recipe.json or weights.safetensors was altered since it was written (checksum differs); "
                 "restore the folder or train again"
@@ -265,24 +241,6 @@ class Detector:
         return cls(method, objects, network.eval(), thresholds, facts, checksum, name, maps, recipe)
 
 
-def read_thresholds(
-    data: Mapping[str, Mapping[str, float]], objects: Sequence[PickableObject]
-) -> dict[str, dict[str, float]]:
-    """Thresholds as a folder states them, for both metrics of `METRICS` and whichever others it was calibrated for.
-
-    Raises:
-        KeyError: a metric of `METRICS` or an object is missing.
-        ModelError: a metric that this version does not know.
-    """
-    names = [*METRICS, *(m for m in data if m not in METRICS)]
-    for name in names:
-        try:
-            metric_name(name)
-        except SelectionError as error:
-            raise ModelError(f"unknown metric '{name}' among the thresholds: update tomopick") from error
-    return {m: {o.name: float(data[m][o.name]) for o in objects} for m in names}
-
-
 def decode_scored(
     rows: Iterable[Heatmap],
     peaks: PeakFinder,
@@ -297,56 +255,3 @@ def decode_scored(
     # A little lower than the height that the threshold stands for, whose last digits two ways of rounding decide.
     floor = {k: max(LOWEST_SCORE, h - 1e-6) for k, h in heights(thresholds, maps).items()}
     return mapped(decode(rows, peaks, objects, floor, run), maps).above(thresholds)
-
-
-def decode(
-    rows: Iterable[Heatmap],
-    peaks: PeakFinder,
-    objects: Sequence[PickableObject],
-    thresholds: Mapping[str, float],
-    run: str,
-) -> Picks:
-    """Rows of heatmap -> picks, best first; holds a strip at a time."""
-    strips = with_halo(rows, lambda grid: peaks.halo(objects, grid))
-    return peaks.gather(strips, objects, thresholds, run)
-
-
-def _checksum(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for part in ("recipe.json", "weights.safetensors"):
-        digest.update((folder / part).read_bytes())
-    return digest.hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a model folder.
-
-    Raises:
-        ModelError: it is none.
-    """
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: not valid JSON ({error}); restore the folder or train again") from error
-    if not isinstance(data, dict):
-        raise ModelError(f"{path}: expected a JSON object; restore the folder or train again")
-    return data
-
-
-def read_object(data: Mapping[str, Any]) -> PickableObject:
-    """A pickable object as a model folder states it."""
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    return PickableObject(**values)
-
-
-def read_facts(data: Mapping[str, Any]) -> TrainingFacts:
-    """The facts of a training as a model folder states them.
-
-    Raises:
-        ModelError: an entry that this version does not know.
-    """
-    unknown = set(data) - {f.name for f in fields(TrainingFacts)}
-    if unknown:
-        raise ModelError(f"detector.json: unknown entry '{sorted(unknown)[0]}': update tomopick")
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    return TrainingFacts(**values)

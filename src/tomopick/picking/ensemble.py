@@ -18,12 +18,12 @@ from ..core.files import atomic_write
 from ..core.messages import counted
 from ..core.types import Heatmap, PickableObject, Picks, Tomogram
 from ..scoring.score_maps import ScoreMap, ScoreMaps, heights
-from .detector import METRICS, Detector, TrainingFacts, decode_scored, read_facts, read_json, read_thresholds
+from ..scoring.thresholds import METRICS
+from .detector import Detector, decode_scored
+from .folder import ENSEMBLE, FORMAT_VERSION, TrainingFacts, read_facts, read_json, read_thresholds
 from .peaks import PeakFinder
-from .predict import average, on_one_grid
+from .rows import average, on_one_grid
 
-FORMAT_VERSION = 1
-ENSEMBLE = "ensemble.json"  # what makes a folder an ensemble
 MEANS = ("probabilities", "logits")
 PARTS = ("recipe.json", "detector.json", "weights.safetensors", "README.md")  # of a member that a copy needs
 # Heights nearer to 0 or 1 count as this near: one member's certainty cannot outvote all others'.

@@ -1,10 +1,129 @@
-"""What a model folder holds, read without the model."""
+"""What a model folder holds, read without the model and without torch."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from ..core.errors import ModelError, SelectionError
+from ..core.types import PickableObject, Vector
+from ..scoring.thresholds import METRICS, metric_name
+
+FORMAT_VERSION = 1
+ENSEMBLE = "ensemble.json"  # what makes a folder an ensemble
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a detector remembers of its training, to judge its inputs by and to be judged by.
+
+    Attributes:
+        voxel_spacing: of the volumes it learned from [Å].
+        tomo_types: of those volumes.
+        spectrum: log10 power in rings of the xy plane, mean over the training volumes.
+        spectrum_spread: its standard deviation over them, ring by ring.
+        skewness: of their grey values; negative where particles are dark on light.
+        contrast: mean at particles minus mean around them [deviations], by object.
+        displacement: median (prediction - truth) of matched validation picks, zyx [Å].
+        displacement_matches: how many picks that rests on.
+        scores: validation scores by metric and object.
+        provenance: runs, versions, seed, commit and the like.
+    """
+
+    voxel_spacing: float
+    tomo_types: tuple[str, ...] = ()
+    spectrum: tuple[float, ...] = ()
+    spectrum_spread: tuple[float, ...] = ()
+    skewness: float = 0.0
+    contrast: Mapping[str, float] = field(default_factory=dict)
+    displacement: Vector = (0.0, 0.0, 0.0)
+    displacement_matches: int = 0
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def shipped() -> dict[str, Path]:
+    """The models that ship, by name."""
+    root = Path(str(resources.files("tomopick") / "models"))
+    return {p.name: p for p in sorted(root.iterdir()) if (p / "detector.json").is_file()} if root.is_dir() else {}
+
+
+def model_file(folder: str | Path) -> Path:
+    """The file that holds a model folder's thresholds, whether it is there or not."""
+    made = Path(folder) / ENSEMBLE
+    return made if made.is_file() else Path(folder) / "detector.json"
+
+
+def is_model(what: str) -> bool:
+    """Whether a user's word names a model folder, an ensemble's, or a shipped model."""
+    if Path(what).exists():
+        return any((Path(what) / name).is_file() for name in ("detector.json", "ensemble.json", "plan.json"))
+    return what in shipped()
+
+
+def checksum_of(folder: Path) -> str:
+    """Of what decides the picks: recipe and weights."""
+    digest = hashlib.sha256()
+    for part in ("recipe.json", "weights.safetensors"):
+        digest.update((folder / part).read_bytes())
+    return digest.hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model folder.
+
+    Raises:
+        ModelError: it is none.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not valid JSON ({error}); restore the folder or train again") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{path}: expected a JSON object; restore the folder or train again")
+    return data
+
+
+def read_object(data: Mapping[str, Any]) -> PickableObject:
+    """A pickable object as a model folder states it."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return PickableObject(**values)
+
+
+def read_facts(data: Mapping[str, Any]) -> TrainingFacts:
+    """The facts of a training as a model folder states them.
+
+    Raises:
+        ModelError: an entry that this version does not know.
+    """
+    unknown = set(data) - {f.name for f in fields(TrainingFacts)}
+    if unknown:
+        raise ModelError(f"detector.json: unknown entry '{sorted(unknown)[0]}': update tomopick")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return TrainingFacts(**values)
+
+
+def read_thresholds(
+    data: Mapping[str, Mapping[str, float]], objects: Sequence[PickableObject]
+) -> dict[str, dict[str, float]]:
+    """Thresholds as a folder states them, for both metrics of `METRICS` and whichever others it was calibrated for.
+
+    Raises:
+        KeyError: a metric of `METRICS` or an object is missing.
+        ModelError: a metric that this version does not know.
+    """
+    names = [*METRICS, *(m for m in data if m not in METRICS)]
+    for name in names:
+        try:
+            metric_name(name)
+        except SelectionError as error:
+            raise ModelError(f"unknown metric '{name}' among the thresholds: update tomopick") from error
+    return {m: {o.name: float(data[m][o.name]) for o in objects} for m in names}
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 from ..core.errors import ModelError
 from ..core.messages import near_miss
 from .detector import Detector
-from .ensemble import ENSEMBLE, Ensemble
+from .ensemble import Ensemble
+from .folder import ENSEMBLE, shipped
 
 Model = Detector | Ensemble
-
-
-def shipped() -> dict[str, Path]:
-    """The models that ship, by name."""
-    root = Path(str(resources.files("tomopick") / "models"))
-    return {p.name: p for p in sorted(root.iterdir()) if (p / "detector.json").is_file()} if root.is_dir() else {}
-
-
-def model_file(folder: str | Path) -> Path:
-    """The file that holds a model folder's thresholds, whether it is there or not."""
-    made = Path(folder) / ENSEMBLE
-    return made if made.is_file() else Path(folder) / "detector.json"
 
 
 def load_model(name: str | Path) -> Model:

@@ -17,10 +17,11 @@ from ..core.types import Grid, Heatmap, Picks, Tomogram
 from ..networks.engines import EngineSpec, choose_device
 from ..scoring.score_maps import ScoreMaps, heights, mapped
 from ..scoring.thresholds import thresholds_for
-from .detector import Detector, decode
+from .detector import Detector
 from .ensemble import Ensemble
 from .peaks import LOWEST_SCORE
 from .predict import Predictor, predict_rows
+from .rows import decode
 
 
 @dataclass(frozen=True)

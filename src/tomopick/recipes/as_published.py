@@ -14,7 +14,7 @@ from ..core.errors import ModelError, OutputError, SelectionError
 from ..data import atomic_write
 from ..data.labelled import picks_where_any
 from ..models.combine import CombineOptions, Validation, measured
-from ..picking.detector import read_json
+from ..picking.folder import read_json
 from ..picking.load import Model, load_detector, load_model
 from ..training.fit import FitOptions, check_same, fit, require_place
 from ..training.sources import Source, split_runs

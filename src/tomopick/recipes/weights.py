@@ -17,11 +17,12 @@ from ..core.files import atomic_folder, atomic_write, require_new
 from ..core.messages import counted, near_miss
 from ..core.presets import CZII_OBJECTS, CZII_VOXEL_SPACING
 from ..core.types import PickableObject
-from ..picking.detector import METRICS, Detector, TrainingFacts
+from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble
+from ..picking.folder import TrainingFacts
 from ..picking.load import load_model
 from ..picking.normalize import FixedLimits, Normalization
-from ..scoring.thresholds import DEFAULT_THRESHOLDS
+from ..scoring.thresholds import DEFAULT_THRESHOLDS, METRICS
 from ..training.fit import FitOptions, model_card, provenance
 from ..training.recipe import Recipe
 from .torch_files import StoredTensor, load_tensors, plain_table, read_torch_file, tables

@@ -17,6 +17,7 @@ from .matching import matchings, neighbours, scorable
 # A peak's score where nothing could be measured: F1 wants picks that are about as likely right as wrong, F-beta 4 gains
 # from any pick that is right once in twenty times (it must be more often than F / 17, methods.md section 2.1).
 DEFAULT_THRESHOLDS = {"f1": 0.3, "czii": 0.05}
+METRICS = tuple(DEFAULT_THRESHOLDS)  # that every model has thresholds for; `precision=P` may come on top
 REACH = 0.5  # radii of an object within which a pick of it is right: the challenge's, and F1's first
 
 # Where picks are found anew at each threshold; denser where F-beta 4 has its optimum.

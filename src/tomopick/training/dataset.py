@@ -12,7 +12,7 @@ from ..core.messages import counted
 from ..core.progress import bar
 from ..core.types import PickableObject, Picks, Tomogram
 from ..data.labelled import outside_text
-from ..picking.detector import TrainingFacts
+from ..picking.folder import TrainingFacts
 from ..picking.normalize import contrast_at, radial_spectrum, skewness
 from ..picking.resample import matched, spacings_differ
 from .patches import LabelledVolume

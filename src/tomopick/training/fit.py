@@ -21,10 +21,12 @@ from ..core.progress import bar
 from ..core.types import Heatmap, Picks
 from ..networks import initialise
 from ..networks.engines import EngineSpec, choose_device
-from ..picking.detector import FORMAT_VERSION, Detector, decode, read_json
+from ..picking.detector import Detector
+from ..picking.folder import FORMAT_VERSION, read_json
 from ..picking.load import load_detector
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.predict import Predictor, predict_rows
+from ..picking.rows import decode
 from ..scoring.thresholds import DEFAULT_THRESHOLDS, GRID, calibrate_found, displacement, picks_for
 from .checkpoints import append_log, cut_log, held_interrupt, keep_weights, last_state, save_last
 from .dataset import Data, gather

@@ -15,6 +15,7 @@ from ...core.presets import CZII_OBJECTS
 from ...core.types import PickableObject, Picks, Tomogram
 from ...data import Project, open_project, read_picks_csv
 from ...data.labelled import picks_where_any
+from ...picking.folder import is_model
 from ...scoring.compare import FOREIGN, Made, Sides, refuse_voxels, twice_written
 from .tables import Report
 
@@ -131,15 +132,6 @@ def _unknown(objects: Sequence[PickableObject], thresholds: Mapping[str, float] 
     return [] if thresholds is None else [o.name for o in objects if o.name not in thresholds]
 
 
-def is_model(what: str) -> bool:
-    """Whether a user's word names a model folder, an ensemble's, or a shipped model."""
-    if Path(what).exists():  # the registry imports torch, which scoring of picks needs not wait for
-        return any((Path(what) / name).is_file() for name in ("detector.json", "ensemble.json", "plan.json"))
-    from ...picking.load import shipped
-
-    return what in shipped()
-
-
 def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportOptions) -> Made:
     """Picks of a model's, down to a low score.
 
@@ -164,8 +156,7 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
 
 def model_texts(what: str) -> dict[str, Any]:
     """A model's card and the rows of its training's log."""
-    from ...picking.folder import read_log
-    from ...picking.load import shipped
+    from ...picking.folder import read_log, shipped
 
     folder = Path(what) if Path(what).is_dir() else shipped()[what]
     card = folder / "README.md"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tomopick.networks import UNetSpec
-from tomopick.picking.fallback import Halving
+from tomopick.picking.memory import Halving
 
 
 class Small:
@@ -103,7 +103,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np, torch
 from tomopick.networks.engines import EngineSpec
-from tomopick.picking.fallback import Halving
+from tomopick.picking.memory import Halving
 from tomopick.networks import UNetSpec
 
 torch.manual_seed(0)
