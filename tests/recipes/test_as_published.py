@@ -24,9 +24,9 @@ def options(**more):
     return FitOptions("cpu", **more)
 
 
-def grounds(runs="ABCD", simulated=False, types=("denoised",), **source):
+def grounds(runs="ABCD", simulated=None, types=("denoised",), **source):
     project = memory(runs)
-    simulations = Source(memory("PQ"), val_runs=["Q"]) if simulated else None
+    simulations = Source(memory("PQ"), **(simulated or {})) if simulated is not None else None
     return Grounds((Source(project, **source),), (types,), simulations)
 
 
@@ -179,7 +179,7 @@ def check_refusals(plan, where, tmp_path):
 
 
 def test_the_soup_starts_from_simulations_and_weighs_its_members(tmp_path):
-    where, said = grounds(simulated=True, val_runs=["D"]), []
+    where, said = grounds(simulated={}, val_runs=["D"]), []
     plan = published("soup", wanted(where))
     made = carry_out(plan, where, tmp_path / "soup", options(say=said.append))
     assert isinstance(made, Ensemble) and len(made.detectors) <= 3
@@ -188,12 +188,26 @@ def test_the_soup_starts_from_simulations_and_weighs_its_members(tmp_path):
     start = load_detector(tmp_path / "soup" / "pretrained-tiny")
     member = load_detector(tmp_path / "soup" / "members" / "tiny-denoised")
     assert member.facts.provenance["init_from"] == str(tmp_path / "soup" / "pretrained-tiny")
-    assert start.facts.provenance["runs"][0]["train"] == ["P"]
+    assert [(part["train"], part["val"]) for part in start.facts.provenance["runs"]] == [(["P", "Q"], []), ([], ["D"])]
     assert not made.pick(where.sources[0].project.tomogram("D"), {"ball": 1.5}, "cpu")
 
 
+def test_pretraining_learns_from_all_its_runs(tmp_path):
+    def started(name, where, **more):
+        plan = plan_of("light", wanted(where, **more))
+        carry_out(plan, where, tmp_path / name, options())
+        start = tmp_path / name / "pretrained"
+        made = load_detector(start if start.is_dir() else tmp_path / f"{name}-pretrained")
+        return [(part["train"], part["val"]) for part in made.facts.provenance["runs"]]
+
+    assert started("named", grounds("AB", {"val_runs": ["Q"]})) == [(["P"], ["Q"])]
+    assert started("chosen", grounds("AB", {}, val_runs=["B"])) == [(["P", "Q"], []), ([], ["B"])]
+    # The runs of one fold may not choose what the other folds' networks start from.
+    assert started("folds", grounds("AB", {}), folds=2) == [(["P", "Q"], [])]
+
+
 def test_topcup_learns_from_growing_subsets(tmp_path):
-    where = grounds(simulated=True, val_runs=["D"])
+    where = grounds(simulated={}, val_runs=["D"])
     with pytest.raises(SelectionError, match=r"runs6: 6 runs to learn from .* there are 3 .* --subset 1,3"):
         carry_out(published("topcup", wanted(where, NARROW)), where, tmp_path / "no", options())
     assert not (tmp_path / "no").exists()
@@ -216,7 +230,7 @@ def test_the_fourth_place_is_measured_out_of_fold(tmp_path):
 
 
 def test_semietpicker_gives_one_model(tmp_path):
-    where = grounds("ABCD", train_runs=["A"], val_runs=["B"], unlabelled_runs=("C", "D"), simulated=True)
+    where = grounds("ABCD", train_runs=["A"], val_runs=["B"], unlabelled_runs=("C", "D"), simulated={})
     plan = published("semietpicker", wanted(where, NARROW))
     made = carry_out(plan, where, tmp_path / "s", options())
     assert made.checksum == load_detector(tmp_path / "s").checksum
@@ -249,7 +263,7 @@ def test_members_without_validation_runs_keep_the_mean_of_their_thresholds(tmp_p
     where, said = grounds("A"), []
     made = carry_out(plan_of("light", wanted(where, seeds=2)), where, tmp_path / "m", options(say=said.append))
     assert len(made.detectors) == 2 and "not measured on any run: thresholds are the mean of the models'" in said
-    simulated = grounds("A", simulated=True)
+    simulated = grounds("A", simulated={})
     with pytest.raises(SelectionError, match="soup weighs its members on validation runs and there is none"):
         carry_out(published("soup", wanted(simulated)), simulated, tmp_path / "s", options())
     assert made.objects == (BALL,)

@@ -4,14 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from small import BALL, RING, memory, recipe, tomogram
 from tomopick import FitOptions, Heatmap, PickableObject, Source, fit
 from tomopick.core.errors import ModelError, RecipeError, SelectionError
 from tomopick.core.types import Grid
 from tomopick.data import MemoryProject
+from tomopick.picking.folder import read_log
 from tomopick.picking.peaks import LocalMaxima
+from tomopick.scoring.thresholds import DEFAULT_THRESHOLDS
 from tomopick.training.dataset import gather
+from tomopick.training.sources import plans_of
 
 
 def told_by(sources, **more):
@@ -29,11 +34,34 @@ def test_an_object_that_a_project_never_labels_is_not_learned_from_it():
     assert "real: not labelled there, so not learned from it: ring" in told
 
 
-def test_every_lone_run_gives_a_part_for_validation():
+def test_a_lone_run_gives_a_part_for_validation():
     data, told = told_by([Source(memory(("A",))), Source(memory(("S", "T", "U")))])
-    assert [v.picks.run for v in data.train].count("A") == 1
-    assert "A" in [v.picks.run for v in data.val] and len(data.val) == 2
+    assert sorted(v.picks.run for v in data.train) == ["A", "S", "T", "U"]
+    assert [v.picks.run for v in data.val] == ["A"]
     assert any(line.startswith("only one labelled run: y from") for line in told)
+
+
+def test_only_the_first_project_holds_runs_back():
+    simulated = memory([f"S{i:02}" for i in range(7)])
+    data, told = told_by([Source(memory("ABCDE")), Source(simulated), Source(memory(("Z",)))])
+    assert len(data.train) == 4 + 7 + 1 and len(data.val) == 1 and data.val[0].picks.run in "ABCDE"
+    assert sum("validation on" in line for line in told) == 1 and not any("only one" in line for line in told)
+    named, _ = told_by([Source(memory("ABCDE")), Source(simulated, val_runs=["S03"])])
+    assert [v.picks.run for v in named.val][1:] == ["S03"] and len(named.train) == 4 + 6
+    # Runs without labels come first where a semi-supervised method is given them first: they hold nothing.
+    hidden = Source.unlabelled(memory(("U",)))
+    assert [p.alone for p in plans_of([hidden, Source(memory(("A",)))], 0, str)] == [False, True]
+
+
+def test_without_any_validation_all_is_learned_from_and_the_last_weights_are_kept(tmp_path):
+    source, told = Source(memory(("A", "B")), val_runs=()), []
+    made = fit(recipe("train.steps=4", "train.validate_every=2"), [source], tmp_path / "m", FitOptions("cpu", say=told.append))
+    assert made.facts.provenance["runs"][0]["train"] == ["A", "B"] and not made.facts.scores
+    assert made.thresholds == {metric: {"ball": cut} for metric, cut in DEFAULT_THRESHOLDS.items()}
+    assert "no run is validated on: the last weights are kept, with thresholds that nothing has measured" in told
+    kept, last = (load_file(tmp_path / "m" / f) for f in ("weights.safetensors", "top/4.safetensors"))
+    assert all(torch.equal(kept[name], last[name]) for name in kept)
+    assert not any("val_score" in row for row in read_log(tmp_path / "m" / "log.jsonl"))
 
 
 def test_a_project_without_a_named_run_is_said():

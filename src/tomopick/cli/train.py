@@ -21,8 +21,9 @@ from .options import comma, counts, given_for, look_over, named_runs, project_op
     "--train-runs", callback=run_names, help="Runs to learn from, comma-separated, or @FILE. Default: all with picks."
 )
 @click.option(
-    "--val-runs", callback=run_names, help="Runs to validate on, or @FILE. Default: a fifth of the labelled ones."
-)
+    "--val-runs", callback=run_names,
+    help="Runs to validate on, or @FILE. Default: a fifth of the first PROJECT's; the others' are all learned from.",
+)  # fmt: skip
 @click.option("--tomo-type", multiple=True, metavar="TYPE[@SPACING][,...]",
               help="What to read, once or once a PROJECT; several of one are learned from together.")  # fmt: skip
 @click.option("--picks", multiple=True, metavar="OBJECT:USER/SESSION", help="The truth; once, or once a PROJECT.")
@@ -41,7 +42,12 @@ from .options import comma, counts, given_for, look_over, named_runs, project_op
 @click.option("--subset", callback=counts, metavar="N[,N...]",
               help="Learn from the first N runs of a shuffled order; of several N, an ensemble.")  # fmt: skip
 @click.option("--pretrain", metavar="PROJECT", help="Simulated runs to train on first.")
-@click.option("--pretrain-tomo-type", metavar="TYPE[@SPACING][,...]", help="What to read of them.")
+@click.option("--pretrain-tomo-type", metavar="TYPE[@SPACING]", help="What to read of them.")
+@click.option("--pretrain-picks", metavar="OBJECT:USER/SESSION", help="Their truth.")
+@click.option(
+    "--pretrain-val-runs", callback=run_names,
+    help="Runs of them to validate on, or @FILE. Default: none; the first PROJECT's validation runs choose.",
+)  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of weights and patches.")
 @click.option(
@@ -170,13 +176,25 @@ def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
     for project in hidden:
         runs = named_runs(choices["unlabelled_runs"], project, [*opened, *hidden])
         sources.append(Source.unlabelled(project, first, runs or None))
-    simulated = None
-    if choices["pretrain"]:
-        shown = _types((choices["pretrain_tomo_type"] or "",), 0, 1)
-        simulated = Source(open_project(choices["pretrain"], **opening), shown[0] if shown else None)
-    elif choices["pretrain_tomo_type"]:
-        raise TomopickError("--pretrain-tomo-type is of the project to pretrain on; say which with --pretrain PROJECT")
-    return Grounds(tuple(sources), tuple(kinds + [()] * len(hidden)), simulated)
+    return Grounds(tuple(sources), tuple(kinds + [()] * len(hidden)), _simulated(choices, opening))
+
+
+def _simulated(choices: dict[str, Any], opening: dict[str, Any]) -> Any:
+    """The project to pretrain on, looked over; None where there is none."""
+    from ..data import open_project
+    from ..look.doctor import Checkup
+    from ..training.sources import Source
+
+    asked = {name: choices[f"pretrain_{name}"] for name in ("tomo_type", "picks", "val_runs")}
+    if not choices["pretrain"]:
+        for name in (name for name, value in asked.items() if value):
+            flag = f"--pretrain-{name.replace('_', '-')}"
+            raise TomopickError(f"{flag} is of the project to pretrain on; say which with --pretrain PROJECT")
+        return None
+    project = open_project(choices["pretrain"], **opening)
+    source = Source(project, **asked | {"val_runs": named_runs(asked["val_runs"], project, [project])})
+    look_over(project, Checkup(None, source.tomo_type, source.picks))
+    return source
 
 
 def _types(values: tuple[str, ...], i: int, n: int) -> tuple[str, ...]:

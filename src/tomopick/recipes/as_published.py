@@ -17,7 +17,7 @@ from ..models.combine import CombineOptions, Validation, measured
 from ..picking.folder import read_json
 from ..picking.load import Model, load_detector, load_model
 from ..training.fit import FitOptions, check_same, fit, require_place
-from ..training.sources import Source, split_runs
+from ..training.sources import Source, plans_of
 from .plans import Plan, Training
 
 PLAN = "plan.json"
@@ -33,7 +33,8 @@ class Grounds:
         sources: projects, together. The first one's runs are divided into folds and subsets; the others are learned
             from as they are. Those without labels come last.
         tomo_types: of each source: the types that are learned from together. The first of them is validated on.
-        simulated: the project to pretrain on.
+        simulated: the project to pretrain on: all its runs, and its validation runs where some are named. Where none
+            are, what is pretrained is chosen on the first source's.
     """
 
     sources: tuple[Source, ...]
@@ -129,10 +130,7 @@ class _Shares:
         """Raises `SelectionError` where the runs do not suffice for the plan."""
         seed = min(t.seed for t in plan.trainings)
         folded = any(t.val_runs is not None for t in plan.trainings)
-        splits = []
-        for i, source in enumerate(grounds.sources):
-            say = _silent if folded and not i else options.say
-            splits.append(split_runs(source, seed, say) if source.labelled else ([], []))
+        splits = [(p.train, p.val) for p in plans_of(grounds.sources, seed, _silent if folded else options.say)]
         train, val = splits[0]
         runs = sorted([*train, *val])
         order = np.random.default_rng((_SHUFFLE, seed)).permutation(len(runs))
@@ -175,8 +173,7 @@ class _Shares:
     def sources(self, training: Training) -> list[Source]:
         """What a training learns from: a source for each type of each project."""
         if training.simulated:
-            assert self.grounds.simulated is not None
-            return [self.grounds.simulated]
+            return self._simulated()
         found = []
         for i, (source, types) in enumerate(zip(self.grounds.sources, self.grounds.tomo_types)):
             if not source.labelled:
@@ -191,6 +188,17 @@ class _Shares:
             for kind in kinds[1:]:
                 found.append(replace(source, tomo_type=kind, train_runs=train, val_runs=(), unlabelled_runs=()))
         return found
+
+    def _simulated(self) -> list[Source]:
+        """What pretraining learns from, and the runs that it is chosen on: none where these are folds of the plan's."""
+        assert self.grounds.simulated is not None
+        learned = replace(self.grounds.simulated, val_runs=self.grounds.simulated.val_runs or ())
+        val, folded = self.splits[0][1], any(t.val_runs is not None for t in self.plan.trainings)
+        if learned.val_runs or folded or not val:
+            return [learned]
+        first, types = self.grounds.sources[0], self.grounds.tomo_types[0]
+        chosen = replace(first, tomo_type=types[0] if types else None, train_runs=(), val_runs=val, unlabelled_runs=())
+        return [learned, chosen]
 
     def validation(self) -> Validation | None:
         """The runs that the ensemble is measured on: all folds', else those of the split."""
@@ -260,9 +268,9 @@ def _train(training: Training, shares: _Shares, place: _Places, options: FitOpti
     starts = {t.name: t for t in shares.plan.trainings}
     start = str(place.of(starts[training.start])) if training.start else options.init_from
     names = options.objects
-    if training.simulated and names is not None:
-        there = {o.name for o in sources[0].project.objects}
-        names = [name for name in names if name in there]
+    if training.simulated:
+        there = [o.name for o in sources[0].project.objects]
+        names = there if names is None else [name for name in names if name in there]
     more = replace(options, seed=training.seed, init_from=start, objects=names, resume=folder.is_dir())
     fit(training.recipe, sources, folder, more)
     draw_training(read_log(folder / "log.jsonl"), folder / "training.png")

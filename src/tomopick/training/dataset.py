@@ -18,7 +18,7 @@ from ..picking.resample import matched, spacings_differ
 from .patches import LabelledVolume
 from .recipe import Recipe
 from .shelf import Shelf
-from .sources import HELD_BACK, Plan, Say, Source, check_unlabelled, objects_of, split_runs
+from .sources import HELD_BACK, Plan, Say, Source, check_unlabelled, objects_of, plans_of
 
 GAP = 200.0  # between the parts of a run that is split [Å]: no particle is seen on both sides
 
@@ -55,7 +55,7 @@ def gather(
         TomopickError: no labelled run, an object without picks or radius, picks of light particles, unlabelled runs
             that are labelled too, that the recipe has no use for, or that it lacks.
     """
-    plans = [Plan(source, *split_runs(source, seed, say)) for source in sources]
+    plans = plans_of(sources, seed, say)
     for plan in plans:
         if not (plan.train or plan.val or plan.unlabelled):
             say(f"warning: {plan.source.project.uri}: none of its runs is named; nothing is learned from it")
@@ -83,7 +83,7 @@ def gather(
                 unlabelled.append(read_one(plan.source, run, Picks.empty(run), frozenset(), remember=True))
                 shown.update(1)
     if not parts["val"] and parts["train"]:
-        parts["train"], parts["val"] = _split_along_y(parts["train"], say)
+        say("no run is validated on: the last weights are kept, with thresholds that nothing has measured")
     _check_labels(parts["train"], objects, say)
     facts = witness.facts(spacing)
     for name in [name for name, value in facts.contrast.items() if value > 0]:
@@ -205,8 +205,8 @@ def _inside(source: Source, tomogram: Tomogram, picks: Picks, say: Say) -> Picks
 
 
 def _split_along_y(volumes: list[LabelledVolume], say: Say) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
-    """Keeps the high-y end of the last volume for validation, with a gap that no particle spans."""
-    last = volumes[-1]
+    """Keeps the high-y end of the only volume for validation, with a gap that no particle spans."""
+    (last,) = volumes
     n = last.grid.shape[1]
     gap = round(GAP / last.grid.voxel_spacing)
     start = n - max(1, round(HELD_BACK * n))
@@ -214,9 +214,8 @@ def _split_along_y(volumes: list[LabelledVolume], say: Say) -> tuple[list[Labell
         raise SelectionError(
             f"run {last.picks.run}: {n} voxels in y are too few to keep a part for validation; name --val-runs"
         )
-    only = "only one labelled run" if len(volumes) == 1 else f"no run is left for validation, so of {last.picks.run}"
-    say(f"{only}: y from {start} of {n} is kept for validation, {gap} voxels before it are left out")
-    return [*volumes[:-1], _rows(last, 0, start - gap)], [_rows(last, start, n)]
+    say(f"only one labelled run: y from {start} of {n} is kept for validation, {gap} voxels before it are left out")
+    return [_rows(last, 0, start - gap)], [_rows(last, start, n)]
 
 
 def _rows(volume: LabelledVolume, start: int, stop: int) -> LabelledVolume:

@@ -165,16 +165,17 @@ def fit_steps(
                 options.say(f"step {report.step} of {spec.steps}: {state.stage} begins")
             stage = state.stage
             due = report.step % spec.validate_every == 0 or report.step == spec.steps
-            if due:
+            if due and data.val:
                 row["val_score"], row["val_f1"] = validate(detector, state, data)
                 state.notes["scores"] = [*state.notes.get("scores", []), row["val_score"]]
-                keep_weights(state, row["val_score"], out, spec.keep_top)
+            if due:  # where nothing is validated all score alike, and of equals the last weights are the best
+                keep_weights(state, row.get("val_score", 0.0), out, spec.keep_top)
             append_log(out / "log.jsonl", row)
             if due:
                 save_last(state, out)
-                now = f"loss {report.loss:.2g}, validation F1 {row['val_score']:.3f}"
-                options.say(f"step {report.step} of {spec.steps}: {now}; kept in {out}")
-            best = state.notes.get("best")
+                score = f", validation F1 {row['val_score']:.3f}" if data.val else ""
+                options.say(f"step {report.step} of {spec.steps}: loss {report.loss:.2g}{score}; kept in {out}")
+            best = state.notes.get("best") if data.val else None
             shown.update(1)
             shown.set_postfix_str(f"loss {report.loss:.4f}" + (f", best F1 {best[0]:.3f}" if best else ""))
             yield row
@@ -214,6 +215,17 @@ def _truth(data: Data) -> dict[str, Picks]:
 def finish(detector: Detector, data: Data, out: Path, device: torch.device, say: Say = lambda line: None) -> Detector:
     """Best weights, thresholds for both metrics, displacement and model card into the folder."""
     detector.network.load_state_dict(load_file(out / "best" / "weights.safetensors"))
+    if data.val:
+        detector = _measured(detector, data, device, say)
+    detector = replace(detector, network=detector.network.cpu().eval())
+    checksum = detector.save(out)
+    with atomic_write(out / "README.md") as file:
+        file.write(model_card(detector))
+    return replace(detector, checksum=checksum)
+
+
+def _measured(detector: Detector, data: Data, device: torch.device, say: Say) -> Detector:
+    """The detector with what the validation volumes tell: thresholds, displacement and scores."""
     candidates = validation_picks(detector, detector.predictor(device), data)
     truth = _truth(data)
     found = {metric: calibrate_found(candidates, truth, data.objects, metric, 0.002) for metric in ("f1", "czii")}
@@ -228,11 +240,7 @@ def finish(detector: Detector, data: Data, out: Path, device: torch.device, say:
         displacement_matches=int(n),
         scores={metric: {k: float(c.value) for k, c in best.items() if c.n_truth} for metric, best in found.items()},
     )
-    detector = replace(detector, thresholds=thresholds, facts=facts, network=detector.network.cpu().eval())
-    checksum = detector.save(out)
-    with atomic_write(out / "README.md") as file:
-        file.write(model_card(detector))
-    return replace(detector, checksum=checksum)
+    return replace(detector, thresholds=thresholds, facts=facts)
 
 
 def model_card(detector: Detector) -> str:

@@ -27,7 +27,9 @@ class Source:
     Attributes:
         project: opened.
         tomo_type, picks: what to read of each run (`TYPE[@spacing]`, `object:user/session`).
-        train_runs, val_runs: None: all the labelled ones, a share of them held back for validation.
+        train_runs: None: all the labelled ones.
+        val_runs: None: a share of the labelled ones, if this is the first of the sources, else none. Where no source
+            has any, nothing is validated and the last weights are kept.
         drop_outside: leave out picks outside their volume, instead of refusing the run.
         unlabelled_runs: to learn from without labels, for a semi-supervised recipe; what picks they have is not read.
     """
@@ -54,16 +56,23 @@ class Source:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which runs of a source are for what."""
+    """Which runs of a source are for what.
+
+    Attributes:
+        source: where they are.
+        train, val: their names.
+        first: whether its runs are those that validation is on where none are named.
+    """
 
     source: Source
     train: list[str]
     val: list[str]
+    first: bool = True
 
     @property
     def alone(self) -> bool:
         """Whether it is one labelled run, of which a part has to serve for validation."""
-        return self.source.val_runs is None and len(self.train) == 1 and not self.val
+        return self.first and self.source.val_runs is None and len(self.train) == 1 and not self.val
 
     @property
     def unlabelled(self) -> list[str]:
@@ -76,8 +85,24 @@ class Plan:
         return kept | ({"unlabelled": self.unlabelled} if self.unlabelled else {})
 
 
-def split_runs(source: Source, seed: int, say: Say) -> tuple[list[str], list[str]]:
-    """Names of the training and validation runs of one project."""
+def plans_of(sources: Sequence[Source], seed: int, say: Say) -> list[Plan]:
+    """Which runs of each source are for what; those that are held back for validation are the first one's.
+
+    What a training is chosen by is the data that it is meant for: runs of further projects would outvote them.
+    """
+    first = next((i for i, source in enumerate(sources) if source.labelled), 0)
+    return [Plan(source, *split_runs(source, seed, say, i == first), i == first) for i, source in enumerate(sources)]
+
+
+def split_runs(source: Source, seed: int, say: Say, hold_back: bool = True) -> tuple[list[str], list[str]]:
+    """Names of the training and validation runs of one project.
+
+    Args:
+        source: the project, and which of its runs are named.
+        seed: of the choice of validation runs.
+        say: told what was decided.
+        hold_back: a share of the runs is kept for validation where none is named; else all are learned from.
+    """
     project = source.project
     known = project.runs()
     for run in [*(source.train_runs or ()), *(source.val_runs or ()), *source.unlabelled_runs]:
@@ -101,7 +126,7 @@ def split_runs(source: Source, seed: int, say: Say) -> tuple[list[str], list[str
     if source.train_runs is not None or val:
         # Named or not: where there are several users' picks, it has to be said whose are the truth.
         picks_where_any(project, [*runs, *val], source.picks)
-    if source.val_runs is None and len(runs) > 1:
+    if hold_back and source.val_runs is None and len(runs) > 1:
         order = np.random.default_rng(seed).permutation(len(runs))
         val = sorted(runs[i] for i in order[: max(1, round(HELD_BACK * len(runs)))])
         runs = [r for r in runs if r not in val]
