@@ -31,8 +31,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from zoo_filter import MatchedFilter
-from zoo_page import write_page
 
 from tomopick import Detector, FitOptions, Picks, Source, Tomogram, fit
 from tomopick.core.files import atomic_write
@@ -56,6 +54,8 @@ from tomopick.training.fit import fit_steps
 from tomopick.training.loop import TrainState
 from tomopick.training.objectives import SupervisedSpec
 from tomopick.training.recipe import Recipe
+from zoo_filter import MatchedFilter
+from zoo_page import write_page
 
 METHODS = ("light", "bpd", "soup_tiny", "semietpicker", "topcup", "soup_medium", "unet25d_convnext",
            "unet25d_resnetrs", "soup_large")  # fmt: skip
@@ -200,8 +200,8 @@ class Zoo:
             recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
             network = recipe.network.build(len(data.objects))
             state = TrainState.start(network, recipe.train, choose_device(self.device))
-            detector = Detector(recipe, data.objects, network, {}, data.facts)
-            rows = fit_steps(detector, state, data, self.work, FitOptions(self.device, workers=self.loaders))
+            detector = Detector(recipe.method, data.objects, network, {}, data.facts)
+            rows = fit_steps(recipe, detector, state, data, self.work, FitOptions(self.device, workers=self.loaders))
             next(rows)
             began = self.clock()
             for _ in range(n - 2):  # the last one would validate
@@ -266,7 +266,8 @@ class Zoo:
     def make(self, key: tuple[str, str]) -> dict[str, Any]:
         """One row: (recipe or method, variant)."""
         name, variant = key
-        members: tuple[tuple[str, int, int], ...] = {"ensemble": ENSEMBLES, "soup": SOUPS}.get(variant, {}).get(name, ())
+        plans: dict[str, Any] = {"ensemble": ENSEMBLES, "soup": SOUPS}
+        members = plans.get(variant, {}).get(name, ())
         if name == "matched filter":
             project = self.project(self.sizes.runs()["L"])
             row = {"parameters": 0, "steps": 0, "seconds": 0.0, "tflop": 0.0}
@@ -352,12 +353,16 @@ def simulated(file: Path, run: str, sizes: Sizes, templates: Path | None) -> Non
                  names=made.picks.names)  # fmt: skip
 
 
-def precision(found: Mapping[str, Picks], truth: Mapping[str, Picks], objects: Any, samples: int = 300) -> dict[str, Any]:
+def precision(
+    found: Mapping[str, Picks], truth: Mapping[str, Picks], objects: Any, samples: int = 300
+) -> dict[str, Any]:
     """Mean over the objects of the average precision at half a radius, with its interval over runs."""
 
     def mean(runs: Sequence[str]) -> float:
         drawn = {f"{run}.{i}": run for i, run in enumerate(runs)}
-        curves = precision_recall({k: found[r] for k, r in drawn.items()}, {k: truth[r] for k, r in drawn.items()}, objects)
+        curves = precision_recall(
+            {k: found[r] for k, r in drawn.items()}, {k: truth[r] for k, r in drawn.items()}, objects
+        )
         return float(np.nanmean([c.average_precision for c in curves.values()]))
 
     runs, rng = list(truth), np.random.default_rng(0)
@@ -369,11 +374,11 @@ def tflop(model: Detector) -> float:
     """Arithmetic of one view of a volume of the challenge, overlap of tiles included."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    multiple, tiling = model.recipe.network.multiple, model.recipe.tiling.fitted(Means)
+    multiple, tiling = model.method.network.multiple, model.method.tiling.fitted(Means)
     edges, starts = tiling.plan(CHALLENGE, multiple)
     # Counted on a small tile: convolutions cost as much a voxel in a large one.
     small = [min(edge, -(-64 // multiple) * multiple) for edge in edges]
-    network = model.recipe.network.build(len(model.objects)).eval()
+    network = model.method.network.build(len(model.objects)).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counted:
         network(torch.zeros(1, 1, *small))
     tiles = float(np.prod([len(s) for s in starts]))
@@ -464,7 +469,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="recipes or methods, by comma")
     parser.add_argument("--variants", default="single,views,ensemble,soup")
     parser.add_argument("--templates", type=Path, help="folder of maps, as `simulate --templates` takes it")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that simulate, make patches")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes that simulate, make patches"
+    )
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "zoo.jsonl")
     parser.add_argument("--page", type=Path, help="the Markdown page to write, its picture beside it")
     args = parser.parse_args()

@@ -1,2 +1,103 @@
-"""The page of the methods and its picture, from the rows of `zoo.py`."""
-def write_page(rows, page): ...
+"""The page of the methods and its picture, from the rows that `zoo.py` leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot
+
+from tomopick.core.files import atomic_write
+
+PICTURE = "methods.png"
+BASE = "matched filter"
+TITLES = {"single": "one network", "views": "with views", "ensemble": "ensemble", "soup": "weights averaged"}
+Row = Mapping[str, Any]
+
+
+def latest(rows: Iterable[Row]) -> list[Row]:
+    """Of each recipe and variant the row of the largest budget, and of equal ones the last, in the order they came."""
+    best: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        key = (row["recipe"], row["variant"])
+        if key not in best or row.get("budget", 0) >= best[key].get("budget", 0):
+            best[key] = row
+    names = list(dict.fromkeys(row["recipe"] for row in best.values()))
+    return sorted(best.values(), key=lambda row: (names.index(row["recipe"]), list(TITLES).index(row["variant"])))
+
+
+def write_page(rows: Sequence[Row], page: Path) -> None:
+    """The table into the page, between its two marks where it has them, and the picture beside it."""
+    shown = latest(rows)
+    text = table(shown)
+    begin, end = "<!-- zoo: begin -->", "<!-- zoo: end -->"
+    old = page.read_text(encoding="utf-8") if page.is_file() else ""
+    head, found, rest = old.partition(begin)
+    tail = rest.partition(end)[2]
+    made = f"{head}{begin}\n{text}\n{end}{tail}" if found else f"{old}\n{begin}\n{text}\n{end}\n"
+    with atomic_write(page) as file:
+        file.write(made)
+    picture(shown, page.with_name(PICTURE))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """All rows in Markdown."""
+    lines = [f"![How well each method picks, against what it costs]({PICTURE})", ""]
+    lines += [
+        "| recipe | variant | parameters | TFLOP a volume | steps | budget [s] | F4 | F1 | AP | s a tomogram | GB |",
+        "|---|---|--:|--:|--:|--:|---|---|---|--:|--:|",
+    ]
+    for row in rows:
+        scores = " | ".join(_score(row, name) for name in ("F4", "F1", "AP"))
+        budget = f"{row['budget']:g}" if row.get("budget") else "-"
+        lines.append(
+            f"| `{row['recipe']}` | {TITLES[row['variant']]} | {row['parameters']:,} | {row['tflop']:.3g} | "
+            f"{row['steps'] or '-'} | {budget} | {scores} | {row['pick_seconds']:.1f} | {row['memory_gb']:.1f} |"
+        )
+    devices = sorted({(row["device"], "x".join(map(str, row["tomogram"]))) for row in rows})
+    lines += ["", "Measured on " + "; ".join(f"{device}, tomograms of {shape}" for device, shape in devices) + "."]
+    patches = [f"`{row['recipe']}` {'x'.join(map(str, row['patch']))} by {row['batch']}" for row in rows
+               if row["variant"] == "single" and row.get("patch")]  # fmt: skip
+    return "\n".join([*lines, *(["Patches and batches: " + ", ".join(patches) + "."] if patches else [])])
+
+
+def _score(row: Row, name: str) -> str:
+    low, high = row[f"{name}_interval"]
+    return f"{row[name]:.3f} ({low:.3f} to {high:.3f})"
+
+
+def picture(rows: Sequence[Row], file: Path) -> None:
+    """F4 with its interval by row; F4 against arithmetic; and how the loss of each network fell."""
+    figure, (bars, cost, loss) = pyplot.subplots(1, 3, figsize=(15, 0.3 * len(rows) + 2.6), layout="constrained")
+    names = list(dict.fromkeys(row["recipe"] for row in rows))
+    colours = dict(zip(names, pyplot.get_cmap("tab20").colors * 2))
+    marks = dict(zip(TITLES, "osD^"))
+    for i, row in enumerate(rows):
+        low, high = row["F4_interval"]
+        style = {"color": colours[row["recipe"]], "marker": marks[row["variant"]], "linestyle": "none"}
+        bars.errorbar(row["F4"], i, xerr=[[max(0, row["F4"] - low)], [max(0, high - row["F4"])]], capsize=2, **style)
+        if row["tflop"]:
+            cost.plot(row["tflop"], row["F4"], **style)
+            cost.annotate(row["recipe"], (row["tflop"], row["F4"]), (3, 3), textcoords="offset points", fontsize=7)
+        if row["variant"] == "single" and row.get("curve"):
+            for stage, curve in enumerate(row["curve"]):
+                first = row["curve"][0][0][1]
+                at = [(stage + step / curve[-1][0]) / 2 for step, _ in curve]
+                loss.plot(at, [value / first for _, value in curve], color=colours[row["recipe"]],
+                          label=row["recipe"] if not stage else None)  # fmt: skip
+    base = [row["F4"] for row in rows if row["recipe"] == BASE]
+    for value in base:
+        bars.axvline(value, color="0.6", linestyle=":")
+        cost.axhline(value, color="0.6", linestyle=":", label="matched filter")
+    bars.set(yticks=range(len(rows)), yticklabels=[f"{row['recipe']}, {TITLES[row['variant']]}" for row in rows],
+             xlabel="weighted F4 (95 % interval over runs)", xlim=(0, 1))  # fmt: skip
+    bars.invert_yaxis()
+    cost.set(xscale="log", xlabel="TFLOP a volume of 184 x 630 x 630", ylabel="weighted F4", ylim=(0, 1))
+    loss.set(yscale="log", xlabel="share of the training (first half: pretraining)", ylabel="loss / loss at first")
+    if loss.get_legend_handles_labels()[0]:
+        loss.legend(fontsize=7)
+    for axis in (bars, cost, loss):
+        axis.grid(alpha=0.3)
+    figure.savefig(file, dpi=90)
+    pyplot.close(figure)

@@ -195,7 +195,17 @@ FLAGS = {
     ],
     "train": [
         *["--as-published", "--device", "--drop-outside", "--folds", "--init-from", "--objects", "--picks"],
-        *["--pretrain", "--pretrain-picks", "--pretrain-tomo-type", "--pretrain-val-runs", "--resume", "--seed", "--seeds", "--subset", "--tomo-type"],
+        *[
+            "--pretrain",
+            "--pretrain-picks",
+            "--pretrain-tomo-type",
+            "--pretrain-val-runs",
+            "--resume",
+            "--seed",
+            "--seeds",
+            "--subset",
+            "--tomo-type",
+        ],
         *["--train-runs", "--unlabelled", "--unlabelled-runs", "--unlabelled-tomo-type"],
         *["--val-runs", "--workers", *PROJECT],
     ],

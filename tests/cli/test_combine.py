@@ -106,8 +106,14 @@ def test_train_several_members_and_go_on(place, tmp_path):
         (["--folds", "7"], "--folds 7: 3 runs with picks (C, D, E) cannot be divided into 7 parts"),
         (["--subset", "2,9"], "9 runs to learn from are asked for, and there are 2"),
         (["--as-published"], "nothing is published under the name 'light'"),
-        (["--pretrain-tomo-type", "wbp"], "--pretrain-tomo-type is of the project to pretrain on; say which with --pre"),
-        (["--pretrain-val-runs", "A"], "--pretrain-val-runs is of the project to pretrain on; say which with --pretrain"),
+        (
+            ["--pretrain-tomo-type", "wbp"],
+            "--pretrain-tomo-type is of the project to pretrain on; say which with --pre",
+        ),
+        (
+            ["--pretrain-val-runs", "A"],
+            "--pretrain-val-runs is of the project to pretrain on; say which with --pretrain",
+        ),
         (["--unlabelled-runs", "D"], "learns from labels alone and has no use for unlabelled runs"),
         (["--seeds", "2", "network.colour=red"], "has no field 'colour'"),
     ],
