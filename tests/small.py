@@ -18,6 +18,7 @@ if "TOMOPICK_CACHE" not in os.environ:  # not into the user's own
     os.environ["TOMOPICK_CACHE"] = tempfile.mkdtemp(prefix="tomopick-tests-cache-")
     atexit.register(shutil.rmtree, os.environ["TOMOPICK_CACHE"], ignore_errors=True)
 
+MODELS = Path(__file__).parent / "data" / "models"  # that data/models/make_models.py has trained
 SPACING = 10.0
 BALL = PickableObject("ball", 40.0, 1)
 RING = PickableObject("ring", 60.0, 2, (86, 180, 233, 255))
@@ -93,15 +94,21 @@ def copick(place: Path, runs=("A", "B"), objects=(BALL,), tomo_types=("denoised"
     return place / "copick.json"
 
 
-@functools.cache
-def trained(name="model", objects=(BALL,), steps=150) -> Path:
-    """A model folder that finds balls; trained once in a process."""
-    place = Path(tempfile.mkdtemp(prefix="tomopick-tests-"))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
+def taught(out: Path, objects=(BALL,), steps=150) -> Path:
+    """Trains a model folder that finds balls (and rings), on the CPU: some seconds."""
     more = [f"train.steps={steps}", f"train.validate_every={steps}", "train.lr=5e-3", "train.warmup_steps=5",
             "train.batch_size=4", "train.ema_decay=0.9"]  # fmt: skip
-    fit(recipe(*more), [Source(memory(objects=objects), val_runs=["C"])], place / name, FitOptions("cpu"))
-    return place / name
+    fit(recipe(*more), [Source(memory(objects=objects), val_runs=["C"])], out, FitOptions("cpu"))
+    return out
+
+
+@functools.cache
+def trained(*objects) -> Path:
+    """A model folder that finds balls, or balls and rings, without what only its training needed."""
+    place = Path(tempfile.mkdtemp(prefix="tomopick-tests-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    name = "_and_".join(o.name for o in objects or (BALL,))
+    return copy_of(MODELS / name, place / name)
 
 
 def copy_of(model: Path, place: Path) -> Path:

@@ -314,7 +314,7 @@ def test_inverted_contrast_and_other_spacing_are_told(tmp_path):
 def test_two_models(tmp_path):
     place = folder(tmp_path / "in", "A")
     out = tmp_path / "out"
-    done = run("pick", trained(), trained("two", (BALL, RING)), place, "--out", out, "--device", "cpu")
+    done = run("pick", trained(), trained(BALL, RING), place, "--out", out, "--device", "cpu")
     assert "2 models: equal weights, mean of their thresholds" in done.stderr
     assert "used" not in done.stderr  # they agree on the rest
     assert set(read_picks_csv(out / "A.csv")[""].names) <= {"ball", "ring"}

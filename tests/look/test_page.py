@@ -232,7 +232,8 @@ def test_report_of_a_model(tmp_path):
     assert done.exit_code == 0
     data = data_of(tmp_path / "r.html")
     assert data["objects"][0]["threshold"] == 0.45
-    assert data["card"].startswith("#") and len(data["log"]) == 150
+    assert data["card"].startswith("#")
+    assert len(data["log"]) == len((model / "log.jsonl").read_text().splitlines()) > 5
     assert len(unpack(data["runs"][0]["objects"][0]["scores"], "<f8")) > 0
 
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from small import BALL, RING, SPACING, copy_of, memory, recipe, tomogram, trained, untrained
+from small import BALL, MODELS, RING, SPACING, copy_of, memory, recipe, tomogram, trained, untrained
 from tomopick import Detector, FitOptions, Source, Tomogram, fit
 from tomopick.core.errors import ModelError, TomopickError
 from tomopick.networks.activations import Sigmoid
 from tomopick.networks.losses import FocalTversky
 from tomopick.picking.decoders import Components
 from tomopick.picking.folder import checksum_of, shipped
-from tomopick.picking.load import load_detector
+from tomopick.picking.load import load_detector, load_model
 from tomopick.picking.resample import resample
 from tomopick.training.recipe import Recipe
 
@@ -38,11 +38,16 @@ def test_saving_and_loading_gives_the_same_heatmap(tmp_path):
         assert (again / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
-def test_the_folder_holds_json_and_safetensors():
-    names = {p.relative_to(trained()).as_posix() for p in trained().rglob("*") if p.is_file()}
-    assert {"recipe.json", "detector.json", "weights.safetensors", "log.jsonl", "README.md"} <= names
-    assert {"last/state.json", "last/state.safetensors", "best/weights.safetensors", "top/150.safetensors"} <= names
-    assert {n.rsplit(".")[-1] for n in names} <= {"json", "jsonl", "safetensors", "md"}
+@pytest.mark.parametrize("folder", sorted(p.parent for p in MODELS.glob("*/detector.json")), ids=lambda p: p.name)
+def test_folders_of_earlier_versions(folder, tmp_path):
+    """What an earlier version has written loads for ever, and finds what it found."""
+    model = load_model(copy_of(folder, tmp_path / "m"))
+    found = model.pick(tomogram("X", 9, objects=model.objects)[0])
+    wanted = json.loads((folder / "picks.json").read_text())
+    assert found.names.tolist() == [row[0] for row in wanted]
+    np.testing.assert_allclose(found.positions, [row[1:4] for row in wanted], atol=0.05)  # other processors
+    np.testing.assert_allclose(found.scores, [row[4] for row in wanted], atol=2e-3)
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 150_000
 
 
 @pytest.mark.parametrize("part", ["recipe.json", "detector.json", "weights.safetensors"])

@@ -24,7 +24,7 @@ BOTH = (BALL, RING)
 
 @pytest.fixture(scope="module")
 def models():
-    return load_model(trained()), load_model(trained("both", BOTH, 100))
+    return load_model(trained()), load_model(trained(*BOTH))
 
 
 @pytest.fixture(scope="module")
@@ -259,17 +259,20 @@ def test_rank_maps_give_one_score_to_one_rank():
 @pytest.fixture(scope="module")
 def folder(models, project, tmp_path_factory):
     out = tmp_path_factory.mktemp("e") / "ensemble"
-    combined([models[0], models[0], models[1]], out, project, mean="logits", align=True)
+    both = copy_of(trained(*BOTH), out.parent / "both")
+    (both / "last").mkdir()  # what a training leaves for itself
+    (both / "last" / "state.json").write_text("{}")
+    combined([models[0], models[0], load_model(both)], out, project, mean="logits", align=True)
     return out
 
 
 def test_what_is_written_is_what_is_read(folder, project):
     found = load_model(folder)
     assert isinstance(found, Ensemble) and len(found.members) == 3 and found.mean == "logits"
-    assert {p.name for p in (folder / "members").iterdir()} == {"model-0", "model-1", "both"}
+    assert {p.name for p in (folder / "members").iterdir()} == {"ball-0", "ball-1", "both"}
     assert not list(folder.rglob("last")) and (folder / "members" / "both" / "README.md").is_file()
     assert found.members[2].alignment["ball"].given[0] == 0
-    assert "| model-0 |" in (folder / "README.md").read_text() and model_file(folder).name == "ensemble.json"
+    assert "| ball-0 |" in (folder / "README.md").read_text() and model_file(folder).name == "ensemble.json"
     picks, unlike = picker(found).pick(project.tomogram("D"))
     assert 10 < len(picks) < 20 and unlike == []
     moved = copy_of(folder, folder.with_name("moved"))

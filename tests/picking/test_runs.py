@@ -170,7 +170,7 @@ def test_picks_of_an_object_that_is_gone(tmp_path):
 
 
 def test_objects_that_the_project_does_not_define(tmp_path):
-    both = trained("two", (BALL, RING))
+    both = trained(BALL, RING)
     config = copick(tmp_path / "project", ("A",))
     result = pick_run(picker(both), open_project(config), "A", tmp_path / "out")
     assert "not written, for the project does not define it: ring" in result.messages
@@ -228,7 +228,7 @@ def test_flips_are_averaged():
 
 def test_two_models_are_averaged():
     volume, _ = tomogram("A", 0, objects=(BALL, RING))
-    one, two = trained(), trained("two", (BALL, RING))
+    one, two = trained(), trained(BALL, RING)
     both = picker(one, two)
     assert [o.name for o in both.objects] == ["ball", "ring"]
     heat = join_rows(both.rows(volume, lambda done, total: None)[0])
@@ -276,7 +276,7 @@ def test_the_fitted_displacement_is_taken_out_when_asked():
 
 def test_heatmaps_on_disk(tmp_path):
     project = open_project(folder(tmp_path / "in", "A"))
-    both = trained("two", (BALL, RING))
+    both = trained(BALL, RING)
     pick_run(picker(both, save_heatmaps=True), project, "A", tmp_path / "out")
     heat = Detector.load(both).heatmap(project.tomogram("A"))
     for channel, name in enumerate(("ball", "ring")):
@@ -356,7 +356,7 @@ def test_picks_know_their_objects_when_they_are_opened_again(tmp_path):
     pick_run(picker(), open_project(place), "A", out)
     (again,) = open_project(out).objects
     assert (again.name, again.radius, again.color) == (BALL.name, BALL.radius, BALL.color)
-    pick_run(picker(trained("two", (BALL, RING))), open_project(place), "A", out, overwrite=True)
+    pick_run(picker(trained(BALL, RING)), open_project(place), "A", out, overwrite=True)
     assert [o.name for o in open_project(out / "A.csv").objects] == ["ball", "ring"]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from small import BALL, RING, memory, recipe, tomogram, trained
+from small import BALL, RING, memory, recipe, taught, tomogram, trained
 from tomopick import Detector, PickableObject, Source, fit
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError, TomopickError
 from tomopick.data import MemoryProject
@@ -133,8 +133,8 @@ def test_the_running_average_is_the_weighted_mean(forgets):
     assert average.updates == 10
 
 
-def test_something_is_learned():
-    out = trained()
+def test_something_is_learned(tmp_path):
+    out = taught(tmp_path / "m")
     found = losses(out)
     assert np.mean(found[-5:]) < 0.6 * np.mean(found[:5])
     rows = read_log(out / "log.jsonl")
@@ -146,6 +146,10 @@ def test_something_is_learned():
     known = detector.facts.provenance
     assert known["seed"] == 0 and known["versions"]["torch"] == torch.__version__ and known["runs"][0]["val"] == ["C"]
     assert "ball" in (out / "README.md").read_text()
+    names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert {"recipe.json", "detector.json", "weights.safetensors", "log.jsonl", "README.md"} <= names
+    assert {"last/state.json", "last/state.safetensors", "best/weights.safetensors", "top/150.safetensors"} <= names
+    assert {n.rsplit(".")[-1] for n in names} <= {"json", "jsonl", "safetensors", "md"}
 
 
 def test_best_and_top_weights(tmp_path):
