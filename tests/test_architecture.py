@@ -153,6 +153,10 @@ FLAGS = {
         *["--tomo-type", "--truth", "--undo", *PROJECT],
     ],
     "convert": ["--as", "--member", "--object"],
+    "curate": [
+        *["--as", "--device", "--light", "--metric", "--model", "--no-browser", "--out", "--picks", "--port", "--runs"],
+        *["--session-id", "--threshold", "--tomo-type", "--truth", "--user-id", *PROJECT],
+    ],
     "demo": ["--device", "--model", "--out", "--seed", "--shape"],
     "doctor": ["--examine", "--json", "--picks", "--pictures", "--runs", "--tomo-type", *PROJECT],
     "ensemble": [

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import small
+from browsing import until
 from tomopick.cli import main
 from tomopick.cli.scores import calibrate_command, report_command
 from tomopick.core.errors import SelectionError, TomopickError
@@ -28,7 +28,6 @@ from tomopick.picking.load import load_model
 from tomopick.scoring.curves import bootstrap, precision_recall
 from tomopick.scoring.scores import czii_score, matched_scores
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 OBJECTS = (small.BALL, replace(small.RING, score_weight=2.0))
 
 
@@ -362,37 +361,6 @@ def main_with(command):
 
 
 # --------------------------------------------------------------------------------------------------------- a browser
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if not (CHROMIUM.exists() and DRIVER.exists()):
-        pytest.skip(f"{CHROMIUM} and {DRIVER} are not both here (Debian: chromium, chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1280,1000"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = Service(str(DRIVER))
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
-
-
-def until(driver, script):
-    """Waits for the page; the test fails where it never comes to it."""
-    for _ in range(600):
-        if driver.execute_script(f"return {script}"):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"the page never came to: {script}")
-
-
 def opened(driver, path):
     driver.get(path.as_uri())
     until(driver, "document.body.dataset.ready")

@@ -13,6 +13,7 @@ from .. import __version__
 from ..core.errors import TomopickError
 from .combine import ensemble_command, soup_command
 from .convert import convert_command
+from .curate import curate_command
 from .export_model import export_model_command
 from .files import doctor_command, export_command, import_command, init_command, show_command
 from .options import say
@@ -91,8 +92,8 @@ def main() -> None:
 
 
 for _command in (
-    calibrate_command, convert_command, demo_command, doctor_command, ensemble_command, evaluate_command,
-    export_command, export_model_command, import_command, init_command, pick_command, recipes_command, report_command,
-    show_command, simulate_command, soup_command, train_command,
+    calibrate_command, convert_command, curate_command, demo_command, doctor_command, ensemble_command,
+    evaluate_command, export_command, export_model_command, import_command, init_command, pick_command,
+    recipes_command, report_command, show_command, simulate_command, soup_command, train_command,
 ):  # fmt: skip
     main.add_command(_command)

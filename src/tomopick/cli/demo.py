@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..core.errors import OutputError
 from ..core.messages import counted
-from ..core.records import ENDING as RECORDS
 from ..core.types import Shape
 from ..data import open_project, write_picks_csv
 from ..look.sections import draw_sections
@@ -100,6 +99,6 @@ def _simulate(out: Path, shape: Shape, seed: int) -> str:
             before.rename(project)
         raise
     shutil.rmtree(before, ignore_errors=True)
-    for path in (*(out / name for name in RESULTS), *(out / "records").glob(f"*{RECORDS}")):
+    for path in (*(out / name for name in RESULTS), out / "records" / f"{run}.json"):
         path.unlink(missing_ok=True)
     return run

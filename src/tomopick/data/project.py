@@ -12,6 +12,7 @@ import numpy as np
 from ..core.errors import SelectionError
 from ..core.types import Grid, PickableObject, Picks, Tomogram
 from .choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
+from .volumes.slabs import Slabs, array_slabs
 
 
 class Stamp(NamedTuple):
@@ -57,6 +58,10 @@ class Project(Protocol):
 
     def tomogram(self, run: str, tomo_type: str | None = None) -> Tomogram:
         """The tomogram "TYPE[@spacing]", or the only one; float32, C-contiguous."""
+        ...
+
+    def slabs(self, run: str, tomo_type: str | None = None) -> Slabs:
+        """The voxels of `tomogram`, a few sections at a time."""
         ...
 
     def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
@@ -138,6 +143,11 @@ class MemoryProject:
         ]
         entry, _ = choose_tomogram(tomo_type, entries, f"{self.uri}: run {run}")
         return tomograms[str(entry)]
+
+    def slabs(self, run: str, tomo_type: str | None = None) -> Slabs:
+        """The voxels of `tomogram`."""
+        found = self.tomogram(run, tomo_type)
+        return array_slabs(found.values, found.grid)
 
     def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
         """The project's name, and a checksum of the values."""

@@ -88,8 +88,7 @@ def candidates_of(
 
 def _seen(tomogram: Tomogram, view: View) -> Tomogram:
     values = np.ascontiguousarray(view.of(tomogram.values))
-    void = None if tomogram.void is None else view.of(tomogram.void)
-    return tomogram.changed(values, Grid(values.shape, tomogram.grid.voxel_spacing), void)
+    return replace(tomogram, values=values, grid=Grid(values.shape, tomogram.grid.voxel_spacing))
 
 
 def out_of_fold(models: Sequence[Model], project: Project, run: str) -> Model:

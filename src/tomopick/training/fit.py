@@ -18,7 +18,7 @@ from ..core.errors import ModelError, OutputError
 from ..core.files import atomic_write
 from ..core.messages import counted
 from ..core.progress import bar
-from ..core.types import Heatmap, Picks, holds
+from ..core.types import Heatmap, Picks
 from ..networks import initialise
 from ..networks.engines import EngineSpec, choose_device
 from ..picking.detector import Detector
@@ -192,8 +192,7 @@ def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> di
         for cut in cuts:
             picks = decode(rows, peaks, data.objects, {o.name: cut for o in data.objects}, str(i))
             # Of an object that is not labelled there nobody knows whether a pick is right.
-            able = np.isin(picks.names, sorted(volume.known)) & holds(volume.grid, volume.void, picks.positions)
-            found[cut][str(i)] = picks.select(able)
+            found[cut][str(i)] = picks.select(np.isin(picks.names, sorted(volume.known)))
     return found
 
 

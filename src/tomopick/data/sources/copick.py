@@ -16,6 +16,7 @@ from ..offset import CoordinateOffset
 from ..picksjson import PicksFile, parse_picks, picks_files
 from ..project import Stamp
 from ..volumes.omezarr import read_levels
+from ..volumes.slabs import Slabs, zarr_slabs
 from ..volumes.volumes import contents_mark, read_zarr
 from .copick_config import load_root, local_path
 
@@ -74,6 +75,12 @@ class CopickProject:
         entry, level = choose_tomogram(tomo_type, list(found), f"{self.uri}: run {run}")
         values, grid = read_zarr(found[entry].zarr(), f"{self.uri}: run {run}, {entry}", level)
         return Tomogram(run, values, grid, entry.tomo_type)
+
+    def slabs(self, run: str, tomo_type: str | None = None) -> Slabs:
+        """The voxels of `tomogram`, a few sections at a time."""
+        found = self._tomograms(run)
+        entry, level = choose_tomogram(tomo_type, list(found), f"{self.uri}: run {run}")
+        return zarr_slabs(found[entry].zarr(), f"{self.uri}: run {run}, {entry}", level)
 
     def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
         """The configuration's path, and sizes and times of the store's metadata, or what it says where it is remote."""

@@ -15,6 +15,7 @@ from ..objects import named_objects, read_objects, with_specs
 from ..offset import CoordinateOffset
 from ..project import Stamp
 from ..tables import is_picks_csv, read_picks_csv, write_picks_csv
+from ..volumes.slabs import Slabs, volume_slabs
 from ..volumes.volumes import contents_mark, is_volume_name, read_volume, volume_grids, volume_run
 
 log = logging.getLogger("tomopick")
@@ -85,6 +86,10 @@ class FolderProject:
         level = self._level(run, tomo_type)
         values, grid = read_volume(self._volumes[run], level, self._voxel_spacing)
         return Tomogram(run, values, grid)
+
+    def slabs(self, run: str, tomo_type: str | None = None) -> Slabs:
+        """The voxels of `tomogram`, a few sections at a time."""
+        return volume_slabs(self._volumes[run], self._level(run, tomo_type), self._voxel_spacing)
 
     def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
         """The file's path, and its size and time."""

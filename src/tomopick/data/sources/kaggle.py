@@ -14,6 +14,7 @@ from ..objects import with_specs
 from ..offset import CoordinateOffset
 from ..picksjson import PicksFile, picks_files, read_picks_json
 from ..project import Stamp
+from ..volumes.slabs import Slabs, volume_slabs
 from ..volumes.volumes import contents_mark, read_volume, volume_grids
 
 
@@ -67,6 +68,11 @@ class KaggleProject:
         path, entry, level = self._choose(run, tomo_type)
         values, grid = read_volume(path, level)
         return Tomogram(run, values, grid, entry.tomo_type)
+
+    def slabs(self, run: str, tomo_type: str | None = None) -> Slabs:
+        """The voxels of `tomogram`, a few sections at a time."""
+        path, _, level = self._choose(run, tomo_type)
+        return volume_slabs(path, level)
 
     def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
         """The download's folder, and sizes and times of the store's metadata."""

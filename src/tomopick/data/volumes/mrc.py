@@ -57,6 +57,29 @@ def read_mrc(path: Path, voxel_spacing: float | None = None) -> tuple[np.ndarray
         return np.array(data, dtype=np.float32, order="C"), grid
 
 
+def mrc_layout(path: Path, voxel_spacing: float | None = None) -> tuple[Grid, int, np.dtype[Any]]:
+    """The grid, where the voxels begin [bytes], and how each is stored; of a file that is not gzipped.
+
+    Raises:
+        ReadError: as `read_mrc_grid`.
+    """
+    with _open(path, header_only=True) as mrc:
+        header = mrc.header
+        stored = np.dtype("u1") if _unsigned_bytes(header) else mode_dtype(int(header.mode))
+        return (
+            _grid(path, header, voxel_spacing),
+            HEADER_BYTES + int(header.nsymbt),
+            stored.newbyteorder(header.mode.dtype.byteorder),
+        )
+
+
+def mode_dtype(mode: int) -> np.dtype[Any]:
+    """How voxels of an MRC mode are stored, in native order."""
+    from mrcfile.utils import dtype_from_mode
+
+    return np.dtype(dtype_from_mode(mode))
+
+
 def read_map(path: Path, voxel_spacing: float | None, remedy: str) -> tuple[np.ndarray, Grid]:
     """A density map (z, y, x) float32 and its grid, as `read_mrc`; ISPG 0, which programs leave in maps, is ignored.
 

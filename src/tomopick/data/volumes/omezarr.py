@@ -84,6 +84,11 @@ def read_level(store: Any, level: Level, where: str) -> np.ndarray:
         raise ReadError(f"{where}: level {level.path} cannot be read ({error}); copy the volume again") from None
 
 
+def open_level(store: Any, level: Level, where: str) -> Any:
+    """The Zarr array of one level; no voxels are read."""
+    return _group(store, where)[level.path]
+
+
 def _group(store: Any, where: str) -> Any:
     import zarr
 

@@ -115,14 +115,3 @@ function bestCut(o, metric) {
   const here = points[at].cut, next = at + 1 < points.length ? points[at + 1].cut : here, middle = (here + next) / 2;
   return middle > next ? middle : here;
 }
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key === "class") made.className = value; else if (key === "on") for (const [name, f] of Object.entries(value)) made.addEventListener(name, f);
-    else if (key === "style") made.style.cssText = value; else made.setAttribute(key, value);
-  }
-  made.append(...children);
-  return made;
-}
-const byId = id => document.getElementById(id);
-const three = v => v === null || Number.isNaN(v) ? "–" : v.toFixed(3);

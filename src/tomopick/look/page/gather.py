@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -76,6 +77,7 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
         picks, theirs, given = made.picks, made.objects, {"thresholds": made.thresholds, **model_texts(what)}
     else:
         picks, theirs = _read(what, project, runs, opening, options)
+        given = {"thresholds": recorded_thresholds(Path(what))}
     truth = _truth(project, runs, what == place, options)
     objects = _objects(project.objects, theirs, picks, truth)
     if truth:
@@ -98,7 +100,8 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
     return Report(
         title, picks, truth, objects, {**given.get("thresholds", {}), **options.thresholds},
         lambda run: project.tomogram(run, options.tomo_type), readable if options.embed else readable[:3],
-        given.get("card", ""), given.get("log", ()), _unknown(objects, given.get("thresholds")), notes,
+        given.get("card", ""), given.get("log", ()),
+        _unknown(objects, given["thresholds"] if is_model(what) else None), notes,
     )  # fmt: skip
 
 
@@ -130,6 +133,17 @@ def report_of(sides: Sides, what: str, place: str, options: ReportOptions) -> Re
 def _unknown(objects: Sequence[PickableObject], thresholds: Mapping[str, float] | None) -> list[str]:
     """The objects that a model has no threshold for, which it cannot pick; none where no model picked."""
     return [] if thresholds is None else [o.name for o in objects if o.name not in thresholds]
+
+
+def recorded_thresholds(folder: Path) -> dict[str, float]:
+    """By object, what `pick` kept picks by when it wrote a folder, from its first record; empty where there is none."""
+    for path in sorted(folder.glob("records/*.json"))[:1]:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["thresholds"]
+            return {str(name): float(value) for name, value in found.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+    return {}
 
 
 def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportOptions) -> Made:

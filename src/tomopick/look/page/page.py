@@ -16,7 +16,7 @@ from ...data import atomic_write
 from .pictures import Averages, stack
 from .tables import Report, tables
 
-_SCRIPTS = ("core.js", "charts.js", "viewer.js", "main.js")
+_SCRIPTS = ("shared.js", "core.js", "charts.js", "viewer.js", "main.js")
 _SHELL = 0.4e6  # bytes of everything but tomograms, at most, where picks are not very many
 
 

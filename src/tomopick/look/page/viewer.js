@@ -95,15 +95,6 @@ function drawSections() {
   byId("z").value = z;
   byId("z-text").textContent = `${(cursor.at[0] / 10).toFixed(1)} nm · slab ${z + 1} of ${v.shape[0]}`;
 }
-function label(pen, text, x, y) {
-  pen.font = "600 13px system-ui, sans-serif"; pen.lineWidth = 3; pen.strokeStyle = "rgba(0,0,0,.7)"; pen.setLineDash([]);
-  pen.strokeText(text, x, y); pen.fillStyle = "#fff"; pen.fillText(text, x, y);
-}
-function scaleBar(pen, wide, tall, k) {
-  const most = wide / k / 60, power = 10 ** Math.floor(Math.log10(most)), nm = power * [5, 2, 1].find(f => f * power <= most), size = nm * 10 * k;
-  pen.fillStyle = "rgba(0,0,0,.6)"; pen.fillRect(14, tall - 20, size + 4, 8); pen.fillStyle = "#fff"; pen.fillRect(16, tall - 18, size, 4);
-  label(pen, `${nm} nm`, 16, tall - 26);
-}
 const OUTCOME = { hit: "#00c896", false: "#ff7a1a", miss: "#7cc8f5" }, DASH = { hit: [], false: [7, 4], miss: [1.5, 4] };
 
 /** Where a sphere of true radius meets the section; solid: hit (or no truth), dashed: false, dotted: missed. */

@@ -1,0 +1,79 @@
+"""Picks corrected by a person: curate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import comma, model_first, pairs, project_options, say
+
+
+@click.command("curate")
+@click.argument("what", metavar="PICKS|MODEL")
+@click.argument("place", metavar="PROJECT")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where decisions are kept; repeated, it goes on there. Default: curation-USER, here.")  # fmt: skip
+@click.option("--model", metavar="MODEL", help="A model whose thresholds the sliders open at and whose maxima clicks "
+              "snap to.")  # fmt: skip
+@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks, where PICKS is a project.")
+@click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
+@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks of PROJECT are true: for scores.")
+@click.option("--runs", callback=comma, help="Runs to curate, comma-separated. Default: all with picks.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms are shown.")
+@click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
+              help="Where an object's slider opens.")  # fmt: skip
+@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
+              help="Which of the model's thresholds the sliders open at.")  # fmt: skip
+@click.option("--user-id", default="curator", show_default=True, help="Who decides; the owner of the picks written.")
+@click.option("--session-id", help="Session of the picks written, in a copick project. Default: the next free number.")
+@click.option("--light", is_flag=True, help="Particles are lighter than what surrounds them (for snapping).")
+@click.option("--port", default=0, show_default="one that is free", help="Of this machine that the page is served at.")
+@click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
+@click.option("--device", default="auto", show_default=True, help="Where a model runs: auto, cpu, cuda, mps.")
+@project_options
+def curate_command(
+    what: str, place: str, out: Path | None, model: str | None, light: bool, port: int, no_browser: bool,
+    user_id: str, session_id: str | None, **choices: Any,
+) -> None:  # fmt: skip
+    """Look at picks in the browser, accept, reject, correct and add; every decision is on disk at once.
+
+    PICKS is what `report` takes: a folder of RUN.csv, a project, one CSV, a file of another program, or a MODEL that
+    picks first. The page is served to this machine alone. Ctrl-C ends it; the same command goes on where it was.
+
+    In a copick project accepted picks are USER/SESSION, rejected ones USER/SESSION-rejected and unsure ones
+    USER/SESSION-unsure. Otherwise FOLDER gets RUN.csv, RUN.negatives.csv and RUN.unsure.csv beside links to the
+    volumes, so that it is a project to train on.
+
+    \b
+    Examples:
+      tomopick curate picks/ tomograms/ --out curated/
+      tomopick curate copick.json copick.json --picks '*:tomopick/1' --user-id me --tomo-type denoised
+    """
+    import asyncio
+
+    from ..look.curation.begin import begin
+    from ..look.curation.server import Curation, serve
+    from ..look.page.gather import ReportOptions
+
+    model_first(what, place, "curate")
+    opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
+    options = ReportOptions(say=say, **choices)
+    desk, finder = begin(what, place, opening, options, model, user_id, session_id, out or Path(f"curation-{user_id}"))
+
+    def ready(url: str) -> None:
+        say(f"decisions are kept in {desk.out}; end with Ctrl-C")
+        number = url.rpartition(":")[2].partition("/")[0]
+        say(f"on another machine, first: ssh -L {number}:127.0.0.1:{number} THIS-MACHINE")
+        click.echo(url)
+        if not no_browser:
+            import webbrowser
+
+            webbrowser.open(url)
+
+    try:
+        asyncio.run(serve(Curation(desk, not light, finder), port, ready))
+    except KeyboardInterrupt:
+        done = sum(line["done"] for line in desk.overview())
+        say(f"{done} of {len(desk.runs())} tomograms are done; go on with the same command")

@@ -1,0 +1,83 @@
+"""Volumes read a few sections at a time, for those who look at one and need not hold it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import ReadError
+from ...core.types import Grid
+from .mrc import mrc_layout
+from .omezarr import open_level, read_levels
+
+
+@dataclass(frozen=True)
+class Slabs:
+    """A volume whose sections are read when they are asked for.
+
+    Attributes:
+        grid: where its voxels lie.
+        read: (first, last) -> sections first to last - 1 along z, (n, y, x) float32; what is not finite is as it is.
+    """
+
+    grid: Grid
+    read: Callable[[int, int], np.ndarray]
+
+
+def array_slabs(values: np.ndarray, grid: Grid) -> Slabs:
+    """Of a volume that is in memory."""
+    return Slabs(grid, lambda first, last: values[first:last])
+
+
+def volume_slabs(path: Path, level: int = 0, voxel_spacing: float | None = None) -> Slabs:
+    """Of an MRC file (a gzipped one is held whole) or of a level of an OME-Zarr in a folder.
+
+    Raises:
+        ReadError: no volume, truncated, or without a voxel size.
+    """
+    if path.suffix.lower() == ".zarr":
+        return zarr_slabs(path, str(path), level, voxel_spacing)
+    if path.suffix.lower() == ".gz":
+        from .volumes import read_volume
+
+        return array_slabs(*read_volume(path, level, voxel_spacing))
+    grid, offset, dtype = mrc_layout(path, voxel_spacing)
+    return Slabs(grid, _MrcReader(path, grid, offset, dtype))
+
+
+def zarr_slabs(store: Any, where: str, level: int = 0, voxel_spacing: float | None = None) -> Slabs:
+    """Of a level of an OME-Zarr in a folder or store."""
+    chosen = read_levels(store, where, voxel_spacing)[level]
+    array = open_level(store, chosen, where)
+
+    def read(first: int, last: int) -> np.ndarray:
+        try:
+            return np.asarray(array[first:last], dtype=np.float32)
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise ReadError(f"{where}: sections {first} to {last} cannot be read ({error}); copy it again") from None
+
+    return Slabs(chosen.grid, read)
+
+
+@dataclass(frozen=True)
+class _MrcReader:
+    """Not a memory map: what is looked at once would stay in memory."""
+
+    path: Path
+    grid: Grid
+    offset: int
+    dtype: np.dtype[Any]
+
+    def __call__(self, first: int, last: int) -> np.ndarray:
+        _, height, width = self.grid.shape
+        size = height * width * self.dtype.itemsize
+        with self.path.open("rb") as file:
+            data = os.pread(file.fileno(), (last - first) * size, self.offset + first * size)
+        if len(data) != (last - first) * size:
+            raise ReadError(f"{self.path}: ends before its voxels do; expected a whole file, so copy it again")
+        return np.frombuffer(data, self.dtype).reshape(-1, height, width).astype(np.float32)

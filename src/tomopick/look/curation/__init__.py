@@ -1,0 +1,1 @@
+"""Picks looked at and corrected by a person in a browser."""

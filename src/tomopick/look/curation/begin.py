@@ -1,0 +1,88 @@
+"""From what a user names to a desk with picks on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import SelectionError
+from ...core.types import Tomogram
+from ...data import Project, open_project
+from ..page.gather import ReportOptions, gather_report
+from ..page.tables import safe_colors
+from .desk import Desk, Sitting
+from .server import Finder
+
+_AROUND = 4.0  # radii on either side of a click that the network sees
+
+
+def begin(
+    what: str,
+    place: str,
+    opening: Mapping[str, Any],
+    options: ReportOptions,
+    model: str | None,
+    user_id: str,
+    session_id: str | None,
+    out: Path,
+) -> tuple[Desk, Finder | None]:
+    """The desk, and what finds a model's maxima where there is a model.
+
+    Args:
+        what, place, opening, options: as for a report.
+        model: a model's name or folder; None: the one that picked, or none.
+        user_id, session_id: of who decides.
+        out: folder of the decisions.
+
+    Raises:
+        TomopickError: picks, project or model that cannot be read, a folder that is another's, no tomograms.
+    """
+    picker = None
+    if model is not None:
+        from ...picking.load import load_model
+        from ...picking.picker import Picker, PickOptions
+
+        picker = Picker([load_model(model)], PickOptions(metric=options.metric, keep_below=True, device=options.device))
+        options = replace(options, thresholds={**picker.thresholds, **options.thresholds})
+    report = gather_report(what, place, opening, options)
+    project = open_project(place, **opening)
+    shown = {run: p for run, p in report.picks.items() if project.tomo_types(run)}
+    if not shown:
+        raise SelectionError(f"{place}: no tomogram of a run with picks; curating needs something to look at")
+    for run in sorted(shown):
+        project.grid(run, options.tomo_type)  # says which types there are, where several could be meant
+    colors = safe_colors(report.objects)
+    objects = tuple(
+        replace(o, radius=o.radius_angstrom, color=_rgba(color)) for o, color in zip(report.objects, colors)
+    )
+    sitting = Sitting(project, shown, report.truth, objects, report.thresholds, options.tomo_type, user_id, session_id)
+    return Desk(sitting, out), None if picker is None else _finder(picker, project, sitting)
+
+
+def _finder(picker: Any, project: Project, sitting: Sitting) -> Finder:
+    """The model's pick that is nearest to a click, of what it sees around it; the click itself where there is none."""
+
+    def find(run: str, at: np.ndarray, index: int) -> np.ndarray:
+        o = sitting.objects[index]
+        slabs = project.slabs(run, sitting.tomo_type)
+        half, n = _AROUND * o.radius_angstrom / slabs.grid.voxel_spacing, np.array(slabs.grid.shape)
+        centre = slabs.grid.indices(at[None])[0]
+        first = np.clip(np.floor(centre - half).astype(int), 0, n - 1)
+        last = np.clip(np.ceil(centre + half).astype(int) + 1, first + 1, n)
+        values = slabs.read(int(first[0]), int(last[0]))[:, first[1] : last[1], first[2] : last[2]]
+        grid = slabs.grid.crop(first.tolist(), (last - first).tolist())
+        picks, _ = picker.pick(Tomogram(run, np.ascontiguousarray(values), grid))
+        near = picks.of(o.name).positions
+        away = np.linalg.norm(near - at, axis=1)
+        return np.asarray(near[away.argmin()]) if len(near) and away.min() <= o.radius_angstrom else at
+
+    return find
+
+
+def _rgba(color: str) -> tuple[int, int, int, int]:
+    red, green, blue = (int(color[k : k + 2], 16) for k in (1, 3, 5))
+    return red, green, blue, 255

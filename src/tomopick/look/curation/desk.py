@@ -1,0 +1,302 @@
+"""All runs of a curation: their picks, what was decided, and what is written of it."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ...core.errors import OutputError, ReadError, SelectionError
+from ...core.files import atomic_write
+from ...core.types import PickableObject, Picks
+from ...data import Project
+from ...data.choose import require_id
+from ...data.tables import read_picks_csv, write_picks_csv
+from .journal import STATES, Journal
+
+DOUBTFUL = 0.15  # a score this near to its threshold is in doubt
+REJECTED, UNSURE = "-rejected", "-unsure"  # behind the session of the accepted ones, in a copick project
+_RECORD = "curation.json"
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """What is curated, and for whom.
+
+    Attributes:
+        project: with the tomograms.
+        picks: by run.
+        truth: by run, where there is any.
+        objects: that picks may have, with radii.
+        thresholds: by object, from which on an undecided pick counts as accepted.
+        tomo_type: `TYPE[@spacing]`.
+        user_id: who decides.
+        session_id: of the accepted picks in a copick project; None: the next that is free.
+    """
+
+    project: Project
+    picks: Mapping[str, Picks]
+    truth: Mapping[str, Picks]
+    objects: tuple[PickableObject, ...]
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    tomo_type: str | None = None
+    user_id: str = "curator"
+    session_id: str | None = None
+
+
+class Desk:
+    """The picks of all runs while they are curated; one process holds it, several threads may ask.
+
+    Args:
+        sitting: what is curated.
+        out: folder of the journals, and of the tables where the project keeps no picks. Begun before: goes on there.
+
+    Raises:
+        OutputError: another process holds the folder, it cannot be written, or it was begun by another user.
+        ReadError: what lies there cannot be read.
+    """
+
+    def __init__(self, sitting: Sitting, out: Path) -> None:
+        self.sitting, self.out = sitting, out
+        self._journals: dict[str, Journal] = {}
+        self._lock = threading.RLock()
+        self._claim = _claimed(out)
+        self.session_id = ""
+        self.thresholds = {o.name: float(sitting.thresholds.get(o.name, 0.0)) for o in sitting.objects}
+        try:
+            self._open_record()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        self._claim.close()
+
+    def runs(self) -> list[str]:
+        """Those with picks, sorted."""
+        return sorted(self.sitting.picks)
+
+    def journal(self, run: str) -> Journal:
+        """The decisions on one run.
+
+        Raises:
+            SelectionError: no such run.
+        """
+        with self._lock:
+            if run not in self.sitting.picks:
+                raise SelectionError(f"no run '{run}' is curated here")
+            if run not in self._journals:
+                names = [o.name for o in self.sitting.objects]
+                self._journals[run] = Journal(self._path("journal", run, ".jsonl"), self._candidates(run), names)
+            return self._journals[run]
+
+    def act(self, run: str, event: Mapping[str, Any]) -> list[int]:
+        """Carries out an event on a run and writes what follows from it; gives the numbers of changed picks."""
+        with self._lock:
+            changed = self.journal(run).act(event, self.sitting.user_id, _now())
+            self._write(run)
+            return changed
+
+    def set_thresholds(self, thresholds: Mapping[str, float]) -> None:
+        """Undecided picks of the runs that were looked at count by these from now on.
+
+        Raises:
+            SelectionError: an unknown object, or a threshold that is no score.
+        """
+        for name, value in thresholds.items():
+            if name not in self.thresholds or not 0 <= float(value) <= 1:
+                raise SelectionError(f"threshold {name}={value}: expected an object of this curation and 0 to 1")
+        with self._lock:
+            self.thresholds |= {k: float(v) for k, v in thresholds.items()}
+            self._write_record()
+            for run in self.runs():
+                if self._touched(run):
+                    self.journal(run)
+                    self._write(run)
+
+    def overview(self) -> list[dict[str, Any]]:
+        """One line a run, the most doubtful first: how many picks are kept, in doubt and decided, and whether done."""
+        return sorted((self._line(run) for run in self.runs()), key=lambda line: (-line["doubt"], line["run"]))
+
+    def _line(self, run: str) -> dict[str, Any]:
+        if not self._touched(run):  # then the picks themselves say it all, and no journal need be opened
+            picks = self.sitting.picks[run]
+            cuts = np.array([self.thresholds.get(n, 0.0) for n in picks.names.tolist()])
+            doubt = int((np.abs(picks.scores - cuts) < DOUBTFUL).sum())
+            return {"run": run, "n": len(picks), "kept": int((picks.scores >= cuts).sum()), "doubt": doubt,
+                    "decided": 0, "done": False}  # fmt: skip
+        journal = self.journal(run)
+        there = [e for e in journal.entries if not e.removed]
+        kept = sum(journal.state_of(e, self.thresholds) == "accepted" for e in there)
+        open_ = [abs((e.score or 0.0) - self.thresholds.get(e.name, 0.0)) for e in there if e.state is None]
+        return {"run": run, "n": len(there), "kept": kept, "doubt": sum(d < DOUBTFUL for d in open_),
+                "decided": len(there) - len(open_), "done": journal.done}  # fmt: skip
+
+    def _touched(self, run: str) -> bool:
+        return run in self._journals or self._path("journal", run, ".jsonl").is_file()
+
+    def _candidates(self, run: str) -> Picks:
+        """The picks as they were when the run was first opened here: what is written down counts in their order."""
+        kept = self._path("candidates", run, ".csv")
+        if kept.is_file():
+            found = read_picks_csv(kept)
+            return Picks.join(run, [found[""]]) if "" in found else Picks.empty(run)
+        picks = self.sitting.picks[run]
+        names = [o.name for o in self.sitting.objects]
+        picks = picks.select(np.isin(picks.names, names))
+        write_picks_csv(kept, picks)
+        return Picks.join(run, [read_picks_csv(kept)[""]])  # as it will be read again, to the last digit
+
+    def _path(self, folder: str, run: str, ending: str) -> Path:
+        if run != Path(run).name or run in (".", ".."):
+            raise SelectionError(f"run '{run}': its name is no file's; rename it")
+        return self.out / folder / f"{run}{ending}"
+
+    def _write(self, run: str) -> None:
+        """The picks by state, where training and every other verb look for them, and who decided what."""
+        journal, project = self.journal(run), self.sitting.project
+        found = {state: journal.picks(state, self.thresholds) for state in STATES}
+        if project.keeps_picks:
+            ends = {"accepted": "", "rejected": REJECTED, "unsure": UNSURE}
+            for state, picks in found.items():
+                session = self.session_id + ends[state]
+                if len(picks) or state == "accepted" or project.has_picks(run, self.sitting.user_id, session):
+                    project.write_picks(picks, self.sitting.user_id, session)
+        else:
+            ends = {"accepted": ".csv", "rejected": ".negatives.csv", "unsure": ".unsure.csv"}
+            for state, picks in found.items():
+                path = self.out / f"{run}{ends[state]}"
+                if len(picks) or state == "accepted" or path.exists():
+                    write_picks_csv(path, project.stated(picks))
+            _link(self.out, project, run, self.sitting.tomo_type)
+        self._write_provenance(journal)
+
+    def _write_provenance(self, journal: Journal) -> None:
+        with atomic_write(self._path("provenance", journal.run, ".csv")) as file:
+            table = csv.writer(file)
+            table.writerow(
+                ["pick", "object", "x", "y", "z", "score", "state", "decided", "origin", "found_as", "found_x",
+                 "found_y", "found_z", "by", "when"]
+            )  # fmt: skip
+            for i, e in enumerate(journal.entries):
+                z, y, x = e.position
+                before = ["", "", ""] if e.found_at is None else [f"{v:.3f}" for v in e.found_at[::-1]]
+                state = "removed" if e.removed else journal.state_of(e, self.thresholds) or "below threshold"
+                table.writerow(
+                    [i, e.name, f"{x:.3f}", f"{y:.3f}", f"{z:.3f}", "" if e.score is None else f"{e.score:.6g}", state,
+                     "yes" if e.state else "no", "added" if e.added else "moved" if e.found_at else "model",
+                     e.found_as or "", *before, e.by, e.when]
+                )  # fmt: skip
+
+    def _open_record(self) -> None:
+        path, sitting = self.out / _RECORD, self.sitting
+        require_id(sitting.user_id, "user")
+        if path.is_file():
+            try:
+                record = json.loads(path.read_text(encoding="utf-8"))
+                user, session, cuts = str(record["user_id"]), str(record["session_id"]), dict(record["thresholds"])
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                raise ReadError(f"{path}: no record of a curation ({error!r}); choose a new folder") from None
+            if user != sitting.user_id:
+                raise OutputError(
+                    f"{self.out}: a curation by '{user}'; you are '{sitting.user_id}': choose a folder of your own"
+                )
+            if sitting.session_id not in (None, session):
+                raise OutputError(f"{self.out}: a curation of session '{session}'; choose another folder for another")
+            self.session_id = session
+            self.thresholds |= {k: float(v) for k, v in cuts.items() if k in self.thresholds}
+            return
+        self.session_id = sitting.session_id or _next_session(sitting)
+        require_id(self.session_id, "session")
+        if sitting.session_id is not None and _taken(sitting, self.session_id):
+            raise OutputError(
+                f"{sitting.project.uri}: there are picks of {sitting.user_id}/{self.session_id} already; choose "
+                "another session, or none for the next that is free"
+            )
+        self._write_record()
+
+    def _write_record(self) -> None:
+        record = {"user_id": self.sitting.user_id, "session_id": self.session_id, "thresholds": self.thresholds}
+        with atomic_write(self.out / _RECORD) as file:
+            file.write(json.dumps({**record, "project": self.sitting.project.uri}, indent=1))
+
+
+def _taken(sitting: Sitting, session: str) -> bool:
+    ends = ("", REJECTED, UNSURE)
+    return any(
+        (entry.user_id, entry.session_id) in {(sitting.user_id, session + end) for end in ends}
+        for run in sitting.picks
+        for entry in sitting.project.picks_sets(run)
+    )
+
+
+def _next_session(sitting: Sitting) -> str:
+    """Beyond every number that this user has in the project; "1" in a project that keeps no picks."""
+    if not sitting.project.keeps_picks:
+        return "1"
+    mine = {
+        entry.session_id.removesuffix(REJECTED).removesuffix(UNSURE)
+        for run in sitting.picks
+        for entry in sitting.project.picks_sets(run)
+        if entry.user_id == sitting.user_id
+    }
+    return str(max((int(s) for s in mine if s.isdecimal()), default=0) + 1)
+
+
+def _claimed(out: Path) -> IO[str]:
+    """The folder's lock, held while the file is open; it goes with the process, however that ends."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / ".curating").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror or error}); check space and permissions"
+        ) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise OutputError(
+            f"{out}: is being curated by another process; close that one, or choose another folder"
+        ) from None
+    return file
+
+
+def _link(out: Path, project: Project, run: str, tomo_type: str | None) -> None:
+    """The volume beside its picks, so that the folder is a project that can be trained on."""
+    if not project.tomo_types(run):
+        return
+    place = Path(project.stamp(run, tomo_type).place)
+    link = out / place.name
+    if place.exists() and not link.exists() and place.parent.resolve() != out.resolve():
+        try:
+            os.symlink(place, link)
+        except OSError:  # a file system without links: training is then told where the volumes are
+            return
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def by_state(journal: Journal, thresholds: Mapping[str, float], names: Sequence[str]) -> dict[str, list[Any]]:
+    """The picks of a run as columns: object number, z, y, x [Å], score, what a person said, flags."""
+    columns: dict[str, list[Any]] = {k: [] for k in ("object", "z", "y", "x", "score", "state", "origin", "was")}
+    place = {name: i for i, name in enumerate(names)}
+    for e in journal.entries:
+        z, y, x = e.position
+        values = (place[e.name], z, y, x, e.score, "removed" if e.removed else e.state,
+                  "added" if e.added else "moved" if e.found_at else "", e.found_as)  # fmt: skip
+        for column, value in zip(columns.values(), values):
+            column.append(value)
+    return columns

@@ -1,0 +1,486 @@
+"""Curation: what is decided, where it is kept, what the server refuses, and in a real browser that it works."""
+
+import asyncio
+import csv
+import io
+import json
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import small
+from browsing import until
+from tomopick.core.errors import OutputError, ReadError, SelectionError
+from tomopick.core.types import Grid, Picks
+from tomopick.data import open_project, write_mrc
+from tomopick.data.volumes.slabs import array_slabs
+from tomopick.look.curation.begin import begin
+from tomopick.look.curation.desk import Desk, Sitting
+from tomopick.look.curation.journal import Journal
+from tomopick.look.curation.planes import Planes, snapped
+from tomopick.look.curation.server import Curation, page, serve
+from tomopick.look.page.gather import ReportOptions
+
+CUTS = {"ball": 0.5, "ring": 0.5}
+
+
+def candidates(n=5):
+    names = np.array(["ball", "ring"] * n)[:n]
+    return Picks("A", np.arange(3.0 * n).reshape(n, 3), names, np.linspace(0.9, 0.1, n))
+
+
+def journal(place, n=5):
+    return Journal(place / "A.jsonl", candidates(n), ["ball", "ring"])
+
+
+# ---------------------------------------------------------------------------------------------------- what is decided
+def test_decisions_and_what_counts(tmp_path):
+    j = journal(tmp_path)
+    assert j.picks("accepted", CUTS).scores.tolist() == pytest.approx([0.9, 0.7, 0.5])
+    assert j.act({"op": "set", "ids": [0], "state": "rejected"}, "me", "now") == [0]
+    j.act({"op": "set", "ids": [4], "state": "accepted"}, "me", "now")
+    j.act({"op": "set", "ids": [1], "state": "unsure"}, "me", "now")
+    j.act({"op": "move", "id": 2, "to": [1, 2, 3]}, "me", "now")
+    j.act({"op": "add", "object": "ring", "at": [9, 9, 9]}, "me", "now")
+    accepted = j.picks("accepted", CUTS)
+    assert accepted.positions.tolist() == [[1, 2, 3], [12, 13, 14], [9, 9, 9]]
+    assert accepted.names.tolist() == ["ball", "ball", "ring"] and accepted.scores.tolist()[2] == 1.0
+    assert j.picks("rejected", CUTS).positions.tolist() == [[0, 1, 2]]
+    assert j.picks("unsure", CUTS).positions.tolist() == [[3, 4, 5]]
+    assert j.entries[2].found_at == (6, 7, 8) and j.entries[2].by == "me"
+
+
+def test_another_object_is_a_negative_of_the_first(tmp_path):
+    j = journal(tmp_path)
+    j.act({"op": "object", "ids": [0], "object": "ring"}, "me", "now")
+    assert j.picks("accepted", CUTS).of("ring").positions.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert j.picks("rejected", CUTS).names.tolist() == ["ball"]
+    j.act({"op": "object", "ids": [0], "object": "ball"}, "me", "now")
+    assert len(j.picks("rejected", CUTS)) == 0
+
+
+def test_deleting_teaches_only_what_the_model_found(tmp_path):
+    j = journal(tmp_path)
+    j.act({"op": "add", "object": "ball", "at": [9, 9, 9]}, "me", "now")
+    j.act({"op": "delete", "ids": [0, 5]}, "me", "now")
+    assert j.picks("rejected", CUTS).positions.tolist() == [[0, 1, 2]]
+    assert 9.0 not in j.picks("accepted", CUTS).positions
+
+
+EVENTS = st.one_of(
+    st.builds(
+        lambda ids, state: {"op": "set", "ids": ids, "state": state},
+        st.lists(st.integers(0, 4), max_size=3),
+        st.sampled_from(["accepted", "rejected", "unsure", None]),
+    ),
+    st.builds(lambda i, to: {"op": "move", "id": i, "to": to}, st.integers(0, 4), st.tuples(*[st.floats(-9, 9)] * 3)),
+    st.builds(lambda i: {"op": "object", "ids": [i], "object": "ring"}, st.integers(0, 4)),
+    st.builds(lambda at: {"op": "add", "object": "ball", "at": at}, st.tuples(*[st.floats(-9, 9)] * 3)),
+    st.builds(lambda i: {"op": "delete", "ids": [i]}, st.integers(0, 4)),
+    st.sampled_from([{"op": "undo"}, {"op": "redo"}, {"op": "done", "value": True}]),
+)
+
+
+@given(events=st.lists(EVENTS, max_size=12))
+def test_a_journal_read_again_is_the_same_and_all_can_be_undone(tmp_path_factory, events):
+    place = tmp_path_factory.mktemp("journal")
+    j = journal(place)
+    for event in events:
+        j.act(event, "me", "now")
+    again = journal(place)
+    assert again.entries == j.entries and again.done == j.done and again.undoable == j.undoable
+    while again.undoable:
+        again.act({"op": "undo"}, "me", "now")
+    assert again.entries == journal(place_of_none(place)).entries and not again.done
+
+
+def place_of_none(place):
+    return place / "nothing here"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"op": "set", "ids": [0, 99], "state": "rejected"},
+        {"op": "set", "ids": [0], "state": "perhaps"},
+        {"op": "object", "ids": [0], "object": "<b>"},
+        {"op": "add", "object": "ball", "at": [1, 2]},
+        {"op": "add", "object": "ball", "at": [1, 2, float("nan")]},
+        {"op": "explode"},
+        {"op": "move", "id": 0},
+        {"op": "set", "ids": "0", "state": "rejected"},
+    ],
+)
+def test_what_is_no_event_changes_nothing(tmp_path, event):
+    j = journal(tmp_path)
+    with pytest.raises(SelectionError):
+        j.act(event, "me", "now")
+    assert j.entries == journal(tmp_path).entries and not j.path.exists() and j.undoable == 0
+
+
+def test_a_line_that_was_cut_off_is_forgotten_and_nonsense_is_refused(tmp_path):
+    j = journal(tmp_path)
+    j.act({"op": "set", "ids": [0], "state": "rejected"}, "me", "now")
+    whole = j.path.read_text()
+    j.path.write_text(whole + '{"op": "set", "ids"')
+    again = journal(tmp_path)
+    assert again.entries == j.entries and j.path.read_text() == whole
+    j.path.write_text("[" * 100_000 + "\n")
+    with pytest.raises(ReadError, match="line 1 is no event"):
+        journal(tmp_path)
+    j.path.write_text('{"op": "set", "ids": [7], "state": "rejected"}\n')
+    with pytest.raises(ReadError, match="does not belong to these picks"):
+        journal(tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------------- what is seen
+def grey(jpeg):
+    return np.asarray(Image.open(io.BytesIO(jpeg)), dtype=float)
+
+
+def test_sections_along_each_axis():
+    z, y, x = np.indices((24, 32, 40)).astype(np.float32)
+    planes = Planes(array_slabs(z + 2 * y + 4 * x, Grid((24, 32, 40), 10.0)))
+    planes.wait()
+    assert planes.complete == 1
+    for axis, shape in ((0, (32, 40)), (1, (24, 40)), (2, (32, 24))):
+        found = grey(planes.plane(axis, 9))
+        down, right = found[-1] - found[0], found[:, -1] - found[:, 0]
+        assert found.shape == shape and (down > 0).all() and (right > 0).all()
+    near, far = grey(planes.plane(1, 2)), grey(planes.plane(1, 30))
+    assert (far - near).mean() > 30
+    thick = grey(planes.plane(0, 12, thickness=5))
+    np.testing.assert_allclose(thick, grey(planes.plane(0, 12)), atol=4)
+    planes.close()
+
+
+def test_crops_are_centred():
+    values = np.zeros((20, 40, 60), np.float32)
+    values[10, 15, 45] = values[9:12, 15, 45] = 100
+    values[:2] = 1  # something to scale by
+    planes = Planes(array_slabs(values, Grid(values.shape, 10.0)))
+    sheet = grey(planes.crops(np.array([[100.0, 150, 450], [100, 150, 5000]]), [50, 50]))
+    peak = np.unravel_index(sheet[:72, :72].argmax(), (72, 72))
+    assert np.abs(np.array(peak) - 35.5).max() < 5
+    assert abs(sheet[:72, 72:144].mean() - 127) < 3  # beyond the volume: mid-grey
+    planes.close()
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_a_click_snaps_to_the_middle_below_a_voxel(dark):
+    grid = Grid((24, 24, 24), 10.0, (30.0, 0.0, 0.0))
+    truth = np.array([145.0, 122.5, 118.0])
+    d = np.linalg.norm(grid.positions(np.argwhere(np.ones(grid.shape))) - truth, axis=1).reshape(grid.shape)
+    values = np.exp(-0.5 * (d / 25) ** 2) * (-1 if dark else 1)
+    found = snapped(values.astype(np.float32), grid, truth + np.array([18, -22, 14]), 40.0, dark)
+    np.testing.assert_allclose(found, truth, atol=1.0)
+    nothing = np.zeros(grid.shape, np.float32)
+    np.testing.assert_array_equal(snapped(nothing, grid, truth, 40.0, dark), truth)
+
+
+# ---------------------------------------------------------------------------------------------------- where it is kept
+@pytest.fixture(autouse=True)
+def desks(monkeypatch):
+    """Whatever a test leaves open is closed."""
+    made = []
+    begun = Desk.__init__
+    monkeypatch.setattr(Desk, "__init__", lambda self, *a, **k: (begun(self, *a, **k), made.append(self))[0])
+    yield
+    for desk in made:
+        desk.close()
+
+
+def copick_desk(place, out="out", **more):
+    project = open_project(place / "copick.json")
+    picks = {}
+    for run in project.runs():
+        truth = project.picks(run, "*:curator/0")
+        picks[run] = replace(truth, scores=np.linspace(0.95, 0.05, len(truth)))
+    sitting = Sitting(project, picks, {}, project.objects, {"ball": 0.5}, "denoised", "me", **more)
+    return Desk(sitting, place / out)
+
+
+def test_copick_sessions(tmp_path):
+    small.copick(tmp_path)
+    desk = copick_desk(tmp_path)
+    assert desk.session_id == "1" and desk.runs() == ["A", "B"]
+    n = len(desk.journal("A").entries)
+    desk.act("A", {"op": "set", "ids": [0, 1], "state": "rejected"})
+    desk.act("A", {"op": "set", "ids": [n - 1], "state": "unsure"})
+    project = open_project(tmp_path / "copick.json")
+    assert len(project.picks("A", "*:me/1-rejected")) == 2 and len(project.picks("A", "*:me/1-unsure")) == 1
+    kept = project.picks("A", "*:me/1")
+    assert len(kept) == sum(s >= 0.5 for s in np.linspace(0.95, 0.05, n)) - 2
+    assert not project.has_picks("B", "me", "1")  # nobody looked at it
+    desk.act("A", {"op": "undo"})
+    desk.act("A", {"op": "undo"})
+    project = open_project(tmp_path / "copick.json")
+    assert len(project.picks("A", "*:me/1-rejected")) == 0 and len(project.picks("A", "*:me/1")) == len(kept) + 2
+    with pytest.raises(OutputError, match="is being curated by another process"):
+        copick_desk(tmp_path)
+    other = copick_desk(tmp_path, "second")  # the same person, at a second desk
+    assert other.session_id == "2"
+    with pytest.raises(OutputError, match="there are picks of me/1 already"):
+        copick_desk(tmp_path, "third", session_id="1")
+
+
+def test_a_desk_goes_on_where_it_was_whatever_becomes_of_the_picks(tmp_path):
+    small.copick(tmp_path)
+    desk = copick_desk(tmp_path)
+    desk.act("A", {"op": "set", "ids": [2], "state": "rejected"})
+    desk.act("A", {"op": "done", "value": True})
+    desk.set_thresholds({"ball": 0.3})
+    before = desk.journal("A").entries
+    desk.close()
+    again = copick_desk(tmp_path)
+    assert again.journal("A").entries == before and again.thresholds == {"ball": 0.3} and again.session_id == "1"
+    assert [line["run"] for line in again.overview() if line["done"]] == ["A"]
+    again.close()
+    (tmp_path / "out" / "curation.json").write_text("[]")
+    with pytest.raises(ReadError, match="no record of a curation"):
+        copick_desk(tmp_path)
+
+
+def test_a_folder_becomes_a_project_to_train_on(tmp_path):
+    place = small.folder(tmp_path / "tomograms")
+    options = ReportOptions(thresholds={"ball": 0.5})
+    desk, finder = begin(str(place), str(place), {}, options, None, "me", None, tmp_path / "out")
+    assert finder is None
+    desk.act("A", {"op": "set", "ids": [0], "state": "rejected"})
+    desk.act("A", {"op": "add", "object": "ball", "at": [100, 110, 120]})
+    made = open_project(tmp_path / "out", objects=["ball:40"])
+    assert made.runs() == ["A"] and made.tomogram("A").values.shape == (24, 64, 48)
+    n = len(open_project(place).picks("A"))
+    assert len(made.picks("A")) == n  # one fewer, one more
+    with (tmp_path / "out" / "A.negatives.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 1
+    with (tmp_path / "out" / "provenance" / "A.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert (rows[0]["state"], rows[0]["by"], rows[0]["origin"]) == ("rejected", "me", "model")
+    assert (rows[-1]["origin"], rows[-1]["state"], rows[-1]["x"]) == ("added", "accepted", "120.000")
+
+
+def test_doubt_comes_first(tmp_path):
+    small.copick(tmp_path)
+    desk = copick_desk(tmp_path)
+    sure = {
+        **desk.sitting.picks,
+        "B": replace(desk.sitting.picks["B"], scores=np.full(len(desk.sitting.picks["B"]), 1.0)),
+    }
+    desk.close()
+    desk = Desk(replace(desk.sitting, picks=sure), tmp_path / "other")
+    assert [(line["run"], line["doubt"] > 0) for line in desk.overview()] == [("A", True), ("B", False)]
+
+
+# ----------------------------------------------------------------------------------------------------------- the server
+class Running:
+    """A curation that is served from a thread of its own."""
+
+    def __init__(self, desk, **more):
+        self.curation, ready = Curation(desk, **more), threading.Event()
+        self.loop = asyncio.new_event_loop()
+
+        def run():
+            asyncio.set_event_loop(self.loop)
+            self.task = self.loop.create_task(serve(self.curation, 0, lambda url: ready.set()))
+            try:
+                self.loop.run_until_complete(self.task)
+            except asyncio.CancelledError:
+                self.loop.run_until_complete(self.loop.shutdown_default_executor())
+                self.loop.close()
+
+        self.thread = threading.Thread(target=run)
+        self.thread.start()
+        assert ready.wait(20)
+
+    def stop(self):
+        self.loop.call_soon_threadsafe(self.task.cancel)
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def running(tmp_path):
+    small.copick(tmp_path, objects=(small.BALL, small.RING))
+    project = open_project(tmp_path / "copick.json")
+    truth = {run: project.picks(run, "*:curator/0") for run in project.runs()}
+    picks = {run: replace(t, scores=np.linspace(0.95, 0.05, len(t))) for run, t in truth.items()}
+    sitting = Sitting(project, picks, truth, project.objects, CUTS, "denoised", "me")
+    served = Running(Desk(sitting, tmp_path / "out"), token="r1ght-t0ken")
+    yield served, tmp_path
+    served.stop()
+
+
+def asked(served, path, headers=(), body=None, host=None):
+    import http.client
+
+    port = served.curation.port
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    method = "GET" if body is None else "POST"
+    line.request(method, path, body, {"Host": host or f"127.0.0.1:{port}", **dict(headers)})
+    answer = line.getresponse()
+    data = answer.read()
+    line.close()
+    return answer.status, data, answer.headers
+
+
+RIGHT = {"X-Token": "r1ght-t0ken"}
+
+
+def test_who_is_refused(running):
+    served, _ = running
+    assert asked(served, "/api/runs", RIGHT)[0] == 200
+    assert asked(served, "/api/runs")[0] == 403
+    assert asked(served, "/api/runs?token=r1ght-t0ken")[0] == 403  # a link elsewhere could carry it
+    assert asked(served, "/api/runs", {"X-Token": "wrong"})[0] == 403
+    assert asked(served, "/api/runs", {**RIGHT, "Origin": "http://evil.example"})[0] == 403
+    assert asked(served, "/api/runs", RIGHT, host="evil.example")[0] == 403
+    assert asked(served, "/")[0] == 403
+    status, data, headers = asked(served, "/?token=r1ght-t0ken")
+    assert status == 200 and b"tomopick curate" in data and b"r1ght-t0ken" not in data
+    assert "connect-src 'self'" in headers["Content-Security-Policy"] and headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_requests_that_make_no_sense_are_answered(running):
+    served, _ = running
+    for path in ("/api/run?run=nothing", "/api/run", "/api/plane?run=A&axis=x&index=0", "/api/crops?run=A&ids=999"):
+        status, data, _ = asked(served, path, RIGHT)
+        assert status in (400, 500) and b"Traceback" not in data, path
+    for body in ("[]", "{", '{"run": "A"}', "[" * 50_000, '{"run": "A", "event": {"op": "no"}}'):
+        status, data, _ = asked(served, "/api/act", RIGHT, body)
+        assert status == 400 and b"error" in data
+    assert asked(served, "/api/thresholds", RIGHT, '{"thresholds": {"ball": 7}}')[0] == 400
+    assert asked(served, "/api/runs", RIGHT)[0] == 200
+
+
+def test_scores_follow_decisions(running):
+    served, _ = running
+    body = json.dumps({"thresholds": {"ball": 0.0, "ring": 0.0}})
+    scores = json.loads(asked(served, "/api/scores", RIGHT, body)[1])
+    assert scores["ball"] == {"precision": 1, "recall": 1, "f1": 1}
+    act = {"run": "A", "event": {"op": "set", "ids": [0], "state": "rejected"}}
+    assert asked(served, "/api/act", RIGHT, json.dumps(act))[0] == 200
+    scores = json.loads(asked(served, "/api/scores", RIGHT, body)[1])
+    assert scores["ball"]["precision"] == 1 and scores["ball"]["recall"] < 1 and scores["ring"]["recall"] == 1
+
+
+def test_the_page_asks_nothing_of_others():
+    text = page()
+    assert "{{" not in text.split("<script>")[0] and "http" not in text.replace("http-equiv", "").replace(
+        "http://www.w3", ""
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- a browser
+def test_a_person_curates(running, browser):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    served, place = running
+
+    def saved():
+        until(browser, "document.getElementById('saved').textContent === 'all saved'")
+
+    def picks(query):
+        return open_project(place / "copick.json").picks(run, query)
+
+    browser.get(served.curation.url)
+    until(browser, "document.getElementById('gallery').dataset.ready")
+    assert "token" not in browser.current_url
+    run = browser.execute_script("return document.body.dataset.run")
+    journal = served.curation.desk.journal(run)
+    # Click a crop, reject it with a key: the next is chosen; undo, redo.
+    browser.find_element(By.CSS_SELECTOR, ".crop").click()
+    first = browser.execute_script("return S.chosen[0]")
+    ActionChains(browser).send_keys("x").perform()
+    saved()
+    assert journal.entries[first].state == "rejected" and len(picks("*:me/1-rejected")) == 1
+    assert browser.execute_script("return S.chosen[0]") != first
+    ActionChains(browser).send_keys("z").perform()
+    until(browser, f"S.picks.state[{first}] === null")
+    assert journal.entries[first].state is None
+    browser.find_element(By.ID, "redo").click()
+    until(browser, f"S.picks.state[{first}] === 'rejected'")
+    # Drag over several and accept them.
+    crops = browser.find_elements(By.CSS_SELECTOR, ".crop")
+    ActionChains(browser).move_to_element(crops[1]).click_and_hold().move_to_element(crops[2]).move_to_element(
+        crops[3]
+    ).release().perform()
+    chosen = browser.execute_script("return S.chosen")
+    assert len(chosen) == 3
+    ActionChains(browser).send_keys("a").perform()
+    until(browser, f"S.picks.state[{chosen[2]}] === 'accepted'")
+    assert [journal.entries[i].state for i in chosen] == ["accepted"] * 3
+    # The same are another object.
+    ActionChains(browser).send_keys("2").perform()
+    until(browser, f"S.picks.object[{chosen[0]}] === 1")
+    assert {journal.entries[i].name for i in chosen} == {"ring"}
+    # A slider keeps fewer; saved, it holds for what nobody decided.
+    browser.execute_script(
+        "const s = document.querySelector('#objects [data-object=\"0\"] input'); s.value = 0.9;"
+        "s.dispatchEvent(new Event('input')); s.dispatchEvent(new Event('change'))"
+    )
+    browser.find_element(By.ID, "keep").click()
+    until(
+        browser,
+        "document.getElementById('keep').disabled && document.getElementById('saved').textContent === 'all saved'",
+    )
+    assert served.curation.desk.thresholds["ball"] == 0.9
+    until(browser, "document.querySelector('.scored').textContent.startsWith('P ')")
+    # Add by clicking into the section along z; move it by dragging.
+    n = len(journal.entries)
+    browser.execute_script("document.getElementById('snap').value = 'none'")
+    canvas = browser.find_element(By.ID, "sections")
+    ActionChains(browser).move_to_element(canvas).send_keys("+").perform()
+    ActionChains(browser).move_to_element_with_offset(canvas, -150, -60).click().perform()
+    until(browser, f"S.picks.z.length === {n + 1}")
+    saved()
+    ActionChains(browser).send_keys("+").perform()
+    before = journal.entries[n].position
+    ActionChains(browser).move_to_element_with_offset(canvas, -150, -60).click_and_hold().move_by_offset(
+        30, 12
+    ).release().perform()
+    until(browser, f"S.picks.x[{n}] !== {before[2]} && document.getElementById('saved').textContent === 'all saved'")
+    zoom = browser.execute_script("return S.zoom")
+    moved = np.array(journal.entries[n].position) - before
+    np.testing.assert_allclose(moved, [0, 12 / zoom, 30 / zoom], atol=1.5 / zoom)
+    # The wheel goes through z; done is ticked in the list.
+    at = browser.execute_script("return S.at[0]")
+    ActionChains(browser).scroll_from_origin(_origin(canvas), 0, 120).perform()
+    until(browser, f"S.at[0] !== {at}")
+    ActionChains(browser).send_keys(Keys.ESCAPE).send_keys("d").perform()
+    until(browser, "[...document.querySelectorAll('#runs .tick')].some(e => e.textContent === '✓')")
+    assert journal.done
+    assert not [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+
+
+def _origin(element):
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    return ScrollOrigin.from_element(element, -100, -100)
+
+
+def test_names_do_no_harm(tmp_path, browser):
+    name = "a<img src=x onerror=document.title='hit'>'\""
+    place = tmp_path / "tomograms"
+    place.mkdir()
+    t, truth = small.tomogram("A")
+    run = "R<b>&'"
+    write_mrc(place / f"{run}.mrc", t.values, 10.0)
+    thing = replace(small.BALL, name=name)
+    picks = {run: Picks(run, truth.positions, np.full(len(truth), name), truth.scores)}
+    sitting = Sitting(open_project(place, objects=["ball:40"]), picks, {}, (thing,), {name: 0.5})
+    served = Running(Desk(sitting, tmp_path / "out"))
+    try:
+        browser.get(served.curation.url)
+        until(browser, "document.getElementById('gallery').dataset.ready")
+        assert browser.title == "tomopick curate" and name in browser.find_element("id", "objects").text
+        assert run in browser.find_element("id", "runs").text
+    finally:
+        served.stop()
