@@ -12,7 +12,7 @@ from tomopick.cli import main
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.data import create_copick_project, write_run
 from tomopick.simulation import czii_spec, simulate
-from tomopick.simulation import projects as simulation
+from tomopick.simulation import workers as simulation
 
 torch.set_num_threads(1)
 
@@ -86,7 +86,7 @@ def test_finished_runs_do_not_pile_up(monkeypatch):
     monkeypatch.setattr(simulation, "ProcessPoolExecutor", Threads)
     jobs = [lambda tell, i=i: tell(f"run {i}") or begun.append(i) or i for i in range(12)]
     taken, told = [], []
-    for result in simulation._results(jobs, 3, told.append):
+    for result in simulation.results(jobs, 3, told.append):
         taken.append(result)
         assert len(begun) <= len(taken) + 3
     assert taken == list(range(12)) and sorted(told) == sorted(f"run {i}" for i in range(12))

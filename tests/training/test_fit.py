@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,11 +14,13 @@ from safetensors.torch import load_file
 from small import BALL, RING, memory, recipe, taught, tomogram, trained
 from tomopick import Detector, PickableObject, Source, fit
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError, TomopickError
+from tomopick.core.owners import CLAIM, Owner, began
+from tomopick.core.signals import held_interrupt
 from tomopick.data import MemoryProject
 from tomopick.picking.folder import read_log
 from tomopick.training import fit as fitting
 from tomopick.training.averaging import RunningAverage
-from tomopick.training.checkpoints import cut_log, held_interrupt, keep_weights, last_state, save_last
+from tomopick.training.checkpoints import cut_log, keep_weights, last_state, save_last
 from tomopick.training.dataset import gather
 from tomopick.training.loop import TrainSpec, TrainState
 from trainings import fit_until, losses, options, sources
@@ -78,6 +80,40 @@ def test_nothing_to_resume(tmp_path):
     with pytest.raises(OutputError, match="nothing to resume"):
         fit(recipe(), sources(), tmp_path / "model", options(resume=True))
     assert not (tmp_path / "model").exists()
+
+
+def test_an_empty_folder_is_begun_in_and_a_strange_one_is_refused(tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    with pytest.raises(OutputError, match="nothing to resume there; leave --resume out"):
+        fit(recipe(), sources(), out, options(resume=True))
+    fit(recipe("train.steps=1"), sources(), out, options())
+    assert not (out / CLAIM).exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").touch()
+    for resume in (False, True):
+        with pytest.raises(OutputError, match="holds no training to go on with; expected a new folder"):
+            fit(recipe(), sources(), tmp_path / "other", options(resume=resume))
+
+
+def test_two_trainings_do_not_mix(whole, tmp_path):
+    other = json.dumps(asdict(replace(Owner(), pid=os.getppid(), began=began(os.getppid()))))
+    for resume in (False, True):
+        out = tmp_path / str(resume)
+        if resume:
+            shutil.copytree(whole, out)
+        out.mkdir(exist_ok=True)
+        (out / CLAIM).write_text(other)
+        before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+        with pytest.raises(OutputError, match=f"another process works in it .process {os.getppid()} on"):
+            fit(recipe("train.steps=8", "train.validate_every=3"), sources(), out, options(resume=resume))
+        assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_a_refused_training_leaves_no_folder(tmp_path):
+    with pytest.raises(SelectionError):
+        fit(recipe(), sources(), tmp_path / "deep" / "model", options(objects=["nothing"]))
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_damaged_state_is_refused(whole, tmp_path):
@@ -195,7 +231,7 @@ def test_a_second_ctrl_c_ends_at_once():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(lambda: held_interrupt().__enter__()()).result() is False
+        assert pool.submit(lambda: held_interrupt().__enter__()()).result() is None
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path):

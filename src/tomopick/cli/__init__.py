@@ -11,6 +11,7 @@ import click
 
 from .. import __version__
 from ..core.errors import TomopickError
+from ..core.signals import Terminated, ending_cleanly
 from .combine import ensemble_command, soup_command
 from .convert import convert_command
 from .curate import curate_command
@@ -28,13 +29,13 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _plain_log():
+            with _plain_log(), ending_cleanly():
                 return super().invoke(ctx)
         except TomopickError as error:
             say(f"error: {' '.join(str(error).splitlines())}")
         except KeyboardInterrupt as stop:
             say(str(stop) or "interrupted; what was finished is kept: repeat the command to go on")
-            ctx.exit(130)
+            ctx.exit(143 if isinstance(stop, Terminated) else 130)
         except BrokenPipeError:
             raise  # click's business: whoever read our output has gone
         except OSError as error:

@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
+from ..core.claims import claimed
 from ..core.errors import TomopickError
+from ..core.files import is_vacant
 from .options import comma, counts, given_for, look_over, named_runs, project_options, run_names, say
 
 
@@ -89,7 +91,7 @@ def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | No
     running = {key: choices[key] for key in ("device", "seed", "workers", "resume", "init_from")}
     options = FitOptions(**running, objects=learn, say=say)
     planned = any(choices[key] for key in ("as_published", "seeds", "folds", "subset", "pretrain"))
-    with _resumable(Path(out)):
+    with claimed(out), _resumable(Path(out)):
         grounds = _grounds(projects, choices)
         if planned or any(len(kinds) > 1 for kinds in grounds.tomo_types):
             made = _carry_out(recipe, overrides, grounds, Path(out), options, choices)
@@ -122,10 +124,9 @@ def _require_start(out: Path, choices: dict[str, Any]) -> None:
     from ..picking.load import load_detector
     from ..training.fit import require_place
 
-    require_place(out, choices["resume"])
     # What a plan of one member starts from lies beside OUT and may be there alone.
-    if choices["resume"] and not out.exists() and not choices["pretrain"]:
-        raise TomopickError(f"{out}: nothing to resume there; leave --resume out to begin a training")
+    if not (choices["resume"] and choices["pretrain"] and is_vacant(out)):
+        require_place(out, choices["resume"])
     choose_device(choices["device"])
     if choices["init_from"]:
         load_detector(choices["init_from"])
@@ -138,10 +139,10 @@ def _resumable(out: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         # What a plan of one member starts from lies beside OUT.
-        begun = out.exists() or any(out.absolute().parent.glob(f"{out.name}-pretrained*"))
+        begun = not is_vacant(out) or any(out.absolute().parent.glob(f"{out.name}-pretrained*"))
         kept = str(stop) or f"interrupted; what was finished is kept in {out}"
         line = f"{kept}: repeat the command with --resume to go on"
-        raise KeyboardInterrupt(line if begun else f"interrupted before {out} was begun; repeat the command") from None
+        raise type(stop)(line if begun else f"interrupted before {out} was begun; repeat the command") from None
 
 
 def _grounds(places: list[str], choices: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import OutputError
-from .owners import OLD, Owner, host
+from .owners import CLAIM, OLD, Owner, host
 
 # .NAME.HOST-PID-RANDOM.part; without host and process as older versions named it.
 _HIDDEN = re.compile(r"\..+\.(?:(?P<host>[A-Za-z0-9-]+)-(?P<pid>\d+)-)?[0-9a-f]{8}\.(?:part|heatmaps)")
@@ -104,7 +104,7 @@ def is_vacant(path: str | Path) -> bool:
     path = Path(path)
     if path.is_dir():
         sweep(path, again=True)
-        return not any(path.iterdir())
+        return not any(entry.name != CLAIM for entry in path.iterdir())
     return not (path.exists() or path.is_symlink())
 
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+CLAIM = ".claim"  # a file in the folder that a process works in
 SILENT = 600.0  # since a claim was last renewed until a process on another machine counts as gone [s]
 OLD = 86400.0  # since a file was last written until one that nobody can be asked about counts as left over [s]
 

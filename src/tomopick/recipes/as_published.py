@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..core.claims import claimed
 from ..core.errors import ModelError, OutputError, SelectionError
+from ..core.files import is_vacant
 from ..data import atomic_write
 from ..data.labelled import picks_where_any
 from ..models.combine import CombineOptions, Validation, measured
@@ -64,8 +66,13 @@ def carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> M
         options: how to run; `seed` is the plan's business.
 
     Raises:
-        TomopickError: data or options that do not fit, one line.
+        TomopickError: data or options that do not fit, or another process trains into `out`; one line.
     """
+    with claimed(out):
+        return _carry_out(plan, grounds, out, options)
+
+
+def _carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> Model:
     shares = _Shares.of(plan, grounds, options)
     place = _Places(plan, out)
     _begin(plan, shares, place, options)
@@ -218,7 +225,7 @@ class _Shares:
 
 def _begin(plan: Plan, shares: _Shares, place: _Places, options: FitOptions) -> None:
     """The plan written into a new folder, or a look at whether it is the one that was begun."""
-    there = [folder for folder in (place.out, *map(place.of, plan.trainings)) if folder.exists()]
+    there = [folder for folder in (place.out, *map(place.of, plan.trainings)) if not is_vacant(folder)]
     for folder in there:
         require_place(folder, options.resume)
     if options.resume and not (there and (not place.together or (place.out / PLAN).is_file())):
@@ -261,8 +268,6 @@ def _train(training: Training, shares: _Shares, place: _Places, options: FitOpti
         check_same(training.recipe, folder)
         options.say(f"{training.name}: finished before")
         return
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()  # cut off before the first file
     options.say(f"{training.name}: {training.recipe.name}, seed {training.seed}")
     sources = shares.sources(training)
     starts = {t.name: t for t in shares.plan.trainings}
@@ -271,6 +276,6 @@ def _train(training: Training, shares: _Shares, place: _Places, options: FitOpti
     if training.simulated:
         there = [o.name for o in sources[0].project.objects]
         names = there if names is None else [name for name in names if name in there]
-    more = replace(options, seed=training.seed, init_from=start, objects=names, resume=folder.is_dir())
+    more = replace(options, seed=training.seed, init_from=start, objects=names, resume=not is_vacant(folder))
     fit(training.recipe, sources, folder, more)
     draw_training(read_log(folder / "log.jsonl"), folder / "training.png")

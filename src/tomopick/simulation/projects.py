@@ -5,12 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +29,15 @@ from . import (
     with_densities,
     with_halves,
 )
+from .workers import Tell, results
 
 log = logging.getLogger(__name__)
 
 USER_ID, SESSION_ID = "simulation", "0"
 PRESETS: Mapping[str, Callable[..., SimulationSpec]] = {"czii": czii_spec, "varied": SimulationSpec}
 DEFAULT_TYPES = ("wbp", "ctfdeconvolved", "denoised")
-_POLL = 0.2  # [s] between looks at what the workers tell
 
 Draw = Callable[[Sequence[Tomogram], Picks, Sequence[PickableObject], Path], None]
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,7 @@ def _make(
     """Makes the runs; where that fails and nobody else is at work there, a project without runs is taken back."""
     try:
         with bar(len(jobs), "simulate", "run") as shown:
-            for made in _results(jobs, workers, shown.set_postfix_str):
+            for made in results(jobs, workers, shown.set_postfix_str):
                 for warning in made.facts["warnings"]:
                     log.warning(warning)
                 _write(project, out, made, jobs[0].objects, draw)
@@ -243,47 +238,3 @@ def _require_same(record: Path, facts: dict[str, Any]) -> None:
             f"{record.parent}: was simulated with other arguments ({', '.join(names)}); repeat it with the same, or "
             "simulate into a new folder"
         )
-
-
-_told: Any = None  # in a worker process: the queue that takes what it tells
-
-
-def _start_worker(queue: Any) -> None:
-    global _told
-    _told = queue
-
-
-def _work(job: Callable[[Tell], Any]) -> Any:
-    return job(_told.put)
-
-
-def _results(jobs: Sequence[Callable[[Tell], Any]], workers: int, tell: Tell) -> Iterator[Any]:
-    """What the jobs give, in their order; a volume is large, so no more are begun than are soon written."""
-    if workers == 1 or len(jobs) < 2:
-        for job in jobs:
-            yield job(tell)
-        return
-    context = get_context("spawn")  # forking a process with threads may hang
-    queue = context.SimpleQueue()
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(queue,)) as pool:
-        begun: deque[Future[Any]] = deque()
-        for job in jobs:
-            begun.append(pool.submit(_work, job))
-            if len(begun) > workers:
-                yield _await(begun.popleft(), queue, tell)
-        while begun:
-            yield _await(begun.popleft(), queue, tell)
-
-
-def _await(future: Future[Any], queue: Any, tell: Tell) -> Any:
-    """The future's result; meanwhile what the workers tell is passed on."""
-    while True:
-        done = wait([future], _POLL).done
-        while not queue.empty():
-            tell(queue.get())
-        if done:
-            break
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        raise TomopickError("a worker process died, perhaps for want of memory; try fewer --workers") from None

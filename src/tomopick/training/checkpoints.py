@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
 from ..core.errors import OutputError
-from ..core.files import atomic_folder, atomic_write
+from ..core.files import atomic_folder, atomic_write, sweep
 from ..picking.folder import read_log
 from .loop import TrainState
 
@@ -42,6 +39,7 @@ def keep_weights(state: TrainState, score: float, out: Path, keep_top: int) -> N
 def last_state(out: Path) -> Path | None:
     """The state to resume from; None where none was saved yet."""
     old, new = out / "last", out / "last.new"
+    sweep(out, again=True)
     if not old.is_dir() and new.is_dir():  # cut off between the removal of one and the renaming of the other
         new.rename(old)
     return old if old.is_dir() else None
@@ -55,29 +53,6 @@ def save_last(state: TrainState, out: Path) -> None:
         state.save(folder)
     shutil.rmtree(old, ignore_errors=True)
     new.rename(old)
-
-
-@contextmanager
-def held_interrupt() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed, for who wants to finish a step first; pressed once more it ends at once.
-
-    In another thread than the main one, or where the signal is ignored, nothing is held.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield lambda: False
-        return
-    pressed: list[int] = []
-
-    def hold(number: int, _frame: object) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, hold)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def cut_log(path: Path, step: int) -> None:
@@ -94,7 +69,7 @@ def append_log(path: Path, row: Mapping[str, Any]) -> None:
         OutputError: the disk refuses.
     """
     try:
-        with path.open("a") as log:
+        with path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
     except OSError as error:
         raise OutputError(

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from ..core.claims import claimed
 from ..core.errors import ModelError, OutputError
-from ..core.files import atomic_write
+from ..core.files import atomic_write, is_vacant
 from ..core.messages import counted
 from ..core.progress import bar
+from ..core.signals import held_interrupt
 from ..core.types import Heatmap, Picks
 from ..networks import initialise
 from ..networks.engines import EngineSpec, choose_device
@@ -28,7 +30,7 @@ from ..picking.peaks import LOWEST_SCORE
 from ..picking.predict import Predictor, predict_rows
 from ..picking.rows import decode
 from ..scoring.thresholds import DEFAULT_THRESHOLDS, GRID, calibrate_found, displacement, picks_for
-from .checkpoints import append_log, cut_log, held_interrupt, keep_weights, last_state, save_last
+from .checkpoints import append_log, cut_log, keep_weights, last_state, save_last
 from .dataset import Data, gather
 from .loop import TrainState, train
 from .patches import PatchSampler, batches
@@ -71,12 +73,17 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
 
     Raises:
         TomopickError: data or options that do not fit, one line.
-        KeyboardInterrupt: Ctrl-C; the step in progress is finished and the state saved first, for `resume`.
+        OutputError: another process trains into the folder.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the step in progress is finished and the state saved first, for `resume`.
     """
     options, out = options or FitOptions(), Path(out)
     require_place(out, options.resume)
-    if options.resume and not (out / "recipe.json").is_file():
-        raise OutputError(f"{out}: nothing to resume there; leave --resume out to begin a training")
+    with claimed(out):
+        require_place(out, options.resume)
+        return _fit(recipe, sources, out, options)
+
+
+def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptions) -> Detector:
     device = choose_device(options.device)
     start = load_detector(options.init_from) if options.init_from else None
     if start is not None:
@@ -101,17 +108,28 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
         begin(recipe, detector, state, out)
     with held_interrupt() as interrupted:
         for row in fit_steps(recipe, detector, state, data, out, options):
-            if interrupted():
+            if stop := interrupted():
                 save_last(state, out)
                 step = f"step {row['step']} of {recipe.train.steps}"
-                raise KeyboardInterrupt(f"interrupted at {step}; kept in {out}")
+                raise stop(f"interrupted at {step}; kept in {out}")
     return finish(detector, data, out, device, options.say)
 
 
 def require_place(out: Path, resume: bool) -> None:
-    """Raises `OutputError` where the folder of a training is there and is not to be gone on with."""
-    if out.exists() and not resume:
+    """Nothing, where a training can begin in the folder, or go on in it.
+
+    Raises:
+        OutputError: there is something and it is not to be gone on with, or nothing that could be.
+    """
+    begun = any((out / name).is_file() for name in ("recipe.json", "plan.json"))
+    if begun and not resume:
         raise OutputError(f"{out}: exists already; expected a new folder (or --resume to go on with its training)")
+    if begun:
+        return
+    if not is_vacant(out):
+        raise OutputError(f"{out}: exists already, and holds no training to go on with; expected a new folder")
+    if resume:
+        raise OutputError(f"{out}: nothing to resume there; leave --resume out to begin a training")
 
 
 def begin(recipe: Recipe, detector: Detector, state: TrainState, out: Path) -> None:

@@ -1,0 +1,71 @@
+"""Being asked to end: SIGTERM (a batch system's time is up) and SIGHUP (a terminal is gone) do what Ctrl-C does."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ASKING = tuple(s for s in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")) if s is not None)
+
+
+class Terminated(KeyboardInterrupt):
+    """This process was asked to end by a signal other than Ctrl-C's."""
+
+
+@contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """Signals that ask this process to end raise `Terminated`, so that whatever is open is cleaned up; once.
+
+    In another thread than the main one nothing changes, and what is ignored stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ASKING}
+    asked: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        if not asked:  # cleaning up is not to be interrupted by those who ask twice
+            asked.append(number)
+            raise Terminated
+
+    for number, handler in before.items():
+        if handler == signal.SIG_DFL:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def held_interrupt() -> Iterator[Callable[[], type[KeyboardInterrupt] | None]]:
+    """What to raise if this process was asked to end, for who wants to finish a step first; asked again it ends so.
+
+    In another thread than the main one nothing is held, nor is a signal that is ignored.
+    """
+    numbers = (signal.SIGINT, *ASKING)
+    before = {number: signal.getsignal(number) for number in numbers}
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+
+    def hold(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+        for other, handler in before.items():
+            signal.signal(other, handler)
+
+    for number, handler in before.items():
+        if handler not in (signal.SIG_IGN, None):
+            signal.signal(number, hold)
+    try:
+        yield lambda: (KeyboardInterrupt if signal.SIGINT in asked else Terminated) if asked else None
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
