@@ -13,8 +13,9 @@ import pytest
 from small import BALL, RING, copick, folder, memory, tomogram, trained, untrained
 from tomopick import Detector, Picks, open_project
 from tomopick.core.errors import OutputError, SelectionError, TomopickError
+from tomopick.core.records import ENDING as RECORDS
+from tomopick.core.records import PICKED, STARTED, Records
 from tomopick.data import MemoryProject, read_picks_csv, write_mrc, write_picks_csv
-from tomopick.picking.output import Output
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.picking.rows import join_rows
 from tomopick.picking.runs import pick_run, pick_runs
@@ -43,8 +44,8 @@ def test_one_volume(tmp_path):
     api = Detector.load(trained()).pick(project.tomogram("A"))
     assert np.allclose(api.positions, found.positions, atol=1e-3) and np.allclose(api.scores, found.scores, atol=1e-6)
     names = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*"))
-    assert names == ["A.csv", "objects.json", "records", "records/A.json"]
-    record = json.loads((tmp_path / "out" / "records" / "A.json").read_text())
+    assert names[:3] == ["A.csv", "objects.json", "records"] and len(names) == 4 and names[3].endswith(RECORDS)
+    record = Records(tmp_path / "out" / "records").last("A")
     assert record["status"] == "picked" and record["counts"] == result.counts and record["models"] == [str(trained())]
 
 
@@ -85,21 +86,21 @@ def test_runs_of_one_name_in_several_places(tmp_path):
     before = (out / "A.csv").read_bytes()
     for made in (picker(), picker(thresholds={"ball": 0.9})):
         with pytest.raises(
-            OutputError, match=r"run A: .*records/A\.json is of .*x/A\.mrc, but the input is .*y/A\.mrc"
+            OutputError, match=r"run A: .*out/records knows it of .*x/A\.mrc, but the input is .*y/A\.mrc"
         ):
             pick_run(made, two, "A", out)
     assert (out / "A.csv").read_bytes() == before
     assert pick_run(picker(), one, "A", out).status == "skipped"
     assert pick_run(picker(), open_project(tmp_path / "x" / "A.mrc"), "A", out).status == "skipped"  # the same file
     assert pick_run(picker(), two, "A", out, overwrite=True).status == "picked"
-    with pytest.raises(OutputError, match=r"is of .*y/A\.mrc"):
+    with pytest.raises(OutputError, match=r"knows it of .*y/A\.mrc"):
         pick_run(picker(), one, "A", out)
 
 
 def test_copick_projects_do_not_share_records(tmp_path):
     one, two = (open_project(copick(tmp_path / name, ("A",))) for name in "xy")
     pick_run(picker(), one, "A", tmp_path / "out")
-    with pytest.raises(OutputError, match=r"is of .*x/copick\.json"):
+    with pytest.raises(OutputError, match=r"knows it of .*x/copick\.json"):
         pick_run(picker(), two, "A", tmp_path / "out")
     assert not two.has_picks("A", "tomopick", "0")
     assert pick_run(picker(), one, "A", tmp_path / "out").status == "skipped"
@@ -136,8 +137,8 @@ def test_a_cut_off_run_is_done_again(tmp_path):
     project = open_project(folder(tmp_path / "in", "A"))
     out = tmp_path / "out"
     pick_run(picker(), project, "A", out)
-    record = json.loads((out / "records" / "A.json").read_text())
-    (out / "records" / "A.json").write_text(json.dumps({**record, "status": "started", "output": None}))
+    with Records(out / "records") as records:
+        records.write("A", STARTED, {})
     assert pick_run(picker(), project, "A", out).status == "picked"
 
 
@@ -151,7 +152,7 @@ def test_a_copick_project(tmp_path):
     assert 0 < found.scores.min() < 1
     (file,) = (tmp_path / "project" / "ExperimentRuns" / "A" / "Picks").glob("me_1_*.json")
     assert json.loads(file.read_text())["trust_orientation"] is False
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["A.json"]
+    assert [p.name.endswith(RECORDS) for p in (tmp_path / "out").iterdir()] == [True]
     same = picker(user_id="me", session_id="1")
     assert pick_run(same, open_project(config), "A", tmp_path / "out").status == "skipped"
     with pytest.raises(OutputError, match=r"picks of curator/0 in .*copick.json: there are picks that are not known"):
@@ -423,20 +424,20 @@ def test_reading_ahead_leaves_the_processor_to_the_network(tmp_path, monkeypatch
 
 def test_a_volume_that_comes_slowly_keeps_nobody_waiting(tmp_path, monkeypatch):
     project, coming = watched("AB"), Event()
-    read, write = project.tomogram, Output.write_record
+    read, write = project.tomogram, Records.write
 
     def tomogram_of(run, tomo_type=None):
         if run == "B":
             coming.set()
         return read(run, tomo_type)
 
-    def begin(output, data):
+    def begin(records, run, status, facts):
         # B's volume, which takes its time, must not be what A waits for, nor the other way round.
-        assert output.run == "B" or data["status"] != "started" or coming.wait(5)
-        write(output, data)
+        assert run == "B" or status != STARTED or coming.wait(5)
+        write(records, run, status, facts)
 
     monkeypatch.setattr(project, "tomogram", tomogram_of)
-    monkeypatch.setattr(Output, "write_record", begin)
+    monkeypatch.setattr(Records, "write", begin)
     assert [r.status for r in pick_runs(picker(), project, ["A", "B"], tmp_path)] == ["picked", "picked"]
 
 
@@ -455,7 +456,8 @@ def test_a_run_that_cannot_be_written_is_that_runs_failure(tmp_path):
     results = list(pick_runs(picker(), project, project.runs(), tmp_path))
     assert [r.status for r in results] == ["picked", "failed", "picked", "failed"]
     assert results[3].messages == ("run D: the disk is full",)
-    assert json.loads((tmp_path / "D.json").read_text())["status"] == "started"
+    records = Records(tmp_path)
+    assert records.last("D")["status"] == STARTED and records.failure("D")["message"] == "run D: the disk is full"
     project.refuse = ()
     again = list(pick_runs(picker(), project, project.runs(), tmp_path))
     assert [r.status for r in again] == ["skipped", "picked", "skipped", "picked"]
@@ -466,8 +468,7 @@ def test_whoever_stops_early_finds_finished_runs_whole(tmp_path):
     results = pick_runs(picker(), project, project.runs(), tmp_path)
     assert next(results).run == "A"
     results.close()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["A.json"]
-    assert json.loads((tmp_path / "A.json").read_text())["status"] == "picked"
+    assert {run: record["status"] for run, record in Records(tmp_path).runs().items()} == {"A": PICKED}
 
 
 def test_an_interruption_ends_the_batch(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..core.errors import OutputError
 from ..core.messages import counted
+from ..core.records import ENDING as RECORDS
 from ..core.types import Shape
 from ..data import open_project, write_picks_csv
 from ..look.sections import draw_sections
@@ -99,6 +100,6 @@ def _simulate(out: Path, shape: Shape, seed: int) -> str:
             before.rename(project)
         raise
     shutil.rmtree(before, ignore_errors=True)
-    for path in (*(out / name for name in RESULTS), out / "records" / f"{run}.json"):
+    for path in (*(out / name for name in RESULTS), *(out / "records").glob(f"*{RECORDS}")):
         path.unlink(missing_ok=True)
     return run

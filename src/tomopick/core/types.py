@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from .errors import TomopickError
+from .void import find_void
 
 Shape = tuple[int, int, int]
 Vector = tuple[float, float, float]
@@ -109,6 +111,15 @@ class PickableObject:
         return float(self.radius)
 
 
+def holds(grid: Grid, void: np.ndarray | None, positions: np.ndarray) -> np.ndarray:
+    """(n, 3) positions, zyx [Å] -> (n,) bool: inside the grid and not in the void of its volume."""
+    inside = grid.contains(positions)
+    if void is not None:
+        nearest = np.rint(grid.indices(np.reshape(positions, (-1, 3)))).astype(int)
+        inside &= ~void[tuple(np.clip(nearest, 0, np.array(grid.shape) - 1).T)]
+    return inside
+
+
 @dataclass(frozen=True)
 class Tomogram:
     """A volume with its grid.
@@ -135,7 +146,37 @@ class Tomogram:
         if min(start) < 0 or any(b > n for b, n in zip(stop, self.grid.shape)):
             raise TomopickError(f"run {self.run}: box {tuple(start)} + {tuple(shape)} leaves {self.grid.shape}")
         box = tuple(slice(a, b) for a, b in zip(start, stop))
-        return Tomogram(run or self.run, self.values[box], self.grid.crop(start, shape), self.tomo_type)
+        part = replace(self, run=run or self.run)
+        return part.changed(
+            self.values[box], self.grid.crop(start, shape), None if self.void is None else self.void[box]
+        )
+
+    @cached_property
+    def void(self) -> np.ndarray | None:
+        """(z, y, x) bool, True where there is no specimen but what the volume was filled up with; None: nowhere.
+
+        Found once, when it is first asked for.
+        """
+        return find_void(self.values)
+
+    @property
+    def specimen(self) -> np.ndarray:
+        """(n,) the grey values of the voxels that hold specimen."""
+        return self.values.ravel() if self.void is None else self.values[~self.void]
+
+    def changed(self, values: np.ndarray, grid: Grid, void: np.ndarray | None) -> Tomogram:
+        """With other grey values, of which is known where they hold no specimen."""
+        new = replace(self, values=values, grid=grid)
+        vars(new)["void"] = void
+        return new
+
+    def holds(self, positions: np.ndarray) -> np.ndarray:
+        """(n, 3) positions, zyx [Å] -> (n,) bool: inside the volume and in its specimen."""
+        return holds(self.grid, self.void, positions)
+
+    def inverted(self) -> Tomogram:
+        """Light where it was dark."""
+        return self.changed(-self.values, self.grid, self.void)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.errors import ReadError, SelectionError
 from ..core.messages import near_miss
+from ..core.records import Records
 from .offset import CoordinateOffset
 from .project import Project
 from .sources.copick import CopickProject
@@ -68,11 +69,11 @@ def _folder(
     try:
         return FolderProject(place, voxel_spacing, objects, offset)
     except ReadError:
-        records = (_json(path) for path in sorted(place.glob("*.json")))
-        record = next((found for found in records if {"place", "fingerprint"} <= found.keys()), None)
+        found = Records(place).runs()
+        record = next((record for record in found.values() if {"place", "fingerprint"} <= record.keys()), None)
         if record is None:
             raise
-    beside = [path for path in place.absolute().parent.glob("*.csv") if (place / f"{path.stem}.json").is_file()]
+    beside = [path for path in place.absolute().parent.glob("*.csv") if path.stem in found]
     made = record.get("settings", {})
     pair = f"{made.get('user_id', 'tomopick')}/{made.get('session_id', '0')}"
     instead = f"give {record['place']}, and of its picks '*:{pair}'"

@@ -152,9 +152,14 @@ def has_errors(found: Sequence[Finding]) -> bool:
 def _voxel_findings(tomogram: Tomogram, project: Project, query: str | None) -> Iterator[Finding]:
     where = f"run {tomogram.run}"
     values = RobustNormalization()(tomogram)
-    skew = skewness(values)
-    low, high = float(tomogram.values.min()), float(tomogram.values.max())
+    void = tomogram.void
+    skew = skewness(values, void)
+    low, high = float(tomogram.specimen.min()), float(tomogram.specimen.max())
     yield Finding(OK, where, f"grey values {low:.4g} to {high:.4g}, skewness {skew:+.2f}")
+    if void is not None:
+        share = np.count_nonzero(void) / void.size
+        text = f"{share:.2%} of its voxels hold no specimen (filled up, or left out by a mask)"
+        yield Finding(OK, where, text, "they are left out of the grey scale and are not picked")
     try:
         picks = project.picks(tomogram.run, query) or Picks.empty(tomogram.run)
     except TomopickError:
@@ -164,7 +169,7 @@ def _voxel_findings(tomogram: Tomogram, project: Project, query: str | None) -> 
         positions = picks.of(o.name).positions
         if not len(positions) or not o.radius:
             continue
-        contrast = contrast_at(values, tomogram.grid, positions, o.radius)
+        contrast = contrast_at(values, tomogram.grid, positions, o.radius, void)
         light += [o.name] if contrast > 0.1 else []
         yield from _offset_findings(values, tomogram, positions, o)
     if light:

@@ -88,7 +88,8 @@ def candidates_of(
 
 def _seen(tomogram: Tomogram, view: View) -> Tomogram:
     values = np.ascontiguousarray(view.of(tomogram.values))
-    return replace(tomogram, values=values, grid=Grid(values.shape, tomogram.grid.voxel_spacing))
+    void = None if tomogram.void is None else view.of(tomogram.void)
+    return tomogram.changed(values, Grid(values.shape, tomogram.grid.voxel_spacing), void)
 
 
 def out_of_fold(models: Sequence[Model], project: Project, run: str) -> Model:

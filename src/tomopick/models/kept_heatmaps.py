@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.progress import bar
-from ..core.types import Grid, Heatmap, Picks
+from ..core.types import Grid, Heatmap, Picks, Tomogram, holds
 from ..data import Project
 from ..picking.ensemble import Ensemble
 from ..picking.picker import Picker
@@ -28,12 +28,14 @@ class Kept:
         grid: of the tomogram.
         members: their numbers.
         strips: grid of each strip, and each member's file and objects.
+        void: file of the tomogram's, where it has one.
     """
 
     run: str
     grid: Grid
     members: tuple[int, ...]
     strips: tuple[tuple[Grid, tuple[Stored, ...]], ...]
+    void: Path | None = None
 
     def heatmaps(self) -> Iterator[list[Heatmap]]:
         """Strip by strip, one heatmap a member."""
@@ -57,7 +59,8 @@ class Kept:
         mine = _for_members(ensemble, self.members)
         rows = (mine.join(strips) for strips in self.heatmaps())
         picks = decode(rows, ensemble.peaks, mine.objects, {o.name: cut for o in mine.objects}, self.run)
-        return picks.select(self.grid.contains(picks.positions))
+        void = None if self.void is None else np.load(self.void, mmap_mode="r")
+        return picks.select(holds(self.grid, void, picks.positions))
 
 
 def keep(
@@ -97,7 +100,15 @@ def keep(
                 np.save(path, heatmap.values.astype(np.float16))
                 files.append((path, heatmap.objects))
             strips.append((heatmaps[0].grid, tuple(files)))
-    return Kept(run, tomogram.grid, members, tuple(strips))
+    return Kept(run, tomogram.grid, members, tuple(strips), _kept_void(tomogram, place))
+
+
+def _kept_void(tomogram: Tomogram, place: Path) -> Path | None:
+    if tomogram.void is None:
+        return None
+    path = place / f"{tomogram.run}-void.npy".replace("/", "_")
+    np.save(path, tomogram.void)
+    return path
 
 
 def _for_members(ensemble: Ensemble, numbers: Sequence[int]) -> Ensemble:

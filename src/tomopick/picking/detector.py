@@ -35,7 +35,7 @@ from .method import Method
 from .normalize import radial_spectrum, skewness
 from .peaks import LOWEST_SCORE, PeakFinder
 from .predict import VIEWS, Predictor, predict_rows
-from .resample import matched, spacings_differ
+from .resample import matched, spacings_differ, void_of_shape
 from .rows import decode, join_rows
 
 log = logging.getLogger("tomopick")
@@ -98,7 +98,8 @@ class Detector:
         spacing = tomogram.grid.voxel_spacing
         if spacings_differ(spacing, self.facts.voxel_spacing):
             found.append(f"voxel spacing {spacing:g} Å resampled to the model's {self.facts.voxel_spacing:g} Å")
-        skew = skewness(values)
+        void = tomogram.void if tomogram.void is None else void_of_shape(tomogram, values.shape)
+        skew = skewness(values, void)
         # Near zero the sign says nothing, neither here nor in training.
         if skew * self.facts.skewness < 0 and abs(skew) > 0.15 and abs(self.facts.skewness) > 0.05:
             found.append(
@@ -106,7 +107,7 @@ class Detector:
                 "if particles are light on dark here, pick with --invert"
             )
         if self.facts.spectrum:
-            difference = radial_spectrum(values) - np.asarray(self.facts.spectrum)
+            difference = radial_spectrum(values, void) - np.asarray(self.facts.spectrum)
             spread = np.maximum(self.facts.spectrum_spread or 0.0, LEAST_SPREAD)
             if (np.abs(difference) / spread).mean() > UNLIKE_BEYOND:
                 kinds = "/".join(self.facts.tomo_types) or "its training's"
@@ -165,7 +166,8 @@ class Detector:
     ) -> Picks:
         """Scored picks above the thresholds (those for `f1` where None), best first."""
         rows, cuts = self.rows(tomogram, predictor), thresholds or self.thresholds["f1"]
-        return decode_scored(rows, self.method.peaks, self.objects, cuts, tomogram.run, self.score_maps)
+        picks = decode_scored(rows, self.method.peaks, self.objects, cuts, tomogram.run, self.score_maps)
+        return picks.select(tomogram.holds(picks.positions))
 
     def save(self, folder: Path) -> str:
         """Writes recipe.json, weights.safetensors and detector.json into an existing folder; returns the checksum."""

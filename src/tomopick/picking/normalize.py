@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from ..core.errors import ReadError, RecipeError
 from ..core.types import Grid, Tomogram
+from ..core.void import beside
 
 SPECTRUM_BINS = 16
+FEWEST = 0.1  # of a block's voxels from which its statistics are taken
 FLAT = 0.01  # part of the strong blocks' deviation below which a block is padding
 
 
 class Normalization(Protocol):
-    """Grey values of any scale -> those that a network learns from."""
+    """Grey values of any scale -> those that a network learns from.
+
+    Voxels without specimen (`Tomogram.void`) have no say, and become the mean of the others.
+    """
 
     def __call__(self, tomogram: Tomogram) -> np.ndarray:
         """(z, y, x) float32, a new array without NaN.
@@ -70,7 +76,7 @@ class RobustNormalization:
             ReadError: the volume is constant, or nothing in it is finite.
         """
         edge = max(4, round(self.block / tomogram.grid.voxel_spacing))
-        blocks = _Blocks.of(tomogram.values, edge)
+        blocks = _Blocks.of(tomogram.values, edge, _left_out(tomogram))
         valid = blocks.deviations > 0  # NaN is not
         if not valid.any():
             raise _nothing_in(tomogram)
@@ -115,6 +121,8 @@ class RobustNormalization:
             np.arcsinh(out, out=out)
             out *= np.float32(self.soft)
             np.clip(out, -self.clip, self.clip, out=out)
+            if tomogram.void is not None:
+                out[tomogram.void[z]] = 0.0
 
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             deque(pool.map(plane, range(len(values))), maxlen=0)  # raises what a plane raised
@@ -123,7 +131,7 @@ class RobustNormalization:
 
 @dataclass(frozen=True)
 class ZScore:
-    """Zero mean and unit deviation of the whole volume, empty ice and padding included.
+    """Zero mean and unit deviation of the whole volume, empty ice included.
 
     Non-finite voxels are left out and become 0.
 
@@ -136,16 +144,17 @@ class ZScore:
         Raises:
             ReadError: the volume is constant, or nothing in it is finite.
         """
-        _check_range(tomogram)
-        n = sum(plane.size for plane in _finite_planes(tomogram))
-        mean = sum(float(plane.sum(dtype=np.float64)) for plane in _finite_planes(tomogram)) / n
-        squares = sum(float(np.square(plane - mean).sum()) for plane in _finite_planes(tomogram))
+        planes = partial(_finite_planes, tomogram, _left_out(tomogram))
+        _check_range(tomogram, planes())
+        n = sum(plane.size for plane in planes())
+        mean = sum(float(plane.sum(dtype=np.float64)) for plane in planes()) / n
+        squares = sum(float(np.square(plane - mean).sum()) for plane in planes())
         return mean, float(np.sqrt(squares / n))
 
     def __call__(self, tomogram: Tomogram) -> np.ndarray:
         """(z, y, x) float32, a new array."""
         mean, deviation = self.statistics(tomogram)
-        return _scaled(tomogram.values, mean, deviation)
+        return _scaled(tomogram, mean, deviation, 0.0)
 
 
 @dataclass(frozen=True)
@@ -173,26 +182,40 @@ class FixedLimits:
         Raises:
             ReadError: the volume is constant, or nothing in it is finite.
         """
-        _check_range(tomogram)
-        return _scaled(tomogram.values, self.low, self.high - self.low)
+        _check_range(tomogram, _finite_planes(tomogram, tomogram.void))
+        scale = self.high - self.low
+        mean = 0.0 if tomogram.void is None else (ZScore().statistics(tomogram)[0] - self.low) / scale
+        return _scaled(tomogram, self.low, scale, mean)
 
 
-def _scaled(values: np.ndarray, zero: float, one: float) -> np.ndarray:
-    """(values - zero) / one as float32, a new array; what is not finite becomes 0."""
-    out = np.subtract(values, np.float32(zero), dtype=np.float32)
+def _scaled(tomogram: Tomogram, zero: float, one: float, blank: float) -> np.ndarray:
+    """(values - zero) / one as float32, a new array; without specimen `blank`, and what else is not finite 0."""
+    out = np.subtract(tomogram.values, np.float32(zero), dtype=np.float32)
     out /= np.float32(one)
-    return np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    if tomogram.void is not None:
+        out[tomogram.void] = blank
+    return out
 
 
-def _finite_planes(tomogram: Tomogram) -> Iterator[np.ndarray]:
-    """The finite grey values plane by plane, in double precision, yet never a second volume in memory."""
-    for plane in tomogram.values:
-        yield plane[np.isfinite(plane)].astype(np.float64)
+def _left_out(tomogram: Tomogram) -> np.ndarray | None:
+    """(z, y, x) bool of the voxels that have no say; None: all have."""
+    if tomogram.void is None:
+        return None
+    left_out = beside(tomogram.void)
+    return tomogram.void if left_out.all() else left_out
 
 
-def _check_range(tomogram: Tomogram) -> None:
+def _finite_planes(tomogram: Tomogram, left_out: np.ndarray | None) -> Iterator[np.ndarray]:
+    """The grey values that have a say plane by plane, in double precision, yet never a second volume in memory."""
+    for z, plane in enumerate(tomogram.values):
+        counted = np.isfinite(plane) if left_out is None else np.isfinite(plane) & ~left_out[z]
+        yield plane[counted].astype(np.float64)
+
+
+def _check_range(tomogram: Tomogram, planes: Iterable[np.ndarray]) -> None:
     """Raises `ReadError` where all finite grey values are the same, or there is none."""
-    ranges = [(plane.min(), plane.max()) for plane in _finite_planes(tomogram) if plane.size]
+    ranges = [(plane.min(), plane.max()) for plane in planes if plane.size]
     if not ranges or min(low for low, _ in ranges) == max(high for _, high in ranges):
         raise _nothing_in(tomogram)
 
@@ -206,11 +229,12 @@ def _nothing_in(tomogram: Tomogram) -> ReadError:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Statistics of the cubes of a volume that are whole; those without a finite voxel are NaN, constant ones 0.
+    """Statistics of the cubes of a volume that are whole; those with hardly a voxel are NaN, constant ones 0.
 
     Attributes:
         edges, counts: of the blocks, along z, y, x.
         means, deviations, smallest, largest: (n,) of each block.
+        left_out: (z, y, x) bool of the voxels that are; None: none is.
     """
 
     edges: tuple[int, ...]
@@ -219,19 +243,24 @@ class _Blocks:
     deviations: np.ndarray
     smallest: np.ndarray
     largest: np.ndarray
+    left_out: np.ndarray | None
 
     @classmethod
-    def of(cls, values: np.ndarray, edge: int) -> _Blocks:
+    def of(cls, values: np.ndarray, edge: int, left_out: np.ndarray | None) -> _Blocks:
         """The blocks of a (z, y, x) volume."""
         edges = tuple(min(edge, n) for n in values.shape)
         counts = tuple(n // e for n, e in zip(values.shape, edges))
         rows = []
         for i in range(counts[0] * counts[1]):  # one row of blocks at a time stays in the processor's cache
             z, y = (k * e for k, e in zip(divmod(i, counts[1]), edges))
-            row = values[z : z + edges[0], y : y + edges[1], : counts[2] * edges[2]]
+            here = np.s_[z : z + edges[0], y : y + edges[1], : counts[2] * edges[2]]
+            row = values[here]
+            if left_out is not None and left_out[here].any():
+                row = np.where(left_out[here], np.float32(np.nan), row)
             blocks = row.reshape(edges[0], edges[1], counts[2], edges[2])
             rows.append(_statistics(blocks.transpose(2, 0, 1, 3).reshape(counts[2], -1)))
-        return cls(edges, counts, *np.concatenate(rows, axis=1))
+        means, deviations, smallest, largest = np.concatenate(rows, axis=1)
+        return cls(edges, counts, means, deviations, smallest, largest, left_out)
 
     def of_deviation(self, least: float) -> _Blocks:
         """The blocks as they are, with those that deviate less counted as constant."""
@@ -242,8 +271,11 @@ class _Blocks:
         means, deviations = self.means.copy(), self.deviations.copy()
         for i in np.flatnonzero((self.smallest < low) | (self.largest > high)):
             place = np.unravel_index(i, self.counts)
-            block = values[tuple(slice(k * e, (k + 1) * e) for k, e in zip(place, self.edges))]
+            here = tuple(slice(k * e, (k + 1) * e) for k, e in zip(place, self.edges))
+            block = values[here]
             inside = np.where((block >= low) & (block <= high), block, np.nan)
+            if self.left_out is not None:
+                inside[self.left_out[here]] = np.nan
             if self.deviations[i] > 0:
                 means[i], deviations[i] = _statistics(inside.reshape(1, -1))[:2, 0]
         return means, deviations
@@ -258,7 +290,8 @@ def _statistics(blocks: np.ndarray) -> np.ndarray:
         blocks -= mean[:, None]
         variance = np.einsum("ij,ij->i", blocks, blocks) / blocks.shape[1]
     else:
-        n = finite.sum(axis=1)
+        n = finite.sum(axis=1).astype(np.float64)
+        n[n < FEWEST * blocks.shape[1]] = np.nan
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(finite, blocks, 0.0).sum(axis=1) / n
             variance = (np.where(finite, blocks - mean[:, None], 0.0) ** 2).sum(axis=1) / n
@@ -268,20 +301,27 @@ def _statistics(blocks: np.ndarray) -> np.ndarray:
     return np.stack([mean, np.where(smallest == largest, 0.0, np.sqrt(variance)), smallest, largest])
 
 
-def radial_spectrum(values: np.ndarray, bins: int = SPECTRUM_BINS) -> np.ndarray:
+def radial_spectrum(values: np.ndarray, void: np.ndarray | None = None, bins: int = SPECTRUM_BINS) -> np.ndarray:
     """log10 of the power in rings of the xy plane, from low frequency to Nyquist, mean over central sections.
 
     Args:
         values: (z, y, x), normalised.
+        void: (z, y, x) bool, where there is no specimen.
         bins: number of rings.
     """
     n = min(256, *values.shape[1:])
-    z, y, x = (s // 2 for s in values.shape)
-    low_y, low_x = y - n // 2, x - n // 2
     depth = min(16, values.shape[0])
-    box = values[z - depth // 2 : z - depth // 2 + depth, low_y : low_y + n, low_x : low_x + n].astype(np.float64)
-    taper = np.hanning(n)
-    power = (np.abs(np.fft.fft2((box - box.mean()) * taper[:, None] * taper[None, :])) ** 2).mean(axis=0)
+    z, y, x = _middle(values.shape, void, (depth, n, n))
+    here = np.s_[z : z + depth, y : y + n, x : x + n]
+    box, taper = values[here].astype(np.float64), np.hanning(n)
+    taper = taper[:, None] * taper[None, :]
+    if void is None or not void[here].any() or void[here].all():
+        seen, share = (box - box.mean()) * taper, 1.0
+    else:
+        counted = ~beside(void[here])
+        seen = (box - box[counted].mean()) * taper * counted
+        share = float((counted * taper**2).mean() / (taper**2).mean())
+    power = (np.abs(np.fft.fft2(seen)) ** 2).mean(axis=0) / share
     frequency = np.hypot(np.fft.fftfreq(n)[:, None], np.fft.fftfreq(n)[None, :])
     ring = np.minimum((frequency / 0.5 * bins).astype(int), bins)  # the corners beyond Nyquist: an extra ring
     total = np.bincount(ring.ravel(), weights=power.ravel(), minlength=bins + 1)
@@ -289,17 +329,35 @@ def radial_spectrum(values: np.ndarray, bins: int = SPECTRUM_BINS) -> np.ndarray
     return np.log10(total[:bins] / np.maximum(count[:bins], 1) / n**2 + 1e-12)
 
 
-def skewness(values: np.ndarray) -> float:
-    """Third standardised moment of a normalised volume; negative where particles are dark on light."""
-    sample = values[
-        :: max(1, values.shape[0] // 64), :: max(1, values.shape[1] // 128), :: max(1, values.shape[2] // 128)
-    ]
-    sample = sample.astype(np.float64).ravel()
-    deviation = sample.std()
+def _middle(shape: tuple[int, ...], void: np.ndarray | None, box: tuple[int, ...]) -> list[int]:
+    """Where a box in the middle of the specimen begins."""
+    middles = [n // 2 for n in shape]
+    if void is not None:
+        # Half of the specimen lies on either side.
+        held = ~void
+        for axis in range(3):
+            along = np.cumsum(held.sum(axis=tuple(a for a in range(3) if a != axis)))
+            middles[axis] = int(np.searchsorted(along, along[-1] / 2))
+    return [max(0, min(m - b // 2, n - b)) for m, b, n in zip(middles, box, shape)]
+
+
+def skewness(values: np.ndarray, void: np.ndarray | None = None) -> float:
+    """Third standardised moment of a normalised volume; negative where particles are dark on light.
+
+    Args:
+        values: (z, y, x), normalised.
+        void: (z, y, x) bool, where there is no specimen.
+    """
+    every = tuple(slice(None, None, max(1, n // most)) for n, most in zip(values.shape, (64, 128, 128)))
+    sample = values[every].astype(np.float64)
+    sample = sample.ravel() if void is None else sample[~void[every]]
+    deviation = sample.std() if len(sample) else 0.0
     return float((((sample - sample.mean()) / deviation) ** 3).mean()) if deviation > 0 else 0.0
 
 
-def contrast_at(values: np.ndarray, grid: Grid, positions: np.ndarray, radius: float) -> float:
+def contrast_at(
+    values: np.ndarray, grid: Grid, positions: np.ndarray, radius: float, void: np.ndarray | None = None
+) -> float:
     """Mean inside particles minus mean in a shell around them; negative where particles are dark.
 
     Args:
@@ -307,6 +365,7 @@ def contrast_at(values: np.ndarray, grid: Grid, positions: np.ndarray, radius: f
         grid: of `values`.
         positions: (n, 3) zyx [Å].
         radius: of the particles [Å].
+        void: (z, y, x) bool, where there is no specimen; particles that reach into it are left out.
     """
     reach = int(np.ceil(2 * radius / grid.voxel_spacing))
     axis = np.arange(-reach, reach + 1)
@@ -316,6 +375,9 @@ def contrast_at(values: np.ndarray, grid: Grid, positions: np.ndarray, radius: f
     for index in np.rint(grid.indices(positions)).astype(int):
         if (index < reach).any() or (index + reach >= values.shape).any():
             continue
-        box = values[tuple(slice(i - reach, i + reach + 1) for i in index)]
+        here = tuple(slice(i - reach, i + reach + 1) for i in index)
+        if void is not None and void[here][inner | shell].any():
+            continue
+        box = values[here]
         differences.append(box[inner].mean() - box[shell].mean())
     return float(np.mean(differences)) if differences else 0.0

@@ -14,6 +14,7 @@ import numpy as np
 from ..core.errors import OutputError
 from ..core.files import hidden, remove, sweep
 from ..core.names import component
+from ..core.records import Records
 from ..core.types import Grid, Heatmap, PickableObject, Picks
 from ..data import Project, atomic_write, write_mrc, write_picks_csv
 from ..data.objects import read_objects
@@ -27,6 +28,7 @@ class Output:
         project: the input; one that keeps picks takes them itself.
         run: its name.
         out: folder of RUN.csv, `heatmaps/` and `records/`; of the records alone where the project keeps the picks.
+        records: of this and other runs.
         user_id, session_id: of picks in a project.
         objects: that are picked.
     """
@@ -34,6 +36,7 @@ class Output:
     project: Project
     run: str
     out: Path
+    records: Records
     user_id: str
     session_id: str
     objects: tuple[PickableObject, ...] = ()
@@ -42,32 +45,20 @@ class Output:
     def _csv(self) -> Path:
         return self.out / f"{component(self.run, 'run')}.csv"
 
-    def record(self) -> dict[str, Any]:
-        """How the run was picked before; empty where it was not."""
-        try:
-            data = json.loads(self._record.read_text())
-        except (OSError, ValueError):
-            return {}
-        return data if isinstance(data, dict) else {}
-
-    def write_record(self, data: Mapping[str, Any]) -> None:
-        """Replaces the record."""
-        with atomic_write(self._record) as file:
-            file.write(json.dumps(data, indent=1))
-
-    @property
-    def _record(self) -> Path:
-        return self.records / f"{component(self.run, 'run')}.json"
-
     @property
     def trace(self) -> Path:
         """Where it is told at length why the run failed, if that was nothing a user can cause."""
-        return self.records / f"{component(self.run, 'run')}.error.txt"
+        return self.records.folder / f"{component(self.run, 'run')}.error.txt"
 
-    @property
-    def records(self) -> Path:
-        """Folder of the records: apart from the tables where these are in `out` too."""
-        return self.out if self.project.keeps_picks else self.out / "records"
+    def before(self) -> tuple[dict[str, Any], str]:
+        """How the run was picked before, and the digest of what is there; of one moment, for others may be at it."""
+        record = self.records.last(self.run)
+        while True:
+            # Whoever makes picks says so first, so that an unchanged record is of what was found.
+            found, again = self.digest(), self.records.last(self.run)
+            if again == record:
+                return record, found
+            record = again
 
     def digest(self) -> str:
         """Of the picks that are there; empty where there are none."""
@@ -82,19 +73,18 @@ class Output:
         rows = zip(stated.names.tolist(), np.round(stated.positions, 2).tolist(), np.round(stated.scores, 4).tolist())
         return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()[:16]
 
-    def check_ours(self, record: Mapping[str, Any], place: str) -> bool:
-        """Whether there are picks, made by us from the input at `place`.
+    def check_ours(self, record: Mapping[str, Any], found: str, place: str) -> bool:
+        """Whether there are picks, made by us from the input at `place`; `record` and `found` as from `before`.
 
         Raises:
             OutputError: there are picks that the record does not account for, or it is of another input.
         """
-        found = self.digest()
         # Where a project keeps the picks, the record is all that tells ours from others', so it is not given up.
         other = record.get("place", place)
         if other != place and (found or self.project.keeps_picks):
             raise OutputError(
-                f"run {self.run}: {self._record} is of {other}, but the input is {place}: runs of one name need "
-                "folders of their own; name another with --out, or replace what is there with --overwrite"
+                f"run {self.run}: {self.records.folder} knows it of {other}, but the input is {place}: runs of one "
+                "name need folders of their own; name another with --out, or replace what is there with --overwrite"
             )
         if not found:
             return False
@@ -103,7 +93,7 @@ class Output:
             return True
         where = f"picks of {self.user_id}/{self.session_id} in {self.project.uri}"
         held = where if self.project.keeps_picks else str(self._csv)
-        what = "were edited since tomopick made them" if record else f"are not known to {self._record.parent}"
+        what = "were edited since tomopick made them" if record else f"are not known to {self.records.folder}"
         raise OutputError(
             f"run {self.run}: {held}: there are picks that {what}; name another place (--out, --session-id), "
             "or replace them with --overwrite"
@@ -139,6 +129,11 @@ def write_objects(path: Path, objects: Sequence[PickableObject]) -> None:
     ]
     with atomic_write(path) as file:
         file.write(json.dumps(rows, indent=1))
+
+
+def records_of(project: Project, out: Path) -> Records:
+    """The records of what is picked into `out`: apart from the tables where these are there too."""
+    return Records(out if project.keeps_picks else out / "records")
 
 
 class HeatmapFiles:

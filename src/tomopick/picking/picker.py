@@ -13,7 +13,7 @@ import numpy as np
 from .. import __version__
 from ..core.errors import SelectionError
 from ..core.messages import near_miss
-from ..core.types import Grid, Heatmap, Picks, Tomogram
+from ..core.types import Grid, Heatmap, Picks, Tomogram, holds
 from ..networks.engines import EngineSpec, choose_device
 from ..scoring.score_maps import ScoreMaps, heights, mapped
 from ..scoring.thresholds import thresholds_for
@@ -78,12 +78,18 @@ class Prepared:
         grid: its own.
         members: normalised (z, y, x) values and their grid, by number of the member.
         found: what is unlike the training, one line each.
+        void: (z, y, x) bool, where the tomogram holds no specimen; None: nowhere.
     """
 
     run: str
     grid: Grid
     members: Mapping[int, tuple[np.ndarray, Grid]]
     found: tuple[str, ...] = ()
+    void: np.ndarray | None = None
+
+    def holds(self, positions: np.ndarray) -> np.ndarray:
+        """(n, 3) positions, zyx [Å] -> (n,) bool: inside the volume and in its specimen."""
+        return holds(self.grid, self.void, positions)
 
 
 class Picker:
@@ -151,7 +157,7 @@ class Picker:
             TomopickError: a member cannot take it.
         """
         if self.options.invert:
-            tomogram = replace(tomogram, values=-tomogram.values)
+            tomogram = tomogram.inverted()
         seen: dict[int, tuple[np.ndarray, Grid]] = {}
         found: list[str] = []
         # Members that see grey values alike share one normalised copy of the volume.
@@ -163,7 +169,7 @@ class Picker:
                 copies[key] = detector.prepare(tomogram)
             seen[i] = copies[key]
             found += [line for line in detector.findings(tomogram, seen[i][0]) if line not in found]
-        return Prepared(tomogram.run, tomogram.grid, seen, tuple(found))
+        return Prepared(tomogram.run, tomogram.grid, seen, tuple(found), tomogram.void)
 
     def parts(
         self, tomogram: Tomogram | Prepared, progress: Callable[[int, int], None], members: Iterable[int]
@@ -213,7 +219,7 @@ class Picker:
         if self.options.offset == "fitted":
             picks = picks.shifted(-np.array(self.model.facts.displacement))
         # Where the volume is no multiple of the stride, the last cells reach beyond it.
-        return picks.select(tomogram.grid.contains(picks.positions))
+        return picks.select(tomogram.holds(picks.positions))
 
     def counts(self, picks: Picks) -> dict[str, int]:
         """Picks at or above the threshold, by object."""

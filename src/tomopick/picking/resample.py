@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
 from scipy import ndimage
@@ -53,6 +56,7 @@ def _lagrange_weights(share: np.ndarray) -> np.ndarray:
 
 
 RESAMPLE_BEYOND = 1.02  # factor between voxel spacings that a network tolerates
+SECTIONS = 8  # of a result that are made at a time
 REFUSE_BEYOND = 4.0  # factor at which little of the particles is left
 
 
@@ -84,15 +88,89 @@ def matched(tomogram: Tomogram, voxel_spacing: float, whose: str) -> Tomogram:
 def resample(tomogram: Tomogram, voxel_spacing: float) -> Tomogram:
     """The tomogram at another voxel spacing; corners stay where they are.
 
-    Finer volumes are smoothed first, so that what the coarser grid cannot carry does not fold back as noise.
+    Finer volumes are smoothed first, so that what the coarser grid cannot carry does not fold back as noise. Voxels
+    without specimen count as the mean of the others. Nothing as large as the volume is held beside it and the result.
     """
     grid = tomogram.grid
     factor = voxel_spacing / grid.voxel_spacing
-    values = tomogram.values
-    if factor > 1:
-        values = ndimage.gaussian_filter(values, 0.4 * np.sqrt(factor**2 - 1), mode="nearest", truncate=3.0)
     shape = tuple(max(1, round(n / factor)) for n in grid.shape)
     shift = (voxel_spacing - grid.voxel_spacing) / 2
     z, y, x = grid.origin
     target = Grid((shape[0], shape[1], shape[2]), voxel_spacing, (z + shift, y + shift, x + shift))
-    return replace(tomogram, values=onto(values, grid, target), grid=target)
+    sections = _Sections(tomogram, target, 0.4 * np.sqrt(factor**2 - 1) if factor > 1 else 0.0)
+    values = np.empty(shape, dtype=np.float32)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for first in range(0, shape[0], SECTIONS):
+            sections.fill(values, slice(first, min(first + SECTIONS, shape[0])), pool)
+    void = None if tomogram.void is None else void_of_shape(tomogram, shape)
+    return tomogram.changed(values, target, void)
+
+
+def void_of_shape(tomogram: Tomogram, shape: Sequence[int]) -> np.ndarray | None:
+    """`Tomogram.void` of the tomogram as it is resampled to `shape`."""
+    if tomogram.void is None or tuple(shape) == tomogram.void.shape:
+        return tomogram.void
+    nearest = [
+        np.minimum(((np.arange(n) + 0.5) * m / n).astype(int), m - 1) for n, m in zip(shape, tomogram.grid.shape)
+    ]
+    return tomogram.void[np.ix_(*nearest)]
+
+
+class _Sections:
+    """Sections of a volume on another grid along y and x, each made once, and their sums along z.
+
+    Args:
+        tomogram: to be resampled.
+        target: its grid afterwards.
+        sigma: of the Gaussian that it is smoothed with [voxels].
+    """
+
+    def __init__(self, tomogram: Tomogram, target: Grid, sigma: float):
+        self.tomogram, self.target, self.sigma = tomogram, target, sigma
+        self.blank = float(tomogram.specimen.mean(dtype=np.float64)) if tomogram.void is not None else 0.0
+        self.made: dict[int, np.ndarray] = {}
+        reach = int(3.0 * sigma + 0.5)
+        steps = np.arange(-reach, reach + 1)
+        kernel = np.exp(-0.5 * (steps / sigma) ** 2) if reach else np.ones(1)
+        self.kernel = dict(zip(steps.tolist(), (kernel / kernel.sum()).tolist()))
+
+    def fill(self, values: np.ndarray, sections: slice, pool: Executor) -> None:
+        """Writes some sections of the result, later ones with every call."""
+        shares = [self._shares(z) for z in range(sections.start, sections.stop)]
+        wanted = sorted({z for share in shares for z in share})
+        self.made = {z: plane for z, plane in self.made.items() if z >= wanted[0]}
+        missing = [z for z in wanted if z not in self.made]
+        self.made.update(zip(missing, pool.map(self._across, missing)))
+
+        def add(z: int, share: dict[int, float]) -> None:
+            out = values[z]
+            out[:] = 0
+            for k, weight in share.items():
+                out += np.float32(weight) * self.made[k]
+
+        deque(pool.map(add, range(sections.start, sections.stop), shares), maxlen=0)
+
+    def _shares(self, z: int) -> dict[int, float]:
+        """Which sections of the volume make section z of the result, and the weight of each."""
+        source, last = self.tomogram.grid, self.tomogram.grid.shape[0] - 1
+        step = z * self.target.voxel_spacing + self.target.origin[0] - source.origin[0]
+        index = float(np.clip(step / source.voxel_spacing, 0, last))
+        below = min(int(index), max(0, last - 1))
+        found: dict[int, float] = {}
+        for k, part in ((below, 1 - (index - below)), (min(below + 1, last), index - below)):
+            for offset, weight in self.kernel.items():
+                at = min(max(k + offset, 0), last)
+                found[at] = found.get(at, 0.0) + part * weight
+        return {k: weight for k, weight in found.items() if weight}
+
+    def _across(self, z: int) -> np.ndarray:
+        """Section z of the volume, on the other grid along y and x."""
+        plane = self.tomogram.values[z]
+        if self.tomogram.void is not None:
+            plane = np.where(self.tomogram.void[z], np.float32(self.blank), plane)
+        if self.sigma:
+            plane = ndimage.gaussian_filter(plane, self.sigma, mode="nearest", truncate=3.0)
+        (_, y, x), (_, to_y, to_x) = self.tomogram.grid.shape, self.target.shape
+        source = self.tomogram.grid.crop((z, 0, 0), (1, y, x))
+        target = Grid((1, to_y, to_x), self.target.voxel_spacing, (source.origin[0], *self.target.origin[1:]))
+        return onto(plane[None], source, target)[0]

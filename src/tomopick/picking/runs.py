@@ -20,9 +20,10 @@ import numpy as np
 
 from ..core.errors import OutputError, SelectionError, TomopickError
 from ..core.progress import bar
+from ..core.records import FAILED, PICKED, STARTED, Records
 from ..core.types import Picks
 from ..data import Project, atomic_write
-from .output import HeatmapFiles, Output
+from .output import HeatmapFiles, Output, records_of
 from .picker import Picker, Prepared
 
 BACKGROUND = 19  # niceness of reading ahead; 0 is a usual thread's, 19 the most
@@ -76,8 +77,9 @@ def pick_run(picker: Picker, project: Project, run: str, out: str | Path, overwr
             `overwrite` is not set.
         TomopickError: the run cannot be read.
     """
-    work = _Work(picker, project, run, Path(out), overwrite)
-    return work.load() or work.predict() or work.write()
+    with records_of(project, Path(out)) as records:
+        work = _Work(picker, project, run, Path(out), records, overwrite)
+        return work.load() or work.predict() or work.write()
 
 
 class _Work:
@@ -85,15 +87,17 @@ class _Work:
 
     Args:
         picker, project, run, out, overwrite: as for `pick_run`.
+        records: of `out`.
         turn: held while the project or its picks are read or written; one at a time.
     """
 
     def __init__(
-        self, picker: Picker, project: Project, run: str, out: Path, overwrite: bool, turn: Lock | None = None
-    ):
+        self, picker: Picker, project: Project, run: str, out: Path, records: Records, overwrite: bool,
+        turn: Lock | None = None,
+    ):  # fmt: skip
         self.picker, self.project, self.run, self.overwrite = picker, project, run, overwrite
         options = picker.options
-        self.output = Output(project, run, out, options.user_id, options.session_id, picker.objects)
+        self.output = Output(project, run, out, records, options.user_id, options.session_id, picker.objects)
         self.turn = turn or Lock()
         self.found: list[str] = []
         self.seconds = 0.0
@@ -105,10 +109,10 @@ class _Work:
                 tomo_type = self.picker.options.tomo_type
                 self.homeless = check_objects(self.picker, self.project)
                 self.mark = {"fingerprint": self.picker.fingerprint(), **_input_mark(self.project, self.run, tomo_type)}
-                before = self.output.record()
                 if not self.overwrite:
+                    before, found = self.output.before()
                     same = all(before.get(k) == v for k, v in self.mark.items())
-                    if self.output.check_ours(before, self.mark["place"]) and before.get("status") == "picked":
+                    if self.output.check_ours(before, found, self.mark["place"]) and before["status"] == PICKED:
                         if same:
                             return RunResult(self.run, "skipped", before["counts"], 0.0)
                         self.found.append("picks made before with another model, input or settings are replaced")
@@ -124,7 +128,7 @@ class _Work:
         with self._timed(), ExitStack() as stack:
             # From here on what lies there is ours, even if we are cut off before the end. Not in turn: the record is
             # this run's alone, and the reader has its turn for as long as the next volume takes to come in.
-            self.output.write_record({**self.mark, "status": "started"})
+            self.output.records.write(self.run, STARTED, self.mark)
             self.files = stack.enter_context(HeatmapFiles(self.output))
             shown = stack.enter_context(bar(1, self.run, "tile"))
             self.picks, unlike = self.picker.pick(prepared, _shower(shown), self.files.add if keep else None)
@@ -150,9 +154,9 @@ class _Work:
             "settings": picker.options.settings(),
             "engines": picker.engines(),
         }
-        done = {"status": "picked", "counts": dict(result.counts), "seconds": self.seconds, "messages": self.found}
+        done = {"counts": dict(result.counts), "seconds": round(self.seconds, 3), "messages": self.found}
         with self.turn:
-            output.write_record({**self.mark, **done, **facts, "output": output.digest()})
+            output.records.write(self.run, PICKED, {**self.mark, **done, **facts, "output": output.digest()})
         return result
 
     @contextmanager
@@ -183,7 +187,8 @@ def pick_runs(
     for; no more than one volume is read ahead.
     """
     turn, writing = Lock(), deque[Future[RunResult]]()
-    works = [_Work(picker, project, run, Path(out), overwrite, turn) for run in runs]
+    records = records_of(project, Path(out))
+    works = [_Work(picker, project, run, Path(out), records, overwrite, turn) for run in runs]
     # On a GPU the cores are free for it.
     aside = _stand_back if picker.device.type == "cpu" else None
     reader, writer = ThreadPoolExecutor(1, "read", aside), ThreadPoolExecutor(1, "write")
@@ -203,6 +208,7 @@ def pick_runs(
     finally:  # whoever stops early, or is interrupted, finds finished runs whole
         reader.shutdown(cancel_futures=True)
         writer.shutdown()
+        records.close()
 
 
 def _stand_back() -> None:
@@ -225,13 +231,19 @@ def _attempt(work: _Work, step: Callable[[], RunResult | None]) -> Any:
             trace.unlink(missing_ok=True)
         return result
     except TomopickError as error:
-        return RunResult(work.run, "failed", messages=(str(error),))
+        return _failed(work, str(error))
     except Exception as error:
         # One bad file among thousands must not end the others; the trace is kept for whoever looks into it.
         text = traceback.format_exc()
         reason = (str(error).splitlines() or [""])[0]
         where = f" (see {trace})" if _keep(trace, text) else ""
-        return RunResult(work.run, "failed", messages=(f"run {work.run}: {type(error).__name__}: {reason}{where}",))
+        return _failed(work, f"run {work.run}: {type(error).__name__}: {reason}{where}")
+
+
+def _failed(work: _Work, message: str) -> RunResult:
+    with suppress(OutputError):  # a full disk: then there is only the message
+        work.output.records.write(work.run, FAILED, {"message": message})
+    return RunResult(work.run, FAILED, messages=(message,))
 
 
 def _given(result: RunResult) -> Future[RunResult]:

@@ -11,6 +11,7 @@ import numpy as np
 from ..core.errors import ReadError, SelectionError
 from ..core.messages import near_miss
 from ..core.presets import CZII_OBJECTS
+from ..core.records import Records
 from ..core.types import Grid, PickableObject, Picks
 from ..data import Project, open_project, read_picks_csv
 from ..data.labelled import outside_text, picks_where_any
@@ -315,7 +316,7 @@ class Scoring:
 
 def _from_pick(place: str) -> bool:
     """Whether a folder of tables has the records that `pick` leaves beside them."""
-    return any((Path(place) / f"{record.stem}.csv").is_file() for record in Path(place).glob("records/*.json"))
+    return any((Path(place) / f"{run}.csv").is_file() for run in Records(Path(place) / "records").runs())
 
 
 def refuse_voxels(run: str, picks: Picks, grid: Grid) -> None:

@@ -102,6 +102,10 @@ def _first_spacing(plans: Sequence[Plan]) -> float:
     raise SelectionError("no run to train on; name some with --train-runs, or leave fewer for --val-runs")
 
 
+def _contrast(volume: LabelledVolume, positions: np.ndarray, radius: float) -> float:
+    return contrast_at(volume.values, volume.grid, positions, radius, volume.void)
+
+
 class _Witness:
     """Collects what a detector remembers of its training volumes."""
 
@@ -115,12 +119,12 @@ class _Witness:
     def look(self, tomo_type: str, volume: LabelledVolume) -> None:
         """Takes one volume in."""
         self.types |= {tomo_type} - {""}
-        self.spectra.append(radial_spectrum(volume.values))
-        self.skews.append(skewness(volume.values))
+        self.spectra.append(radial_spectrum(volume.values, volume.void))
+        self.skews.append(skewness(volume.values, volume.void))
         for o in self.objects:
             positions = volume.picks.of(o.name).positions[:200]
             if len(positions):
-                self.contrast[o.name].append(contrast_at(volume.values, volume.grid, positions, o.radius_angstrom))
+                self.contrast[o.name].append(_contrast(volume, positions, o.radius_angstrom))
 
     def facts(self, voxel_spacing: float) -> TrainingFacts:
         """The means over the volumes."""
@@ -156,7 +160,9 @@ class _Reader:
         """One run; `remember`: the detector is to know volumes like it."""
         tomogram = _tomogram(source, run, self.spacing, self.say)
         labels = _inside(source, tomogram, picks, self.say)
-        volume = LabelledVolume(self.shelf.keep(self.recipe.normalize(tomogram)), tomogram.grid, labels, known)
+        void = None if tomogram.void is None else self.shelf.keep(tomogram.void)
+        values = self.shelf.keep(self.recipe.normalize(tomogram))
+        volume = LabelledVolume(values, tomogram.grid, labels, known, void)
         if remember:
             self.witness.look(tomogram.tomo_type, volume)
         return volume
@@ -201,7 +207,15 @@ def _inside(source: Source, tomogram: Tomogram, picks: Picks, say: Say) -> Picks
         )
     if outside:
         say(f"{where}: {outside_text(picks, inside)} lie outside the volume and are left out")
-    return picks.select(inside)
+    picks = picks.select(inside)
+    held = tomogram.holds(picks.positions)
+    if not held.all():
+        n = np.count_nonzero(~held)
+        say(
+            f"warning: {where}: {n} of {counted(len(picks), 'pick')} lie where the volume holds no specimen (a blank "
+            "part, or a mask): nothing can be learned from them, so they are left out"
+        )
+    return picks.select(held)
 
 
 def _split_along_y(volumes: list[LabelledVolume], say: Say) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
@@ -222,7 +236,8 @@ def _rows(volume: LabelledVolume, start: int, stop: int) -> LabelledVolume:
     z, _, x = volume.grid.shape
     grid = volume.grid.crop((0, start, 0), (z, stop - start, x))
     picks = volume.picks.select(grid.contains(volume.picks.positions))
-    return replace(volume, values=volume.values[:, start:stop], grid=grid, picks=picks)
+    void = None if volume.void is None else volume.void[:, start:stop]
+    return replace(volume, values=volume.values[:, start:stop], grid=grid, picks=picks, void=void)
 
 
 def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject], say: Say) -> None:

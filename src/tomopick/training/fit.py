@@ -20,7 +20,7 @@ from ..core.files import atomic_write, is_vacant
 from ..core.messages import counted
 from ..core.progress import bar
 from ..core.signals import held_interrupt
-from ..core.types import Heatmap, Picks
+from ..core.types import Heatmap, Picks, holds
 from ..networks import initialise
 from ..networks.engines import EngineSpec, choose_device
 from ..picking.detector import Detector
@@ -210,7 +210,8 @@ def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> di
         for cut in cuts:
             picks = decode(rows, peaks, data.objects, {o.name: cut for o in data.objects}, str(i))
             # Of an object that is not labelled there nobody knows whether a pick is right.
-            found[cut][str(i)] = picks.select(np.isin(picks.names, sorted(volume.known)))
+            able = np.isin(picks.names, sorted(volume.known)) & holds(volume.grid, volume.void, picks.positions)
+            found[cut][str(i)] = picks.select(able)
     return found
 
 

@@ -17,6 +17,8 @@ from ..core.types import Grid, PickableObject, Picks, Shape
 from .augment import Augmentation, move_points, sample_patch
 from .targets import Target
 
+COARSE = 4  # voxels between the places in a volume's specimen from which patches are drawn
+
 
 @dataclass(frozen=True)
 class LabelledVolume:
@@ -27,12 +29,14 @@ class LabelledVolume:
         grid: where its voxels lie.
         picks: the truth.
         known: names of the objects that are labelled here; the loss ignores the others.
+        void: (z, y, x) bool, where there is no specimen; None: nowhere.
     """
 
     values: np.ndarray
     grid: Grid
     picks: Picks
     known: frozenset[str]
+    void: np.ndarray | None = None
 
 
 class Batch(NamedTuple):
@@ -128,6 +132,12 @@ class PatchSampler:
             found.append([(volume, indices) for volume, indices in own if len(indices)])
         return [volumes for volumes in found if volumes]
 
+    @cached_property
+    def _specimens(self) -> list[np.ndarray | None]:
+        """Of each volume: (n, 3) voxel indices all over its specimen; None where that is everywhere."""
+        every = (slice(None, None, COARSE),) * 3
+        return [None if v.void is None else np.argwhere(~np.asarray(v.void[every])) * COARSE for v in self.volumes]
+
     def _place(self, rng: np.random.Generator) -> tuple[LabelledVolume, np.ndarray]:
         """A volume, and the voxel index of the patch's centre in it."""
         around, chosen = rng.random() < self.patch.around_particles, rng.random(3)
@@ -140,8 +150,13 @@ class PatchSampler:
             index = indices[int(chosen[2] * len(indices))]
             start = index - (shape - 1) / 2 + offset * self.patch.jitter * shape / 2
         else:
-            volume = self.volumes[int(chosen[1] * len(self.volumes))]
-            start = anywhere * (np.asarray(volume.grid.shape) - shape)
+            number = int(chosen[1] * len(self.volumes))
+            volume, specimen = self.volumes[number], self._specimens[number]
+            if specimen is None or not len(specimen):
+                start = anywhere * (np.asarray(volume.grid.shape) - shape)
+            else:  # what holds no specimen is not shown as background: the middle lies in it
+                middle = specimen[int(anywhere[0] * len(specimen))] + np.floor(anywhere[::-1] * COARSE)
+                start = middle - (shape - 1) / 2
         # Inside the volume where it is large enough, centred on it where it is not.
         room = np.asarray(volume.grid.shape) - shape
         start = np.where(room > 0, np.clip(np.rint(start), 0, np.maximum(room, 0)), room // 2)
