@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -120,6 +120,8 @@ def main() -> None:
     parser.add_argument("--no-train", action="store_true", help="only the baseline and the shipped model")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     args = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tomopick").setLevel("INFO")
 
     values, grid = read_volume(args.volume)
     (picks,) = read_picks_csv(args.picks).values()
@@ -146,7 +148,7 @@ def main() -> None:
         recipe = get(args.recipe).override([*OVERRIDES, *args.set])
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            options = FitOptions(device=args.device, seed=args.seed, say=lambda line: print(line, file=sys.stderr))
+            options = FitOptions(device=args.device, seed=args.seed)
             detector = fit(recipe, [source], Path(folder) / "model", options)
             seconds = time.perf_counter() - began
         cut = thresholds_with_views(detector, parts["strip"], args.device, args.views)

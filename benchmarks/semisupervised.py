@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -165,7 +165,7 @@ class Bench:
         out.parent.mkdir(parents=True, exist_ok=True)
         options = FitOptions(
             device=self.device, seed=seed, resume=(out / "recipe.json").is_file(), init_from=start,
-            objects=self.scale.objects, say=lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True),
+            objects=self.scale.objects,
         )  # fmt: skip
         return fit(method, [source], out, options), out
 
@@ -296,6 +296,8 @@ def main() -> None:
     parser.add_argument("--only-simulate", action="store_true")
     parser.add_argument("--picture", type=Path, help="draw what the first teacher says, and stop")
     args = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tomopick").setLevel("INFO")
     if args.threads:
         torch.set_num_threads(args.threads)
     scale = SCALES[args.scale]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+import logging
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tomopick").setLevel("INFO")
     if args.average and not args.init_from:
         parser.error("--average needs --init-from: the model whose weights the new ones are averaged with")
 
@@ -105,7 +107,7 @@ def main() -> None:
         print(f"simulated {args.train_runs + args.val_runs} runs in {time.perf_counter() - began:.0f} s", flush=True)
         options = FitOptions(
             device=args.device, workers=args.workers if args.workers > 1 else 0, resume=out.exists(),
-            init_from=args.init_from, say=lambda line: print(line, file=sys.stderr, flush=True),
+            init_from=args.init_from,
         )  # fmt: skip
         args.work.mkdir(parents=True, exist_ok=True)
         sources = [Source(project, val_runs=[]), Source(held, train_runs=[], val_runs=held.runs())]

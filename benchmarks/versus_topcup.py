@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -168,7 +169,7 @@ def trained(work: Path, steps: int) -> Detector:
         changes = [*SHORT, f"train.steps={steps}", f"train.validate_every={-(-steps // 3)}"]
         recipe = get("topcup_released").override(changes)
         sources = [Source(train, val_runs=[]), Source(held, train_runs=[], val_runs=held.runs())]
-        said = FitOptions(device="cpu", resume=out.exists(), say=lambda line: print(line, file=sys.stderr, flush=True))
+        said = FitOptions(device="cpu", resume=out.exists())
         fit(recipe, sources, out, said)
     return Detector.load(out)
 
@@ -256,6 +257,8 @@ def main() -> None:
     parser.add_argument("--precision", default="half", help="of our engine: half or f32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tomopick").setLevel("INFO")
     torch.set_num_threads(args.threads)
     work, shape = args.work, QUICK if args.quick else FULL
     python, detector = environment(args.venv or work / "venv"), trained(work, args.steps)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import platform
 import resource
@@ -24,7 +25,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -232,7 +232,8 @@ class Zoo:
             shutil.rmtree(out)
         began, wall = self.clock(), time.perf_counter()
         out.parent.mkdir(parents=True, exist_ok=True)
-        options = FitOptions(self.device, seed, self.loaders, resume, start, say=partial(tell, out.name))
+        options = FitOptions(self.device, seed, self.loaders, resume, start)
+        tell(out.name, "begins")
         detector = fit(recipe, [self.source(recipe, stage, subset)], out, options)
         spent = {"clock": self.clock() - began, "wall": time.perf_counter() - wall, "resumed": resume}
         write(out / "spent.json", spent | {"parameters": sum(p.numel() for p in detector.network.parameters())})
@@ -436,7 +437,7 @@ def write(file: Path, value: Any) -> None:
 
 
 def tell(name: str, line: str) -> None:
-    """What a training decides, to the screen."""
+    """What is done, to the screen."""
     print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=sys.stderr, flush=True)
 
 
@@ -475,6 +476,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "zoo.jsonl")
     parser.add_argument("--page", type=Path, help="the Markdown page to write, its picture beside it")
     args = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("tomopick").setLevel("INFO")
     kind = "quick" if args.quick else "cpu" if choose_device(args.device).type == "cpu" else "gpu"
     seconds = min(args.seconds, 4.0) if args.quick else args.seconds
     results = args.work / "zoo.jsonl" if args.quick else args.results

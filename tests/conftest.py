@@ -2,6 +2,10 @@
 
 import signal
 
+import pytest
+
+from telling import heard
+
 pytest_plugins = ["pytester"]
 
 # A shell starts its background jobs with Ctrl-C ignored, and children inherit that; some tests press it.
@@ -20,3 +24,10 @@ def pytest_collection_modifyitems(config, items):
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in set(slow)]
+
+
+@pytest.fixture
+def told():
+    """The lines that the library tells during the test."""
+    with heard() as lines:
+        yield lines

@@ -106,6 +106,17 @@ def test_nothing_is_printed_or_pickled_and_no_seed_is_global(path):
             assert node.type is not None, "a bare except"
 
 
+@pytest.mark.parametrize("path", [p for p in FILES if "cli" not in p.parts], ids=dotted)
+def test_what_is_told_goes_to_the_log(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getLogger", "logging.getLogger"):
+            assert ast.unparse(node.args[0]) == "'tomopick'"
+        if isinstance(node, ast.AnnAssign):
+            assert ast.unparse(node.target) != "say", "a second channel"
+        if isinstance(node, ast.arg):
+            assert node.arg != "say", "a second channel"
+
+
 @pytest.mark.parametrize(
     "path", [p for p in FILES if "__all__" in p.read_text()], ids=lambda p: str(p.relative_to(ROOT))
 )

@@ -1,6 +1,8 @@
 """How messages say things."""
 
-from tomopick.core.messages import SHOWN, counted, listing, near_miss
+import logging
+
+from tomopick.core.messages import SHOWN, counted, listing, near_miss, untold
 
 
 def test_what_was_probably_meant():
@@ -18,3 +20,15 @@ def test_lists_are_cut_where_nobody_reads_on():
 
 def test_numbers_of_things():
     assert [counted(n, "run") for n in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+
+
+def test_what_is_told_of_trials_is_not(told):
+    log = logging.getLogger("tomopick")
+    log.info("one")
+    with untold():
+        log.warning("two")
+        with untold():
+            log.info("three")
+        log.info("four")
+    log.warning("five")
+    assert told == ["one", "warning: five"]

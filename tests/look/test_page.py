@@ -271,12 +271,11 @@ def test_report_of_an_ensemble_with_mapped_scores_and_its_precision(tmp_path):
     assert unpack(data["runs"][0]["objects"][0]["scores"], "<f8") == pytest.approx(made.picks["C"].scores)
 
 
-def test_report_without_truth_or_with_picks_in_voxels(tmp_path):
+def test_report_without_truth_or_with_picks_in_voxels(tmp_path, told):
     place = project_of(tmp_path, truth=False)
-    lines = []
     opening = {"objects": ()}
-    made = gather_report(str(place / "picks"), str(place / "tomograms"), opening, ReportOptions(say=lines.append))
-    assert made.truth == {} and any("nothing is scored" in line for line in lines)
+    made = gather_report(str(place / "picks"), str(place / "tomograms"), opening, ReportOptions())
+    assert made.truth == {} and any("nothing is scored" in line for line in told)
     for path in (place / "picks").glob("*.csv"):
         path.unlink()
     _, _, found = scene()
@@ -285,12 +284,12 @@ def test_report_without_truth_or_with_picks_in_voxels(tmp_path):
         gather_report(str(place / "picks"), str(place / "tomograms"), opening, ReportOptions())
 
 
-def test_a_run_without_truth_is_shown_and_said_so(tmp_path):
-    place, lines = project_of(tmp_path), []
+def test_a_run_without_truth_is_shown_and_said_so(tmp_path, told):
+    place = project_of(tmp_path)
     (place / "tomograms" / "B.csv").unlink()
-    options = ReportOptions(say=lines.append)
+    options = ReportOptions()
     made = gather_report(str(place / "picks"), str(place / "tomograms"), {"objects": ()}, options)
-    assert "B: no truth; shown and not scored" in lines
+    assert "B: no truth; shown and not scored" in told
     assert set(made.truth) == {"A", "C"} and "B" in made.picks
 
 
@@ -315,8 +314,7 @@ def test_truth_written_down_twice_is_told(tmp_path):
 
 def test_picks_and_truth_of_one_copick_project(tmp_path):
     config = small.copick(tmp_path / "project")
-    lines = []
-    options = ReportOptions(picks="*:curator/0", say=lines.append)
+    options = ReportOptions(picks="*:curator/0")
     assert gather_report(str(config), str(config), {"objects": ()}, options).truth == {}
     options = replace(options, truth="*:curator/0")
     assert set(gather_report(str(config), str(config), {"objects": ()}, options).truth) == {"A", "B"}

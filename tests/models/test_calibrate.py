@@ -72,14 +72,13 @@ def test_picks_of_every_view_come_back_to_where_the_particles_are(views, number)
         assert np.abs(score.localisation["ball"].mean).max() < 6, name
 
 
-def test_thresholds_are_written_used_and_undone(tmp_path):
+def test_thresholds_are_written_used_and_undone(tmp_path, told):
     folder = small.copy_of(small.trained(), tmp_path / "m")
     before = (folder / "detector.json").read_text()
     options = CalibrationOptions("precision=0.90", runs=["B", "C"], device="cpu", smooth="flips")
-    lines = []
     model = Detector.load(folder)
-    result = measure([model], small.memory(), CalibrationOptions(**{**vars(options), "say": lines.append}))
-    assert any("has learned from it" in line for line in lines)  # B is of its training
+    result = measure([model], small.memory(), options)
+    assert any("has learned from it" in line for line in told)  # B is of its training
     assert result.runs == ("B", "C")
     write_thresholds(folder, result, options)
     after = Detector.load(folder)
@@ -126,8 +125,7 @@ def test_what_a_precision_cannot_be_reached_for_keeps_the_thresholds_for_f1(tmp_
 def test_mapped_scores_keep_the_same_picks_and_come_back(tmp_path):
     folder, project = small.copy_of(small.trained(), tmp_path / "m"), small.memory(("A", "B", "C", "D"), n=10)
     plain, text = Detector.load(folder), (folder / "detector.json").read_text()
-    lines = []
-    options = CalibrationOptions("precision=0.9", map_scores=True, smooth="all", device="cpu", say=lines.append)
+    options = CalibrationOptions("precision=0.9", map_scores=True, smooth="all", device="cpu")
     result = measure([plain], project, options)
     write_thresholds(folder, result, options)
     model = Detector.load(folder)
@@ -268,12 +266,11 @@ def test_an_ensemble_is_calibrated_as_a_model_is(tmp_path):
     assert (tmp_path / "both" / "ensemble.json").read_text() == text
 
 
-def test_a_tomogram_of_another_voxel_spacing_is_told():
-    lines = []
+def test_a_tomogram_of_another_voxel_spacing_is_told(told):
     project = small.memory(("D",), shape=(30, 80, 60), n=8, spacing=8.0)
-    options = CalibrationOptions(device="cpu", say=lines.append)
+    options = CalibrationOptions(device="cpu")
     result = measure([Detector.load(small.trained())], project, options)
-    assert any("voxel spacing 8 Å resampled to the model's 10 Å" in line for line in lines)
+    assert any("voxel spacing 8 Å resampled to the model's 10 Å" in line for line in told)
     assert result.thresholds["ball"].value > 0.7
 
 

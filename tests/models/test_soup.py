@@ -68,11 +68,11 @@ def test_a_soup_is_a_model_like_any_other(model, runs, tmp_path):
         make_soup([model, model], tmp_path / "soup", options())
 
 
-def test_the_best_shares_leave_a_broken_model_out(model, runs, tmp_path):
-    broken, said = noisy(model, 3.0, "broken"), []
-    greedy = make_soup([broken, model], tmp_path / "g", options(weights="greedy", say=said.append), runs)
+def test_the_best_shares_leave_a_broken_model_out(model, runs, tmp_path, told):
+    broken = noisy(model, 3.0, "broken")
+    greedy = make_soup([broken, model], tmp_path / "g", options(weights="greedy"), runs)
     assert [part["share"] for part in greedy.facts.provenance["soup"]] == [0.0, 1.0]
-    assert said[-1].startswith("shares 0, 1: f1")
+    assert told[-1].startswith("shares 0, 1: f1")
     best = make_soup([broken, model], tmp_path / "b", options(weights="grid", metric="czii"), runs)
     shares = [part["share"] for part in best.facts.provenance["soup"]]
     assert shares[1] > 0.6 and best.facts.scores["czii"]["ball"] >= greedy.facts.scores["czii"]["ball"] - 0.01

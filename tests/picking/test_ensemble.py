@@ -156,28 +156,26 @@ def swapped(model):
     return other
 
 
-def test_a_grid_finds_the_member_that_is_right(models, project, tmp_path):
-    said = []
+def test_a_grid_finds_the_member_that_is_right(models, project, tmp_path, told):
     pair = [swapped(models[1]), models[1]]
     equal = combined(pair, tmp_path / "u", project)
-    made = combined(pair, tmp_path / "e", project, weights="grid", say=said.append)
+    made = combined(pair, tmp_path / "e", project, weights="grid")
     assert sum(made.facts.scores["f1"].values()) > sum(equal.facts.scores["f1"].values()) + 0.2
     assert all(w > 0.6 for w in made.members[-1].weights.values())
-    assert any("equal weights" in line for line in said)
+    assert any("equal weights" in line for line in told)
     each = combined(pair, tmp_path / "o", project, weights="grid", per_object=True, metric="czii")
     assert each.members[-1].weights["ball"] > 0.5 and each.facts.scores["czii"]["ball"] > 0.9
 
 
-def test_a_member_without_weight_is_left_out(project, models, tmp_path):
-    said = []
+def test_a_member_without_weight_is_left_out(project, models, tmp_path, told):
     blind = replace(untrained((BALL, RING)), name="blind")
     for weight in blind.network.parameters():
         weight.data.zero_()
     blind.network.head.bias.data.fill_(0.9)  # everything is a particle
-    made = combined([blind, models[1]], tmp_path / "e", project, weights="grid", say=said.append)
+    made = combined([blind, models[1]], tmp_path / "e", project, weights="grid")
     assert sum(w > 0 for m in made.members for w in m.weights.values()) == 2 * len(made.members)
     if len(made.members) == 1:
-        assert "blind: has no weight and is left out" in said
+        assert "blind: has no weight and is left out" in told
 
 
 def test_the_first_that_stays_says_how_peaks_are_found(project, models, monkeypatch):
@@ -193,7 +191,7 @@ def test_the_first_that_stays_says_how_peaks_are_found(project, models, monkeypa
 def test_runs_that_only_idle_members_predicted_do_not_count(models, tmp_path):
     other = replace(models[1], facts=replace(models[1].facts, provenance={"runs": [{"train": ["C"], "val": []}]}))
     pair, runs = Ensemble.of([models[0], other]), memory(("C", "D"), BOTH)
-    kept = [keep(picker(pair), runs, run, None, tmp_path, lambda line: None) for run in ("C", "D")]
+    kept = [keep(picker(pair), runs, run, None, tmp_path) for run in ("C", "D")]
     left = [k.among([1]) for k in kept]
     assert [k.members for k in kept] == [(0,), (0, 1)] and [k.members for k in left] == [(), (0,)]
     (mine,), (_, same) = next(left[1].heatmaps()), next(kept[1].heatmaps())
@@ -205,14 +203,13 @@ def test_members_have_folders_of_their_own():
     assert member_names(["x/a", "y/a", "z/a-0"]) == ["a-1", "a-2", "a-0"]
 
 
-def test_a_run_is_predicted_by_those_that_have_not_learned_from_it(models, tmp_path):
-    said = []
+def test_a_run_is_predicted_by_those_that_have_not_learned_from_it(models, tmp_path, told):
     other = replace(models[1], facts=replace(models[1].facts, provenance={"runs": [{"train": ["C"], "val": []}]}))
     runs = Validation(memory(("A", "C"), BOTH))
     pair = Ensemble.of([models[0], other])
-    kept = [keep(picker(pair), runs.project, run, None, tmp_path, said.append) for run in ("A", "C")]
+    kept = [keep(picker(pair), runs.project, run, None, tmp_path) for run in ("A", "C")]
     assert [k.members for k in kept] == [(1,), (0,)]
-    assert [line.split(":")[0] for line in said] == ["run A", "run C"] and "1 of 2 members" in said[0]
+    assert [line.split(":")[0] for line in told] == ["run A", "run C"] and "1 of 2 members" in told[0]
     # Of run C nothing is known about rings, so none of its rings counts as missed.
     made = measured([models[0], other], CombineOptions(device="cpu", engine="torch"), runs)
     assert made.facts.scores["f1"]["ring"] > 0.6
@@ -220,13 +217,12 @@ def test_a_run_is_predicted_by_those_that_have_not_learned_from_it(models, tmp_p
         measured([models[0], other], CombineOptions(weights="grid", device="cpu", engine="torch"), runs)
 
 
-def test_where_all_have_learned_from_a_run_it_must_be_named(models):
+def test_where_all_have_learned_from_a_run_it_must_be_named(models, told):
     project = memory(("A",))
     with pytest.raises(SelectionError, match=r"no run with true picks of ball .*; name some with --val-runs"):
         measured([models[0]], CombineOptions(device="cpu"), Validation(project))
-    said = []
-    measured([models[0]], CombineOptions(device="cpu", engine="torch", say=said.append), Validation(project, ["A"]))
-    assert "every member has learned from it" in said[0]
+    measured([models[0]], CombineOptions(device="cpu", engine="torch"), Validation(project, ["A"]))
+    assert "every member has learned from it" in told[0]
 
 
 def test_heatmaps_of_unlike_scale_agree_once_aligned(models, project):
@@ -330,10 +326,9 @@ def test_where_a_single_network_is_asked_for_an_ensemble_says_what_to_take(folde
         load_detector(folder)
 
 
-def test_without_runs_thresholds_are_the_mean_and_nothing_can_be_measured(models, tmp_path):
-    said = []
-    made = combined(models, tmp_path / "e", say=said.append)
-    assert made.thresholds == Ensemble.of(models).thresholds and "the mean of the models'" in said[0]
+def test_without_runs_thresholds_are_the_mean_and_nothing_can_be_measured(models, tmp_path, told):
+    made = combined(models, tmp_path / "e")
+    assert made.thresholds == Ensemble.of(models).thresholds and "the mean of the models'" in told[0]
     for wrong in ({"weights": "grid"}, {"align": True}):
         with pytest.raises(SelectionError, match="measured on validation runs; give --project and --val-runs"):
             combined(models, tmp_path / "f", **wrong)

@@ -35,15 +35,14 @@ def noise(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("overlap", [0, 5, 8])
 @pytest.mark.parametrize("most", [10**6, 40_000, 9_000])
-def test_parts_give_the_whole(most, overlap, stride):
-    said: list[str] = []
+def test_parts_give_the_whole(most, overlap, stride, told):
     small = Small(most, stride)
-    engine = Halving(small, 4, stride, overlap, say=said.append)
+    engine = Halving(small, 4, stride, overlap)
     tile = noise(32, 48, 64)
     for _ in range(2):
         np.testing.assert_allclose(engine(tile), Small(10**9, stride)(tile), atol=1e-6)
-    assert bool(said) == (most < tile.size)
-    assert all(line.startswith("not enough memory for tiles of ") for line in said)
+    assert bool(told) == (most < tile.size)
+    assert all(line.startswith("warning: not enough memory for tiles of ") for line in told)
     assert max(np.prod(shape) for shape in small.seen) <= most
 
 
@@ -68,19 +67,18 @@ def test_halves_share_what_is_asked_for():
     assert small.seen == [(16, 16, 40)] * 2  # 37 and up to a multiple
 
 
-def test_where_nothing_fits_another_engine_takes_over():
-    said: list[str] = []
+def test_where_nothing_fits_another_engine_takes_over(told):
     made = []
 
     def instead():
         made.append(Small(10**9))
         return made[-1]
 
-    engine = Halving(Small(10), 4, 2, 8, instead, said.append)
+    engine = Halving(Small(10), 4, 2, 8, instead)
     tile = noise(16, 16, 32)
     for _ in range(2):
         np.testing.assert_allclose(engine(tile), Small(10**9)(tile), atol=1e-6)
-    assert len(made) == 1 and "CPU" in said[-1] and sum("CPU" in line for line in said) == 1
+    assert len(made) == 1 and "CPU" in told[-1] and sum("CPU" in line for line in told) == 1
     assert made[0].seen[-1] == tile.shape  # whole again
 
 
@@ -99,7 +97,7 @@ def test_other_errors_are_not_swallowed():
 
 # In a process of its own: this one may have memory to spare that a limit does not take back.
 LIMITED = """
-import resource, sys
+import logging, resource, sys
 from pathlib import Path
 import numpy as np, torch
 from tomopick.networks.engines import EngineSpec
@@ -119,9 +117,8 @@ def limited(tile):
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
-lines = []
-np.save(sys.argv[2], Halving(limited, 2, 2, 24, say=lines.append)(np.load(sys.argv[1])))
-print(*lines, sep=chr(10))
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+np.save(sys.argv[2], Halving(limited, 2, 2, 24)(np.load(sys.argv[1])))
 """
 
 

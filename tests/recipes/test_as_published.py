@@ -5,6 +5,7 @@ import json
 import pytest
 
 from small import BALL, TINY, memory
+from telling import interrupted_at
 from tomopick import FitOptions, Source, recipes
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError
 from tomopick.picking.ensemble import Ensemble
@@ -130,35 +131,24 @@ def test_what_is_not_published_says_so():
 # -- carrying out --------------------------------------------------------------------------------------------
 
 
-def interrupted_at(line):
-    """What raises, as Ctrl-C does, once a line is said."""
-
-    def say(said):
-        if said.startswith(line):
-            raise KeyboardInterrupt
-
-    return say
-
-
-def test_a_plan_goes_on_after_an_interruption_between_members_and_within_one(tmp_path):
+def test_a_plan_goes_on_after_an_interruption_between_members_and_within_one(tmp_path, told):
     where = grounds()
     plan = published("bpd", wanted(where, (*SMALL, "train.steps=4"), seeds=2))
     whole = carry_out(plan, where, tmp_path / "whole", options())
-    said = []
-    with pytest.raises(KeyboardInterrupt):
-        carry_out(plan, where, tmp_path / "cut", options(say=interrupted_at("seed1: bpd")))
-    with pytest.raises(KeyboardInterrupt):
-        carry_out(plan, where, tmp_path / "cut", options(say=interrupted_at("step 2 of 4: loss"), resume=True))
+    with pytest.raises(KeyboardInterrupt), interrupted_at("seed1: bpd"):
+        carry_out(plan, where, tmp_path / "cut", options())
+    with pytest.raises(KeyboardInterrupt), interrupted_at("step 2 of 4: loss"):
+        carry_out(plan, where, tmp_path / "cut", options(resume=True))
     with pytest.raises(ModelError, match="its trainings are not finished; go on with them: train"):
         load_model(tmp_path / "cut")
     assert is_model(str(tmp_path / "cut"))  # not picks, so that a report says the same
-    resumed = carry_out(plan, where, tmp_path / "cut", options(say=said.append, resume=True))
-    assert "seed0: finished before" in said and "resumes at step 2 of 4" in said
+    resumed = carry_out(plan, where, tmp_path / "cut", options(resume=True))
+    assert "seed0: finished before" in told and "resumes at step 2 of 4" in told
     assert resumed.checksum == whole.checksum and resumed.thresholds == whole.thresholds
     assert [d.checksum for d in resumed.detectors] == [d.checksum for d in whole.detectors]
     assert load_model(tmp_path / "cut").checksum == resumed.checksum
-    again = carry_out(plan, where, tmp_path / "cut", options(say=said.append, resume=True))
-    assert again.checksum == resumed.checksum and "the ensemble was finished before" in said[-1]
+    again = carry_out(plan, where, tmp_path / "cut", options(resume=True))
+    assert again.checksum == resumed.checksum and "the ensemble was finished before" in told[-1]
     # All members were validated on the same run, whatever their seed.
     assert len({tuple(d.facts.provenance["runs"][0]["val"]) for d in whole.detectors}) == 1
     check_refusals(plan, where, tmp_path)
@@ -178,12 +168,12 @@ def check_refusals(plan, where, tmp_path):
         carry_out(plan, other, tmp_path / "cut", options(resume=True))
 
 
-def test_the_soup_starts_from_simulations_and_weighs_its_members(tmp_path):
-    where, said = grounds(simulated={}, val_runs=["D"]), []
+def test_the_soup_starts_from_simulations_and_weighs_its_members(tmp_path, told):
+    where = grounds(simulated={}, val_runs=["D"])
     plan = published("soup", wanted(where))
-    made = carry_out(plan, where, tmp_path / "soup", options(say=said.append))
+    made = carry_out(plan, where, tmp_path / "soup", options())
     assert isinstance(made, Ensemble) and len(made.detectors) <= 3
-    assert any(line.startswith("weights ") for line in said)
+    assert any(line.startswith("weights ") for line in told)
     assert made.facts.provenance["plan"] == "soup" and made.facts.provenance["measured_on"]["runs"] == ["D"]
     start = load_detector(tmp_path / "soup" / "pretrained-tiny")
     member = load_detector(tmp_path / "soup" / "members" / "tiny-denoised")
@@ -217,15 +207,15 @@ def test_topcup_learns_from_growing_subsets(tmp_path):
     assert len(one) == 1 and len(two) == 2 and one < two
 
 
-def test_the_fourth_place_is_measured_out_of_fold(tmp_path):
-    where, said = grounds("AB"), []
+def test_the_fourth_place_is_measured_out_of_fold(tmp_path, told):
+    where = grounds("AB")
     plan = published("unet25d", wanted(where, (*SLICED, "patch.shape=16,32,32"), folds=2))
-    made = carry_out(plan, where, tmp_path / "u", options(say=said.append))
+    made = carry_out(plan, where, tmp_path / "u", options())
     assert [d.method.name for d in made.detectors] == ["unet25d_convnext", "unet25d_resnetrs"]
     assert [d.facts.provenance["runs"] for d in made.detectors] == [
         [{"project": "memory", "train": ["B"], "val": ["A"]}], [{"project": "memory", "train": ["A"], "val": ["B"]}],
     ]  # fmt: skip
-    assert sum("predicted by 1 of 2 members" in line for line in said) == 2
+    assert sum("predicted by 1 of 2 members" in line for line in told) == 2
     assert made.facts.provenance["measured_on"]["runs"] == ["A", "B"]
 
 
@@ -259,10 +249,10 @@ def test_several_types_of_the_same_runs_are_learned_from_together(tmp_path):
         carry_out(plan_of("light", wanted(alone)), alone, tmp_path / "n", options())
 
 
-def test_members_without_validation_runs_keep_the_mean_of_their_thresholds(tmp_path):
-    where, said = grounds("A"), []
-    made = carry_out(plan_of("light", wanted(where, seeds=2)), where, tmp_path / "m", options(say=said.append))
-    assert len(made.detectors) == 2 and "not measured on any run: thresholds are the mean of the models'" in said
+def test_members_without_validation_runs_keep_the_mean_of_their_thresholds(tmp_path, told):
+    where = grounds("A")
+    made = carry_out(plan_of("light", wanted(where, seeds=2)), where, tmp_path / "m", options())
+    assert len(made.detectors) == 2 and "not measured on any run: thresholds are the mean of the models'" in told
     simulated = grounds("A", simulated={})
     with pytest.raises(SelectionError, match="soup weighs its members on validation runs and there is none"):
         carry_out(published("soup", wanted(simulated)), simulated, tmp_path / "s", options())

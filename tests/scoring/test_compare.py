@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import small
+from telling import heard
 from tomopick.cli import main
 from tomopick.core.errors import SelectionError, TomopickError
 from tomopick.core.types import Picks
@@ -52,8 +53,8 @@ def sides(place, runs=("A", "B")):
 
 def told(place, **choices):
     """The lines that scoring says."""
-    lines = []
-    result = Scoring(say=lines.append, **choices)(str(place / "picks"), str(place / "tomograms"))
+    with heard() as lines:
+        result = Scoring(**choices)(str(place / "picks"), str(place / "tomograms"))
     return result, lines
 
 

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from small import BALL, RING, memory, recipe, tomogram
+from telling import heard
 from tomopick import FitOptions, Heatmap, PickableObject, Source, fit
 from tomopick.core.errors import ModelError, RecipeError, SelectionError
 from tomopick.core.types import Grid
@@ -20,8 +21,8 @@ from tomopick.training.sources import plans_of
 
 
 def told_by(sources, **more):
-    told = []
-    return gather(recipe(), sources, say=told.append, **more), told
+    with heard() as told:
+        return gather(recipe(), sources, **more), told
 
 
 def test_an_object_that_a_project_never_labels_is_not_learned_from_it():
@@ -50,14 +51,12 @@ def test_only_the_first_project_holds_runs_back():
     assert [v.picks.run for v in named.val][1:] == ["S03"] and len(named.train) == 4 + 6
     # Runs without labels come first where a semi-supervised method is given them first: they hold nothing.
     hidden = Source.unlabelled(memory(("U",)))
-    assert [p.alone for p in plans_of([hidden, Source(memory(("A",)))], 0, str)] == [False, True]
+    assert [p.alone for p in plans_of([hidden, Source(memory(("A",)))], 0)] == [False, True]
 
 
-def test_without_any_validation_all_is_learned_from_and_the_last_weights_are_kept(tmp_path):
-    source, told = Source(memory(("A", "B")), val_runs=()), []
-    made = fit(
-        recipe("train.steps=4", "train.validate_every=2"), [source], tmp_path / "m", FitOptions("cpu", say=told.append)
-    )
+def test_without_any_validation_all_is_learned_from_and_the_last_weights_are_kept(tmp_path, told):
+    source = Source(memory(("A", "B")), val_runs=())
+    made = fit(recipe("train.steps=4", "train.validate_every=2"), [source], tmp_path / "m", FitOptions("cpu"))
     assert made.facts.provenance["runs"][0]["train"] == ["A", "B"] and not made.facts.scores
     assert made.thresholds == {metric: {"ball": cut} for metric, cut in DEFAULT_THRESHOLDS.items()}
     assert "no run is validated on: the last weights are kept, with thresholds that nothing has measured" in told
@@ -91,7 +90,7 @@ def test_one_object_with_two_radii_is_refused():
         told_by([Source(memory()), Source(wide)])
 
 
-def test_a_fine_tuning_stays_at_the_voxel_spacing_of_its_start(tmp_path):
+def test_a_fine_tuning_stays_at_the_voxel_spacing_of_its_start(tmp_path, told):
     start = fit(recipe(), [Source(memory(), val_runs=["C"])], tmp_path / "start", FitOptions("cpu"))
     fine = MemoryProject((BALL,))
     for seed, run in enumerate(("A", "B")):
@@ -100,10 +99,9 @@ def test_a_fine_tuning_stays_at_the_voxel_spacing_of_its_start(tmp_path):
             replace(volume, grid=replace(volume.grid, voxel_spacing=8.0)),
             replace(picks, positions=picks.positions * 0.8),
         )
-    told = []
     made = fit(
         recipe(), [Source(fine, val_runs=["B"])], tmp_path / "tuned",
-        FitOptions("cpu", init_from=str(tmp_path / "start"), say=told.append),
+        FitOptions("cpu", init_from=str(tmp_path / "start")),
     )  # fmt: skip
     assert made.facts.voxel_spacing == start.facts.voxel_spacing == 10.0
     assert any("8 Å resampled to 10 Å" in line for line in told)

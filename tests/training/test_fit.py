@@ -36,12 +36,11 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [2, 3, 5])  # before any save, on one, between two
-def test_an_interrupted_training_goes_on_to_the_last_bit(whole, tmp_path, step, workers):
+def test_an_interrupted_training_goes_on_to_the_last_bit(whole, tmp_path, step, workers, told):
     method, out = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model"
     fit_until(step, method, out, workers=workers)
     assert len(losses(out)) == step
-    told = []
-    fit(method, sources(), out, options(resume=True, workers=workers, say=told.append))
+    fit(method, sources(), out, options(resume=True, workers=workers))
     assert f"resumes at step {step // 3 * 3} of 8" in told
     assert losses(out) == losses(whole)
     for name in ("weights.safetensors", "best/weights.safetensors", "last/state.safetensors"):
@@ -201,9 +200,9 @@ def test_best_and_top_weights(tmp_path):
     assert float(load_file(tmp_path / "top" / "2.safetensors")["weight"]) == 2
 
 
-def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypatch):
+def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypatch, told):
     method, out = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model"
-    keep, told = fitting.append_log, []
+    keep = fitting.append_log
 
     def press(path, row):
         keep(path, row)
@@ -214,10 +213,10 @@ def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypat
         patch.setattr(fitting, "append_log", press)
         before = signal.getsignal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt, match=f"interrupted at step 5 of 8; kept in {out}$"):
-            fit(method, sources(), out, options(say=told.append))
+            fit(method, sources(), out, options())
         assert signal.getsignal(signal.SIGINT) is before
     assert not any("interrupted" in line for line in told)  # who catches it says it, once
-    fit(method, sources(), out, options(resume=True, say=told.append))
+    fit(method, sources(), out, options(resume=True))
     assert "resumes at step 5 of 8" in told
     assert losses(out) == losses(whole)
     assert Detector.load(out).checksum == Detector.load(whole).checksum
@@ -247,14 +246,13 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
 # --- starting from another model --------------------------------------------------------------------------------------
 
 
-def test_heads_of_the_same_objects_are_kept(tmp_path):
-    told = []
+def test_heads_of_the_same_objects_are_kept(tmp_path, told):
     objects = (RING, BALL)
     method = recipe("train.steps=1", "train.lr=1e-12", "train.ema_decay=0")
     start = Detector.load(trained())
     made = fit(
         method, [Source(memory(objects=objects), val_runs=["C"])], tmp_path / "m",
-        options(init_from=str(trained()), say=told.append),
+        options(init_from=str(trained())),
     )  # fmt: skip
     (line,) = [t for t in told if t.startswith("starts from")]
     assert line.endswith("heads kept: ball; new: ring")
@@ -275,10 +273,10 @@ def test_another_network_is_no_start(tmp_path):
 # --- what is learned from ---------------------------------------------------------------------------------------------
 
 
-def test_one_labelled_run_is_split_along_y():
-    project, told = MemoryProject([BALL]), []
+def test_one_labelled_run_is_split_along_y(told):
+    project = MemoryProject([BALL])
     project.add(*tomogram("A", shape=(24, 120, 48), n=24))
-    data = gather(recipe(), [Source(project)], say=told.append)
+    data = gather(recipe(), [Source(project)])
     (train,), (val,) = data.train, data.val
     line = "only one labelled run: y from 96 of 120 is kept for validation, 20 voxels before it are left out"
     assert told[0] == line
@@ -291,10 +289,9 @@ def test_one_labelled_run_is_split_along_y():
         gather(recipe(), [Source(project)])
 
 
-def test_a_fifth_of_the_runs_is_held_back_unless_named():
+def test_a_fifth_of_the_runs_is_held_back_unless_named(told):
     names = [f"R{i}" for i in range(6)]
-    told = []
-    data = gather(recipe(), [Source(memory(names))], say=told.append)
+    data = gather(recipe(), [Source(memory(names))])
     assert (len(data.train), len(data.val)) == (5, 1) and "validation on R" in told[0]
     data = gather(recipe(), [Source(memory(names), train_runs=["R1"], val_runs=["R2", "R3"])])
     assert [v.picks.run for v in data.train + data.val] == ["R1", "R2", "R3"]
@@ -304,11 +301,11 @@ def test_a_fifth_of_the_runs_is_held_back_unless_named():
         gather(recipe(), [Source(memory(names), train_runs=["R9"])])
 
 
-def test_runs_that_others_labelled_are_left_out():
-    project, told = memory(), []
+def test_runs_that_others_labelled_are_left_out(told):
+    project = memory()
     project.write_tomogram(tomogram("D", 3)[0])
     project.add(*tomogram("E", 4), "somebody", "1")
-    data = gather(recipe(), [Source(project, picks="*:truth/0", val_runs=["C"])], say=told.append)
+    data = gather(recipe(), [Source(project, picks="*:truth/0", val_runs=["C"])])
     assert [v.picks.run for v in data.train] == ["A", "B"]
     assert told[0] == "memory: 2 runs left out, without such picks"
     with pytest.raises(SelectionError, match="no picks '\\*:nobody/0'"):
@@ -366,26 +363,24 @@ def _with(project, objects):
     return project
 
 
-def test_picks_outside_are_counted_named_and_dropped_only_when_asked():
+def test_picks_outside_are_counted_named_and_dropped_only_when_asked(told):
     project = memory(("B", "C"))
     volume, truth = tomogram("A")
     away = truth.select(np.arange(3)).shifted((0, 5000, 0))
     project.add(volume, type(truth).join("A", [truth, away]))
     with pytest.raises(SelectionError, match=r"run A: 3 of 17 picks \(3 ball\) lie outside.*--drop-outside"):
         gather(recipe(), [Source(project, val_runs=["C"])])
-    told = []
-    data = gather(recipe(), [Source(project, val_runs=["C"], drop_outside=True)], say=told.append)
+    data = gather(recipe(), [Source(project, val_runs=["C"], drop_outside=True)])
     assert len(data.train[0].picks) == 14
     assert "memory: run A: 3 of 17 picks (3 ball) lie outside the volume and are left out" in told
 
 
-def test_light_particles_are_told():
+def test_light_particles_are_told(told):
     project = MemoryProject([BALL])
     for i, run in enumerate("AB"):
         volume, truth = tomogram(run, i)
         project.add(replace(volume, values=-volume.values), truth)
-    told = []
-    gather(recipe(), [Source(project, val_runs=["B"])], say=told.append)
+    gather(recipe(), [Source(project, val_runs=["B"])])
     assert any("ball is light on dark at its picks (contrast +" in line for line in told)
 
 

@@ -226,12 +226,12 @@ def test_parts_that_do_not_fit_together(name, changes, message):
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_every_recipe_trains_resumes_picks_and_comes_back(name, tmp_path):
-    method, told = recipes.get(name).override(narrowed(name)), []
+def test_every_recipe_trains_resumes_picks_and_comes_back(name, tmp_path, told):
+    method = recipes.get(name).override(narrowed(name))
     made = fit(method, sources(method), tmp_path / "whole", options())
     assert np.isfinite(losses(tmp_path / "whole")).all()
     fit_until(2, method, tmp_path / "cut")
-    fit(method, sources(method), tmp_path / "cut", options(resume=True, say=told.append))
+    fit(method, sources(method), tmp_path / "cut", options(resume=True))
     assert "resumes at step 2 of 3" in told
     mine, wanted = (load_file(tmp_path / out / "weights.safetensors") for out in ("cut", "whole"))
     assert all(torch.equal(mine[k], wanted[k]) for k in wanted)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from small import RING, TINY, folder, memory, recipe, tomogram
+from telling import heard
 from tomopick import Detector, Source, fit, recipes
 from tomopick.cli import main
 from tomopick.core.errors import RecipeError, SelectionError
@@ -276,8 +277,9 @@ METHOD = recipe("train.steps=8", "train.validate_every=3", *SEMI)  # from step 5
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    out, told = tmp_path_factory.mktemp("semi") / "model", []
-    fit(METHOD, sources(METHOD), out, options(say=told.append))
+    out = tmp_path_factory.mktemp("semi") / "model"
+    with heard() as told:
+        fit(METHOD, sources(METHOD), out, options())
     assert "step 5 of 8: co-training begins" in told
     return out
 
@@ -336,11 +338,11 @@ def test_the_method_uses_it_unless_told_otherwise():
 # --- the unlabelled runs ----------------------------------------------------------------------------------------------
 
 
-def test_another_project_gives_runs_of_its_own_type_spacing_and_objects():
-    other, told = MemoryProject((RING,), "others"), []
+def test_another_project_gives_runs_of_its_own_type_spacing_and_objects(told):
+    other = MemoryProject((RING,), "others")
     other.write_tomogram(tomogram("X", 4, (30, 80, 60), spacing=8.0, tomo_type="wbp")[0])
     other.write_tomogram(tomogram("Y", 5, spacing=10.0, tomo_type="wbp")[0])
-    data = gather(recipe(*SEMI), [Source(memory(), val_runs=["C"]), Source.unlabelled(other, "wbp")], say=told.append)
+    data = gather(recipe(*SEMI), [Source(memory(), val_runs=["C"]), Source.unlabelled(other, "wbp")])
     assert "others: run X: voxel spacing 8 Å resampled to 10 Å" in told
     assert [v.picks.run for v in data.unlabelled] == ["X", "Y"] and len(data.train) == 2
     assert [o.name for o in data.objects] == ["ball"]

@@ -18,17 +18,16 @@ from tomopick.training.patches import PatchSampler, batches
 from tomopick.training.shelf import Shelf
 
 
-def test_what_fits_stays_in_memory_and_the_rest_is_mapped(tmp_path, monkeypatch):
+def test_what_fits_stays_in_memory_and_the_rest_is_mapped(tmp_path, monkeypatch, told):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    said: list[str] = []
-    shelf = Shelf(room=2 * 4 * 60, say=said.append)
+    shelf = Shelf(room=2 * 4 * 60)
     volumes = [np.random.default_rng(i).standard_normal((3, 4, 5), dtype=np.float32) for i in range(4)]
     kept = [shelf.keep(v) for v in volumes]
     assert [k is v for k, v in zip(kept, volumes)] == [True, True, False, False]
     assert all(isinstance(k, np.memmap) and not k.flags.writeable for k in kept[2:])
     for k, v in zip(kept, volumes):
         np.testing.assert_array_equal(k, v)
-    assert len(said) == 1 and str(tmp_path) in said[0]
+    assert len(told) == 1 and str(tmp_path) in told[0]
     assert list(tmp_path.iterdir()) == []  # files without names: nothing is left behind
 
 
@@ -53,7 +52,7 @@ def test_patches_of_mapped_volumes_are_those_of_volumes_in_memory(monkeypatch):
     made = recipe()
     found = []
     for room in (10**9, 0):
-        monkeypatch.setattr("tomopick.training.dataset.Shelf", lambda say, room=room: Shelf(room, say))
+        monkeypatch.setattr("tomopick.training.dataset.Shelf", lambda room=room: Shelf(room))
         data = gather(made, [Source(memory(), val_runs=["C"])])
         assert all(isinstance(v.values, np.memmap) == (room == 0) for v in [*data.train, *data.val])
         sampler = PatchSampler(

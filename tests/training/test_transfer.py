@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from small import BALL, RING
+from telling import heard
 from tomopick import Detector, PickableObject, recipes
 from tomopick.core.errors import ModelError
 from tomopick.picking.folder import TrainingFacts
@@ -32,8 +33,8 @@ def detector(recipe, objects, seed=0):
 def started(recipe, objects, start):
     torch.manual_seed(1)
     network = recipe.network.build(len(objects)).eval()
-    told = []
-    take_over(network, recipe, objects, start, told.append)
+    with heard() as told:
+        take_over(network, recipe, objects, start)
     return network, told
 
 
@@ -90,10 +91,9 @@ def test_another_network_is_refused(other):
         started(recipe, (BALL,), start)
 
 
-def test_a_start_decides_the_spacing_and_warns_of_other_grey_values():
+def test_a_start_decides_the_spacing_and_warns_of_other_grey_values(told):
     recipe = recipes.get("bpd").override(NARROW["bpd"])
-    told = []
-    assert like(recipe, detector(recipe, (BALL,)), told.append).voxel_spacing == 10.0
+    assert like(recipe, detector(recipe, (BALL,))).voxel_spacing == 10.0
     own = recipe.override(["voxel_spacing=12", "normalize=ZScore"])
-    assert like(own, detector(recipe, (BALL,)), told.append) == own
+    assert like(own, detector(recipe, (BALL,))) == own
     assert told[0] == "at 10 Å, as old was trained" and "another normalisation" in told[1]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -17,7 +14,7 @@ from .convert import convert_command
 from .curate import curate_command
 from .export_model import export_model_command
 from .files import doctor_command, export_command, import_command, init_command, show_command
-from .options import say
+from .options import plain_log, say
 from .pick import pick_command
 from .scores import calibrate_command, evaluate_command, report_command
 from .simulate import demo_command, simulate_command
@@ -29,7 +26,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _plain_log(), ending_cleanly():
+            with plain_log(), ending_cleanly():
                 return super().invoke(ctx)
         except TomopickError as error:
             say(f"error: {' '.join(str(error).splitlines())}")
@@ -48,25 +45,6 @@ class _Group(click.Group):
                 "less, and so do a smaller volume and --device cpu where a GPU's is meant"
             )
         ctx.exit(2)
-
-
-@contextmanager
-def _plain_log() -> Iterator[None]:
-    """Our warnings as plain lines while a verb runs (copick sets up a log of its own, in columns)."""
-    log, handler = logging.getLogger("tomopick"), _Lines()
-    before = log.propagate
-    log.addHandler(handler)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.propagate = before
-
-
-class _Lines(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        say(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..core.errors import TomopickError
-from .options import comma, named_runs, project_options, say
+from .options import comma, named_runs, project_options
 
 
 def _shared(command: Any) -> Any:
@@ -60,7 +60,7 @@ def ensemble_command(
     *names, out = _two_or_more(arguments, "ensemble")
     if len(names) < 2 and not (choices["align"] or place):
         raise TomopickError(f"{names[0]}: a single model is no ensemble; give two or more before OUT")
-    options = CombineOptions(say=say, **_only(choices, ("weights", "per_object", "mean", "align", "metric", "device")))
+    options = CombineOptions(**_only(choices, ("weights", "per_object", "mean", "align", "metric", "device")))
     runs = _validation(place, val_runs, truth, tomo_type, choices)
     made = combine([load_model(name) for name in names], Path(out), options, runs)
     click.echo((Path(out) / "README.md").read_text(encoding="utf-8").split("\nProvenance:")[0].rstrip())
@@ -95,7 +95,7 @@ def soup_command(
     models = [load_detector(name) for name in names]
     if len(models) == 1:
         models = top_candidates(models[0])
-    options = SoupOptions(say=say, **_only(choices, ("weights", "norm", "metric", "device")))
+    options = SoupOptions(**_only(choices, ("weights", "norm", "metric", "device")))
     runs = _validation(place, val_runs, truth, tomo_type, choices)
     make_soup(models, Path(out), options, runs)
     click.echo((Path(out) / "README.md").read_text(encoding="utf-8").split("\nProvenance:")[0].rstrip())

@@ -14,7 +14,7 @@ import click
 
 from ..core.errors import TomopickError
 from . import main
-from .options import say
+from .options import plain_log, say
 
 # A copick project states its voxel spacings and objects itself.
 _STATED = {"voxel_spacing": None, "objects": ()}
@@ -39,7 +39,8 @@ def _command(verb: str, summary: str, example: str, fill: Callable[[str, dict[st
     def run(config: str, **given: Any) -> None:
         assert original.callback is not None
         try:
-            original.callback(**fill(config, {**_STATED, **given}))
+            with plain_log():
+                original.callback(**fill(config, {**_STATED, **given}))
         except TomopickError as error:
             say(f"error: {' '.join(str(error).splitlines())}")
             sys.exit(2)

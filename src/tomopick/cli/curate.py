@@ -59,7 +59,7 @@ def curate_command(
 
     model_first(what, place, "curate")
     opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
-    options = ReportOptions(say=say, **choices)
+    options = ReportOptions(**choices)
     desk, finder = begin(what, place, opening, options, model, user_id, session_id, out or Path(f"curation-{user_id}"))
 
     def ready(url: str) -> None:

@@ -94,7 +94,7 @@ def export_command(
         place = _open(tomograms, {"voxel_spacing": voxel_spacing, "objects": (), "coordinate_offset": "none"})
     own = {"layout": star_layout, "coords_angpix": coords_angpix, "origin": dynamo_origin, "tilt_range": tilt_range}
     options = ExportOptions(
-        tomograms=place, voxel_spacing=voxel_spacing, objects=wanted, choices=own, say=say,
+        tomograms=place, voxel_spacing=voxel_spacing, objects=wanted, choices=own,
         folder=out.endswith("/"), **choices,
     )  # fmt: skip
     for path in export_picks(project, target, Path(out), options):
@@ -152,7 +152,7 @@ def import_command(
     if isinstance(project, FolderProject) and name and name not in [o.name for o in project.objects]:
         project = _open_counted(str(place), {**given, "objects": (*objects, name)})
     own = {"origin": dynamo_origin}
-    options = ImportOptions(format=source, name=name, voxel_spacing=voxel_spacing, choices=own, say=say, **choices)
+    options = ImportOptions(format=source, name=name, voxel_spacing=voxel_spacing, choices=own, **choices)
     report = import_picks(files, project, options)
     for run, counts in report.counts.items():
         click.echo(f"{run}: {', '.join(f'{n} {o}' for o, n in counts.items()) or 'no picks'}")
@@ -250,7 +250,7 @@ def init_command(
         raise TomopickError("init needs TOMOGRAMS and the folder OUT, in this order; see init --help")
     path = init_project(
         tomograms, out, objects, preset=preset, tomo_type=tomo_type, voxel_spacing=voxel_spacing,
-        plain_names=not keep_names, say=say,
+        plain_names=not keep_names,
     )  # fmt: skip
     click.echo(path)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,28 @@ def say(line: str) -> None:
         sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
     else:
         click.echo(line, err=True)
+
+
+@contextmanager
+def plain_log() -> Iterator[None]:
+    """What the library tells as plain lines while a verb runs (copick sets up a log of its own, in columns)."""
+    log, handler = logging.getLogger("tomopick"), _Lines()
+    before = log.propagate, log.level
+    log.addHandler(handler)
+    log.propagate = False
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before[0]
+        log.setLevel(before[1])
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        say(f"{level}{record.getMessage()}")
 
 
 def comma(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:

@@ -62,7 +62,7 @@ def calibrate_command(
     model_first(str(model), place, "calibrate")
     if not model.is_dir():
         raise ModelError(f"{model}: no model folder to write thresholds into; copy a shipped model to calibrate it")
-    options = CalibrationOptions(say=say, **choices)
+    options = CalibrationOptions(**choices)
     metric_name(options.metric)  # says so before anything is read
     target = load_model(model)
     models = [load_model(m) for m in folds] if folds else [target]
@@ -135,7 +135,7 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     metric_name(choices["metric"])
     model_first(what, place, "report")
     project = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
-    report = gather_report(what, place, project, ReportOptions(say=say, **choices))
+    report = gather_report(what, place, project, ReportOptions(**choices))
     write_report(report, out)
     click.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {counted(len(report.runs), 'run')})")
 
@@ -183,8 +183,8 @@ def evaluate_command(
 
     metric_name(metric)
     model_first(candidates, truth_place, "evaluate")
-    scoring = Scoring(exclude=tuple(exclude or ()), say=say, **choices)
-    options = ReportOptions(tomo_type=scoring.tomo_type, metric=metric, device=device, say=say)
+    scoring = Scoring(exclude=tuple(exclude or ()), **choices)
+    options = ReportOptions(tomo_type=scoring.tomo_type, metric=metric, device=device)
     sides = _sides(scoring, candidates, truth_place, options)
     result = scoring.score(sides)
     if against is not None:

@@ -89,7 +89,7 @@ def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | No
     method = _recipe(recipe, overrides, choices)
     _require_start(Path(out), choices)
     running = {key: choices[key] for key in ("device", "seed", "workers", "resume", "init_from")}
-    options = FitOptions(**running, objects=learn, say=say)
+    options = FitOptions(**running, objects=learn)
     planned = any(choices[key] for key in ("as_published", "seeds", "folds", "subset", "pretrain"))
     with claimed(out), _resumable(Path(out)):
         grounds = _grounds(projects, choices)

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import SequenceMatcher, get_close_matches
 
 SHOWN = 12  # names in one message; more is noise
+
+_untold: ContextVar[bool] = ContextVar("untold", default=False)
+# The one channel for what is told: every room logs to it, and the command line shows it line by line. Elsewhere
+# warnings alone are shown, until somebody sets another level: importing copick opens the root logger to all else.
+_log = logging.getLogger("tomopick")
+_log.addFilter(lambda record: not _untold.get())
+if _log.level == logging.NOTSET:
+    _log.setLevel(logging.WARNING)
+
+
+@contextmanager
+def untold() -> Iterator[None]:
+    """Nothing is told of what is done inside: trials, and what is decided for others to decide anew."""
+    before = _untold.set(True)
+    try:
+        yield
+    finally:
+        _untold.reset(before)
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from . import Project, create_copick_project, open_project
 from .choose import require_objects, require_run
 from .formats import FORMATS, Part, RunFrame, RunNames, TomogramRow, get_format, read_tomograms_star, save
 from .picksjson import picks_files
+
+log = logging.getLogger("tomopick")
 
 COPICK = "copick"
 TARGETS = (*(key for key in FORMATS if key != "eman2"), COPICK)
@@ -42,7 +45,6 @@ class ExportOptions:
         overwrite: replace what exists.
         user_id, session_id: of the picks in a copick project.
         choices: the format's own (`layout`, `origin`, `tilt_range`, `coords_angpix`).
-        say: told what is assumed, one line at a time.
     """
 
     picks: str | None = None
@@ -60,7 +62,6 @@ class ExportOptions:
     user_id: str = "tomopick"
     session_id: str = "0"
     choices: Mapping[str, Any] = field(default_factory=dict)
-    say: Callable[[str], None] = lambda line: None
 
 
 def export_picks(project: Project, target: str, out: Path, options: ExportOptions) -> list[Path]:
@@ -90,9 +91,9 @@ def export_picks(project: Project, target: str, out: Path, options: ExportOption
     for path, group in _paths(parts, out, kind, together, options.folder or out.is_dir()).items():
         files |= kind.write(group, path, objects)
     written = save(files, options.overwrite)
-    options.say(f"{counted(sum(map(len, found)), 'pick')} of {counted(len(parts), 'run')}")
+    log.info(f"{counted(sum(map(len, found)), 'pick')} of {counted(len(parts), 'run')}")
     for line in kind.notes(parts):
-        options.say(line)
+        log.info(line)
     return written
 
 

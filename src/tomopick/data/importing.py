@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from . import Project
 from .choose import require_objects
 from .exporting import ExportOptions, frames
 from .formats import Reading, RunFrame, RunNames, detect, get_format
+
+log = logging.getLogger("tomopick")
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,6 @@ class ImportOptions:
         overwrite: replace picks of the same user and session.
         drop_outside: leave picks outside their tomogram out; otherwise they are counted and kept.
         choices: the format's own (`origin`).
-        say: told what was found, one line at a time.
     """
 
     format: str | None = None
@@ -48,7 +50,6 @@ class ImportOptions:
     overwrite: bool = False
     drop_outside: bool = False
     choices: Mapping[str, Any] = field(default_factory=dict)
-    say: Callable[[str], None] = lambda line: None
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def import_picks(files: Sequence[Path], project: Project, options: ImportOptions
     """
     found, unmatched = read_files(files, project, options)
     for name in unmatched:
-        options.say(f"no run for '{name}'; {near_miss(name, project.runs())}")
+        log.info(f"no run for '{name}'; {near_miss(name, project.runs())}")
     if not found:
         raise SelectionError(
             f"{listing(files)}: nothing for the runs of {project.uri} ({listing(project.runs())}); "
@@ -95,8 +96,8 @@ def import_picks(files: Sequence[Path], project: Project, options: ImportOptions
         if not inside.all():
             outside[run] = int((~inside).sum())
             done = "left out" if options.drop_outside else "kept"
-            options.say(
-                f"warning: run {run}: {outside[run]} of {len(picks)} picks lie outside the tomogram and are {done}; "
+            log.warning(
+                f"run {run}: {outside[run]} of {len(picks)} picks lie outside the tomogram and are {done}; "
                 "are pixel size, centre and run the right ones?"
             )
             found[run] = picks = picks.select(inside) if options.drop_outside else picks

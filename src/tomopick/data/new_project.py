@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from .choose import require_id
 from .names import PORTAL_IDENTIFIERS, object_alias, plain_name
 from .objects import object_from_fields, with_specs
 
+log = logging.getLogger("tomopick")
+
 CURATED = ("curated", "0")  # user and session of picks that came with the tomograms; `pick` writes under another
 PRESETS: dict[str, tuple[PickableObject, ...]] = {"czii": CZII_OBJECTS}
 
@@ -32,7 +35,6 @@ def init_project(
     tomo_type: str = "tomogram",
     voxel_spacing: float | None = None,
     plain_names: bool = True,
-    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Writes a copick project; gives the path of its configuration.
 
@@ -48,7 +50,6 @@ def init_project(
         tomo_type: of volumes that are copied.
         voxel_spacing: [Å]; in place of what their headers say.
         plain_names: runs lose `rec_` in front and `_10.00Apx` behind.
-        say: told what is done, one line a run.
 
     Raises:
         SelectionError: no objects, or names that copick refuses.
@@ -78,7 +79,7 @@ def init_project(
             picks = project.picks(run)
             mine = None if picks is None else replace(_known(picks, chosen), run=name)
             write_run(new, [tomogram], mine, *CURATED)
-            say(f"{name}: {tomogram.grid.shape[::-1]} voxels (x, y, z) of {tomogram.grid.voxel_spacing:.4g} Å")
+            log.info(f"{name}: {tomogram.grid.shape[::-1]} voxels (x, y, z) of {tomogram.grid.voxel_spacing:.4g} Å")
     return out / "copick.json"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from ..scoring.score_maps import (
 )
 from ..scoring.thresholds import GRID, Calibration, Found, calibrate_found, metric_name, picks_for
 
+log = logging.getLogger("tomopick")
+
 HISTORY = "calibration.json"  # beside detector.json, which holds only what picking needs
 # Names of the views that are picked beside a volume as it is; the missing wedge allows no others.
 _FLIPS = {"flip z": View((0,)), "flip y": View((1,)), "flip x": View((2,)), "turn 180": View((1, 2))}
@@ -57,9 +60,7 @@ def choose_thresholds(
 
 
 # --------------------------------------------------------------------------------------------------------- picking
-def candidates_of(
-    picker: Picker, tomogram: Tomogram, views: str = "none", say: Callable[[str], None] = lambda line: None
-) -> Iterator[tuple[str, dict[float, Picks]]]:
+def candidates_of(picker: Picker, tomogram: Tomogram, views: str = "none") -> Iterator[tuple[str, dict[float, Picks]]]:
     """All picks down to a low height, of the volume and, where `views` asks, of its flips and quarter turns.
 
     Each view is picked as a volume of its own; its picks come back in the volume's own frame. Views that a network
@@ -76,7 +77,7 @@ def candidates_of(
         turned = _seen(tomogram, view)
         rows, unlike = picker.rows(turned, lambda done, total: None)
         for line in unlike if name == "as is" else ():
-            say(f"run {tomogram.run}: warning: {line}")
+            log.warning(f"run {tomogram.run}: {line}")
         strips: Iterable[Heatmap] = rows if len(cuts) == 1 else list(rows)
         found = {}
         for cut in cuts:
@@ -125,7 +126,6 @@ class CalibrationOptions:
         smooth: views of each volume that are picked besides it: `none`, `flips`, `all`.
         map_scores: make scores tell how often picks are right.
         device: where to run.
-        say: told what was found, one line at a time.
     """
 
     metric: str = "f1"
@@ -135,7 +135,6 @@ class CalibrationOptions:
     smooth: str = "none"
     map_scores: bool = False
     device: str = "auto"
-    say: Callable[[str], None] = lambda line: None
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def measure(
         measured = [o for o in objects if o.name in best]
         maps, refused = fit_maps(judged, wanted, measured)
         for name, reason in refused.items():
-            options.say(f"{name}: its scores stay as they are: {reason}")
+            log.info(f"{name}: its scores stay as they are: {reason}")
         held_out = {o.name: held_out_scores(judged, wanted, groups, o) for o in measured if o.name in maps}
     believed = {}
     for o in objects:
@@ -230,11 +229,11 @@ def _pool(
     for i, (run, references) in enumerate(truth.items()):
         model = models[0] if len(models) == 1 else out_of_fold(models, project, run)
         if len(models) == 1 and run in trained_on(model, project):
-            options.say(f"run {run}: warning: the model has learned from it; thresholds will be too good for others")
+            log.warning(f"run {run}: the model has learned from it; thresholds will be too good for others")
         if id(model) not in pickers:
             pickers[id(model)] = Picker([model], PickOptions(device=options.device))
         tomogram = project.tomogram(run, options.tomo_type)
-        for view, picks_at in candidates_of(pickers[id(model)], tomogram, options.smooth, options.say):
+        for view, picks_at in candidates_of(pickers[id(model)], tomogram, options.smooth):
             key = f"{run} ({view})"
             groups[i % len(groups)].append(key)
             wanted[key] = replace(references, run=key)
@@ -242,7 +241,7 @@ def _pool(
                 kept = picks.select(np.isin(picks.names, list(names)))
                 found.setdefault(cut, {})[key] = replace(kept, run=key)
         n = counted(len(found[min(found)][key]), "candidate")
-        options.say(f"run {run}: {n}, {counted(len(references), 'true particle')}")
+        log.info(f"run {run}: {n}, {counted(len(references), 'true particle')}")
     if len({picker.positions_depend_on_threshold for picker in pickers.values()}) > 1:
         raise SelectionError("the models of --folds find peaks in different ways; give models of one recipe")
     return found, wanted, groups

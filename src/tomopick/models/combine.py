@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from ..scoring.thresholds import GRID, METRICS, Calibration, displacement
 from .calibrate import choose_thresholds, trained_on
 from .kept_heatmaps import Kept, keep
 from .weight_search import Weights, search
+
+log = logging.getLogger("tomopick")
 
 WEIGHTS = ("uniform", "grid")
 KNOTS = 32  # of an alignment
@@ -86,7 +89,6 @@ class CombineOptions:
         align: the members' scores are aligned by their ranks first.
         metric: `f1` or `czii`, which the weights make best.
         device, engine: where to run.
-        say: told what was found, one line at a time.
     """
 
     weights: str = "uniform"
@@ -96,7 +98,6 @@ class CombineOptions:
     metric: str = "f1"
     device: str = "auto"
     engine: str = "auto"
-    say: Callable[[str], None] = field(default=lambda line: None)
 
     def __post_init__(self) -> None:
         if self.weights not in WEIGHTS:
@@ -140,23 +141,23 @@ def measured(models: Sequence[Model], options: CombineOptions, runs: Validation 
         if options.weights != "uniform" or options.align:
             what = "weights" if options.weights != "uniform" else "an alignment"
             raise SelectionError(f"{what} are measured on validation runs; give --project and --val-runs")
-        options.say("not measured on any run: thresholds are the mean of the models'")
+        log.info("not measured on any run: thresholds are the mean of the models'")
         return _remembering(ensemble, models, options, None, ())
     truth = runs.picks(ensemble.detectors)
     with tempfile.TemporaryDirectory(prefix="tomopick-heatmaps-") as place:
         picker = Picker([ensemble], PickOptions(device=options.device, engine=options.engine))
-        kept = [keep(picker, runs.project, run, runs.tomo_type, Path(place), options.say) for run in truth]
+        kept = [keep(picker, runs.project, run, runs.tomo_type, Path(place)) for run in truth]
         if options.align:
-            ensemble = _align(ensemble, kept, options.say)
+            ensemble = _align(ensemble, kept)
         if options.weights == "grid":
             ensemble = _weighed(ensemble, kept, truth, options)
-        ensemble, kept = _used(ensemble, kept, options.say)
-        ensemble = _calibrated(ensemble, kept, truth, options.say)
+        ensemble, kept = _used(ensemble, kept)
+        ensemble = _calibrated(ensemble, kept, truth)
     return _remembering(ensemble, models, options, runs, [k.run for k in kept])
 
 
 # ------------------------------------------------------------------------------------------------------------- aligning
-def _align(ensemble: Ensemble, kept: Sequence[Kept], say: Callable[[str], None]) -> Ensemble:
+def _align(ensemble: Ensemble, kept: Sequence[Kept]) -> Ensemble:
     """Each member's scores mapped so that its k-th best candidate has the mean of the members' k-th best scores."""
     plain = replace(ensemble, members=tuple(replace(m, alignment={}) for m in ensemble.members))
     ranked: list[dict[str, tuple[np.ndarray, int]]] = []
@@ -174,7 +175,7 @@ def _align(ensemble: Ensemble, kept: Sequence[Kept], say: Callable[[str], None])
         those = {i: scores[o.name] for i, scores in enumerate(ranked) if o.name in scores}
         maps = rank_maps(list(those.values()))
         if maps is None:
-            say(f"{o.name}: too few candidates to align its scores; they stay as they are")
+            log.info(f"{o.name}: too few candidates to align its scores; they stay as they are")
             continue
         for i, alignment in zip(those, maps):
             found[i][o.name] = alignment
@@ -231,12 +232,12 @@ def _weighed(ensemble: Ensemble, kept: Sequence[Kept], truth: Mapping[str, Picks
         chosen = {}
         for o in ensemble.objects:
             chosen[o.name], value = search(n, partial(_score_of, scores, o.name))
-            options.say(f"{o.name}: weights {_text(chosen[o.name])}, {options.metric} {value:.4f}")
+            log.info(f"{o.name}: weights {_text(chosen[o.name])}, {options.metric} {value:.4f}")
         return _with_weights(ensemble, chosen)
     parts = {o.name: o.score_weight if options.metric == "czii" else 1.0 for o in ensemble.objects}
     best, value = search(n, lambda w: _mean(scores(w), parts))
     equal = _mean(scores(tuple([1 / n] * n)), parts)
-    options.say(f"weights {_text(best)}: {options.metric} {value:.4f} (equal weights {equal:.4f})")
+    log.info(f"weights {_text(best)}: {options.metric} {value:.4f} (equal weights {equal:.4f})")
     return _with_weights(ensemble, best)
 
 
@@ -257,7 +258,7 @@ def _with_weights(ensemble: Ensemble, weights: Weights | Mapping[str, Weights]) 
     return replace(ensemble, members=tuple(members))
 
 
-def _used(ensemble: Ensemble, kept: Sequence[Kept], say: Callable[[str], None]) -> tuple[Ensemble, list[Kept]]:
+def _used(ensemble: Ensemble, kept: Sequence[Kept]) -> tuple[Ensemble, list[Kept]]:
     """Without members that have no weight, and without runs that only these have predicted.
 
     Before thresholds are measured, for the first of those that stay says how peaks are found.
@@ -265,7 +266,7 @@ def _used(ensemble: Ensemble, kept: Sequence[Kept], say: Callable[[str], None]) 
     used = [i for i, m in enumerate(ensemble.members) if any(m.weights.values())]
     for i, member in enumerate(ensemble.members):
         if i not in used:
-            say(f"{member.detector.name}: has no weight and is left out")
+            log.info(f"{member.detector.name}: has no weight and is left out")
     left = [k.among(used) for k in kept]
     return replace(ensemble, members=tuple(ensemble.members[i] for i in used)), [k for k in left if k.members]
 
@@ -301,9 +302,7 @@ def _pool(
     return found, wanted, ensemble.objects
 
 
-def _calibrated(
-    ensemble: Ensemble, kept: Sequence[Kept], truth: Mapping[str, Picks], say: Callable[[str], None]
-) -> Ensemble:
+def _calibrated(ensemble: Ensemble, kept: Sequence[Kept], truth: Mapping[str, Picks]) -> Ensemble:
     """Thresholds, scores and displacement, as measured; what could not be measured keeps the members' mean."""
     found, wanted, objects = _pool(ensemble, kept, truth)
     thresholds, scores = {}, {}
@@ -315,7 +314,7 @@ def _calibrated(
         scores[metric] = {name: float(c.value) for name, c in best.items() if c.n_truth}
         for name, c in best.items():
             if not c.calibrated and metric == METRICS[0]:
-                say(f"warning: no validation particle of {name} was found; its thresholds are the mean of the models'")
+                log.warning(f"no validation particle of {name} was found; its thresholds are the mean of the models'")
     middle = min(found, key=lambda cut: abs(cut - float(np.mean(list(thresholds[METRICS[0]].values())))))
     shift, n = displacement(found[middle], wanted, objects, thresholds[METRICS[0]])
     facts = replace(ensemble.facts, displacement=shift, displacement_matches=int(n), scores=scores)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ..picking.ensemble import Ensemble
 from ..picking.picker import Picker
 from ..picking.rows import decode, on_one_grid
 from .calibrate import trained_on
+
+log = logging.getLogger("tomopick")
 
 Stored = tuple[Path, tuple[str, ...]]  # a member's heatmap: its file and its objects
 
@@ -63,24 +66,23 @@ class Kept:
         return picks.select(holds(self.grid, void, picks.positions))
 
 
-def keep(
-    picker: Picker, project: Project, run: str, tomo_type: str | None, place: Path, say: Callable[[str], None]
-) -> Kept:
+def keep(picker: Picker, project: Project, run: str, tomo_type: str | None, place: Path) -> Kept:
     """Predicts a run with the members that have not learned from it.
 
     Args:
         picker: of the ensemble.
         project, run, tomo_type: what to predict.
         place: folder for the heatmaps, two bytes a cell, object and member.
-        say: told whose heatmaps they are, and what of the run is unlike the training.
     """
     ensemble = picker.model
     unseen = [i for i, d in enumerate(ensemble.detectors) if run not in trained_on(d, project)]
     if not unseen:
-        say(f"run {run}: warning: every member has learned from it; thresholds will be too good for others")
+        log.warning(f"run {run}: every member has learned from it; thresholds will be too good for others")
     members = tuple(unseen or range(len(ensemble.members)))
     if unseen and len(unseen) < len(ensemble.members):
-        say(f"run {run}: predicted by {len(unseen)} of {len(ensemble.members)} members, that have not learned from it")
+        log.info(
+            f"run {run}: predicted by {len(unseen)} of {len(ensemble.members)} members, that have not learned from it"
+        )
     tomogram = project.tomogram(run, tomo_type)
     strips = []
     with bar(1, run, "tile") as shown:
@@ -91,7 +93,7 @@ def keep(
 
         parts, unlike = picker.parts(tomogram, progress, members)
         for line in unlike:
-            say(f"run {run}: warning: {line}")
+            log.warning(f"run {run}: {line}")
         for n, heatmaps in enumerate(on_one_grid(parts)):
             files = []
             for i, heatmap in zip(members, heatmaps):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.errors import ModelError, RecipeError, SelectionError
 from ..core.files import require_new
-from ..core.messages import counted
+from ..core.messages import counted, untold
 from ..data import atomic_folder, atomic_write
 from ..networks.engines import choose_device, place
 from ..picking.detector import Detector
@@ -32,6 +33,8 @@ from ..training.fit import model_card
 from ..training.recipe import Recipe
 from .combine import CombineOptions, Validation, measured
 from .weight_search import Weights, greedy, search
+
+log = logging.getLogger("tomopick")
 
 WEIGHTS = ("uniform", "greedy", "grid")
 NORMS = ("average", "estimate")
@@ -50,14 +53,12 @@ class SoupOptions:
             the mean of two networks' statistics is not that of the mean network.
         metric: `f1` or `czii`, which the weights make best.
         device: where to run.
-        say: told what was found, one line at a time.
     """
 
     weights: str = "uniform"
     norm: str = "average"
     metric: str = "f1"
     device: str = "auto"
-    say: Callable[[str], None] = field(default=lambda line: None)
 
     def __post_init__(self) -> None:
         for name, known in (("weights", WEIGHTS), ("norm", NORMS), ("metric", METRICS)):
@@ -90,7 +91,7 @@ def make_soup(models: Sequence[Detector], out: Path, options: SoupOptions, runs:
     shares = kitchen.shares()
     soup = kitchen.judged(shares)
     if runs is None:
-        options.say("not measured on any run: thresholds are the mean of the models'")
+        log.info("not measured on any run: thresholds are the mean of the models'")
     soup = replace(soup, name=str(out))
     with atomic_folder(out) as folder:
         checksum = soup.save(folder)
@@ -210,17 +211,17 @@ class _Kitchen:
 
     def shares(self) -> Weights:
         """The shares that the options ask for."""
-        n, say, metric = len(self.models), self.options.say, self.options.metric
+        n, metric = len(self.models), self.options.metric
         if self.options.weights == "uniform":
             return tuple([1 / n] * n)
         if self.options.weights == "greedy":
             alone = [self.value(tuple(float(i == k) for i in range(n))) for k in range(n)]
             for model, value in zip(self.models, alone):
-                say(f"{model.name}: {metric} {value:.4f}")
+                log.info(f"{model.name}: {metric} {value:.4f}")
             chosen, value = greedy(alone, self.value)
         else:
             chosen, value = search(n, self.value)
-        say(f"shares {', '.join(f'{w:.3g}' for w in chosen)}: {metric} {value:.4f}")
+        log.info(f"shares {', '.join(f'{w:.3g}' for w in chosen)}: {metric} {value:.4f}")
         return chosen
 
     def judged(self, shares: Weights) -> Detector:
@@ -231,7 +232,7 @@ class _Kitchen:
         if self.options.norm == "estimate":
             device = choose_device(self.options.device)
             if not estimate_norms(network, self._batches(), device):
-                self.options.say("warning: the network has no BatchNorm; nothing is estimated")
+                log.warning("the network has no BatchNorm; nothing is estimated")
         made = {
             "soup": [{"model": m.name, "checksum": m.checksum, "share": w} for m, w in zip(self.models, shares)],
             "shares": self.options.weights,
@@ -252,7 +253,8 @@ class _Kitchen:
         return replace(soup, thresholds=found.thresholds, facts=facts)
 
     def _value(self, shares: Weights) -> float:
-        scores = self.judged(shares).facts.scores[self.options.metric]
+        with untold():  # a trial; what its runs are like is told of the soup that is kept
+            scores = self.judged(shares).facts.scores[self.options.metric]
         weights = {o.name: o.score_weight if self.options.metric == "czii" else 1.0 for o in self.models[0].objects}
         total = sum(weights[name] for name in scores)
         return sum(weights[name] * value for name, value in scores.items()) / total if total else 0.0

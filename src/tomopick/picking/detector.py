@@ -140,7 +140,6 @@ class Detector:
                 spec.stride,
                 known().overlap,
                 instead=lambda: EngineSpec().build(self.network, "cpu", spec.multiple),
-                say=log.warning,
             )
         return Predictor(
             runner,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from torch import nn
 
 from ..networks.engines import Engine
 from .tiling import Means
+
+log = logging.getLogger("tomopick")
 
 SEEN = 0.1  # what a border may change, in deviations of the network's answer to noise, to count as out of sight
 SIDE, BESIDE, BEHIND = 32, 32, 64  # of the block that is looked at: across; cut away; left behind the cut [voxels]
@@ -142,7 +145,6 @@ class Halving:
         stride: of the network.
         overlap: that halves share so that their borders do not show [voxels].
         instead: makes the engine that takes over, on a device with more memory; None: there is none.
-        say: told what is done about it.
     """
 
     def __init__(
@@ -152,10 +154,9 @@ class Halving:
         stride: int,
         overlap: int,
         instead: Callable[[], Engine] | None = None,
-        say: Callable[[str], None] = lambda line: None,
     ):
         self.engine, self.multiple, self.stride, self.overlap = engine, multiple, stride, overlap
-        self.instead, self.say = instead, say
+        self.instead = instead
         self.too_large: float = float("inf")  # voxels of the smallest tile that did not fit
 
     def __str__(self) -> str:
@@ -175,13 +176,13 @@ class Halving:
             # Not in the handler: the error holds on to the memory that it was raised in.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            self.say(f"not enough memory for tiles of {'x'.join(map(str, tile.shape))}: they are run in parts")
+            log.warning(f"not enough memory for tiles of {'x'.join(map(str, tile.shape))}: they are run in parts")
         halves = self._halves(tile.shape)
         if halves is not None:
             return self._in_two(tile, *halves)
         if self.instead is None:
             raise torch.OutOfMemoryError(f"not even a tile of {'x'.join(map(str, tile.shape))} voxels fits")
-        self.say("not enough memory for the smallest tile either: going on with the CPU, which is slower")
+        log.warning("not enough memory for the smallest tile either: going on with the CPU, which is slower")
         self.engine, self.instead, self.too_large = self.instead(), None, float("inf")
         return self.engine(tile)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 from ..core.claims import claimed
 from ..core.errors import ModelError, OutputError, SelectionError
 from ..core.files import is_vacant
+from ..core.messages import untold
 from ..data import atomic_write
 from ..data.labelled import picks_where_any
 from ..models.combine import CombineOptions, Validation, measured
@@ -21,6 +24,8 @@ from ..picking.load import Model, load_detector, load_model
 from ..training.fit import FitOptions, check_same, fit, require_place
 from ..training.sources import Source, plans_of
 from .plans import Plan, Training
+
+log = logging.getLogger("tomopick")
 
 PLAN = "plan.json"
 FORMAT_VERSION = 1
@@ -81,20 +86,16 @@ def _carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> 
     if not place.together:
         return load_detector(out)
     if (out / "ensemble.json").is_file():
-        options.say(f"{out}: the ensemble was finished before")
+        log.info(f"{out}: the ensemble was finished before")
         return load_model(out)
     members = [load_detector(place.of(t)) for t in plan.members]
     runs = shares.validation()
-    weigh = CombineOptions(weights=plan.weights if runs else "uniform", device=options.device, say=options.say)
+    weigh = CombineOptions(weights=plan.weights if runs else "uniform", device=options.device)
     ensemble = measured(members, weigh, runs)
     made = {"plan": plan.name, **ensemble.facts.provenance}
     ensemble = replace(ensemble, facts=replace(ensemble.facts, provenance=made))
     checksum = ensemble.save(out)
     return replace(ensemble, checksum=checksum, name=str(out))
-
-
-def _silent(line: str) -> None:
-    """For what is decided and does not count."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ class _Shares:
         """Raises `SelectionError` where the runs do not suffice for the plan."""
         seed = min(t.seed for t in plan.trainings)
         folded = any(t.val_runs is not None for t in plan.trainings)
-        splits = [(p.train, p.val) for p in plans_of(grounds.sources, seed, _silent if folded else options.say)]
+        with untold() if folded else nullcontext():
+            splits = [(p.train, p.val) for p in plans_of(grounds.sources, seed)]
         train, val = splits[0]
         runs = sorted([*train, *val])
         order = np.random.default_rng((_SHUFFLE, seed)).permutation(len(runs))
@@ -266,9 +268,9 @@ def _train(training: Training, shares: _Shares, place: _Places, options: FitOpti
     folder = place.of(training)
     if (folder / "detector.json").is_file():
         check_same(training.recipe, folder)
-        options.say(f"{training.name}: finished before")
+        log.info(f"{training.name}: finished before")
         return
-    options.say(f"{training.name}: {training.recipe.name}, seed {training.seed}")
+    log.info(f"{training.name}: {training.recipe.name}, seed {training.seed}")
     sources = shares.sources(training)
     starts = {t.name: t for t in shares.plan.trainings}
     start = str(place.of(starts[training.start])) if training.start else options.init_from

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from ..data.objects import with_specs
 from .curves import Difference, bootstrap, duplicates, localisation_errors, paired_difference
 from .figures import Scores, rankings
 from .scores import bootstrap_f1, czii_score, matched_scores
+
+log = logging.getLogger("tomopick")
 
 FOREIGN = {".star", ".tbl", ".mod", ".em", ".coords", ".ndjson", ".txt"}  # files of other programs
 _SAME = 1e-3  # radii; true particles closer than that were written down twice
@@ -87,7 +90,6 @@ class Scoring:
         exclude: objects left out of the mean F1.
         drop_outside: leave out picks outside their tomogram (they are counted, and refused otherwise).
         voxel_spacing, objects, coordinate_offset: how projects are opened; the offset holds for tables as well.
-        say: told what was found, one line at a time.
     """
 
     picks: str | None = None
@@ -102,7 +104,6 @@ class Scoring:
     voxel_spacing: float | None = None
     objects: Sequence[str] = ()
     coordinate_offset: str = "none"
-    say: Callable[[str], None] = lambda line: None
 
     def __call__(self, candidates: str, truth: str) -> Scores:
         """Scores the picks at `candidates` against those at `truth`: see `sides`."""
@@ -147,7 +148,7 @@ class Scoring:
             notes.append(f"{', '.join(lacking)} has truth and no picks: all its particles count as missed")
         notes += twice_written(wanted, objects)
         for line in notes:
-            self.say(f"warning: {line}")
+            log.warning(line)
         return Sides(found, wanted, objects, thresholds, project, dropped, tuple(notes))
 
     def score(self, sides: Sides) -> Scores:
@@ -234,10 +235,10 @@ class Scoring:
 
         if project is None:
             raise SelectionError(f"{place}: a file of another program needs a project as TRUTH, with its tomograms")
-        options = ImportOptions(name=self.name, tomo_type=self.tomo_type, say=self.say)
+        options = ImportOptions(name=self.name, tomo_type=self.tomo_type)
         found, unmatched = read_files([Path(place)], project, options)
         for name in unmatched:
-            self.say(f"no run for '{name}'; {near_miss(name, project.runs())}")
+            log.info(f"no run for '{name}'; {near_miss(name, project.runs())}")
         return found
 
     def _read(
@@ -297,7 +298,7 @@ class Scoring:
                 types = [self.tomo_type] if known and self.tomo_type else known
                 insides = [project.grid(run, t).contains(picks.positions) for t in types]
             except ReadError as error:  # scores need no tomogram
-                self.say(f"warning: run {run}: whether its picks lie in the tomogram is not known: {error}")
+                log.warning(f"run {run}: whether its picks lie in the tomogram is not known: {error}")
                 continue
             if not insides:
                 continue
@@ -309,7 +310,7 @@ class Scoring:
                     "this run? mend them, or leave them out with --drop-outside"
                 )
             if n:
-                self.say(f"run {run}: {outside_text(picks, inside)} lie outside the tomogram and are left out")
+                log.info(f"run {run}: {outside_text(picks, inside)} lie outside the tomogram and are left out")
             dropped, kept[run] = dropped + n, picks.select(inside)
         return kept, dropped
 

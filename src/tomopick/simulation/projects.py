@@ -31,7 +31,7 @@ from . import (
 )
 from .workers import Tell, results
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("tomopick")
 
 USER_ID, SESSION_ID = "simulation", "0"
 PRESETS: Mapping[str, Callable[..., SimulationSpec]] = {"czii": czii_spec, "varied": SimulationSpec}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +19,9 @@ from ..picking.resample import matched, spacings_differ
 from .patches import LabelledVolume
 from .recipe import Recipe
 from .shelf import Shelf
-from .sources import HELD_BACK, Plan, Say, Source, check_unlabelled, objects_of, plans_of
+from .sources import HELD_BACK, Plan, Source, check_unlabelled, objects_of, plans_of
+
+log = logging.getLogger("tomopick")
 
 GAP = 200.0  # between the parts of a run that is split [Å]: no particle is seen on both sides
 
@@ -40,7 +43,6 @@ def gather(
     sources: Sequence[Source],
     names: Sequence[str] | None = None,
     seed: int = 0,
-    say: Say = lambda line: None,
 ) -> Data:
     """Reads, normalises and labels all volumes, each once.
 
@@ -49,46 +51,45 @@ def gather(
         sources: projects to learn from, together.
         names: objects to learn; None: all that the projects define.
         seed: of the choice of validation runs where none are named.
-        say: told what was decided.
 
     Raises:
         TomopickError: no labelled run, an object without picks or radius, picks of light particles, unlabelled runs
             that are labelled too, that the recipe has no use for, or that it lacks.
     """
-    plans = plans_of(sources, seed, say)
+    plans = plans_of(sources, seed)
     for plan in plans:
         if not (plan.train or plan.val or plan.unlabelled):
-            say(f"warning: {plan.source.project.uri}: none of its runs is named; nothing is learned from it")
+            log.warning(f"{plan.source.project.uri}: none of its runs is named; nothing is learned from it")
     check_unlabelled(recipe, plans)
     objects = objects_of([source for source in sources if source.labelled], names)
     spacing = recipe.voxel_spacing or _first_spacing(plans)
     parts: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
     witness = _Witness(objects)
-    read_one = _Reader(recipe, spacing, witness, Shelf(say=say), say)
+    read_one = _Reader(recipe, spacing, witness, Shelf())
     unlabelled: list[LabelledVolume] = []
     with bar(sum(len(p.train) + len(p.val) + len(p.unlabelled) for p in plans), "read", "run") as shown:
         for plan in plans:
             picks = {run: _labels(plan.source, run, objects) for run in (*plan.train, *plan.val)}
-            known = _known(plan.source, picks, objects, say)
+            known = _known(plan.source, picks, objects)
             read: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
             for part, runs in (("train", plan.train), ("val", plan.val)):
                 for run in runs:
                     read[part].append(read_one(plan.source, run, picks[run], known, remember=part == "train"))
                     shown.update(1)
             if plan.alone:
-                read["train"], read["val"] = _split_along_y(read["train"], say)
+                read["train"], read["val"] = _split_along_y(read["train"])
             for part, volumes in read.items():
                 parts[part] += volumes
             for run in plan.unlabelled:
                 unlabelled.append(read_one(plan.source, run, Picks.empty(run), frozenset(), remember=True))
                 shown.update(1)
     if not parts["val"] and parts["train"]:
-        say("no run is validated on: the last weights are kept, with thresholds that nothing has measured")
-    _check_labels(parts["train"], objects, say)
+        log.info("no run is validated on: the last weights are kept, with thresholds that nothing has measured")
+    _check_labels(parts["train"], objects)
     facts = witness.facts(spacing)
     for name in [name for name, value in facts.contrast.items() if value > 0]:
-        say(
-            f"warning: {name} is light on dark at its picks (contrast {facts.contrast[name]:+.2f}); expected dark on "
+        log.warning(
+            f"{name} is light on dark at its picks (contrast {facts.contrast[name]:+.2f}); expected dark on "
             "light: check the volume's sign or the picks' axes"
         )
     facts = replace(facts, provenance={"runs": [plan.to_json() for plan in plans]})
@@ -147,19 +148,17 @@ class _Reader:
         spacing: that all volumes have afterwards [Å].
         witness: told of what is remembered.
         shelf: where volumes are kept.
-        say: told what was done to them.
     """
 
     recipe: Recipe
     spacing: float
     witness: _Witness
     shelf: Shelf
-    say: Say
 
     def __call__(self, source: Source, run: str, picks: Picks, known: frozenset[str], remember: bool) -> LabelledVolume:
         """One run; `remember`: the detector is to know volumes like it."""
-        tomogram = _tomogram(source, run, self.spacing, self.say)
-        labels = _inside(source, tomogram, picks, self.say)
+        tomogram = _tomogram(source, run, self.spacing)
+        labels = _inside(source, tomogram, picks)
         void = None if tomogram.void is None else self.shelf.keep(tomogram.void)
         values = self.shelf.keep(self.recipe.normalize(tomogram))
         volume = LabelledVolume(values, tomogram.grid, labels, known, void)
@@ -176,25 +175,25 @@ def _labels(source: Source, run: str, objects: Sequence[PickableObject]) -> Pick
     return picks.select(np.isin(picks.names, [o.name for o in objects]))
 
 
-def _known(source: Source, picks: Mapping[str, Picks], objects: Sequence[PickableObject], say: Say) -> frozenset[str]:
+def _known(source: Source, picks: Mapping[str, Picks], objects: Sequence[PickableObject]) -> frozenset[str]:
     """The objects that are labelled in a project: where one never is, its absence says nothing and is not learned."""
     names = {name for p in picks.values() for name in p.names.tolist()}
     absent = [o.name for o in objects if o.name not in names]
     if names and absent:
-        say(f"{source.project.uri}: not labelled there, so not learned from it: {', '.join(absent)}")
+        log.info(f"{source.project.uri}: not labelled there, so not learned from it: {', '.join(absent)}")
     return frozenset(names)
 
 
-def _tomogram(source: Source, run: str, spacing: float, say: Say) -> Tomogram:
+def _tomogram(source: Source, run: str, spacing: float) -> Tomogram:
     """A run's tomogram at the training's voxel spacing."""
     tomogram = source.project.tomogram(run, source.tomo_type)
     found = tomogram.grid.voxel_spacing
     if spacings_differ(found, spacing):
-        say(f"{source.project.uri}: run {run}: voxel spacing {found:g} Å resampled to {spacing:g} Å")
+        log.info(f"{source.project.uri}: run {run}: voxel spacing {found:g} Å resampled to {spacing:g} Å")
     return matched(tomogram, spacing, "the training runs")
 
 
-def _inside(source: Source, tomogram: Tomogram, picks: Picks, say: Say) -> Picks:
+def _inside(source: Source, tomogram: Tomogram, picks: Picks) -> Picks:
     """The picks, all of which lie inside; or those that do, where the others are to be dropped."""
     where = f"{source.project.uri}: run {tomogram.run}"
     inside = tomogram.grid.contains(picks.positions)
@@ -206,19 +205,19 @@ def _inside(source: Source, tomogram: Tomogram, picks: Picks, say: Say) -> Picks
             "x y z, and of this tomogram? mend them, or leave them out with --drop-outside"
         )
     if outside:
-        say(f"{where}: {outside_text(picks, inside)} lie outside the volume and are left out")
+        log.info(f"{where}: {outside_text(picks, inside)} lie outside the volume and are left out")
     picks = picks.select(inside)
     held = tomogram.holds(picks.positions)
     if not held.all():
         n = np.count_nonzero(~held)
-        say(
-            f"warning: {where}: {n} of {counted(len(picks), 'pick')} lie where the volume holds no specimen (a blank "
+        log.warning(
+            f"{where}: {n} of {counted(len(picks), 'pick')} lie where the volume holds no specimen (a blank "
             "part, or a mask): nothing can be learned from them, so they are left out"
         )
     return picks.select(held)
 
 
-def _split_along_y(volumes: list[LabelledVolume], say: Say) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
+def _split_along_y(volumes: list[LabelledVolume]) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
     """Keeps the high-y end of the only volume for validation, with a gap that no particle spans."""
     (last,) = volumes
     n = last.grid.shape[1]
@@ -228,7 +227,9 @@ def _split_along_y(volumes: list[LabelledVolume], say: Say) -> tuple[list[Labell
         raise SelectionError(
             f"run {last.picks.run}: {n} voxels in y are too few to keep a part for validation; name --val-runs"
         )
-    say(f"only one labelled run: y from {start} of {n} is kept for validation, {gap} voxels before it are left out")
+    log.info(
+        f"only one labelled run: y from {start} of {n} is kept for validation, {gap} voxels before it are left out"
+    )
     return [_rows(last, 0, start - gap)], [_rows(last, start, n)]
 
 
@@ -240,7 +241,7 @@ def _rows(volume: LabelledVolume, start: int, stop: int) -> LabelledVolume:
     return replace(volume, values=volume.values[:, start:stop], grid=grid, picks=picks, void=void)
 
 
-def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject], say: Say) -> None:
+def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
     for o in objects:
         n = sum(int((v.picks.names == o.name).sum()) for v in volumes)
         if n == 0:
@@ -250,4 +251,4 @@ def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableO
                 + (f", or learn the others: --objects {others}" if others else " or other picks (--picks)")
             )
         if n < 20:
-            say(f"warning: only {counted(n, 'pick')} of {o.name} to learn from")
+            log.warning(f"only {counted(n, 'pick')} of {o.name} to learn from")

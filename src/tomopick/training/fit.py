@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,8 +36,10 @@ from .dataset import Data, gather
 from .loop import TrainState, train
 from .patches import PatchSampler, batches
 from .recipe import Recipe
-from .sources import Say, Source
+from .sources import Source
 from .transfer import like, take_over
+
+log = logging.getLogger("tomopick")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,6 @@ class FitOptions:
         resume: go on with an interrupted training in the same folder.
         init_from: model (folder or shipped name) to start from; head channels of objects it knows are kept.
         objects: names to learn; None: all that the projects define.
-        say: told what was decided, one line at a time.
     """
 
     device: str = "auto"
@@ -59,7 +61,6 @@ class FitOptions:
     resume: bool = False
     init_from: str = ""
     objects: Sequence[str] | None = None
-    say: Say = lambda line: None
 
 
 def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: FitOptions | None = None) -> Detector:
@@ -87,14 +88,14 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     device = choose_device(options.device)
     start = load_detector(options.init_from) if options.init_from else None
     if start is not None:
-        recipe = like(recipe, start, options.say)
-    data = gather(recipe, sources, options.objects, options.seed, options.say)
+        recipe = like(recipe, start)
+    data = gather(recipe, sources, options.objects, options.seed)
     recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
     torch.manual_seed(options.seed)
     network = recipe.network.build(len(data.objects))
     initialise(recipe.network, network)
     if start is not None:
-        take_over(network, recipe, data.objects, start, options.say)
+        take_over(network, recipe, data.objects, start)
     state = TrainState.start(network, recipe.train, device)
     untrained = {metric: {o.name: cut for o in data.objects} for metric, cut in DEFAULT_THRESHOLDS.items()}
     detector = Detector(
@@ -112,7 +113,7 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
                 save_last(state, out)
                 step = f"step {row['step']} of {recipe.train.steps}"
                 raise stop(f"interrupted at {step}; kept in {out}")
-    return finish(detector, data, out, device, options.say)
+    return finish(detector, data, out, device)
 
 
 def require_place(out: Path, resume: bool) -> None:
@@ -160,7 +161,7 @@ def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, op
                 "resume with the same data and seed, or train into a new folder"
             )
     cut_log(out / "log.jsonl", state.step)
-    options.say(f"resumes at step {state.step} of {recipe.train.steps}")
+    log.info(f"resumes at step {state.step} of {recipe.train.steps}")
 
 
 def fit_steps(
@@ -180,7 +181,7 @@ def fit_steps(
             if state.stage != "train":
                 row["stage"] = state.stage
             if state.stage not in (stage, "train"):
-                options.say(f"step {report.step} of {spec.steps}: {state.stage} begins")
+                log.info(f"step {report.step} of {spec.steps}: {state.stage} begins")
             stage = state.stage
             due = report.step % spec.validate_every == 0 or report.step == spec.steps
             if due and data.val:
@@ -192,7 +193,7 @@ def fit_steps(
             if due:
                 save_last(state, out)
                 score = f", validation F1 {row['val_score']:.3f}" if data.val else ""
-                options.say(f"step {report.step} of {spec.steps}: loss {report.loss:.2g}{score}; kept in {out}")
+                log.info(f"step {report.step} of {spec.steps}: loss {report.loss:.2g}{score}; kept in {out}")
             best = state.notes.get("best") if data.val else None
             shown.update(1)
             shown.set_postfix_str(f"loss {report.loss:.4f}" + (f", best F1 {best[0]:.3f}" if best else ""))
@@ -231,11 +232,11 @@ def _truth(data: Data) -> dict[str, Picks]:
     return {str(i): replace(v.picks, run=str(i)) for i, v in enumerate(data.val)}
 
 
-def finish(detector: Detector, data: Data, out: Path, device: torch.device, say: Say = lambda line: None) -> Detector:
+def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> Detector:
     """Best weights, thresholds for both metrics, displacement and model card into the folder."""
     detector.network.load_state_dict(load_file(out / "best" / "weights.safetensors"))
     if data.val:
-        detector = _measured(detector, data, device, say)
+        detector = _measured(detector, data, device)
     detector = replace(detector, network=detector.network.cpu().eval())
     checksum = detector.save(out)
     with atomic_write(out / "README.md") as file:
@@ -243,7 +244,7 @@ def finish(detector: Detector, data: Data, out: Path, device: torch.device, say:
     return replace(detector, checksum=checksum)
 
 
-def _measured(detector: Detector, data: Data, device: torch.device, say: Say) -> Detector:
+def _measured(detector: Detector, data: Data, device: torch.device) -> Detector:
     """The detector with what the validation volumes tell: thresholds, displacement and scores."""
     candidates = validation_picks(detector, detector.predictor(device), data)
     truth = _truth(data)
@@ -251,7 +252,7 @@ def _measured(detector: Detector, data: Data, device: torch.device, say: Say) ->
     thresholds = {metric: {k: c.threshold for k, c in best.items()} for metric, best in found.items()}
     for name, cut in found["f1"].items():
         if not cut.calibrated:
-            say(f"warning: no validation particle of {name} was found; its thresholds are the defaults")
+            log.warning(f"no validation particle of {name} was found; its thresholds are the defaults")
     shift, n = displacement(picks_for(candidates, thresholds["f1"]), truth, data.objects, thresholds["f1"])
     facts = replace(
         detector.facts,

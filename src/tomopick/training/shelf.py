@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Callable
 
 import numpy as np
 
 from ..core.errors import OutputError
 from ..picking.memory import free_memory
+
+log = logging.getLogger("tomopick")
 
 SHARE = 0.5  # of the free memory that volumes may take
 
@@ -21,12 +23,10 @@ class Shelf:
 
     Args:
         room: bytes of memory for volumes; None: half of what is free.
-        say: told once that the disk is used, and which.
     """
 
-    def __init__(self, room: int | None = None, say: Callable[[str], None] = lambda line: None):
+    def __init__(self, room: int | None = None):
         self.room = int(SHARE * free_memory()) if room is None else room
-        self.say = say
         self._told = False
 
     def keep(self, values: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ class Shelf:
             return values
         folder = tempfile.gettempdir()
         if not self._told:
-            self.say(f"the volumes need more memory than there is: some are kept in {folder} (TMPDIR says where)")
+            log.info(f"the volumes need more memory than there is: some are kept in {folder} (TMPDIR says where)")
             self._told = True
         try:
             with tempfile.TemporaryFile(dir=folder) as file:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from ..data import Project
 from ..data.labelled import picks_where_any
 from .recipe import Recipe
 
+log = logging.getLogger("tomopick")
+
 HELD_BACK = 0.2  # share of the only run, or of the runs, kept for validation where none is named
-Say = Callable[[str], None]  # told what was decided, one line at a time
 
 
 @dataclass(frozen=True)
@@ -85,22 +87,21 @@ class Plan:
         return kept | ({"unlabelled": self.unlabelled} if self.unlabelled else {})
 
 
-def plans_of(sources: Sequence[Source], seed: int, say: Say) -> list[Plan]:
+def plans_of(sources: Sequence[Source], seed: int) -> list[Plan]:
     """Which runs of each source are for what; those that are held back for validation are the first one's.
 
     What a training is chosen by is the data that it is meant for: runs of further projects would outvote them.
     """
     first = next((i for i, source in enumerate(sources) if source.labelled), 0)
-    return [Plan(source, *split_runs(source, seed, say, i == first), i == first) for i, source in enumerate(sources)]
+    return [Plan(source, *split_runs(source, seed, i == first), i == first) for i, source in enumerate(sources)]
 
 
-def split_runs(source: Source, seed: int, say: Say, hold_back: bool = True) -> tuple[list[str], list[str]]:
+def split_runs(source: Source, seed: int, hold_back: bool = True) -> tuple[list[str], list[str]]:
     """Names of the training and validation runs of one project.
 
     Args:
         source: the project, and which of its runs are named.
         seed: of the choice of validation runs.
-        say: told what was decided.
         hold_back: a share of the runs is kept for validation where none is named; else all are learned from.
     """
     project = source.project
@@ -122,7 +123,7 @@ def split_runs(source: Source, seed: int, say: Say, hold_back: bool = True) -> t
             raise SelectionError(f"{project.uri}: {why}no run with picks; training needs labelled runs (see --picks)")
         left = [run for run in rest if run not in runs and run not in source.unlabelled_runs]
         if left:
-            say(f"{project.uri}: {counted(len(left), 'run')} left out, without such picks")
+            log.info(f"{project.uri}: {counted(len(left), 'run')} left out, without such picks")
     if source.train_runs is not None or val:
         # Named or not: where there are several users' picks, it has to be said whose are the truth.
         picks_where_any(project, [*runs, *val], source.picks)
@@ -130,7 +131,7 @@ def split_runs(source: Source, seed: int, say: Say, hold_back: bool = True) -> t
         order = np.random.default_rng(seed).permutation(len(runs))
         val = sorted(runs[i] for i in order[: max(1, round(HELD_BACK * len(runs)))])
         runs = [r for r in runs if r not in val]
-        say(f"{project.uri}: validation on {', '.join(val)}")
+        log.info(f"{project.uri}: validation on {', '.join(val)}")
     return runs, val
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -14,11 +15,13 @@ from ..picking.detector import Detector
 from ..picking.method import Method
 from .recipe import Recipe
 
+log = logging.getLogger("tomopick")
+
 BACKGROUND = ""  # the label of the channel for "none of the objects"
 Blocks = tuple[int, ...]
 
 
-def like(recipe: Recipe, start: Detector, say: Callable[[str], None]) -> Recipe:
+def like(recipe: Recipe, start: Detector) -> Recipe:
     """The recipe at the voxel spacing that the starting model learned at, unless it has one of its own.
 
     Raises:
@@ -26,17 +29,15 @@ def like(recipe: Recipe, start: Detector, say: Callable[[str], None]) -> Recipe:
     """
     Recipe.from_json(start.recipe_json)
     if recipe.normalize != start.method.normalize:
-        say(f"warning: {start.name} was trained with another normalisation ({start.method.normalize})")
+        log.warning(f"{start.name} was trained with another normalisation ({start.method.normalize})")
     if recipe.voxel_spacing is None:
-        say(f"at {start.facts.voxel_spacing:g} Å, as {start.name} was trained")
+        log.info(f"at {start.facts.voxel_spacing:g} Å, as {start.name} was trained")
         return replace(recipe, voxel_spacing=start.facts.voxel_spacing)
     return recipe
 
 
 @torch.no_grad()
-def take_over(
-    network: nn.Module, method: Method, objects: Sequence[PickableObject], start: Detector, say: Callable[[str], None]
-) -> None:
+def take_over(network: nn.Module, method: Method, objects: Sequence[PickableObject], start: Detector) -> None:
     """Fills a new network of any family with a model's weights.
 
     Channels belong to objects by name, whatever their order and number on either side, and so does the background's;
@@ -47,7 +48,6 @@ def take_over(
         method: of the training to come.
         objects: to learn.
         start: the model.
-        say: told what was kept.
 
     Raises:
         ModelError: the model's network is another.
@@ -79,7 +79,7 @@ def take_over(
             there = there.index_select(axis, torch.tensor([j for _, j in pairs], dtype=torch.long))
         here[torch.meshgrid(*index, indexing="ij")] = there
     kept, new = [n for n in names if n in known], [n for n in names if n not in known]
-    say(f"starts from {start.name}; heads kept: {', '.join(kept) or 'none'}; new: {', '.join(new) or 'none'}")
+    log.info(f"starts from {start.name}; heads kept: {', '.join(kept) or 'none'}; new: {', '.join(new) or 'none'}")
 
 
 def channel_axes(method: Method, n_objects: int) -> dict[str, Blocks]:

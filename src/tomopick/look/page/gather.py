@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from ...picking.folder import is_model
 from ...scoring.compare import FOREIGN, Made, Sides, refuse_voxels, twice_written
 from .tables import Report
 
+log = logging.getLogger("tomopick")
+
 
 @dataclass(frozen=True)
 class ReportOptions:
@@ -35,7 +38,6 @@ class ReportOptions:
         thresholds: by object, in place of those.
         title: heading of the page.
         device: where a model runs.
-        say: told what was found, one line at a time.
     """
 
     picks: str | None = None
@@ -48,7 +50,6 @@ class ReportOptions:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     title: str | None = None
     device: str = "auto"
-    say: Callable[[str], None] = lambda line: None
 
 
 def gather_report(what: str, place: str, opening: Mapping[str, Any], options: ReportOptions) -> Report:
@@ -83,7 +84,7 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
     if truth:
         unlabelled = sorted(set(picks) - set(truth))
         if unlabelled:
-            options.say(f"{', '.join(unlabelled)}: no truth; shown and not scored")
+            log.info(f"{', '.join(unlabelled)}: no truth; shown and not scored")
         scored = {o.name for o in objects if any(len(t.of(o.name)) for t in truth.values())} or {""}
         extra = sorted({o.name for o in objects} - {o.name for o in project.objects} - scored)
         if extra:
@@ -93,7 +94,7 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
     truth = {run: p.select(np.isin(p.names, [o.name for o in objects])) for run, p in truth.items()}
     notes += _findings(project, picks, truth, objects, options)
     for line in notes:
-        options.say(f"warning: {line}")
+        log.warning(line)
     title = options.title or f"{Path(what).name or what} on {Path(place).name or place}"
     shown = [run for run in (options.embed or runs) if run in {*picks, *truth}]
     readable = [run for run in shown if project.tomo_types(run)]
@@ -157,14 +158,14 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
 
     picker = Picker([load_model(what)], PickOptions(metric=options.metric, keep_below=True, device=options.device))
     if picker.positions_depend_on_threshold:
-        options.say("its decoder finds other positions with another threshold: there are no picks below the thresholds")
+        log.info("its decoder finds other positions with another threshold: there are no picks below the thresholds")
     found = {}
     for run in runs:
         found[run], unlike = picker.pick(project.tomogram(run, options.tomo_type))
         n = counted(sum(picker.counts(found[run]).values()), "pick")
-        options.say(f"{run}: {n} of {counted(len(found[run]), 'candidate')}")
+        log.info(f"{run}: {n} of {counted(len(found[run]), 'candidate')}")
         for line in unlike:
-            options.say(f"{run}: warning: {line}")
+            log.warning(f"{run}: {line}")
     return Made(found, picker.objects, picker.thresholds)
 
 
@@ -187,7 +188,7 @@ def _read(
     elif Path(what).is_file() and Path(what).suffix.lower() in FOREIGN:
         from ...data.importing import ImportOptions, read_files
 
-        choices = ImportOptions(name=options.name, tomo_type=options.tomo_type, say=options.say)
+        choices = ImportOptions(name=options.name, tomo_type=options.tomo_type)
         (found, _), objects = read_files([Path(what)], project, choices), ()
     else:
         source = open_project(what, **{**opening, "voxel_spacing": None})
@@ -201,18 +202,18 @@ def _read(
         )
     for run in runs:
         if run not in picks:
-            options.say(f"run {run}: no picks; where it has truth, all of it counts as missed")
+            log.info(f"run {run}: no picks; where it has truth, all of it counts as missed")
     return picks, objects
 
 
 def _truth(project: Project, runs: Sequence[str], same: bool, options: ReportOptions) -> dict[str, Picks]:
     """The true picks. Where picks and truth are of one project, they must be named: nothing tells them apart."""
     if options.truth is None and same:
-        options.say("no --truth OBJECT:USER/SESSION was given: nothing is scored")
+        log.info("no --truth OBJECT:USER/SESSION was given: nothing is scored")
         return {}
     found = picks_where_any(project, runs, options.truth, "--truth")
     if not found:
-        options.say("no run has true picks: nothing is scored")
+        log.info("no run has true picks: nothing is scored")
     return found
 
 
