@@ -203,6 +203,7 @@ FLAGS = {
         *["--as", "--device", "--embed", "--metric", "--out", "--picks", "--runs", "--threshold", "--title"],
         *["--tomo-type", "--truth", *PROJECT],
     ],
+    "status": ["--failed", "--watch"],
     "show": ["--at", "--min-score", "--out", "--picks", "--run", "--thickness", "--tomo-type", "--truth", *PROJECT],
     "simulate": [
         *["--density", "--device", "--halves", "--positions", "--preset", "--runs", "--seed", "--shape", "--shard"],

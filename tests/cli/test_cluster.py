@@ -1,5 +1,8 @@
 """Parts of a batch, and what starts and watches them."""
 
+import re
+import shutil
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -74,3 +77,31 @@ def test_parts_of_a_simulation(tmp_path):
     for name in whole.runs():
         np.testing.assert_allclose(parts.tomogram(name).values, whole.tomogram(name).values, atol=1e-4)
         assert np.array_equal(parts.picks(name).positions, whole.picks(name).positions)
+
+
+# --- how far it is ----------------------------------------------------------------------------------------------------
+
+
+def test_status(tmp_path, place):
+    source, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(place, source)
+    for run_name in ("D", "E"):
+        (source / f"{run_name}.mrc").write_bytes(b"no volume")
+    assert "nothing was picked there" in run("status", out, code=2).stderr
+    pick(source, out, "--shard", "1/2", code=1)  # A, C and E
+    lines = run("status", out, code=1).stdout.splitlines()
+    assert lines[0] == "2 of 5 runs picked, 1 failed, 2 missing"
+    assert lines[1] == f"  1 failed: {source / 'E.mrc'}: not an MRC file; expected a tomogram in MRC or OME-Zarr"
+    assert re.fullmatch(r"\d+ runs an hour, 1 min left", lines[2])
+    pick(source, out, code=1)
+    lines = run("status", out, code=1).stdout.splitlines()
+    assert lines[0] == "3 of 5 runs picked, 2 failed"
+    assert lines[1].startswith("  2 failed: ") and lines[1].endswith("(that is D; the others are alike)")
+    assert run("status", out, "--failed", code=1).stdout == "D\nE\n"
+    for run_name in ("D", "E"):
+        shutil.copy(place / f"{run_name}.mrc", source)
+    (tmp_path / "again.txt").write_text(run("status", out, "--failed", code=1).stdout)
+    pick(source, out, "--runs", f"@{tmp_path / 'again.txt'}")
+    done = run("status", out, "--watch")
+    assert done.stdout.splitlines()[0] == "5 of 5 runs picked"
+    assert run("status", out, "--failed").stdout == ""

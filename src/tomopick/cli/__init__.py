@@ -18,6 +18,7 @@ from .options import plain_log, say
 from .pick import pick_command
 from .scores import calibrate_command, evaluate_command, report_command
 from .simulate import demo_command, simulate_command
+from .status import status_command
 from .train import recipes_command, train_command
 
 
@@ -73,6 +74,7 @@ def main() -> None:
 for _command in (
     calibrate_command, convert_command, curate_command, demo_command, doctor_command, ensemble_command,
     evaluate_command, export_command, export_model_command, import_command, init_command, pick_command,
-    recipes_command, report_command, show_command, simulate_command, soup_command, train_command,
+    recipes_command, report_command, show_command, simulate_command, soup_command, status_command,
+    train_command,
 ):  # fmt: skip
     main.add_command(_command)

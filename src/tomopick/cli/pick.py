@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,11 @@ def pick_command(
       tomopick pick model/ copick.json --out records/ --tomo-type denoised --session-id 1 --tta flips
       tomopick pick seed0/ seed1/ tomograms/ --out picks/ --metric czii --threshold ribosome=0.2
     """
+    from ..core.records import expect
     from ..data import open_project
     from ..look.doctor import Checkup
     from ..picking.load import load_model
+    from ..picking.output import records_of
     from ..picking.picker import Picker, PickOptions
     from ..picking.runs import check_objects, pick_run, pick_runs
 
@@ -85,8 +88,9 @@ def pick_command(
     wanted = project.runs() if runs is None else named_runs(runs, project, [project]) or []
     if not wanted:
         raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
+    everything = wanted
     if shard is not None:
-        everything, wanted = wanted, shard.part(wanted)
+        wanted = shard.part(everything)
         say(f"part {shard}: {len(wanted)} of {counted(len(everything), 'run')}")
         if not wanted:
             return
@@ -100,19 +104,11 @@ def pick_command(
         say(f"{len(loaded)} models: equal weights, mean of their thresholds; better ones: tomopick ensemble")
         for line in picker.differences():
             say(line)
-    if len(wanted) == 1:
+    expect(records_of(project, out).folder, everything)
+    if len(everything) == 1:
         _told(pick_run(picker, project, wanted[0], out, overwrite))
         return
-    failed = []
-    for result in pick_runs(picker, project, wanted, out, overwrite):
-        _told(result)
-        if result.status == "failed":
-            failed.append(result)
-    if failed:
-        say(f"{len(failed)} of {len(wanted)} runs failed:")
-        for result in failed:
-            say(f"  {result.run}: {' '.join(result.messages[0].splitlines())}")
-        sys.exit(1)
+    _tell_all(pick_runs(picker, project, wanted, out, overwrite), len(wanted))
 
 
 def _refuse_unknown(models: list[str], source: str, choices: dict[str, Any]) -> None:
@@ -144,6 +140,20 @@ def _refuse_type(project: Any, runs: list[str], tomo_type: str | None) -> None:
             return
     if refusal is not None:
         raise SelectionError(f"none of {len(runs)} runs can be picked: {refusal}" if len(runs) > 1 else str(refusal))
+
+
+def _tell_all(results: Iterable[Any], total: int) -> None:
+    """Each result as it comes; at the end which runs failed and why, with exit code 1."""
+    failed = []
+    for result in results:
+        _told(result)
+        if result.status == "failed":
+            failed.append(result)
+    if failed:
+        say(f"{len(failed)} of {total} runs failed:")
+        for result in failed:
+            say(f"  {result.run}: {' '.join(result.messages[0].splitlines())}")
+        sys.exit(1)
 
 
 def _told(result: Any) -> None:

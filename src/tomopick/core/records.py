@@ -10,9 +10,8 @@ import errno
 import json
 import os
 import re
-import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -21,6 +20,8 @@ from types import TracebackType
 from typing import Any
 
 from .errors import OutputError
+from .files import atomic_write
+from .owners import host
 
 try:
     import fcntl
@@ -28,6 +29,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 ENDING = ".records.jsonl"
+RUNS = "runs.txt"  # beside them: what is to be picked, a run a line
 STARTED, PICKED, FAILED = "started", "picked", "failed"
 
 
@@ -130,10 +132,21 @@ class Records:
         (self._failed if status == FAILED else self._made)[run] = line
 
 
-def record_files(folder: str | Path) -> list[Path]:
-    """The files of records in a folder, or in `records/` in it."""
-    place = Path(folder)
-    return sorted(place.glob(f"*{ENDING}")) or sorted(place.glob(f"records/*{ENDING}"))
+def expect(folder: Path, runs: Iterable[str]) -> None:
+    """Notes beside the records which runs are to be picked; those that were noted before stay."""
+    before = expected(folder)
+    wanted = sorted({*before, *runs})
+    if wanted != before:
+        with atomic_write(folder / RUNS) as file:
+            file.write("".join(f"{run}\n" for run in wanted))
+
+
+def expected(folder: Path) -> list[str]:
+    """The runs that were noted, sorted."""
+    try:
+        return sorted(set((folder / RUNS).read_text(encoding="utf-8").splitlines()))
+    except OSError:
+        return []
 
 
 def _own_file(folder: Path) -> int:
@@ -142,10 +155,9 @@ def _own_file(folder: Path) -> int:
     The lock need only hold on this machine, whose name is in the file's: network file systems often can no more. Where
     there are no locks at all, the process's number takes their place.
     """
-    host = re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname())[:24].strip("-") or "here"
     how = os.O_CREAT | os.O_RDWR | os.O_APPEND
     for number in count(1) if fcntl is not None else ():
-        handle = os.open(folder / f"{host}-{number}{ENDING}", how, 0o666)
+        handle = os.open(folder / f"{host()}-{number}{ENDING}", how, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return handle
@@ -154,7 +166,7 @@ def _own_file(folder: Path) -> int:
         except OSError:
             os.close(handle)
             break
-    return os.open(folder / f"{host}-process{os.getpid()}{ENDING}", how, 0o666)
+    return os.open(folder / f"{host()}-process{os.getpid()}{ENDING}", how, 0o666)
 
 
 def _append(handle: int, line: bytes) -> None:
