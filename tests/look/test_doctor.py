@@ -14,6 +14,7 @@ from tomopick.look.centring import displacement
 from tomopick.look.doctor import Checkup, cheap_findings, findings, has_errors, report, star_findings
 from tomopick.picking.folder import TrainingFacts
 from tomopick.picking.normalize import RobustNormalization
+from tomopick.picking.peaks import LocalMaxima
 
 RIBOSOME = PickableObject("ribosome", 60.0, 1)
 SHAPE = (48, 96, 96)
@@ -28,7 +29,7 @@ def blobs(run: str = "a", sign: float = -1.0, n: int = 40, seed: int = 0, spacin
     centres: list[np.ndarray] = []
     while len(centres) < n:
         c = rng.uniform(14, np.array(SHAPE) - 15)
-        if all(np.linalg.norm(c - o) > 13 for o in centres) or len(centres) > 25:
+        if all(np.linalg.norm(c - o) > (13 if len(centres) <= 25 else 8) for o in centres):
             centres.append(c)
     for c in centres:
         square = sum((a - b) ** 2 for a, b in zip(axes, c))
@@ -178,6 +179,7 @@ class FakeDetector:
 
     objects = (PickableObject("apo-ferritin", 60.0), PickableObject("ribosome", 150.0))
     facts = TrainingFacts(10.0, ("denoised",))
+    peaks = LocalMaxima()
 
     @property
     def detectors(self):

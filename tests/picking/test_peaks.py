@@ -254,3 +254,19 @@ def test_a_higher_threshold_gives_the_same_picks_less_the_lower_ones():
     high = LocalMaxima().candidates(heatmap(values), (A,), {"a": 0.6})
     assert 0 < len(high) < len(low)
     same(high, low.above({"a": 0.6}))
+
+
+def test_other_smallest_distances():
+    from tomopick.core.errors import SelectionError
+    from tomopick.picking.decoders import Components
+    from tomopick.picking.peaks import distances_of, with_distances
+
+    mt = PickableObject("mt", 125.0)
+    peaks = with_distances(LocalMaxima(min_distances={"x": 5.0}), {"mt": 80.0})
+    assert distances_of(peaks, [mt]) == {"mt": 80.0} and distances_of(LocalMaxima(), [mt]) == {"mt": 150.0}
+    assert peaks.min_distances == {"x": 5.0, "mt": 80.0} and with_distances(peaks, {}) is peaks
+    for wrong in (0.0, -3.0, float("nan")):
+        with pytest.raises(SelectionError, match="expected a positive number"):
+            with_distances(peaks, {"mt": wrong})
+    with pytest.raises(SelectionError, match="keeps no distance"):
+        with_distances(Components(), {"mt": 80.0})

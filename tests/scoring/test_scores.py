@@ -288,3 +288,22 @@ def test_bootstrap_over_runs():
 def test_bootstrap_without_truth():
     empty = {"a": Picks.empty("a")}
     assert np.isnan(bootstrap_f1({"a": along_x("a", [0])}, empty, [BALL], rng=np.random.default_rng(0))).all()
+
+
+def test_tables_are_bounded_where_the_challenge_s_formula_is_not():
+    """One pick finds several true particles that lie dense: the formula's own figures are said, and under JSON."""
+    tube = PickableObject("mt", 125.0)
+    truth = Picks("A", np.array([[240.0, 320.0, 80 + 82 * i] for i in range(18)]), np.full(18, "mt"))
+    picks = Picks("A", np.array([[245.0, 322, x] for x in (1127, 211, 866, 1363, 662, 35, 508)]), np.full(7, "mt"))
+    score = czii_score({"A": picks}, {"A": truth}, [tube])
+    assert score.to_json()["objects"]["mt"]["fp"] == -3 and score.objects["mt"].precision == pytest.approx(10 / 7)
+    row = next(line.split() for line in score.table().splitlines() if line.startswith("mt*"))
+    assert row[5] == "0" and row[7] == "1.0000" and float(row[9]) <= 1
+    assert f"precision {10 / 7:.4f} and fp -3" in score.table() and "--json" in score.table()
+    assert score.bounded < score.score
+
+
+def test_what_there_is_nothing_of_is_a_dash():
+    tube = PickableObject("mt", 125.0)
+    table = matched_scores({"A": Picks.empty("A")}, {"A": Picks.empty("A")}, [tube]).table()
+    assert "0.0000" not in table and "-" in next(line for line in table.splitlines() if line.startswith("mt"))

@@ -25,6 +25,8 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="What to read.")
 @click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P", help="Whose thresholds.")
 @click.option("--threshold", multiple=True, callback=pairs, metavar="OBJECT=VALUE", help="In place of the model's.")
+@click.option("--min-distance", "min_distances", multiple=True, callback=pairs, metavar="OBJECT=Å",
+              help="Smallest distance between two picks, in place of the model's (mostly 1.2 radii).")  # fmt: skip
 @click.option("--keep-below", is_flag=True, help="Write picks below the threshold too, down to a score of 0.02.")
 @click.option(
     "--tta",

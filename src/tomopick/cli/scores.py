@@ -84,7 +84,7 @@ def _table(result: Any, metric: str) -> str:
 
     rows = [
         [name, c.n_truth, c.n_candidates, f"{result.before[name]:.4f}" if name in result.before else "-"]
-        + ([f"{c.threshold:.4f}", f"{c.value:.4f}"] if c.calibrated else ["kept", "-"])
+        + ([f"{c.threshold:.4f}", f"{min(c.value, 1.0):.4f}"] if c.calibrated else ["kept", "-"])
         + [_error(b) for b in (result.believed[name].now, result.believed[name].held_out)]
         for name, c in result.thresholds.items()
     ]

@@ -12,6 +12,7 @@ CZII_OBJECTS: tuple[PickableObject, ...] = (
     PickableObject("virus-like-particle", 135.0, 6, (213, 94, 0, 255), 1.0),
 )
 CZII_VOXEL_SPACING = 10.012444  # [Å]; the directory name says 10.000
+MIN_DISTANCE = 1.2  # between two picks of an object, in its radii, where a method says nothing else
 PALETTE: tuple[tuple[int, int, int, int], ...] = (
     (230, 159, 0, 255), (86, 180, 233, 255), (0, 158, 115, 255), (240, 228, 66, 255),
     (213, 94, 0, 255), (204, 121, 167, 255), (0, 114, 178, 255), (153, 153, 153, 255),

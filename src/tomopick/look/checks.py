@@ -18,6 +18,8 @@ from ..core.messages import counted, listing
 from ..core.types import Grid, PickableObject, Picks
 from ..data import Project
 from ..data.choose import SPACING_TOLERANCE
+from ..scoring.compare import distances_of
+from ..scoring.crowding import crowded
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 MARKS = {OK: "✓", WARNING: "!", ERROR: "✗"}
@@ -146,12 +148,22 @@ def spacing_findings(grids: Mapping[str, Grid]) -> Iterator[Finding]:
 
 
 def picks_findings(
-    project: Project, runs: Sequence[str], grids: Mapping[str, Grid], query: str | None
+    project: Project,
+    runs: Sequence[str],
+    grids: Mapping[str, Grid],
+    query: str | None,
+    distances: Mapping[str, float] | None = None,
 ) -> Iterator[Finding]:
-    """Counts, and picks that are outside, double, too few or too small."""
+    """Counts, and picks that are outside, double, too few, too small, or closer together than picking leaves them.
+
+    Args:
+        project, runs, grids, query: whose picks, and where tomograms lie.
+        distances: by object, smallest between two picks [Å]; None: what methods keep that say nothing else.
+    """
     objects = {o.name: o for o in project.objects}
     totals: Counter[str] = Counter()
-    labelled, unclear, missing = 0, [], []
+    truth: dict[str, Picks] = {}
+    unclear, missing = [], []
     for run in runs:
         try:
             picks = project.picks(run, query)
@@ -163,23 +175,25 @@ def picks_findings(
             continue
         if picks is None:
             continue
-        labelled += 1
+        truth[run] = picks
         totals.update(picks.names.tolist())
         yield from _run_picks_findings(picks, grids.get(run), objects)
-    if missing and labelled:
+    if missing and truth:
         yield Finding(OK, "", f"no picks '{query}' in {counted(len(missing), 'run')}")
     elif missing:
         yield Finding(ERROR, "", missing[0])
     if unclear:  # most likely the same in all of them
         more = f" (and in {counted(len(unclear) - 1, 'other run')})" if len(unclear) > 1 else ""
         yield Finding(WARNING if "several picks" in unclear[0] else ERROR, "", unclear[0] + more)
-    if not labelled and not unclear and not missing:
+    if not truth and not unclear and not missing:
         yield Finding(OK, "", "no picks: there is nothing to train on or to score against")
         return
-    if not labelled:
+    if not truth:
         return
+    for line in crowded(truth, project.objects, distances_of(project.objects) if distances is None else distances):
+        yield Finding(WARNING, "", line)
     text = ", ".join(f"{totals[name]} {name}" for name in objects)
-    yield Finding(OK, "", f"picks in {labelled} of {counted(len(runs), 'run')}: {text}")
+    yield Finding(OK, "", f"picks in {len(truth)} of {counted(len(runs), 'run')}: {text}")
     for name, o in objects.items():
         if totals[name] < FEW:
             few = f"only {counted(totals[name], 'pick')}"

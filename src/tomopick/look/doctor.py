@@ -82,10 +82,19 @@ def cheap_findings(project: Project, checkup: Checkup = Checkup(), detector: Any
     if grids:
         found += spacing_findings(grids)
     if checkup.truth:
-        found += picks_findings(project, runs, grids, checkup.picks)
+        found += picks_findings(project, runs, grids, checkup.picks, _distances(detector))
     if detector is not None:
         found += _model_findings(project, types, grids, detector)
     return found
+
+
+def _distances(detector: Any) -> dict[str, float] | None:
+    """By object, how far apart a model's picks are at least [Å]."""
+    if detector is None:
+        return None
+    from ..picking.peaks import distances_of
+
+    return distances_of(detector.peaks, detector.objects)
 
 
 def findings(project: Project, checkup: Checkup = Checkup(), detector: Any = None) -> list[Finding]:

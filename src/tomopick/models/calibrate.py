@@ -18,9 +18,10 @@ from ..data import Project, atomic_write
 from ..data.labelled import picks_where_any
 from ..picking.folder import model_file, read_json
 from ..picking.load import Model
-from ..picking.peaks import LOWEST_SCORE
+from ..picking.peaks import LOWEST_SCORE, distances_of
 from ..picking.picker import Picker, PickOptions
 from ..picking.predict import View
+from ..scoring.crowding import crowded
 from ..scoring.score_maps import (
     Believed,
     ScoreMap,
@@ -192,6 +193,8 @@ def measure(
     objects = target.objects
     truth = _truth(project, options, [o.name for o in objects])
     found, wanted, groups = _pool(models, project, truth, [o.name for o in objects], options)
+    for line in crowded(truth, objects, distances_of(target.peaks, objects)):
+        log.warning(line)
     best = choose_thresholds(found, wanted, objects, metric)
     judged = picks_for(found, {k: c.threshold for k, c in best.items()})
     maps, held_out = target.score_maps, {}

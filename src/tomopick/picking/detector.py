@@ -76,6 +76,11 @@ class Detector:
         """The detectors that a model is made of; here the one."""
         return (self,)
 
+    @property
+    def peaks(self) -> PeakFinder:
+        """How peaks are found."""
+        return self.method.peaks
+
     def prepare(self, tomogram: Tomogram) -> tuple[np.ndarray, Grid]:
         """Normalised values at the network's voxel spacing, and their grid.
 

@@ -14,7 +14,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from ..core.errors import RecipeError
+from ..core.errors import RecipeError, SelectionError
+from ..core.presets import MIN_DISTANCE
 from ..core.types import Grid, Heatmap, PickableObject, Picks
 
 # The logarithm of a Gaussian narrower than a third of a cell curves more than this; beyond it what looks like a peak is
@@ -209,6 +210,29 @@ class PeakFinder(Protocol):
         """All picks of a whole heatmap."""
 
 
+def distances_of(peaks: PeakFinder, objects: Sequence[PickableObject]) -> dict[str, float]:
+    """By object, the smallest distance that picks keep [Å]; none where the way of finding them knows no such thing."""
+    if not isinstance(peaks, LocalMaxima):
+        return {}
+    return {o.name: peaks.distance(o) for o in objects if o.radius or o.name in peaks.min_distances}
+
+
+def with_distances(peaks: PeakFinder, distances: Mapping[str, float]) -> PeakFinder:
+    """The same way of finding picks with other smallest distances, by object [Å].
+
+    Raises:
+        SelectionError: it knows no such thing, or a distance that is not positive.
+    """
+    for name, distance in distances.items():
+        if not 0 < distance < float("inf"):
+            raise SelectionError(f"--min-distance {name}={distance:g}: expected a positive number of Å")
+    if not distances:
+        return peaks
+    if not isinstance(peaks, LocalMaxima):
+        raise SelectionError(f"--min-distance: {type(peaks).__name__} keeps no distance between picks; leave it out")
+    return replace(peaks, min_distances={**peaks.min_distances, **distances})
+
+
 @dataclass(frozen=True)
 class LocalMaxima:
     """Local maxima of each object's heatmap become its picks.
@@ -229,7 +253,7 @@ class LocalMaxima:
 
     window: float = 0.5
     half_width: float = 0.0
-    min_distance: float = 1.2
+    min_distance: float = MIN_DISTANCE
     min_distances: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

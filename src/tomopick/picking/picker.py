@@ -19,7 +19,7 @@ from ..scoring.score_maps import ScoreMaps, heights, mapped
 from ..scoring.thresholds import thresholds_for
 from .detector import Detector
 from .ensemble import Ensemble
-from .peaks import LOWEST_SCORE
+from .peaks import LOWEST_SCORE, with_distances
 from .predict import Predictor, predict_rows
 from .rows import decode
 
@@ -32,6 +32,7 @@ class PickOptions:
         tomo_type: what to read, `TYPE[@spacing]`.
         metric: whose calibrated thresholds are used: `f1`, `czii`, or such as `precision=0.9`.
         thresholds: by object, in place of the calibrated ones.
+        min_distances: by object, smallest distance between two picks, in place of the model's [Å].
         keep_below: write picks under the threshold too, down to a score of 0.02.
         views: test-time augmentation, a key of `predict.VIEWS`.
         invert: the volume has light particles on dark.
@@ -46,6 +47,7 @@ class PickOptions:
     tomo_type: str | None = None
     metric: str = "f1"
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    min_distances: Mapping[str, float] = field(default_factory=dict)
     keep_below: bool = False
     views: str = "none"
     invert: bool = False
@@ -64,8 +66,10 @@ class PickOptions:
         score by about a hundredth, and a batch that goes on on another machine must not start anew for that. Eight
         bits cost more, so they count.
         """
-        aside = ("device", "engine", "precision", "thresholds")
+        aside = ("device", "engine", "precision", "thresholds", "min_distances")
         settings = {k: v for k, v in vars(self).items() if k not in aside} | {"thresholds": dict(self.thresholds)}
+        if self.min_distances:
+            settings["min_distances"] = dict(self.min_distances)
         return settings | ({"precision": "int8"} if self.precision == "int8" else {})
 
 
@@ -112,6 +116,10 @@ class Picker:
                 raise SelectionError(f"--threshold {name}={value:g}: no model knows '{name}'; {near_miss(name, names)}")
             if not 0 <= value <= 1:
                 raise SelectionError(f"--threshold {name}={value:g}: scores lie between 0 and 1; choose one there")
+        for name in options.min_distances:
+            if name not in names:
+                raise SelectionError(f"--min-distance: no model knows '{name}'; {near_miss(name, names)}")
+        self.peaks = with_distances(self.model.peaks, options.min_distances)
         self.score_maps: ScoreMaps = self.model.score_maps
         whose = self.model.name or "this model"
         self.thresholds = {**thresholds_for(self.model.thresholds, options.metric, whose), **options.thresholds}
@@ -211,11 +219,11 @@ class Picker:
     @property
     def positions_depend_on_threshold(self) -> bool:
         """Whether the decoder finds other positions with another threshold, and not only more or fewer."""
-        return bool(getattr(self.model.peaks, "positions_depend_on_threshold", False))
+        return bool(getattr(self.peaks, "positions_depend_on_threshold", False))
 
     def picks_at(self, rows: Iterable[Heatmap], tomogram: Tomogram | Prepared, floor: Mapping[str, float]) -> Picks:
         """Picks of finished rows down to the heights `floor`; their scores are heights, not yet mapped."""
-        picks = decode(rows, self.model.peaks, self.objects, floor, tomogram.run)
+        picks = decode(rows, self.peaks, self.objects, floor, tomogram.run)
         if self.options.offset == "fitted":
             picks = picks.shifted(-np.array(self.model.facts.displacement))
         # Where the volume is no multiple of the stride, the last cells reach beyond it.

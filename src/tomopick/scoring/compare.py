@@ -11,12 +11,13 @@ import numpy as np
 
 from ..core.errors import ReadError, SelectionError
 from ..core.messages import near_miss
-from ..core.presets import CZII_OBJECTS
+from ..core.presets import CZII_OBJECTS, MIN_DISTANCE
 from ..core.records import Records
 from ..core.types import Grid, PickableObject, Picks
 from ..data import Project, open_project, read_picks_csv
 from ..data.labelled import outside_text, picks_where_any
 from ..data.objects import with_specs
+from .crowding import crowded
 from .curves import Difference, bootstrap, duplicates, localisation_errors, paired_difference
 from .figures import Scores, rankings
 from .scores import bootstrap_f1, czii_score, matched_scores
@@ -67,11 +68,13 @@ class Made:
         picks: run -> picks, those below the thresholds included.
         objects: of the model.
         thresholds: of the model.
+        distances: by object, smallest between two picks of the model [Å].
     """
 
     picks: Mapping[str, Picks]
     objects: tuple[PickableObject, ...]
     thresholds: Thresholds
+    distances: Mapping[str, float] = field(default_factory=dict)
 
 
 Make = Callable[[Project, list[str]], Made]  # a project and runs of it -> their picks
@@ -120,7 +123,7 @@ class Scoring:
         Raises:
             SelectionError: runs or objects that one side lacks; picks outside the tomogram, or in voxels.
         """
-        found, wanted, objects, official, project, thresholds = self._read_both(candidates, truth, make)
+        found, wanted, objects, official, project, made = self._read_both(candidates, truth, make)
         self._require_truth(truth, wanted)
         wanted = {run: p for run, p in wanted.items() if self.runs is None or run in self.runs}
         found = {run: p for run, p in found.items() if self.runs is None or run in self.runs}
@@ -146,10 +149,10 @@ class Scoring:
         lacking = sorted({n for p in wanted.values() for n in p.names.tolist()} - picked)
         if lacking and picked:
             notes.append(f"{', '.join(lacking)} has truth and no picks: all its particles count as missed")
-        notes += twice_written(wanted, objects)
+        notes += [*twice_written(wanted, objects), *crowded(wanted, objects, distances_of(objects, made))]
         for line in notes:
             log.warning(line)
-        return Sides(found, wanted, objects, thresholds, project, dropped, tuple(notes))
+        return Sides(found, wanted, objects, made.thresholds if made else {}, project, dropped, tuple(notes))
 
     def score(self, sides: Sides) -> Scores:
         """The scores of both sides.
@@ -193,8 +196,8 @@ class Scoring:
 
     def _read_both(
         self, candidates: str, truth: str, make: Make | None
-    ) -> tuple[dict[str, Picks], dict[str, Picks], tuple[PickableObject, ...], bool, Project | None, Thresholds]:
-        """Picks, truth, its objects, whether these are all of Kaggle's metric, whose tomograms count, thresholds."""
+    ) -> tuple[dict[str, Picks], dict[str, Picks], tuple[PickableObject, ...], bool, Project | None, Made | None]:
+        """Picks, truth, its objects, whether these are all of Kaggle's metric, whose tomograms count, what was made."""
         suffix = Path(candidates).suffix.lower()
         read = make is None and suffix not in FOREIGN
         found, _, project = self._read(candidates, self.picks, "--picks") if read else ({}, (), None)
@@ -203,13 +206,13 @@ class Scoring:
         wanted, objects, other = self._read(truth, self.truth, "--truth")
         if not wanted:
             raise SelectionError(f"{truth}: no true picks; name others with --truth")
-        thresholds: Thresholds = {}
+        made = None
         if make is not None:
             if other is None:
                 raise SelectionError(f"{truth}: a table has no tomograms to pick; give a project, or picks made before")
             self._require_truth(truth, wanted)
             made = make(other, list(wanted))
-            found, thresholds = dict(made.picks), made.thresholds
+            found = dict(made.picks)
             radii = {o.name: o.radius for o in made.objects}
             objects = tuple(replace(o, radius=o.radius or radii.get(o.name)) for o in objects)
         elif not read:
@@ -222,7 +225,7 @@ class Scoring:
         # The coordinate offset holds for both sides; two tables state their positions in the same way anyhow.
         found = _true(found, other) if read and suffix == ".csv" and other is not None else found
         wanted = _true(wanted, project) if other is None and project is not None else wanted
-        return found, wanted, objects, official, other or project, thresholds
+        return found, wanted, objects, official, other or project, made
 
     def _require_truth(self, truth: str, wanted: Mapping[str, Picks]) -> None:
         for run in self.runs or ():
@@ -343,6 +346,13 @@ def _refuse_other_units(run: str, picks: Picks, truth: Picks) -> None:
                 f"run {run or 'of the table'}: the {side} reach to {near.max():.0f} Å and the other side to "
                 f"{far.max():.0f} Å; are the {side} in voxels? expected Å on both sides"
             )
+
+
+def distances_of(objects: Sequence[PickableObject], made: Made | None = None) -> dict[str, float]:
+    """By object, the smallest distance between picks [Å]: the model's, or what methods keep that say nothing else."""
+    if made is not None:
+        return dict(made.distances)
+    return {o.name: MIN_DISTANCE * o.radius for o in objects if o.radius}
 
 
 def twice_written(truth: Mapping[str, Picks], objects: Sequence[PickableObject]) -> list[str]:

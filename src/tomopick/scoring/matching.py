@@ -7,7 +7,7 @@ pairs of all.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -26,7 +26,7 @@ class Counts:
 
     Attributes:
         tp: references that were found.
-        fp: picks without a reference; -1 is possible in the CZII score, where one pick may find two references.
+        fp: picks without a reference; below 0 in the CZII score where one pick finds several references.
         fn: references that were missed.
         beta: weight of recall against precision in `fbeta`.
     """
@@ -63,6 +63,11 @@ class Counts:
         if precision + recall == 0:
             return 0.0
         return (1 + square) * precision * recall / (square * precision + recall)
+
+    @property
+    def bounded(self) -> Counts:
+        """With no less than no false picks: then neither precision nor F-beta exceeds 1."""
+        return replace(self, fp=max(0, self.fp))
 
     def to_json(self) -> dict[str, Any]:
         """Every figure, at full precision."""

@@ -62,17 +62,33 @@ class CziiScore:
             "ignored_runs": list(self.ignored_runs),
         }
 
+    @property
+    def bounded(self) -> float:
+        """The score where no object counts for more than 1."""
+        total = sum(c.bounded.fbeta * self.weights[n] for n, c in self.objects.items())
+        return total / sum(self.weights.values())
+
     def table(self) -> str:
-        """The figures as text for a terminal."""
-        rows: list[list[Any]] = [
-            [n, f"{self.weights[n]:g}", c.references, c.candidates, c.tp, c.fp, c.fn]
-            + [f"{v:.4f}" for v in (c.precision, c.recall, c.fbeta)]
-            for n, c in self.objects.items()
-        ]
-        rows.append(["score", "", "", "", "", "", "", "", "", f"{self.score:.4f}"])
+        """The figures as text for a terminal; what the challenge's formula takes beyond its bounds is said below."""
+        beyond = [n for n, c in self.objects.items() if c.fp < 0]
+        rows: list[list[Any]] = []
+        for n, c in self.objects.items():
+            name = n + ("*" if n in beyond else "")
+            counts = [c.references, c.candidates, c.tp, c.bounded.fp, c.fn]
+            rows.append([name, f"{self.weights[n]:g}", *counts, *_ratios(c.bounded)])
+        rows.append(["score", "", "", "", "", "", "", "", "", f"{self.bounded:.4f}"])
         beta = next(iter(self.objects.values())).beta
         header = ["object", "weight", "truths", "picks", "tp", "fp", "fn", "precision", "recall", f"F{beta:g}"]
-        return _table(rows, header)
+        return "\n".join([_table(rows, header), *self._beyond(beyond)])
+
+    def _beyond(self, names: Sequence[str]) -> list[str]:
+        if not names:
+            return []
+        own = ", ".join(f"{n} precision {self.objects[n].precision:.4f} and fp {self.objects[n].fp}" for n in names)
+        return [
+            "* one pick finds several true particles, which lie dense or were written down twice;",
+            f"  by the challenge's own formula {own}, score {self.score:.4f} (as under --json)",
+        ]
 
 
 def czii_score(
@@ -174,10 +190,13 @@ class MatchedScores:
             header += [f"P@{r:g}", f"R@{r:g}", f"F1@{r:g}"]
         for name, counts in self.objects.items():
             row: list[Any] = [name + ("*" if name in self.excluded else ""), counts[0].references, counts[0].candidates]
-            row += [f"{v:.4f}" for c in counts for v in (c.precision, c.recall, c.fbeta)]
+            row += [v for c in counts for v in _ratios(c)]
             distance = self.localisation[name].median_distance
             rows.append([*row, "" if distance is None else f"{distance:.1f}"])
-        rows.append(["mean", "", ""] + [v for f in self.macro_f1 for v in ("", "", f"{f:.4f}")] + [""])
+        scored = any(c[0].references for n, c in self.objects.items() if n not in self.excluded)
+        rows.append(
+            ["mean", "", ""] + [v for f in self.macro_f1 for v in ("", "", f"{f:.4f}" if scored else "-")] + [""]
+        )
         note = "\n* not in the mean" if self.excluded else ""
         return _table(rows, [*header, "off [Å]"]) + note
 
@@ -265,6 +284,13 @@ def _macro_f1(table: np.ndarray) -> np.ndarray:
     has_truth = tp + fn > 0
     f1 = np.divide(2 * tp, 2 * tp + fp + fn, out=np.zeros_like(tp), where=has_truth)
     return f1.sum(axis=1) / np.maximum(has_truth.sum(axis=1), 1)
+
+
+def _ratios(counts: Counts) -> list[str]:
+    """Precision, recall and F-beta for a table; `-` where there is nothing that they could be of."""
+    able = (counts.candidates, counts.references, counts.candidates + counts.references)
+    values = (counts.precision, counts.recall, counts.fbeta)
+    return [f"{value:.4f}" if n > 0 else "-" for value, n in zip(values, able)]
 
 
 def _table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:

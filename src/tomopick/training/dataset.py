@@ -15,7 +15,9 @@ from ..core.types import PickableObject, Picks, Tomogram
 from ..data.labelled import outside_text
 from ..picking.folder import TrainingFacts
 from ..picking.normalize import contrast_at, radial_spectrum, skewness
+from ..picking.peaks import distances_of
 from ..picking.resample import matched, spacings_differ
+from ..scoring.crowding import crowded
 from .patches import LabelledVolume
 from .recipe import Recipe
 from .shelf import Shelf
@@ -86,6 +88,8 @@ def gather(
     if not parts["val"] and parts["train"]:
         log.info("no run is validated on: the last weights are kept, with thresholds that nothing has measured")
     _check_labels(parts["train"], objects)
+    _check_validation(parts["val"], objects)
+    _check_crowding(recipe, [*parts["train"], *parts["val"]], objects)
     facts = witness.facts(spacing)
     for name in [name for name, value in facts.contrast.items() if value > 0]:
         log.warning(
@@ -239,6 +243,20 @@ def _rows(volume: LabelledVolume, start: int, stop: int) -> LabelledVolume:
     picks = volume.picks.select(grid.contains(volume.picks.positions))
     void = None if volume.void is None else volume.void[:, start:stop]
     return replace(volume, values=volume.values[:, start:stop], grid=grid, picks=picks, void=void)
+
+
+def _check_crowding(recipe: Recipe, volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
+    truth = {str(i): volume.picks for i, volume in enumerate(volumes)}
+    for line in crowded(truth, objects, distances_of(recipe.peaks, objects)):
+        log.warning(line)
+
+
+def _check_validation(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
+    """Says before the first step what validation cannot tell."""
+    absent = [o.name for o in objects if not any((v.picks.names == o.name).any() for v in volumes)]
+    if volumes and absent:
+        what = "no true particle" if len(absent) == len(objects) else f"no true {', '.join(absent)}"
+        log.warning(f"{what} in what is kept for validation: there is no F1 for it; name other --val-runs")
 
 
 def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:

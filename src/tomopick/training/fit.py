@@ -175,6 +175,7 @@ def fit_steps(
     draw = recipe.objective.sampler(sampler, data.unlabelled, spec.steps)
     stream = batches(draw, spec.batch_size, state.step, spec.steps, options.workers)
     objective, stage = recipe.objective.build(recipe.loss), state.stage
+    judged = any(len(v.picks) for v in data.val)
     with bar(spec.steps, "train", "step", state.step) as shown:
         for report in train(state, objective, stream, spec):
             row: dict[str, Any] = {"step": report.step, "loss": report.loss, "lr": report.lr, "seconds": report.seconds}
@@ -184,7 +185,7 @@ def fit_steps(
                 log.info(f"step {report.step} of {spec.steps}: {state.stage} begins")
             stage = state.stage
             due = report.step % spec.validate_every == 0 or report.step == spec.steps
-            if due and data.val:
+            if due and judged:
                 row["val_score"], row["val_f1"] = validate(detector, state, data)
                 state.notes["scores"] = [*state.notes.get("scores", []), row["val_score"]]
             if due:  # where nothing is validated all score alike, and of equals the last weights are the best
@@ -192,9 +193,9 @@ def fit_steps(
             append_log(out / "log.jsonl", row)
             if due:
                 save_last(state, out)
-                score = f", validation F1 {row['val_score']:.3f}" if data.val else ""
+                score = f", validation F1 {row['val_score']:.3f}" if judged else ", validation F1 -" if data.val else ""
                 log.info(f"step {report.step} of {spec.steps}: loss {report.loss:.2g}{score}; kept in {out}")
-            best = state.notes.get("best") if data.val else None
+            best = state.notes.get("best") if judged else None
             shown.update(1)
             shown.set_postfix_str(f"loss {report.loss:.4f}" + (f", best F1 {best[0]:.3f}" if best else ""))
             yield row
@@ -252,7 +253,8 @@ def _measured(detector: Detector, data: Data, device: torch.device) -> Detector:
     thresholds = {metric: {k: c.threshold for k, c in best.items()} for metric, best in found.items()}
     for name, cut in found["f1"].items():
         if not cut.calibrated:
-            log.warning(f"no validation particle of {name} was found; its thresholds are the defaults")
+            what = f"validation particle of {name} was found" if cut.n_truth else f"true {name} to validate on"
+            log.warning(f"no {what}; its thresholds are the defaults")
     shift, n = displacement(picks_for(candidates, thresholds["f1"]), truth, data.objects, thresholds["f1"])
     facts = replace(
         detector.facts,

@@ -48,12 +48,14 @@ function fbeta(tp, n, truths, beta) {
   const p = ratio(tp, n), r = ratio(tp, truths), square = beta * beta;
   return p + r === 0 ? 0 : (1 + square) * p * r / (square * p + r);
 }
+/** F4 of the challenge's hits; a pick may hit several true particles, and precision ends at 1 (Counts.bounded). */
+const nearF = (near, n, truths) => fbeta(near, Math.max(n, near), truths, 4);
 /** CZII score and mean F1 of [object] -> {n, tp, truths, near}. */
 function scoresOf(counts) {
   let czii = 0, weights = 0, f1 = 0, objects = 0;
   D.objects.forEach((o, k) => {
     const c = counts[k];
-    czii += o.weight * fbeta(c.near, c.n, c.truths, 4); weights += o.weight;
+    czii += o.weight * nearF(c.near, c.n, c.truths); weights += o.weight;
     if (c.truths > 0) { f1 += fbeta(c.tp, c.n, c.truths, 1); objects++; }
   });
   return { czii: weights > 0 ? czii / weights : null, f1: ratio(f1, objects) };
@@ -108,7 +110,7 @@ function bestCut(o, metric) {
   const { points, best, truths } = pool(o);
   let top = -1, at = -1;
   points.forEach((point, i) => {
-    const f = metric === "f1" ? fbeta(point.tp, point.n, truths, 1) : fbeta(atLeast(best, point.cut), point.n, truths, 4);
+    const f = metric === "f1" ? fbeta(point.tp, point.n, truths, 1) : nearF(atLeast(best, point.cut), point.n, truths);
     if (f > top) { top = f; at = i; }
   });
   if (at < 0 || top <= 0) return null;

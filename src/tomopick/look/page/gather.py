@@ -18,7 +18,8 @@ from ...core.types import PickableObject, Picks, Tomogram
 from ...data import Project, open_project, read_picks_csv
 from ...data.labelled import picks_where_any
 from ...picking.folder import is_model
-from ...scoring.compare import FOREIGN, Made, Sides, refuse_voxels, twice_written
+from ...scoring.compare import FOREIGN, Made, Sides, distances_of, refuse_voxels, twice_written
+from ...scoring.crowding import crowded
 from .tables import Report
 
 log = logging.getLogger("tomopick")
@@ -73,8 +74,10 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
     runs = list(options.runs or known)
     notes: list[str] = []
     given: dict[str, Any] = {}
+    distances: dict[str, float] = {}
     if is_model(what):
         made = pick_with(what, project, runs, options)
+        distances = distances_of(made.objects, made)
         picks, theirs, given = made.picks, made.objects, {"thresholds": made.thresholds, **model_texts(what)}
     else:
         picks, theirs = _read(what, project, runs, opening, options)
@@ -86,13 +89,16 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
         if unlabelled:
             log.info(f"{', '.join(unlabelled)}: no truth; shown and not scored")
         scored = {o.name for o in objects if any(len(t.of(o.name)) for t in truth.values())} or {""}
-        extra = sorted({o.name for o in objects} - {o.name for o in project.objects} - scored)
-        if extra:
-            notes.append(f"{', '.join(extra)}: picked, but the truth does not know it; shown and not scored.")
-            objects = tuple(replace(o, score_weight=0.0) if o.name in extra else o for o in objects)
+        # As `Scoring` does: picks of what has no truth at all are neither right nor wrong.
+        extra = {o.name for o in objects} - scored
+        picked = sorted(extra & {n for p in picks.values() for n in p.names.tolist()})
+        if picked:
+            notes.append(f"{', '.join(picked)}: picked, but without any truth; shown and not scored.")
+        objects = tuple(replace(o, score_weight=0.0) if o.name in extra else o for o in objects)
     picks = {run: p.select(np.isin(p.names, [o.name for o in objects])) for run, p in picks.items()}
     truth = {run: p.select(np.isin(p.names, [o.name for o in objects])) for run, p in truth.items()}
     notes += _findings(project, picks, truth, objects, options)
+    notes += [f"{line}." for line in crowded(truth, objects, distances or distances_of(objects))]
     for line in notes:
         log.warning(line)
     title = options.title or f"{Path(what).name or what} on {Path(place).name or place}"
@@ -154,6 +160,7 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
         TomopickError: the model or a tomogram cannot be read, or it has no thresholds for the metric.
     """
     from ...picking.load import load_model
+    from ...picking.peaks import distances_of as distances_of_peaks
     from ...picking.picker import Picker, PickOptions
 
     picker = Picker([load_model(what)], PickOptions(metric=options.metric, keep_below=True, device=options.device))
@@ -166,7 +173,7 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
         log.info(f"{run}: {n} of {counted(len(found[run]), 'candidate')}")
         for line in unlike:
             log.warning(f"{run}: {line}")
-    return Made(found, picker.objects, picker.thresholds)
+    return Made(found, picker.objects, picker.thresholds, distances_of_peaks(picker.peaks, picker.objects))
 
 
 def model_texts(what: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ const COLUMNS = labelled ? ["picks", "truths", "hits", "precision", "recall", "F
 
 function cells(c, ap) {
   if (!labelled) return [c.n];
-  return [c.n, c.truths, c.tp, three(ratio(c.tp, c.n)), three(ratio(c.tp, c.truths)), three(fbeta(c.tp, c.n, c.truths, 1)), three(fbeta(c.near, c.n, c.truths, 4)), three(ap)];
+  return [c.n, c.truths, c.tp, three(ratio(c.tp, c.n)), three(ratio(c.tp, c.truths)), three(fbeta(c.tp, c.n, c.truths, 1)), three(nearF(c.near, c.n, c.truths)), three(ap)];
 }
 function objectRow(o, k) {
   const [low, high] = scoreRange(k), all = D.runs.flatMap(r => [...r.objects[k].scores]);
