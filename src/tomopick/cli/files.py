@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..core.errors import TomopickError
 from .options import POSITIVE, comma, numbers, project_options, run_names, say
 
 
-def _copick_options(user: str) -> Any:
+def _copick_options(user: str) -> Callable[[Any], Any]:
     def add(command: Any) -> Any:
         for option in (
             click.option("--session-id", default="0", show_default=True, help="Of picks in a copick project."),

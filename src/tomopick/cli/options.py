@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def _shard(_ctx: click.Context, _param: click.Parameter, value: str | None) -> S
     return None if value is None else Shard.parse(value)
 
 
-def shard_option(things: str) -> Any:
+def shard_option(things: str) -> Callable[[Any], Any]:
     """`--shard I/N`: a fixed part of what the verb works on."""
     return click.option(
         "--shard",

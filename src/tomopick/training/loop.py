@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -92,7 +92,7 @@ class TrainState:
     averages: dict[str, RunningAverage]
     step: int = 0
     stage: str = "train"
-    notes: dict = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def start(cls, network: nn.Module, spec: TrainSpec, device: torch.device) -> TrainState:

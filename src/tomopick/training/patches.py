@@ -163,7 +163,7 @@ class PatchSampler:
         return volume, start + (shape - 1) / 2
 
 
-class _StepDataset(Dataset):
+class _StepDataset(Dataset[Batch]):
     """Maps batch numbers to batches, so that a loader's workers may make them in any order."""
 
     def __init__(self, sampler: Sampler, batch_size: int, first: int, stop: int):

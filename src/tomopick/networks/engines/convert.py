@@ -45,7 +45,7 @@ def quietly() -> Iterator[None]:
     """Tracing without its warnings: it is to be replaced in torch, and it tells of every size that it reads."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx")
         yield
 
