@@ -28,7 +28,8 @@ from tomopick.data.volumes.volumes import read_volume
 from tomopick.picking.normalize import RobustNormalization
 from tomopick.picking.peaks import LocalMaxima
 from tomopick.recipes import get
-from tomopick.scoring.scores import bootstrap_f1, matched_scores
+from tomopick.scoring.intervals import bootstrap_f1
+from tomopick.scoring.scores import matched_scores
 from tomopick.scoring.thresholds import calibrate
 
 # BPD on a half-sized grid with widths in multiples of 16, for two CPU cores; set on the training half alone.

@@ -190,7 +190,7 @@ class Bench:
         predictor = detector.predictor(self.device)
         for run in runs:
             picks = self.project.picks(run)
-            truth[run] = picks.select(np.isin(picks.names, [o.name for o in objects]))
+            truth[run] = picks.among([o.name for o in objects])
             tomogram = self.project.tomogram(run, "denoised")
             candidates[run] = detector.pick(tomogram, {o.name: LOWEST_SCORE for o in objects}, predictor)
         cut = {run: picks.above(detector.thresholds["f1"]) for run, picks in candidates.items()}
@@ -251,7 +251,7 @@ def draw(bench: Bench, file: Path) -> None:
         shape = tuple(n // method.network.multiple * method.network.multiple for n in tomogram.grid.shape)
         values = method.normalize(tomogram)[tuple(slice(n) for n in shape)]
         picks = bench.project.picks(run)
-        picks = picks.select(np.isin(picks.names, [o.name for o in detector.objects]))
+        picks = picks.among([o.name for o in detector.objects])
         truth = method.target(picks, tomogram.grid.crop((0, 0, 0), shape).downsample(stride), detector.objects).values
         said = objective.pseudo_labels(state, torch.from_numpy(np.ascontiguousarray(values))[None, None])[0].numpy()
         sums += [heatmap.sum(axis=(1, 2, 3)) for heatmap in (said, truth)]

@@ -45,7 +45,8 @@ from tomopick.picking.load import Model, load_model
 from tomopick.picking.memory import Means
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.recipes import get
-from tomopick.scoring.curves import bootstrap, precision_recall
+from tomopick.scoring.curves import precision_recall
+from tomopick.scoring.intervals import bootstrap
 from tomopick.scoring.thresholds import calibrate
 from tomopick.simulation import simulate, with_densities
 from tomopick.simulation.projects import spec_of

@@ -24,7 +24,8 @@ from tomopick.picking.load import load_detector
 from tomopick.picking.picker import PickOptions
 from tomopick.picking.predict import VIEWS
 from tomopick.scoring.compare import Scoring
-from tomopick.scoring.scores import bootstrap_f1, czii_score, matched_scores
+from tomopick.scoring.intervals import bootstrap_f1
+from tomopick.scoring.scores import czii_score, matched_scores
 from tomopick.simulation.projects import PRESETS, simulate_project
 from tomopick.training.fit import FitOptions
 

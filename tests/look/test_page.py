@@ -25,7 +25,8 @@ from tomopick.look.page.pictures import Averages, boxes, stack
 from tomopick.look.page.tables import safe_colors, tables
 from tomopick.models.combine import CombineOptions, combine
 from tomopick.picking.load import load_model
-from tomopick.scoring.curves import bootstrap, precision_recall
+from tomopick.scoring.curves import precision_recall
+from tomopick.scoring.intervals import bootstrap
 from tomopick.scoring.scores import czii_score, matched_scores
 
 OBJECTS = (small.BALL, replace(small.RING, score_weight=2.0))

@@ -16,7 +16,6 @@ from tomopick.models.calibrate import (
     Calibrated,
     CalibrationOptions,
     candidates_of,
-    choose_thresholds,
     measure,
     out_of_fold,
     trained_on,
@@ -27,9 +26,10 @@ from tomopick.models.combine import CombineOptions, combine
 from tomopick.picking.decoders import Components
 from tomopick.picking.load import load_model
 from tomopick.picking.picker import Picker, PickOptions
-from tomopick.scoring.score_maps import ScoreMap, hits_of, mapped, reliability, rescaled
+from tomopick.scoring.matching import scored_picks
+from tomopick.scoring.score_maps import ScoreMap, mapped, reliability, rescaled
 from tomopick.scoring.scores import matched_scores
-from tomopick.scoring.thresholds import DEFAULT_THRESHOLDS, GRID, Calibration
+from tomopick.scoring.thresholds import DEFAULT_THRESHOLDS, GRID, Calibration, choose_thresholds
 
 
 def spaced(scores, right):
@@ -178,9 +178,9 @@ def test_mapped_scores_are_more_honest_on_runs_that_the_map_has_not_seen():
     picker = Picker([model], PickOptions(keep_below=True, device="cpu"))
     found = {run: picker.pick(unseen.tomogram(run))[0] for run in unseen.runs()}
     truth = {run: unseen.picks(run) for run in unseen.runs()}
-    before = reliability(*hits_of(found, truth, small.BALL)).expected_error
+    before = reliability(*scored_picks(found, truth, small.BALL)[:2]).expected_error
     now = {run: mapped(p, result.score_maps) for run, p in found.items()}
-    after = reliability(*hits_of(now, truth, small.BALL)).expected_error
+    after = reliability(*scored_picks(now, truth, small.BALL)[:2]).expected_error
     assert after < before
     assert result.to_json()["objects"]["ball"]["expected_calibration_error_held_out"] == pytest.approx(after, abs=0.1)
 

@@ -10,7 +10,6 @@ import pytest
 from small import BALL, RING, copy_of, memory, recipe, tomogram, trained, untrained
 from tomopick import Detector, Grid, Heatmap
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError
-from tomopick.models.calibrate import choose_thresholds
 from tomopick.models.combine import CombineOptions, Validation, combine, measured, rank_maps
 from tomopick.models.kept_heatmaps import keep
 from tomopick.picking.decoders import Components
@@ -18,6 +17,7 @@ from tomopick.picking.ensemble import Alignment, Ensemble, Member, _digest, equa
 from tomopick.picking.folder import TrainingFacts, model_file
 from tomopick.picking.load import load_detector, load_model
 from tomopick.picking.picker import Picker, PickOptions
+from tomopick.scoring.thresholds import choose_thresholds
 
 BOTH = (BALL, RING)
 

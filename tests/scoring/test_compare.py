@@ -16,8 +16,11 @@ from tomopick.data import open_project, write_picks_csv
 from tomopick.picking.load import load_model
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.scoring.compare import Scoring
-from tomopick.scoring.curves import localisation_errors, paired_difference, precision_recall
-from tomopick.scoring.score_maps import hits_of, reliability
+from tomopick.scoring.curves import precision_recall
+from tomopick.scoring.intervals import paired_difference
+from tomopick.scoring.localisation import localisations
+from tomopick.scoring.matching import scored_picks
+from tomopick.scoring.score_maps import reliability
 
 
 def run(*arguments):
@@ -62,11 +65,11 @@ def test_the_ranking_table_is_the_metrics(tmp_path):
     found, truth = sides(tmp_path)
     data = json.loads(run("evaluate", tmp_path / "picks", tmp_path / "tomograms", "--json").stdout)
     curve = precision_recall(found, truth, [small.BALL])["ball"]
-    error = reliability(*hits_of(found, truth, small.BALL)).expected_error
+    error = reliability(*scored_picks(found, truth, small.BALL)[:2]).expected_error
     assert data["rankings"]["ball"] == pytest.approx(
         {"average_precision": curve.average_precision, "expected_error": error}
     )
-    place = localisation_errors(found, truth, [small.BALL])["ball"]
+    place = localisations(found, truth, [small.BALL])["ball"]
     assert data["localisation"]["ball"]["p95"] == pytest.approx(place.p95, abs=1e-3)
     text = run("evaluate", tmp_path / "picks", tmp_path / "tomograms").stdout
     assert f"{curve.average_precision:.4f}" in text and f"{error:.4f}" in text
@@ -104,7 +107,7 @@ def test_picks_of_one_score_stay_in_the_order_of_their_heights(tmp_path):
     done = Scoring(objects=("ball:40",)).sides(str(tmp_path / "A.csv"), str(tmp_path / "A.csv"))
     assert np.array_equal(done.picks[""].positions, positions[::-1])
     one = {"": Picks("", positions[:1], ["ball"])}
-    matched = localisation_errors(done.picks, one, [small.BALL])["ball"]
+    matched = localisations(done.picks, one, [small.BALL])["ball"]
     assert matched.mean == (0.0, 0.0, 12.0)  # the first of the file took it, not the nearest
 
 

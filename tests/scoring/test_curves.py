@@ -1,23 +1,17 @@
-"""Curves, localisation, confusion, duplicates, optimal matching, intervals: arrays of known answer, and brute force."""
-
-from itertools import permutations
+"""Curves, localisation, confusion, duplicates, intervals: arrays of known answer, and brute force."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tomopick.core.errors import TomopickError
 from tomopick.core.types import PickableObject, Picks
-from tomopick.scoring.curves import (
-    bootstrap,
-    confusion,
-    counts_per_run,
-    duplicates,
-    localisation_errors,
-    match_optimal,
-    paired_difference,
-    precision_recall,
-)
-from tomopick.scoring.scores import czii_score, match, matched_scores
+from tomopick.scoring.curves import confusion, duplicates, precision_recall
+from tomopick.scoring.intervals import bootstrap, paired_difference
+from tomopick.scoring.localisation import localisations
+from tomopick.scoring.matching import Counts, fbeta
+from tomopick.scoring.scores import czii_score, matched_scores
 
 BALL = PickableObject("ball", 100.0, 1)
 ROD = PickableObject("rod", 60.0, 2, score_weight=2.0)
@@ -86,7 +80,7 @@ def test_every_point_of_the_curve_is_what_evaluate_finds_there():
 def test_localisation_tells_a_coordinate_offset():
     truth = {"a": line("a", *range(0, 5000, 500))}
     moved = truth["a"].shifted((0.0, 5.0, -3.0))
-    error = localisation_errors({"a": moved}, truth, [BALL, ROD])
+    error = localisations({"a": moved}, truth, [BALL, ROD])
     assert error["ball"].n == 10
     assert error["ball"].mean == pytest.approx((0, 5, -3))
     assert error["ball"].median == error["ball"].p95 == pytest.approx(np.hypot(5, 3))
@@ -97,7 +91,7 @@ def test_localisation_tells_a_coordinate_offset():
 def test_localisation_median_and_95_percent():
     truth = {"a": line("a", *range(0, 21000, 1000))}
     picks = line("a", *(1000 * k + k for k in range(21)))
-    error = localisation_errors({"a": picks}, truth, [BALL])["ball"]
+    error = localisations({"a": picks}, truth, [BALL])["ball"]
     assert (error.median, error.p95) == pytest.approx((10.0, 19.0))
 
 
@@ -130,62 +124,10 @@ def test_duplicates_count_the_worse_of_a_pair():
     assert duplicates({"a": line("a", 0, 0, 400)}, [BALL]) == {"ball": 1}
 
 
-def test_counts_per_run_add_up():
-    found, truth = scene(np.random.default_rng(2))
-    table = counts_per_run(found, truth, [BALL, ROD])
-    total = matched_scores(found, truth, [BALL, ROD]).objects
-    for name in ("ball", "rod"):
-        assert sum(table[run][name].tp for run in truth) == total[name][0].tp
-        assert sum(table[run][name].fp for run in truth) == total[name][0].fp
-
-
-def test_optimal_matching_saves_the_pair_that_greed_loses():
-    truth = np.array([[0, 0, 0], [0, 0, 40.0]])
-    picks = np.array([[0, 0, 21.0], [0, 0, 60.0]])  # the better pick is nearest to the only truth of the other
-    assert len(match(picks, np.array([0.9, 0.1]), truth, 30).candidates) == 1
-    best = match_optimal(picks, np.array([0.9, 0.1]), truth, 30)
-    assert best.candidates.tolist() == [0, 1] and best.truths.tolist() == [0, 1]
-    assert best.distances == pytest.approx([21, 20])
-
-
-def brute(a, b, reach):
-    """Most pairs and their smallest sum of distances, by trying all."""
-    distance = np.linalg.norm(a[:, None] - b[None], axis=2)
-    best = (0, 0.0)
-    for order in permutations(range(max(len(a), len(b))), len(a)):
-        d = [distance[i, j] for i, j in enumerate(order) if j < len(b) and distance[i, j] <= reach]
-        best = min(best, (-len(d), sum(d)))
-    return -best[0], best[1]
-
-
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("dense", [True, False])
-def test_optimal_matching_against_brute_force(seed, dense, monkeypatch):
-    import tomopick.scoring.curves as metrics
-
-    if not dense:
-        monkeypatch.setattr(metrics, "_DENSE", 0)  # every group goes the way of huge ones
-    rng = np.random.default_rng(seed)
-    a, b = rng.uniform(0, 60, (rng.integers(1, 6), 3)), rng.uniform(0, 60, (rng.integers(1, 6), 3))
-    found = match_optimal(a, rng.random(len(a)), b, 30.0)
-    assert (len(found.candidates), found.distances.sum()) == pytest.approx(brute(a, b, 30.0))
-    assert len(set(found.candidates.tolist())) == len(found.candidates)
-    assert len(set(found.truths.tolist())) == len(found.truths)
-
-
-def test_optimal_matching_never_has_fewer_pairs_than_greedy():
-    rng = np.random.default_rng(3)
-    a, b = rng.uniform(0, 800, (400, 3)), rng.uniform(0, 800, (300, 3))
-    scores = rng.random(400)
-    greedy, best = match(a, scores, b, 90.0), match_optimal(a, scores, b, 90.0)
-    assert len(best.candidates) > len(greedy.candidates)
-    assert (np.diff(scores[best.candidates]) <= 0).all()
-    assert best.counts.candidates == 400 and best.counts.references == 300
-
-
-def test_matching_of_nothing():
-    for a, b in (([], [[0, 0, 0]]), ([[0, 0, 0]], []), ([], [])):
-        assert len(match_optimal(np.array(a), np.ones(len(a)), np.array(b), 10.0).candidates) == 0
+@given(*[st.integers(0, 50)] * 3, st.sampled_from([0.5, 1.0, 4.0]))
+def test_f_beta_is_one_figure_however_it_is_reckoned(tp, false, missed, beta):
+    wanted = Counts(tp, false, missed, beta).fbeta
+    assert fbeta(np.array([tp]), np.array([tp + false]), tp + missed, beta)[0] == pytest.approx(wanted, abs=1e-12)
 
 
 def test_a_million_picks():

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 import small
 from tomopick.core.errors import ModelError, SelectionError
 from tomopick.core.types import PickableObject, Picks
+from tomopick.scoring.matching import scored_picks
 from tomopick.scoring.score_maps import (
     ScoreMap,
     fit_maps,
     heights,
     held_out_scores,
-    hits_of,
     mapped,
     reliability,
     rescaled,
@@ -52,7 +52,8 @@ def test_scores_that_tell_the_truth_have_no_error_and_overconfident_ones_do():
 def test_hits_are_one_to_one():
     found, truth = spaced("a", [0.4, 0.9], [1, 1])
     twice = Picks.join("a", [found, found.select(np.array([0]))])
-    scores, hits = hits_of({"a": twice}, {"a": truth}, small.BALL)
+    scores, hits, n_truth = scored_picks({"a": twice}, {"a": truth}, small.BALL)
+    assert n_truth == len(truth)
     assert scores.tolist() == [0.4, 0.9, 0.4] and hits.tolist() == [True, True, False]
 
 
@@ -151,7 +152,7 @@ def test_held_out_scores_are_of_maps_that_have_not_seen_the_run():
         found[run], truth[run] = spaced(run, scores, rng.random(60) < scores * honest)
     scores, hits = held_out_scores(found, truth, [["a"], ["b"], ["c"]], small.BALL)
     assert len(scores) == 180 and not hits[60:120].any()
-    of_b = ScoreMap.fit(*hits_of(found, {run: truth[run] for run in "ac"}, small.BALL))
+    of_b = ScoreMap.fit(*scored_picks(found, {run: truth[run] for run in "ac"}, small.BALL)[:2])
     assert scores[60:120] == pytest.approx(of_b(found["b"].scores))
     alone, _ = held_out_scores(found, truth, [["a", "b", "c"]], small.BALL)
     assert not len(alone)

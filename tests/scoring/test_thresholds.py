@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 
 from tomopick.core.errors import SelectionError, TomopickError
 from tomopick.core.types import PickableObject, Picks
+from tomopick.scoring.localisation import median_shift
 from tomopick.scoring.scores import czii_score, matched_scores
 from tomopick.scoring.thresholds import (
     DEFAULT_THRESHOLDS,
     calibrate,
-    calibrate_found,
     calibrate_grid,
-    displacement,
+    choose_thresholds,
     metric_name,
     picks_for,
     thresholds_for,
@@ -129,7 +129,7 @@ def test_bad_input():
         calibrate(good, {"a": along_x("a", [0], name="other")}, [BALL], "f1")
 
 
-def test_displacement():
+def test_median_shift():
     rng = np.random.default_rng(0)
     objects = [BALL, PickableObject("big", 150.0, 2)]
     names = np.repeat(["ball", "big"], 40)
@@ -137,10 +137,10 @@ def test_displacement():
     good = Picks("a", truth.positions + np.array([4.0, -5.0, 6.0]), names, np.full(80, 0.8))
     lower = Picks("a", truth.positions + 0.5, names, np.full(80, 0.3))  # nearer, but under the threshold
     found = {"a": Picks.join("a", [good, lower, along_x("a", [-1e5], [0.9])])}
-    moved, n = displacement(found, {"a": truth}, objects, {"ball": 0.5, "big": 0.5})
+    moved, n = median_shift(found, {"a": truth}, objects, {"ball": 0.5, "big": 0.5})
     assert moved == pytest.approx((4, -5, 6)) and n == 80
-    assert displacement({}, {"a": truth}, objects, {}) == ((0.0, 0.0, 0.0), 0)
-    assert displacement({"a": lower}, {"a": truth}, objects, {})[0] == pytest.approx((0.5, 0.5, 0.5))
+    assert median_shift({}, {"a": truth}, objects, {}) == ((0.0, 0.0, 0.0), 0)
+    assert median_shift({"a": lower}, {"a": truth}, objects, {})[0] == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_a_grid_takes_the_best_of_what_was_found_at_each_threshold():
@@ -154,7 +154,7 @@ def test_a_grid_takes_the_best_of_what_was_found_at_each_threshold():
     for metric in ("f1", "czii", "precision=0.9"):
         best = calibrate_grid(found, truth, [BALL], metric)["ball"]
         assert (best.threshold, best.value, best.n_truth, best.n_candidates, best.calibrated) == (0.5, 1.0, 2, 2, True)
-    assert calibrate_found(found, truth, [BALL], "f1") == calibrate_grid(found, truth, [BALL], "f1")
+    assert choose_thresholds(found, truth, [BALL], "f1", 0.0) == calibrate_grid(found, truth, [BALL], "f1")
     nothing = calibrate_grid({0.1: found[0.1]}, truth, [BALL], "f1")["ball"]
     assert not nothing.calibrated and nothing.threshold == DEFAULT_THRESHOLDS["f1"]
     assert picks_for(found, {"ball": 0.52})["a"].positions.tolist() == found[0.5]["a"].positions.tolist()

@@ -6,7 +6,7 @@ Axes are z, y, x and lengths are in Å everywhere above `io`. Index i of an axis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -247,6 +247,10 @@ class Picks:
     def of(self, name: str) -> Picks:
         """The picks of one object."""
         return self.select(self.names == name)
+
+    def among(self, names: Collection[str]) -> Picks:
+        """The picks of several objects, in the order they are in."""
+        return self.select(np.isin(self.names, list(names)))
 
     def above(self, thresholds: Mapping[str, float]) -> Picks:
         """The picks whose score reaches their object's threshold; an object without one keeps all."""

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from ..core.errors import OutputError, SelectionError
 from ..core.messages import listing
 from ..core.names import components
@@ -149,4 +147,4 @@ def _names(runs: Sequence[str], plain: bool) -> dict[str, str]:
 
 
 def _known(picks: Picks, objects: Sequence[PickableObject]) -> Picks:
-    return picks.select(np.isin(picks.names, [o.name for o in objects]))
+    return picks.among([o.name for o in objects])

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.errors import ModelError, SelectionError
 from ..core.messages import counted, near_miss
-from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram
+from ..core.types import Grid, Heatmap, Picks, Tomogram
 from ..data import Project, atomic_write
 from ..data.labelled import picks_where_any
 from ..picking.folder import model_file, read_json
@@ -22,17 +22,17 @@ from ..picking.peaks import LOWEST_SCORE, distances_of
 from ..picking.picker import Picker, PickOptions
 from ..picking.predict import View
 from ..scoring.crowding import crowded
+from ..scoring.matching import scored_picks
 from ..scoring.score_maps import (
     Believed,
     ScoreMap,
     ScoreMaps,
     fit_maps,
     held_out_scores,
-    hits_of,
     reliability,
     rescaled,
 )
-from ..scoring.thresholds import GRID, Calibration, Found, calibrate_found, metric_name, picks_for
+from ..scoring.thresholds import GRID, Calibration, choose_thresholds, metric_name, picks_for
 
 log = logging.getLogger("tomopick")
 
@@ -41,23 +41,7 @@ HISTORY = "calibration.json"  # beside detector.json, which holds only what pick
 _FLIPS = {"flip z": View((0,)), "flip y": View((1,)), "flip x": View((2,)), "turn 180": View((1, 2))}
 _TURNS = {"turn 90": View((1,), swapped=True), "turn 270": View((2,), swapped=True)}
 VIEWS: dict[str, dict[str, View]] = {"none": {}, "flips": _FLIPS, "all": _FLIPS | _TURNS}
-TOLERANCE = 0.002  # of the best F within which a threshold is as good as another
 _GROUPS = 10  # of runs, at most, that maps of scores are tried on one after the other
-
-
-# -------------------------------------------------------------------------------------------------------- choosing
-def choose_thresholds(
-    found: Found, truth: Mapping[str, Picks], objects: Sequence[PickableObject], metric: str
-) -> dict[str, Calibration]:
-    """The threshold of each object for `czii`, `f1` or `precision=P`: of all there are, or of those picked at.
-
-    Where no threshold reaches P, or nothing is right, the object is not calibrated.
-
-    Raises:
-        SelectionError: another metric, or P not between 0 and 1.
-        TomopickError: no truth, names not among `objects`, values that are not finite.
-    """
-    return calibrate_found(found, truth, objects, metric, TOLERANCE)
 
 
 # --------------------------------------------------------------------------------------------------------- picking
@@ -207,7 +191,7 @@ def measure(
     believed = {}
     for o in objects:
         if o.name in best:
-            heights, hits = hits_of(judged, wanted, o)
+            heights, hits, _ = scored_picks(judged, wanted, o)
             now = target.score_maps[o.name](heights) if o.name in target.score_maps else heights
             later = held_out.get(o.name, (np.zeros(0), np.zeros(0, dtype=bool)))
             believed[o.name] = Believed(reliability(now, hits), reliability(*later))
@@ -241,7 +225,7 @@ def _pool(
             groups[i % len(groups)].append(key)
             wanted[key] = replace(references, run=key)
             for cut, picks in picks_at.items():
-                kept = picks.select(np.isin(picks.names, list(names)))
+                kept = picks.among(names)
                 found.setdefault(cut, {})[key] = replace(kept, run=key)
         n = counted(len(found[min(found)][key]), "candidate")
         log.info(f"run {run}: {n}, {counted(len(references), 'true particle')}")
@@ -259,7 +243,7 @@ def _truth(project: Project, options: CalibrationOptions, names: Sequence[str]) 
     for run in options.runs or ():
         if run not in truth:
             raise SelectionError(f"{project.uri}: run '{run}' has no picks to measure on; leave it out of --runs")
-    kept = {run: p.select(np.isin(p.names, list(names))) for run, p in truth.items()}
+    kept = {run: p.among(names) for run, p in truth.items()}
     if not any(len(p) for p in kept.values()):
         raise SelectionError(
             f"{project.uri}: no true picks of {', '.join(names)}; name them with --truth OBJECT:USER/SESSION"

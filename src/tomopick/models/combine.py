@@ -23,9 +23,10 @@ from ..picking.ensemble import MEANS, Alignment, Ensemble, Member
 from ..picking.load import Model
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.picker import Picker, PickOptions
+from ..scoring.localisation import median_shift
 from ..scoring.score_maps import heights
-from ..scoring.thresholds import GRID, METRICS, Calibration, displacement
-from .calibrate import choose_thresholds, trained_on
+from ..scoring.thresholds import GRID, METRICS, Calibration, choose_thresholds
+from .calibrate import trained_on
 from .kept_heatmaps import Kept, keep
 from .weight_search import Weights, search
 
@@ -69,7 +70,7 @@ class Validation:
             seen_by_all = set.intersection(*(trained_on(d, self.project) for d in detectors))
             found = {run: p for run, p in found.items() if run not in seen_by_all}
         names = [o.name for d in detectors for o in d.objects]
-        found = {run: p.select(np.isin(p.names, names)) for run, p in found.items()}
+        found = {run: p.among(names) for run, p in found.items()}
         if not any(len(p) for p in found.values()):
             raise SelectionError(
                 f"{self.project.uri}: no run with true picks of {listing(sorted(set(names)))} that a model has not "
@@ -298,7 +299,7 @@ def _pool(
     wanted = {}
     for k in kept:
         known = [o.name for i in k.members for o in ensemble.detectors[i].objects]
-        wanted[k.run] = truth[k.run].select(np.isin(truth[k.run].names, known))
+        wanted[k.run] = truth[k.run].among(known)
     return found, wanted, ensemble.objects
 
 
@@ -316,7 +317,7 @@ def _calibrated(ensemble: Ensemble, kept: Sequence[Kept], truth: Mapping[str, Pi
             if not c.calibrated and metric == METRICS[0]:
                 log.warning(f"no validation particle of {name} was found; its thresholds are the mean of the models'")
     middle = min(found, key=lambda cut: abs(cut - float(np.mean(list(thresholds[METRICS[0]].values())))))
-    shift, n = displacement(found[middle], wanted, objects, thresholds[METRICS[0]])
+    shift, n = median_shift(found[middle], wanted, objects, thresholds[METRICS[0]])
     facts = replace(ensemble.facts, displacement=shift, displacement_matches=int(n), scores=scores)
     return replace(ensemble, thresholds=thresholds, facts=facts)
 

@@ -18,9 +18,12 @@ from ..data import Project, open_project, read_picks_csv
 from ..data.labelled import outside_text, picks_where_any
 from ..data.objects import with_specs
 from .crowding import crowded
-from .curves import Difference, bootstrap, duplicates, localisation_errors, paired_difference
+from .curves import duplicates
 from .figures import Scores, rankings
-from .scores import bootstrap_f1, czii_score, matched_scores
+from .intervals import Difference, bootstrap, bootstrap_f1, paired_difference
+from .localisation import localisations
+from .matching import REACH
+from .scores import CZII_BETA, czii_score, matched_scores
 
 log = logging.getLogger("tomopick")
 
@@ -100,8 +103,8 @@ class Scoring:
     name: str | None = None
     runs: Sequence[str] | None = None
     tomo_type: str | None = None
-    distance_multiplier: float = 0.5
-    beta: float = 4.0
+    distance_multiplier: float = REACH
+    beta: float = CZII_BETA
     exclude: tuple[str, ...] = ()
     drop_outside: bool = False
     voxel_spacing: float | None = None
@@ -168,7 +171,7 @@ class Scoring:
             bootstrap_f1(found, wanted, objects, rng=rng, exclude=self.exclude),
             self._czii_interval(found, wanted, objects),
             rankings(sides.picks, wanted, objects),
-            localisation_errors(found, wanted, objects),
+            localisations(found, wanted, objects),
             sides.dropped_outside,
         )
 

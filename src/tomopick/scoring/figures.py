@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..core.types import PickableObject, Picks
-from .curves import Difference, LocalisationError, precision_recall
-from .score_maps import hits_of, reliability
+from .curves import precision_recall
+from .intervals import Difference
+from .localisation import Localisation
+from .matching import scored_picks
+from .score_maps import reliability
 from .scores import CziiScore, MatchedScores
 
 
@@ -47,7 +50,7 @@ class Scores:
     interval: tuple[float, float]
     czii_interval: tuple[float, float]
     rankings: Mapping[str, Ranking]
-    places: Mapping[str, LocalisationError]
+    places: Mapping[str, Localisation]
     dropped_outside: int = 0
     differences: Mapping[str, Difference] = field(default_factory=dict)
     against: str = ""
@@ -137,7 +140,7 @@ def rankings(
     """
     result = {}
     for name, curve in precision_recall(picks, truth, objects).items():
-        scores, hits = hits_of(picks, truth, next(o for o in objects if o.name == name))
+        scores, hits, _ = scored_picks(picks, truth, next(o for o in objects if o.name == name))
         told = len(np.unique(scores)) > 1
         result[name] = Ranking(
             curve.average_precision if told else float("nan"),

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from ..core.errors import SelectionError, TomopickError
+from ..core.messages import near_miss
 from ..core.types import PickableObject, Picks
 
+REACH = 0.5  # radii of an object within which a pick of it is right: the challenge's, and F1's first
+
 _PAIRS_AT_ONCE = 1 << 21  # bounds the memory where far too many picks crowd around the truth
+
+
+def fbeta(tp: np.ndarray, picks: np.ndarray, truths: np.ndarray | int, beta: float = 1.0) -> np.ndarray:
+    """F-beta of counts, any shape: of hits, picks and true particles; 0 where there is neither pick nor truth."""
+    square, tp = beta**2, np.asarray(tp, dtype=np.float64)
+    below = np.asarray(square * truths + picks, dtype=np.float64)
+    return np.divide((1 + square) * tp, below, out=np.zeros(np.broadcast(tp, below).shape), where=below > 0)
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Counts:
 
     @property
     def fbeta(self) -> float:
-        """F-beta; the order of the operations is the one that gives published scores to the last bit."""
+        """F-beta, as the function of that name; in the order of operations that gives published scores to the bit."""
         precision, recall, square = self.precision, self.recall, self.beta**2
         if precision + recall == 0:
             return 0.0
@@ -150,7 +159,7 @@ def neighbours(
 
 
 def matchings(
-    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject, radius: float
+    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject, radius: float = REACH
 ) -> list[tuple[np.ndarray, Matching]]:
     """For each run of the truth, of one object: (pairs, 3) pick minus truth, zyx [Å], and the matching."""
     result = []
@@ -160,6 +169,48 @@ def matchings(
         m = match(found.positions, found.scores, wanted.positions, reach)
         result.append((found.positions[m.candidates] - wanted.positions[m.truths], m))
     return result
+
+
+class ScoredPicks(NamedTuple):
+    """All picks of an object: (n,) scores, (n,) whether each is right, and how many true particles there were."""
+
+    scores: np.ndarray
+    right: np.ndarray
+    n_truth: int
+
+
+def scored_picks(
+    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject, radius: float = REACH
+) -> ScoredPicks:
+    """Which picks of an object are right in the runs of the truth, one-to-one and greedy by score."""
+    scores, right, n_truth = [np.zeros(0)], [np.zeros(0, dtype=bool)], 0
+    for run, (_, m) in zip(truth, matchings(candidates, truth, obj, radius)):
+        mine = candidates.get(run, Picks.empty(run)).of(obj.name).scores
+        hit = np.zeros(len(mine), dtype=bool)
+        hit[m.candidates] = True
+        scores.append(mine)
+        right.append(hit)
+        n_truth += m.n_truths
+    return ScoredPicks(np.concatenate(scores), np.concatenate(right), n_truth)
+
+
+def at_every_cut(scores: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The distinct scores, falling, and with each as the lowest that counts: how many hits and how many picks.
+
+    Args:
+        scores: (n,) of all picks.
+        hits: (m,) the scores from which downwards something is hit.
+    """
+    cuts = np.unique(scores)[::-1]
+    kept = len(scores) - np.searchsorted(np.sort(scores), cuts)
+    return cuts, len(hits) - np.searchsorted(np.sort(hits), cuts), kept
+
+
+def hit_references(found: np.ndarray, wanted: np.ndarray, reach: float) -> int:
+    """The challenge's hits: true particles (m, 3) with a pick (n, 3) within reach [Å], whatever else that pick hits."""
+    if not len(found) or not len(wanted):
+        return 0
+    return int(np.count_nonzero(cKDTree(found).query_ball_point(wanted, reach, return_length=True)))
 
 
 def scorable(
@@ -195,6 +246,4 @@ def scorable(
 
 def _check_name(name: str, known: Sequence[str], where: str) -> None:
     if name not in known:
-        close = get_close_matches(name, known, 1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known) or 'none'}"
-        raise SelectionError(f"unknown object '{name}' {where}; {hint}")
+        raise SelectionError(f"unknown object '{name}' {where}; {near_miss(name, known)}")

@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression
 
 from ..core.errors import ModelError, SelectionError
 from ..core.types import PickableObject, Picks
-from .matching import matchings
+from .matching import scored_picks
 
 _SLOPE = 0.01  # share of the score itself in its map, so that no two scores become one
 _LEAST = 20  # picks, and
@@ -67,20 +67,6 @@ def reliability(scores: np.ndarray, hits: np.ndarray, bins: int = 10) -> Reliabi
     fraction = np.bincount(which, hits, bins)[kept] / n[kept]
     error = float(np.sum(n[kept] * np.abs(fraction - mean)) / len(scores)) if len(scores) else float("nan")
     return Reliability(mean, fraction, n[kept], error)
-
-
-def hits_of(
-    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject, radius: float = 0.5
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) scores of all picks of an object in the runs of the truth, and (n,) whether each is right, one-to-one."""
-    scores, hits = [np.zeros(0)], [np.zeros(0, dtype=bool)]
-    for run, (_, m) in zip(truth, matchings(candidates, truth, obj, radius)):
-        mine = candidates.get(run, Picks.empty(run)).of(obj.name).scores
-        right = np.zeros(len(mine), dtype=bool)
-        right[m.candidates] = True
-        scores.append(mine)
-        hits.append(right)
-    return np.concatenate(scores), np.concatenate(hits)
 
 
 @dataclass(frozen=True)
@@ -183,7 +169,7 @@ def fit_maps(
     maps, refused = {}, {}
     for o in objects:
         try:
-            maps[o.name] = ScoreMap.fit(*hits_of(candidates, truth, o))
+            maps[o.name] = ScoreMap.fit(*scored_picks(candidates, truth, o)[:2])
         except SelectionError as error:
             refused[o.name] = str(error)
     return maps, refused
@@ -200,10 +186,10 @@ def held_out_scores(
     for group in groups:
         rest = {run: truth[run] for run in truth if run not in group}
         try:
-            fitted = ScoreMap.fit(*hits_of(candidates, rest, obj))
+            fitted = ScoreMap.fit(*scored_picks(candidates, rest, obj)[:2])
         except SelectionError:
             return np.zeros(0), np.zeros(0, dtype=bool)
-        found, right = hits_of(candidates, {run: truth[run] for run in group}, obj)
+        found, right, _ = scored_picks(candidates, {run: truth[run] for run in group}, obj)
         scores.append(fitted(found))
         hits.append(right)
     return np.concatenate(scores), np.concatenate(hits)

@@ -1,4 +1,4 @@
-"""How good picks are: the CZII challenge's score, one-to-one matched precision, recall and F1, and their interval.
+"""How good picks are: the CZII challenge's score, one-to-one matched precision, recall and F1.
 
 Picks and truth are mappings from the name of a run to its `Picks`. Only runs of the truth are scored; a run that the
 truth maps to no picks is one known to be empty, where every pick is false. Distances are in Å and inclusive, and
@@ -12,23 +12,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ..core.errors import TomopickError
-from ..core.types import PickableObject, Picks, Vector
-from .matching import Counts, Matching, match, matchings, scorable
+from ..core.types import PickableObject, Picks
+from .localisation import Localisation
+from .matching import REACH, Counts, Matching, fbeta, hit_references, match, matchings, scorable
 
 __all__ = [
     "Counts",
     "CziiScore",
-    "Localisation",
     "MatchedScores",
     "Matching",
-    "bootstrap_f1",
     "czii_score",
     "match",
     "matched_scores",
 ]
+
+
+CZII_BETA = 4.0  # the challenge weighs recall so much
+
+
+RADII = (REACH, 0.75)  # of one-to-one matching, in radii of the object
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ def czii_score(
     truth: Mapping[str, Picks],
     objects: Sequence[PickableObject],
     *,
-    distance_multiplier: float = 0.5,
-    beta: float = 4.0,
+    distance_multiplier: float = REACH,
+    beta: float = CZII_BETA,
 ) -> CziiScore:
     """The official metric of the CZII challenge, quirks included.
 
@@ -119,28 +123,11 @@ def czii_score(
         for run, references in truth.items():
             found, wanted = candidates.get(run, Picks.empty(run)).of(o.name).positions, references.of(o.name).positions
             n_candidates, n_references = n_candidates + len(found), n_references + len(wanted)
-            if len(found) and len(wanted):
-                reach = o.radius_angstrom * distance_multiplier
-                tp += int(np.count_nonzero(cKDTree(found).query_ball_point(wanted, reach, return_length=True)))
+            tp += hit_references(found, wanted, o.radius_angstrom * distance_multiplier)
         counts[o.name] = Counts(tp, n_candidates - tp, n_references - tp, beta)
     total = sum(counts[name].fbeta * weight for name, weight in weights.items())
     ignored = tuple(run for run in candidates if run not in truth)
     return CziiScore(total / sum(weights.values()), counts, weights, distance_multiplier, tuple(truth), ignored)
-
-
-@dataclass(frozen=True)
-class Localisation:
-    """Where matched picks lie relative to their truth; None where nothing matched.
-
-    Attributes:
-        n: number of pairs.
-        mean: mean of pick minus truth, zyx [Å]; far from 0 where the two differ in their coordinate convention.
-        median_distance: [Å].
-    """
-
-    n: int
-    mean: Vector | None
-    median_distance: float | None
 
 
 @dataclass(frozen=True)
@@ -171,7 +158,7 @@ class MatchedScores:
         objects = {
             name: {
                 "at": {k: {**c.to_json(), "f1": c.fbeta} for k, c in zip(keys, counts)},
-                "localisation": dict(vars(self.localisation[name])),
+                "localisation": _known(self.localisation[name]),
             }
             for name, counts in self.objects.items()
         }
@@ -191,8 +178,8 @@ class MatchedScores:
         for name, counts in self.objects.items():
             row: list[Any] = [name + ("*" if name in self.excluded else ""), counts[0].references, counts[0].candidates]
             row += [v for c in counts for v in _ratios(c)]
-            distance = self.localisation[name].median_distance
-            rows.append([*row, "" if distance is None else f"{distance:.1f}"])
+            place = self.localisation[name]
+            rows.append([*row, f"{place.median:.1f}" if place.n else ""])
         scored = any(c[0].references for n, c in self.objects.items() if n not in self.excluded)
         rows.append(
             ["mean", "", ""] + [v for f in self.macro_f1 for v in ("", "", f"{f:.4f}" if scored else "-")] + [""]
@@ -206,7 +193,7 @@ def matched_scores(
     truth: Mapping[str, Picks],
     objects: Sequence[PickableObject],
     *,
-    radii: Sequence[float] = (0.5, 0.75),
+    radii: Sequence[float] = RADII,
     exclude: Sequence[str] = (),
 ) -> MatchedScores:
     """Precision, recall and F1 of each object after greedy one-to-one matching, and where the picks lie.
@@ -228,62 +215,27 @@ def matched_scores(
     for o in particles:
         at = [matchings(candidates, truth, o, r) for r in radii]
         counts[o.name] = tuple(_total([m.counts for _, m in parts]) for parts in at)
-        moved = np.concatenate([d for d, _ in at[int(np.argmax(radii))]])
-        n = len(moved)
-        mean = tuple(moved.mean(axis=0).tolist()) if n else None
-        places[o.name] = Localisation(n, mean, float(np.median(np.linalg.norm(moved, axis=1))) if n else None)
-    table = np.array([[[(c.tp, c.fp, c.fn) for c in counts[o.name]] for o in particles if o.name not in exclude]])
-    macro = tuple(float(_macro_f1(table[:, :, k])[0]) for k in range(len(radii))) if table.size else (0.0,) * len(radii)
+        places[o.name] = Localisation.of(np.concatenate([d for d, _ in at[int(np.argmax(radii))]]))
+    kept = [counts[o.name] for o in particles if o.name not in exclude]
+    macro = tuple(_macro_f1([each[k] for each in kept]) for k in range(len(radii)))
     ignored = tuple(run for run in candidates if run not in truth)
     return MatchedScores(tuple(radii), counts, macro, places, tuple(exclude), tuple(truth), ignored)
-
-
-def bootstrap_f1(
-    candidates: Mapping[str, Picks],
-    truth: Mapping[str, Picks],
-    objects: Sequence[PickableObject],
-    *,
-    rng: np.random.Generator,
-    radius: float = 0.5,
-    exclude: Sequence[str] = (),
-    samples: int = 2000,
-) -> tuple[float, float]:
-    """95 % interval of the mean F1 over `objects` (give one object for its own).
-
-    Several runs are drawn with replacement; of one run it is the hits, false picks and misses of each object that
-    are, which is blind to how tomograms differ. With two or three runs the interval is too narrow.
-
-    Returns:
-        (low, high); both nan where no object has truth.
-
-    Raises:
-        TomopickError: as `matched_scores`.
-    """
-    particles = [o for o in scorable(candidates, truth, objects, exclude) if o.name not in exclude]
-    each = [[m.counts for _, m in matchings(candidates, truth, o, radius)] for o in particles]
-    table = np.array([[(c.tp, c.fp, c.fn) for c in runs] for runs in each]).reshape(len(each), len(truth), 3)
-    table = table[table[..., [0, 2]].sum(axis=(1, 2)) > 0]
-    if not len(table):
-        return float("nan"), float("nan")
-    if len(truth) > 1:
-        drawn = rng.multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=samples)
-        resampled = np.einsum("sr,ork->sok", drawn, table)
-    else:
-        resampled = np.stack([rng.multinomial(n.sum(), n / n.sum(), size=samples) for n in table[:, 0]], axis=1)
-    low, high = np.percentile(_macro_f1(resampled), (2.5, 97.5))
-    return float(low), float(high)
 
 
 def _total(counts: Sequence[Counts]) -> Counts:
     return Counts(sum(c.tp for c in counts), sum(c.fp for c in counts), sum(c.fn for c in counts))
 
 
-def _macro_f1(table: np.ndarray) -> np.ndarray:
-    """(samples, objects, tp fp fn) -> (samples,) mean F1 over the objects that have truth; 0 where none has."""
-    tp, fp, fn = np.moveaxis(table.astype(np.float64), -1, 0)
-    has_truth = tp + fn > 0
-    f1 = np.divide(2 * tp, 2 * tp + fp + fn, out=np.zeros_like(tp), where=has_truth)
-    return f1.sum(axis=1) / np.maximum(has_truth.sum(axis=1), 1)
+def _macro_f1(counts: Sequence[Counts]) -> float:
+    """The mean over the objects that have truth; 0 where none has."""
+    tp, picks, truths = np.array([(c.tp, c.candidates, c.references) for c in counts]).reshape(-1, 3).T
+    return float(fbeta(tp, picks, truths)[truths > 0].sum() / max(np.count_nonzero(truths), 1))
+
+
+def _known(place: Localisation) -> dict[str, Any]:
+    """As JSON; None where nothing matched."""
+    mean, median = (list(place.mean), place.median) if place.n else (None, None)
+    return {"n": place.n, "mean": mean, "median_distance": median}
 
 
 def _ratios(counts: Counts) -> list[str]:

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.errors import SelectionError, TomopickError
-from ..core.types import PickableObject, Picks, Vector
-from .matching import matchings, neighbours, scorable
+from ..core.types import PickableObject, Picks
+from .matching import REACH, at_every_cut, fbeta, neighbours, scorable, scored_picks
+from .scores import CZII_BETA
 
 # A peak's score where nothing could be measured: F1 wants picks that are about as likely right as wrong, F-beta 4 gains
 # from any pick that is right once in twenty times (it must be more often than F / 17, methods.md section 2.1).
 DEFAULT_THRESHOLDS = {"f1": 0.3, "czii": 0.05}
 METRICS = tuple(DEFAULT_THRESHOLDS)  # that every model has thresholds for; `precision=P` may come on top
-REACH = 0.5  # radii of an object within which a pick of it is right: the challenge's, and F1's first
+
+TOLERANCE = 0.002  # of the best F within which a threshold is as good as another
 
 # Where picks are found anew at each threshold; denser where F-beta 4 has its optimum.
 GRID: tuple[float, ...] = (0.02, 0.03, 0.05, 0.07, *(round(0.1 + 0.05 * k, 2) for k in range(18)), 0.98)
@@ -122,9 +124,7 @@ def calibrate(
     result = {}
     for o in scorable(candidates, truth, objects):
         scores, hits, n_truth = _hits(metric)(candidates, truth, o)
-        cuts = np.unique(scores)[::-1]
-        kept = len(scores) - np.searchsorted(np.sort(scores), cuts)
-        tp = len(hits) - np.searchsorted(np.sort(hits), cuts)
+        cuts, tp, kept = at_every_cut(scores, hits)
         best, value = _best(metric, tp, kept, n_truth, tolerance)
         if best is None:
             result[o.name] = _kept_default(metric, n_truth, len(scores))
@@ -169,10 +169,22 @@ def calibrate_grid(
     return result
 
 
-def calibrate_found(
-    found: Found, truth: Mapping[str, Picks], objects: Sequence[PickableObject], metric: str, tolerance: float = 0.0
+def choose_thresholds(
+    found: Found,
+    truth: Mapping[str, Picks],
+    objects: Sequence[PickableObject],
+    metric: str,
+    tolerance: float = TOLERANCE,
 ) -> dict[str, Calibration]:
-    """`calibrate` of picks found once with a low threshold, `calibrate_grid` of picks found with several."""
+    """The threshold of each object for `czii`, `f1` or `precision=P`: of all there are, or of those picked at.
+
+    `calibrate` of picks found once with a low threshold, `calibrate_grid` of picks found with several. Where no
+    threshold reaches P, or nothing is right, the object is not calibrated.
+
+    Raises:
+        SelectionError: another metric, or P not between 0 and 1.
+        TomopickError: no truth, names not among `objects`, values that are not finite.
+    """
     if len(found) > 1:
         return calibrate_grid(found, truth, objects, metric, tolerance)
     (only,) = found.values()
@@ -201,8 +213,7 @@ def _best(metric: str, tp: np.ndarray, kept: np.ndarray, n_truth: int, tolerance
     if metric not in DEFAULT_THRESHOLDS:
         good = np.flatnonzero((tp / np.maximum(kept, 1) >= wanted_precision(metric)) & (tp > 0))
         return (int(good[-1]), float(tp[good[-1]] / n_truth)) if len(good) else (None, 0.0)
-    square = 1.0 if metric == "f1" else 16.0
-    values = (1 + square) * tp / (square * n_truth + kept)
+    values = fbeta(tp, kept, n_truth, 1.0 if metric == "f1" else CZII_BETA)
     good = np.flatnonzero(values >= values.max() * (1 - tolerance))
     best = int(good[(len(good) - 1) // 2] if tolerance > 0 else good[0])
     return best, float(values[best])
@@ -212,45 +223,12 @@ def _hits(metric: str) -> Callable[..., tuple[np.ndarray, np.ndarray, int]]:
     return _czii_hits if metric == "czii" else _f1_hits
 
 
-def displacement(
-    candidates: Mapping[str, Picks],
-    truth: Mapping[str, Picks],
-    objects: Sequence[PickableObject],
-    thresholds: Mapping[str, float],
-) -> tuple[Vector, int]:
-    """Where picks lie relative to the truth, all objects and runs together.
-
-    Args:
-        candidates: run -> picks.
-        truth: run -> true particles.
-        objects: what is compared.
-        thresholds: name -> the score from which picks count; objects without one count in full.
-
-    Returns:
-        Median of pick minus truth, zyx [Å], and the number of pairs; zeros where there is none.
-
-    Raises:
-        TomopickError: no truth, names not among `objects`, values that are not finite.
-    """
-    parts = [np.zeros((0, 3))]
-    for o in scorable(candidates, truth, objects):
-        kept = {run: p.select(p.scores >= thresholds.get(o.name, -np.inf)) for run, p in candidates.items()}
-        parts += [moved for moved, _ in matchings(kept, truth, o, REACH)]
-    moved = np.concatenate(parts)
-    if not len(moved):
-        return (0.0, 0.0, 0.0), 0
-    z, y, x = np.median(moved, axis=0).tolist()
-    return (z, y, x), len(moved)
-
-
 def _f1_hits(
     candidates: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Scores of all candidates, scores at which a hit appears, number of references: one-to-one."""
-    scores = [candidates.get(run, Picks.empty(run)).of(obj.name).scores for run in truth]
-    found = [m for _, m in matchings(candidates, truth, obj, REACH)]
-    hits = [s[m.candidates] for s, m in zip(scores, found)]
-    return np.concatenate(scores), np.concatenate(hits), sum(m.n_truths for m in found)
+    scores, right, n_truth = scored_picks(candidates, truth, obj)
+    return scores, scores[right], n_truth
 
 
 def _czii_hits(

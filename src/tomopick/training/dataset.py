@@ -176,7 +176,7 @@ def _labels(source: Source, run: str, objects: Sequence[PickableObject]) -> Pick
     picks = source.project.picks(run, source.picks)
     if picks is None:
         raise SelectionError(f"{source.project.uri}: run {run} has no picks to learn from; name labelled runs")
-    return picks.select(np.isin(picks.names, [o.name for o in objects]))
+    return picks.among([o.name for o in objects])
 
 
 def _known(source: Source, picks: Mapping[str, Picks], objects: Sequence[PickableObject]) -> frozenset[str]:

@@ -30,7 +30,8 @@ from ..picking.load import load_detector
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.predict import Predictor, predict_rows
 from ..picking.rows import decode
-from ..scoring.thresholds import DEFAULT_THRESHOLDS, GRID, calibrate_found, displacement, picks_for
+from ..scoring.localisation import median_shift
+from ..scoring.thresholds import DEFAULT_THRESHOLDS, GRID, METRICS, choose_thresholds, picks_for
 from .checkpoints import append_log, cut_log, keep_weights, last_state, save_last
 from .dataset import Data, gather
 from .loop import TrainState, train
@@ -212,8 +213,8 @@ def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> di
         for cut in cuts:
             picks = decode(rows, peaks, data.objects, {o.name: cut for o in data.objects}, str(i))
             # Of an object that is not labelled there nobody knows whether a pick is right.
-            able = np.isin(picks.names, sorted(volume.known)) & holds(volume.grid, volume.void, picks.positions)
-            found[cut][str(i)] = picks.select(able)
+            picks = picks.among(volume.known)
+            found[cut][str(i)] = picks.select(holds(volume.grid, volume.void, picks.positions))
     return found
 
 
@@ -224,7 +225,9 @@ def validate(detector: Detector, state: TrainState, data: Data) -> tuple[float, 
     device = next(state.network.parameters()).device
     # These weights are used once: nothing that converts or compiles them first pays.
     predictor = replace(detector, network=network).predictor(device, engine=EngineSpec("torch"))
-    best = calibrate_found(validation_picks(detector, predictor, data), _truth(data), data.objects, "f1")
+    best = choose_thresholds(
+        validation_picks(detector, predictor, data), _truth(data), data.objects, "f1", tolerance=0.0
+    )
     scores = {name: c.value for name, c in best.items() if c.n_truth}
     return float(np.mean(list(scores.values()))) if scores else 0.0, scores
 
@@ -249,13 +252,13 @@ def _measured(detector: Detector, data: Data, device: torch.device) -> Detector:
     """The detector with what the validation volumes tell: thresholds, displacement and scores."""
     candidates = validation_picks(detector, detector.predictor(device), data)
     truth = _truth(data)
-    found = {metric: calibrate_found(candidates, truth, data.objects, metric, 0.002) for metric in ("f1", "czii")}
+    found = {metric: choose_thresholds(candidates, truth, data.objects, metric) for metric in METRICS}
     thresholds = {metric: {k: c.threshold for k, c in best.items()} for metric, best in found.items()}
     for name, cut in found["f1"].items():
         if not cut.calibrated:
             what = f"validation particle of {name} was found" if cut.n_truth else f"true {name} to validate on"
             log.warning(f"no {what}; its thresholds are the defaults")
-    shift, n = displacement(picks_for(candidates, thresholds["f1"]), truth, data.objects, thresholds["f1"])
+    shift, n = median_shift(picks_for(candidates, thresholds["f1"]), truth, data.objects, thresholds["f1"])
     facts = replace(
         detector.facts,
         displacement=shift,

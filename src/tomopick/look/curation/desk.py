@@ -153,7 +153,7 @@ class Desk:
             return Picks.join(run, [found[""]]) if "" in found else Picks.empty(run)
         picks = self.sitting.picks[run]
         names = [o.name for o in self.sitting.objects]
-        picks = picks.select(np.isin(picks.names, names))
+        picks = picks.among(names)
         write_picks_csv(kept, picks)
         return Picks.join(run, [read_picks_csv(kept)[""]])  # as it will be read again, to the last digit
 

@@ -15,6 +15,7 @@ import numpy as np
 from aiohttp import web
 
 from ...core.errors import TomopickError
+from ...scoring.matching import REACH
 from ...scoring.scores import matched_scores
 from .desk import Desk, by_state
 from .planes import Planes, snapped
@@ -183,9 +184,9 @@ class Curation:
         if not objects:
             return {}
         picks = {run: self.desk.journal(run).picks("accepted", cuts) for run in runs}
-        found = {run: p.select(np.isin(p.names, names)) for run, p in picks.items()}
-        truth = {run: sitting.truth[run].select(np.isin(sitting.truth[run].names, names)) for run in runs}
-        counts = {name: at[0] for name, at in matched_scores(found, truth, objects, radii=(0.5,)).objects.items()}
+        found = {run: p.among(names) for run, p in picks.items()}
+        truth = {run: sitting.truth[run].among(names) for run in runs}
+        counts = {name: at[0] for name, at in matched_scores(found, truth, objects, radii=(REACH,)).objects.items()}
         return {name: {"precision": c.precision, "recall": c.recall, "f1": c.fbeta} for name, c in counts.items()}
 
     async def _opened(self, run: str) -> Planes:

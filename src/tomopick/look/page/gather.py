@@ -95,8 +95,8 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
         if picked:
             notes.append(f"{', '.join(picked)}: picked, but without any truth; shown and not scored.")
         objects = tuple(replace(o, score_weight=0.0) if o.name in extra else o for o in objects)
-    picks = {run: p.select(np.isin(p.names, [o.name for o in objects])) for run, p in picks.items()}
-    truth = {run: p.select(np.isin(p.names, [o.name for o in objects])) for run, p in truth.items()}
+    picks = {run: p.among([o.name for o in objects]) for run, p in picks.items()}
+    truth = {run: p.among([o.name for o in objects]) for run, p in truth.items()}
     notes += _findings(project, picks, truth, objects, options)
     notes += [f"{line}." for line in crowded(truth, objects, distances or distances_of(objects))]
     for line in notes:

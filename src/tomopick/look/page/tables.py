@@ -16,10 +16,8 @@ import numpy as np
 from ...core.presets import PALETTE
 from ...core.types import PickableObject, Picks, Tomogram
 from ...scoring.curves import confusion
-from ...scoring.matching import match, neighbours, scorable
-
-RADII = (0.5, 0.75)  # of matching, in radii of the object: those of `tomopick evaluate`
-CZII_RADIUS = 0.5
+from ...scoring.matching import REACH, match, neighbours, scorable
+from ...scoring.scores import RADII
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ def _object(o: PickableObject, picks: Picks, truth: Picks | None, places: bool) 
         hit = {"rank": pack(m.candidates, "<i4"), "truth": pack(m.truths, "<i4"), "moved": pack(moved, "<f4")}
         data["hits"].append(hit)
     best = np.full(len(truth), -np.inf)
-    for i, j, _ in neighbours(picks.positions, truth.positions, o.radius_angstrom * CZII_RADIUS):
+    for i, j, _ in neighbours(picks.positions, truth.positions, o.radius_angstrom * REACH):
         np.maximum.at(best, j, picks.scores[i])
     data["best"] = pack(np.sort(best[np.isfinite(best)])[::-1], "<f8")
     if places:
