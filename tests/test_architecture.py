@@ -179,14 +179,15 @@ FLAGS = {
         *["--metric", "--picks", "--report", "--runs", "--tomo-type", "--truth", *PROJECT],
     ],
     "export": [
-        *["--coords-angpix", "--dynamo-origin", "--min-score", "--objects", "--overwrite", "--picks", "--runs"],
-        *["--session-id", "--star-layout", "--tilt-range", "--tilt-series-pixel-size", "--to", "--together"],
+        *["--coords-angpix", "--dynamo-origin", "--min-score", "--names", "--objects", "--overwrite", "--picks"],
+        *["--runs", "--session-id", "--star-layout", "--tilt-range", "--tilt-series-pixel-size", "--to", "--together"],
         *["--tomo-type", "--tomograms", "--tomograms-star", "--user-id", *PROJECT],
     ],
     "export-model": ["--bound", "--overwrite", "--to"],
     "import": [
-        *["--as", "--drop-outside", "--dynamo-origin", "--from", "--index-map", "--overwrite", "--pixel-size"],
-        *["--session-id", "--tilt-series-pixel-size", "--tomo-type", "--tomograms-star", "--user-id", *PROJECT],
+        *["--as", "--drop-outside", "--dynamo-origin", "--from", "--index-map", "--names", "--overwrite"],
+        *["--pixel-size", "--session-id", "--tilt-series-pixel-size", "--tomo-type", "--tomograms-star", "--user-id"],
+        *PROJECT,
     ],
     "init": ["--keep-names", "--object", "--portal", "--preset", "--tomo-type", "--voxel-spacing"],
     "pick": [

@@ -53,7 +53,8 @@ def test_export_and_import(folder, tmp_path):
     (folder / "rec_TS_1_10.00Apx.csv").unlink()
     out.write_text(out.read_text().replace("rec_TS_1_10.00Apx", "TS_1").replace("\t0", "\t0"))
     result = run("import", out, folder, "--as", "ribosome", "--object", "ribosome:150")
-    assert result.output == "rec_TS_1_10.00Apx: 6 ribosome\n"
+    assert result.stdout == "rec_TS_1_10.00Apx: 6 ribosome\n"
+    assert "found by a shortened name" in result.stderr and "scores are those of rlnAutopick" in result.stderr
     assert len(open_project(folder).picks("rec_TS_1_10.00Apx")) == 6
 
 
@@ -140,7 +141,7 @@ def test_a_folder_is_named_by_its_slash_or_by_being_there(folder, tmp_path):
 
 def test_doctor_of_a_star_file(folder, tmp_path):
     run("export", folder, tmp_path / "p.star", "--to", "relion5")
-    assert "6 particles of 1 tomograms" in run("doctor", tmp_path / "p.star").output
+    assert "6 particles of 1 tomogram" in run("doctor", tmp_path / "p.star").output
     (tmp_path / "bad.star").write_text("x")
     assert "✗" in run("doctor", tmp_path / "bad.star", code=1).output
 

@@ -247,7 +247,7 @@ def test_unmatched_are_listed(project, tmp_path, told):
 def test_outside_is_said(project, tmp_path, told):
     (path,) = export_picks(project, "relion4", tmp_path / "a_ribosome.star",
                            ExportOptions(objects=["ribosome"], tilt_series_pixel_size=2.5))  # fmt: skip
-    options = ImportOptions(pixel_size=10.0)
+    options = ImportOptions(pixel_size=5.0)
     report = import_picks([path], fresh(), options)
     assert report.outside["TS_1"] > 0 and "lie outside the tomogram and are kept" in told[-1]
     report = import_picks([path], fresh(), replace(options, drop_outside=True))

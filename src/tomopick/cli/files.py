@@ -64,6 +64,8 @@ def _open_counted(place: str, project: dict[str, Any]) -> Any:
 @click.option("--coords-angpix", type=POSITIVE, help="Warp: voxel size to count in. Default: the tomograms'.")
 @click.option("--dynamo-origin", type=click.IntRange(0, 1), help="Dynamo: number of the first voxel. Default: 0.")
 @click.option("--tilt-range", callback=numbers, metavar="MIN,MAX", help="Dynamo: tilts, for its missing wedge.")
+@click.option("--names", "names_file", type=click.Path(path_type=Path), metavar="FILE",
+              help="List 'NAME RUN': what the other program calls runs that are called otherwise here.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @_copick_options("tomopick")
 @project_options
@@ -71,7 +73,7 @@ def export_command(
     picks_place: str, out: str, target: str, tomograms: str | None, wanted: list[str] | None,
     star_layout: str | None, coords_angpix: float | None, dynamo_origin: int | None,
     tilt_range: tuple[float, ...] | None, voxel_spacing: float | None, objects: tuple[str, ...],
-    coordinate_offset: str, **choices: Any,
+    coordinate_offset: str, names_file: Path | None, **choices: Any,
 ) -> None:  # fmt: skip
     """Write PICKS (a project, a folder of RUN.csv, one CSV) as OUT for another program.
 
@@ -84,6 +86,7 @@ def export_command(
       tomopick export copick.json models/ --to imod --tomo-type denoised@10
     """
     from ..data.exporting import ExportOptions, export_picks, require_target
+    from ..data.names import read_names
 
     if tilt_range is not None and len(tilt_range) != 2:
         raise TomopickError(f"--tilt-range has {len(tilt_range)} numbers; expected MIN,MAX, such as -60,60")
@@ -94,8 +97,9 @@ def export_command(
     if tomograms:
         place = _open(tomograms, {"voxel_spacing": voxel_spacing, "objects": (), "coordinate_offset": "none"})
     own = {"layout": star_layout, "coords_angpix": coords_angpix, "origin": dynamo_origin, "tilt_range": tilt_range}
+    theirs = {run: name for name, run in read_names(names_file).items()} if names_file else {}
     options = ExportOptions(
-        tomograms=place, voxel_spacing=voxel_spacing, objects=wanted, choices=own,
+        names=theirs, tomograms=place, voxel_spacing=voxel_spacing, objects=wanted, choices=own,
         folder=out.endswith("/"), **choices,
     )  # fmt: skip
     for path in export_picks(project, target, Path(out), options):
@@ -108,7 +112,8 @@ def export_command(
     "--from",
     "source",
     metavar="FORMAT",
-    help="relion5, relion4, warp, dynamo, imod, imod-text, em, coords, eman2, ndjson, csv. Default: by the file.",
+    help="relion5, relion4, warp, dynamo, imod, imod-text, em, coords, cbox, deepfinder, eman2, copick-json, ndjson, "
+    "csv. Default: by the file.",
 )
 @click.option("--as", "name", metavar="OBJECT", help="The object of all picks, where the files do not say.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="The tomogram whose voxels were counted.")
@@ -123,7 +128,9 @@ def export_command(
 @click.option("--index-map", type=click.Path(path_type=Path), help="List 'number name' for Dynamo tables and .em.")
 @click.option("--dynamo-origin", type=click.IntRange(0, 1), help="Dynamo: number of the first voxel. Default: 0.")
 @click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
-@click.option("--overwrite", is_flag=True, help="Replace picks of this user and session.")
+@click.option("--names", "names", type=click.Path(path_type=Path), metavar="FILE",
+              help="List 'NAME RUN': what the files call runs that are called otherwise here.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace picks of this user and session; in a folder, RUN.csv.")
 @_copick_options("imported")
 @project_options
 def import_command(

@@ -183,7 +183,7 @@ class Tomogram:
 class Picks:
     """Particle centres of one run, of any number of objects.
 
-    Attributes:
+    Attributes (all numbers are finite, which is checked):
         run: name of the run.
         positions: (n, 3) zyx [Å].
         names: (n,) the object of each pick.
@@ -214,6 +214,12 @@ class Picks:
         object.__setattr__(self, "scores", scores)
         if self.rotations is not None:
             object.__setattr__(self, "rotations", np.asarray(self.rotations, dtype=np.float64).reshape(-1, 3, 3))
+        for what, numbers in (("position", positions), ("score", scores), ("rotation", self.rotations)):
+            if numbers is not None and not np.isfinite(numbers).all():
+                bad = int(np.flatnonzero(~np.isfinite(numbers).reshape(n, -1).all(axis=1))[0]) + 1
+                raise TomopickError(
+                    f"run {self.run}: pick {bad} of {n} has a {what} that is no finite number; mend its source"
+                )
 
     @classmethod
     def empty(cls, run: str) -> Picks:

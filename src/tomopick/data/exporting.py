@@ -17,13 +17,13 @@ from ..core.names import components
 from ..core.types import Grid, PickableObject, Picks, Vector
 from . import Project, create_copick_project, open_project
 from .choose import require_objects, require_run
-from .formats import FORMATS, Part, RunFrame, RunNames, TomogramRow, get_format, read_tomograms_star, save
+from .formats import WRITTEN, Part, RunFrame, RunNames, TomogramRow, get_format, read_tomograms_star, save
 from .picksjson import picks_files
 
 log = logging.getLogger("tomopick")
 
 COPICK = "copick"
-TARGETS = (*(key for key in FORMATS if key != "eman2"), COPICK)
+TARGETS = (*WRITTEN, COPICK)
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class ExportOptions:
         folder: `out` is a folder, whether it is there yet or not.
         overwrite: replace what exists.
         user_id, session_id: of the picks in a copick project.
+        names: our runs -> what the other program calls them, where that is otherwise.
         choices: the format's own (`layout`, `origin`, `tilt_range`, `coords_angpix`).
     """
 
@@ -61,6 +62,7 @@ class ExportOptions:
     overwrite: bool = False
     user_id: str = "tomopick"
     session_id: str = "0"
+    names: Mapping[str, str] = field(default_factory=dict)
     choices: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -140,7 +142,9 @@ def frames(project: Project, runs: Sequence[str], options: ExportOptions) -> lis
     source = options.tomograms or project
     names = RunNames(source.runs())
     rows = read_tomograms_star(options.tomograms_star) if options.tomograms_star else {}
-    star = RunNames(list(rows))
+    # What a row says its tomogram is called like is as good as its own name.
+    stated = {file: row.name for row in rows.values() for file in row.files}
+    star = RunNames(list(rows), stated={**stated, **dict(options.names)})
     numbers = {run: i + 1 for i, run in enumerate(project.runs())}
     found = []
     for run in runs:
@@ -155,9 +159,16 @@ def frames(project: Project, runs: Sequence[str], options: ExportOptions) -> lis
         if rows:
             title = star.find(run)
             if title is None:
-                raise SelectionError(f"{options.tomograms_star}: no tomogram of run '{run}'; {near_miss(run, rows)}")
-            frame = _with_row(frame, rows[title])
+                raise SelectionError(
+                    f"{options.tomograms_star}: no tomogram of run '{run}'; {near_miss(run, rows)}; or say which it is "
+                    "with --names FILE"
+                )
+            frame = with_row(frame, rows[title])
+        elif run in options.names:
+            frame = replace(frame, title=options.names[run])
         found.append(frame)
+    for line in (*names.said(), *star.said()):
+        log.info(line)
     return found
 
 
@@ -187,7 +198,8 @@ def _middle(grid: Grid) -> Vector:
     return z, y, x
 
 
-def _with_row(frame: RunFrame, row: TomogramRow) -> RunFrame:
+def with_row(frame: RunFrame, row: TomogramRow) -> RunFrame:
+    """The frame with what RELION's tomograms.star says of its tomogram."""
     size = frame.pixel_size or row.pixel_size
     return replace(frame, title=row.name, centre=row.centre, pixel_size=size, optics=row.optics)
 

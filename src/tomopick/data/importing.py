@@ -13,11 +13,13 @@ import numpy as np
 
 from ..core.errors import OutputError, ReadError, SelectionError
 from ..core.messages import listing, near_miss
-from ..core.types import Picks
-from . import Project
+from ..core.types import Grid, Picks
+from . import FolderProject, Project
 from .choose import require_objects
-from .exporting import ExportOptions, frames
-from .formats import Reading, RunFrame, RunNames, detect, get_format
+from .exporting import ExportOptions, frames, with_row
+from .formats import Reading, RunFrame, RunNames, TomogramRow, detect, get_format, read_tomograms_star
+from .names import read_names
+from .plausible import unlikely
 
 log = logging.getLogger("tomopick")
 
@@ -32,6 +34,7 @@ class ImportOptions:
         tomo_type, tomograms_star, voxel_spacing: as in `ExportOptions`.
         pixel_size: of the coordinates [Å], in place of what the files say.
         index_map: list of tomograms, for formats that number them.
+        names: list "NAME RUN", for tomograms that are called otherwise than our runs.
         user_id, session_id: of the new picks.
         overwrite: replace picks of the same user and session.
         drop_outside: leave picks outside their tomogram out; otherwise they are counted and kept.
@@ -45,6 +48,7 @@ class ImportOptions:
     voxel_spacing: float | None = None
     pixel_size: float | None = None
     index_map: Path | None = None
+    names: Path | None = None
     user_id: str = "imported"
     session_id: str = "0"
     overwrite: bool = False
@@ -78,21 +82,22 @@ def import_picks(files: Sequence[Path], project: Project, options: ImportOptions
     found, unmatched = read_files(files, project, options)
     for name in unmatched:
         log.info(f"no run for '{name}'; {near_miss(name, project.runs())}")
-    if not found:
+    if not found and unmatched:
         raise SelectionError(
-            f"{listing(files)}: nothing for the runs of {project.uri} ({listing(project.runs())}); "
-            f"the files name {listing(unmatched) or 'no tomogram'}; rename the files or the runs alike"
+            f"{listing(files)}: nothing for the runs of {project.uri} ({listing(project.runs())}); the files name "
+            f"{listing(unmatched)}; rename the files or the runs alike, or map them with --names FILE"
         )
+    if isinstance(project, FolderProject):
+        project.admit(sorted({name for picks in found.values() for name in picks.names.tolist()}))
+    for run, picks in found.items():
+        require_objects(picks.names.tolist(), [o.name for o in project.objects], project.uri)
+        _refuse_what_is_there(project, run, options)
+    grids = {run: grid for run in found if (grid := _grid(project, run, options.tomo_type)) is not None}
+    _judge(found, grids, project, options)
     counts: dict[str, dict[str, int]] = {}
     outside: dict[str, int] = {}
     for run, picks in found.items():
-        require_objects(picks.names.tolist(), [o.name for o in project.objects], project.uri)
-        if project.has_picks(run, options.user_id, options.session_id) and not options.overwrite:
-            raise OutputError(
-                f"{project.uri}: run {run} has picks already (of {options.user_id}/{options.session_id}); expected "
-                "none, so choose another --session-id or replace them with --overwrite"
-            )
-        inside = _inside(project, run, picks, options.tomo_type)
+        inside = grids[run].contains(picks.positions) if run in grids else np.ones(len(picks), dtype=bool)
         if not inside.all():
             outside[run] = int((~inside).sum())
             done = "left out" if options.drop_outside else "kept"
@@ -104,8 +109,34 @@ def import_picks(files: Sequence[Path], project: Project, options: ImportOptions
         names, numbers = np.unique(picks.names, return_counts=True)
         counts[run] = dict(zip(names.tolist(), numbers.tolist()))
     for picks in found.values():
-        project.write_picks(picks, options.user_id, options.session_id)
+        project.write_picks(picks, options.user_id, options.session_id, replace=options.overwrite)
     return ImportReport(counts, tuple(unmatched), outside)
+
+
+def _refuse_what_is_there(project: Project, run: str, options: ImportOptions) -> None:
+    """Raises where picks are there already; what is advised is what the kind of project has."""
+    if options.overwrite or not project.has_picks(run, options.user_id, options.session_id):
+        return
+    if isinstance(project, FolderProject):
+        raise OutputError(
+            f"{project.uri}: run {run} has picks already, and a folder holds one table a run; expected none, so move "
+            f"{project.table(run).name} elsewhere, or replace it with --overwrite"
+        )
+    raise OutputError(
+        f"{project.uri}: run {run} has picks already (of {options.user_id}/{options.session_id}); expected none, so "
+        "choose another --session-id or replace them with --overwrite"
+    )
+
+
+def _judge(found: Mapping[str, Picks], grids: Mapping[str, Grid], project: Project, options: ImportOptions) -> None:
+    """Raises for picks that are all in a corner or all outside; only says so where the pixel size was asked for."""
+    why = unlikely(found, grids)
+    if why is None:
+        return
+    if options.pixel_size is not None:
+        log.warning(why)
+        return
+    raise SelectionError(f"{project.uri}: {why}; say what 1 of the coordinates is with --pixel-size (in Å)")
 
 
 def read_files(files: Sequence[Path], project: Project, options: ImportOptions) -> tuple[dict[str, Picks], list[str]]:
@@ -114,18 +145,23 @@ def read_files(files: Sequence[Path], project: Project, options: ImportOptions) 
     Raises:
         ReadError: a file that is not there or not of its format.
     """
-    shape = ExportOptions(
-        tomo_type=options.tomo_type, tomograms_star=options.tomograms_star, voxel_spacing=options.voxel_spacing
-    )
+    rows = read_tomograms_star(options.tomograms_star) if options.tomograms_star else {}
+    shape = ExportOptions(tomo_type=options.tomo_type, voxel_spacing=options.voxel_spacing)
+    stated = {row.name: file for row in rows.values() for file in row.files[:1]}
+    stated |= read_names(options.names) if options.names is not None else {}
+    objects = {o.label: o.name for o in project.objects}
+    names = RunNames(project.runs(), list(objects.values()), stated)
+    there = {run: row for row in rows.values() if (run := _found(names, row)) is not None}
 
     @cache
     def frame(run: str) -> RunFrame:
-        return frames(project, [run], shape)[0]
+        found = frames(project, [run], shape)[0]
+        return with_row(found, there[run]) if run in there else found
 
-    objects = {o.label: o.name for o in project.objects}
+    names.shortened.clear()
     reading = Reading(
-        frame, RunNames(project.runs(), list(objects.values())), name=options.name, labels=objects,
-        pixel_size=options.pixel_size, index_map=options.index_map,
+        frame, names, name=options.name, labels=objects, pixel_size=options.pixel_size, index_map=options.index_map,
+        new_objects=isinstance(project, FolderProject) and project.open_objects,
     )  # fmt: skip
     parts: dict[str, list[Picks]] = {}
     for path in files:
@@ -134,11 +170,19 @@ def read_files(files: Sequence[Path], project: Project, options: ImportOptions) 
         kind = get_format(options.format or detect(path), **options.choices)
         for picks in kind.read(path, reading):
             parts.setdefault(picks.run, []).append(picks)
+    for line in names.said():
+        log.info(line)
     return {run: Picks.join(run, some) for run, some in parts.items()}, reading.unmatched
 
 
-def _inside(project: Project, run: str, picks: Picks, tomo_type: str | None) -> np.ndarray:
+def _found(names: RunNames, row: TomogramRow) -> str | None:
+    """The run of one of RELION's tomograms; None where two could be it, which matters only where picks are of it."""
+    try:
+        return names.find(row.name)
+    except SelectionError:
+        return None
+
+
+def _grid(project: Project, run: str, tomo_type: str | None) -> Grid | None:
     types = project.tomo_types(run)
-    if not types:
-        return np.ones(len(picks), dtype=bool)
-    return project.grid(run, tomo_type or types[0]).contains(picks.positions)
+    return project.grid(run, tomo_type or types[0]) if types else None

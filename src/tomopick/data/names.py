@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+import unicodedata
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from ..core.errors import SelectionError
+from ..core.errors import ReadError, SelectionError
 from ..core.messages import listing
+from ..core.text import read_text
 
 # The CryoET Data Portal's names of the CZII challenge's objects and tomogram types.
 PORTAL_OBJECTS: dict[str, str] = {
@@ -32,12 +36,36 @@ PORTAL_TOMO_TYPES: dict[str, str] = {
     "wbp-filtered-ctfdeconv": "ctfdeconvolved",
 }
 
-_PREFIXES = ("rec_", "tomo_", "tomogram_")
-_SUFFIXES = (
-    ".tomostar", ".mrc", ".rec", ".map", ".hdf", ".st", ".ali", ".zarr", ".gz", ".star", ".mod", ".em", ".tbl",
-    ".coords", ".ndjson", ".json", ".txt", ".csv", ".xml", "_rec", "_full", "_aligned", "_ali", "_info",
+_ENDINGS = (
+    "tomostar", "mrc", "mrcs", "rec", "map", "hdf", "h5", "st", "ali", "zarr", "ome", "gz", "star", "mod", "em", "tbl",
+    "coords", "cbox", "box", "ndjson", "json", "txt", "csv", "xml",
 )  # fmt: skip
-_SPACING = re.compile(r"_\d+(\.\d+)?(apx|a|ang)$", re.IGNORECASE)  # Warp: TS_001_10.00Apx.mrc
+
+
+class Step(NamedTuple):
+    """One thing that other programs add to the name of a tilt series.
+
+    Attributes:
+        what: as said to the user.
+        pattern: what is taken off.
+        renames: whether `init` takes it off too.
+    """
+
+    what: str
+    pattern: re.Pattern[str]
+    renames: bool = False
+
+
+STEPS = (
+    Step("its ending", re.compile(rf"\.({'|'.join(_ENDINGS)})$", re.IGNORECASE), True),
+    Step("rec_", re.compile(r"^rec_", re.IGNORECASE), True),
+    Step("the pixel size", re.compile(r"_\d+(\.\d+)?Apx$|_\d+\.\d+(A|Ang)$", re.IGNORECASE), True),
+    Step("_Vol", re.compile(r"_(vol|rec|full|aligned|ali|info)$", re.IGNORECASE)),
+    Step("the half", re.compile(r"_(half[12]?|evn|odd|even)$", re.IGNORECASE)),
+    Step("the binning", re.compile(r"__?bin\d+$", re.IGNORECASE)),
+)
+# The portal's files of points: 101-cytosolic_ribosome-1.0_orientedpoint.ndjson.
+_PORTAL_FILE = re.compile(r"^(\d+-)?(?P<name>.+)-\d+\.\d+_(oriented|instance)?point$", re.IGNORECASE)
 
 
 def object_alias(name: str, known: Iterable[str]) -> str:
@@ -64,47 +92,104 @@ def _alias(name: str, known: Iterable[str], table: dict[str, str]) -> str:
     return name
 
 
+def forms(name: str) -> dict[str, int]:
+    """A name and what is left of it one step at a time, with the number of steps; it keeps its last number."""
+    whole = name.strip()
+    base = _without_folder(whole)
+    found = {whole: 0, base: int(base != whole)}
+    queue = deque([base])
+    while queue:
+        text = queue.popleft()
+        for shorter in _shorter(text, STEPS):
+            if shorter not in found:
+                found[shorter] = found[text] + 1
+                queue.append(shorter)
+    return found
+
+
 def plain_name(name: str) -> str:
-    """A tomogram's name without folder, file endings, `rec_` in front and `_10.00Apx` behind; lower case."""
-    text = PurePosixPath(name.strip().replace("\\", "/")).name.lower()
-    while True:
-        shorter = _SPACING.sub("", text)
-        for suffix in _SUFFIXES:
-            shorter = shorter.removesuffix(suffix)
-        if shorter == text or not shorter:
-            break
+    """A tomogram's name without folder, file endings, `rec_` in front and `_10.00Apx` behind, in its own spelling."""
+    text = _without_folder(name.strip())
+    while shorter := next(_shorter(text, [s for s in STEPS if s.renames]), None):
         text = shorter
-    for prefix in _PREFIXES:
-        # `tomo_12` may be the whole name; only what leaves a name is a prefix.
-        if text.startswith(prefix) and not text[len(prefix) :].isdigit():
-            text = text[len(prefix) :]
     return text
 
 
-class RunNames:
-    """Runs of a project, found by what other programs call them."""
+def _without_folder(name: str) -> str:
+    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] or name
 
-    def __init__(self, runs: Sequence[str], objects: Sequence[str] = ()) -> None:
+
+def _shorter(text: str, steps: Sequence[Step]) -> Iterator[str]:
+    """What is left of a name by one of the steps, if that leaves something and not only what has no number."""
+    numbered = any(c.isdigit() for c in text)
+    for step in steps:
+        shorter = step.pattern.sub("", text)
+        if shorter and shorter != text and (any(c.isdigit() for c in shorter) or not numbered):
+            yield shorter
+
+
+def portal_object(stem: str) -> str | None:
+    """The object that one of the portal's files of points is called after; None for other files."""
+    found = _PORTAL_FILE.match(stem)
+    return found["name"] if found else None
+
+
+class RunNames:
+    """Runs of a project, found by what other programs call them.
+
+    Attributes:
+        runs: their names.
+        shortened: what was found otherwise than exactly, or as was stated: name -> run.
+    """
+
+    def __init__(self, runs: Sequence[str], objects: Sequence[str] = (), stated: Mapping[str, str] = {}) -> None:
+        """Args:
+        runs: their names.
+        objects: that names of files may end in.
+        stated: others' names -> our runs, as somebody has said; it comes after what is exactly alike.
+        """
         self.runs = list(runs)
         self.objects = list(objects)
-        self._plain: dict[str, list[str]] = {}
+        self.shortened: dict[str, str] = {}
+        self._forms: dict[str, dict[str, int]] = {}
         for run in self.runs:
-            self._plain.setdefault(plain_name(run), []).append(run)
+            for form, n in forms(run).items():
+                self._forms.setdefault(_same(form), {})[run] = n
+        self._stated: dict[str, tuple[int, str]] = {}
+        for name, run in stated.items():
+            for form, n in forms(name).items():
+                known = self._stated.get(_same(form))
+                self._stated[_same(form)] = (n, run) if known is None or n < known[0] else known
 
     def find(self, name: str) -> str | None:
-        """The run that `name` stands for: exactly, or without prefixes and suffixes; None where there is none.
+        """The run that `name` stands for: exactly, as stated, or shortened step by step; None where there is none.
 
         Raises:
-            SelectionError: two runs would do.
+            SelectionError: two runs would do equally well.
         """
         if name in self.runs:
             return name
-        found = self._plain.get(plain_name(name), [])
+        said = min((self._stated[_same(f)] for f in forms(name) if _same(f) in self._stated), default=None)
+        found = (said is not None and self._nearest(said[1])) or self._nearest(name)
         if len(found) > 1:
             raise SelectionError(
-                f"'{name}' could be any of the runs {listing(found)}; expected one, so name it exactly as one of them"
+                f"'{name}' could be any of the runs {listing(found)}; expected one, so name it exactly as one of them "
+                "or say which it is with --names FILE"
             )
+        if found:
+            self.shortened[name] = found[0]
         return found[0] if found else None
+
+    def _nearest(self, name: str) -> list[str]:
+        """The runs that take the fewest steps to become like the name; none where no steps do."""
+        if name in self.runs:
+            return [name]
+        steps: dict[str, int] = {}
+        for form, n in forms(name).items():
+            for run, more in self._forms.get(_same(form), {}).items():
+                steps[run] = min(steps.get(run, n + more), n + more)
+        fewest = min(steps.values(), default=0)
+        return [run for run, n in steps.items() if n == fewest]
 
     def find_with_object(self, stem: str) -> tuple[str | None, str | None]:
         """The run, and the object where the name ends in `_OBJECT`, as in `TS_001_ribosome.mod`."""
@@ -117,4 +202,43 @@ class RunNames:
                     run = self.find(stem[: -len(ending)])
                     if run is not None:
                         return run, name
-        return None, None
+        said = portal_object(stem)
+        return None, None if said is None else object_alias(said, self.objects)
+
+    def names_another(self, stem: str) -> bool:
+        """Whether a file's name is a tomogram's that we do not have: it has a number besides the object's name."""
+        if portal_object(stem) is not None:
+            return False
+        for name in sorted(self.objects, key=len, reverse=True):
+            stem = re.sub(re.escape(name), "", stem, flags=re.IGNORECASE)
+        return any(c.isdigit() for c in stem)
+
+    def said(self) -> list[str]:
+        """A line where names were shortened, to tell the user."""
+        if not self.shortened:
+            return []
+        return [f"found by a shortened name: {listing(f'{name} as run {run}' for name, run in self.shortened.items())}"]
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """Others' names -> our runs, from lines "NAME RUN"; spaces, tabs or a comma between.
+
+    Raises:
+        ReadError: unreadable, a line of another form, or a name that is there twice.
+    """
+    found: dict[str, str] = {}
+    for i, line in enumerate(read_text(path, "lines 'NAME RUN'").splitlines()):
+        name, _, run = re.sub(r"[,\t]", " ", line.strip(), count=1).partition(" ")
+        if not line.strip():
+            continue
+        if not run.strip():
+            raise ReadError(f"{path}: line {i + 1} is '{line.strip()}'; expected 'NAME RUN', their name and ours")
+        if found.get(name, run.strip()) != run.strip():
+            raise ReadError(f"{path}: line {i + 1}: '{name}' is there twice, for two runs; keep one")
+        found[name] = run.strip()
+    return found
+
+
+def _same(name: str) -> str:
+    """What does not tell names apart: capitals, and how accents are written."""
+    return unicodedata.normalize("NFC", name).casefold()

@@ -139,10 +139,7 @@ def _write(
 
 def _names(runs: Sequence[str], plain: bool) -> dict[str, str]:
     """The new name of each run: shorter where that stays unique, in its own spelling."""
-    names = {}
-    for run in runs:
-        at = run.lower().find(plain_name(run)) if plain else -1
-        names[run] = run[at : at + len(plain_name(run))] if at >= 0 and plain_name(run) else run
+    names = {run: plain_name(run) if plain else run for run in runs}
     return names if len(set(names.values())) == len(names) else {run: run for run in runs}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from ..core.errors import ReadError, SelectionError
 from ..core.messages import near_miss
 from ..core.presets import PALETTE
+from ..core.text import read_json
 from ..core.types import PickableObject
 
 
@@ -40,10 +40,7 @@ def read_objects(path: Path) -> tuple[PickableObject, ...]:
     Raises:
         ReadError: not JSON, or not such a list.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReadError(f"{path}: cannot be read as JSON ({error})") from None
+    data = read_json(path, 'a list of objects such as [{"name": "ribosome", "radius": 150}]')
     if isinstance(data, dict):
         data = data.get("pickable_objects")
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
@@ -57,6 +54,15 @@ def named_objects(names: Iterable[str]) -> tuple[PickableObject, ...]:
     return tuple(
         PickableObject(name, None, i + 1, PALETTE[i % len(PALETTE)]) for i, name in enumerate(sorted(set(names)))
     )
+
+
+def with_names(known: Sequence[PickableObject], names: Iterable[str]) -> tuple[PickableObject, ...]:
+    """`known`, and the names that are not among them, without radii."""
+    objects = {o.name: o for o in known}
+    for name in names:
+        label = max((o.label for o in objects.values()), default=0) + 1
+        objects.setdefault(name, PickableObject(name, None, label, PALETTE[(label - 1) % len(PALETTE)]))
+    return tuple(objects.values())
 
 
 def with_specs(known: Sequence[PickableObject], specs: Sequence[str], extend: bool) -> tuple[PickableObject, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.errors import ReadError
 from ..core.names import component
+from ..core.text import read_json
 from ..core.types import Picks
 
 
@@ -72,11 +73,7 @@ def read_picks_json(path: Path, run: str) -> PicksFile:
     Raises:
         ReadError: not JSON, or as `parse_picks`.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReadError(f"{path}: cannot be read as JSON ({error})") from None
-    return parse_picks(data, run, str(path))
+    return parse_picks(read_json(path, "copick's picks"), run, str(path))
 
 
 def picks_fields(picks: Picks, name: str, user_id: str, session_id: str, voxel_spacing: float | None) -> dict[str, Any]:

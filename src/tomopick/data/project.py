@@ -76,8 +76,11 @@ class Project(Protocol):
         """The picks "object:user/session" (globs), or the only ones; None where the run has none (unlabelled)."""
         ...
 
-    def write_picks(self, picks: Picks, user_id: str, session_id: str) -> None:
-        """Writes the picks of one run, whole or not at all; raises `OutputError`."""
+    def write_picks(self, picks: Picks, user_id: str, session_id: str, replace: bool = False) -> None:
+        """Writes the picks of one run, whole or not at all; `replace`: a folder's table, which it refuses otherwise.
+
+        Raises `OutputError`.
+        """
         ...
 
     def has_picks(self, run: str, user_id: str, session_id: str) -> bool:
@@ -167,7 +170,7 @@ class MemoryProject:
         stored = self._picks[run]
         return Picks.join(run, [stored[e.user_id, e.session_id].of(e.name) for e in chosen])
 
-    def write_picks(self, picks: Picks, user_id: str, session_id: str) -> None:
+    def write_picks(self, picks: Picks, user_id: str, session_id: str, replace: bool = False) -> None:
         """Stores the picks; those of the same user and session are replaced."""
         require_id(user_id, "user")
         require_id(session_id, "session")

@@ -1,31 +1,157 @@
-"""Picks as CSV: `object,x,y,z[,score]`, in Å; Kaggle's `experiment,particle_type,x,y,z` is read as well."""
+"""Picks as CSV: `object,x,y,z[,score]` in Å, Kaggle's `experiment,particle_type,x,y,z`, copick's; one reader."""
 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import ReadError
 from ..core.files import atomic_write
+from ..core.messages import listing
 from ..core.names import quoted_cell, unquoted_cell
+from ..core.text import checked_numbers, read_text
 from ..core.types import Picks
 
 RUN_COLUMNS = ("experiment", "run", "run_name")
-OBJECT_COLUMNS = ("object", "particle_type")
-SCORE_COLUMNS = ("score",)
+OBJECT_COLUMNS = ("object", "particle_type", "object_name", "pickable_object_name")
+SCORE_COLUMNS = ("score", "confidence", "conf")
+TURNS = tuple(f"transform_{i}{j}" for i in range(3) for j in range(3))  # copick's names
+SHIFTS = tuple(f"transform_{i}3" for i in range(3))  # of x, y, z [Å]
+KNOWN = {"id", "x", "y", "z", *RUN_COLUMNS, *OBJECT_COLUMNS, *SCORE_COLUMNS, *TURNS, *SHIFTS, "instance_id",
+         *(f"transform_3{j}" for j in range(4))}  # fmt: skip
+_EXPECTED = "object,x,y,z[,score] in Å"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a CSV file as text.
+
+    Attributes:
+        path: of the file.
+        header: its columns, in lower case.
+        rows: of the same length.
+        lines: the line of each row.
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    lines: tuple[int, ...]
+
+    def find(self, choices: Sequence[str]) -> str | None:
+        """The first of some columns that is there."""
+        return next((name for name in choices if name in self.header), None)
+
+    def column(self, name: str) -> list[str]:
+        """The values of a column."""
+        where = self.header.index(name)
+        return [row[where] for row in self.rows]
+
+    def texts(self, name: str) -> list[str]:
+        """The names in a column, without the quotation marks that keep spreadsheets from calculating them."""
+        return [unquoted_cell(text) for text in self.column(name)]
+
+    def numbers(self, names: Sequence[str]) -> np.ndarray:
+        """(n, k) the numbers of some columns; raises `ReadError`, with the line, for what is none."""
+        found = [checked_numbers(self.column(name), self.path, name, self.lines) for name in names]
+        return np.stack(found, axis=1) if found else np.zeros((len(self.rows), 0))
+
+    def select(self, keep: Sequence[int]) -> Table:
+        """Some of the rows."""
+        return Table(self.path, self.header, tuple(self.rows[i] for i in keep), tuple(self.lines[i] for i in keep))
+
+    def by_run(self) -> dict[str, Table]:
+        """The rows of each run; those of a table without runs under ""."""
+        name = self.find(RUN_COLUMNS)
+        if name is None:
+            return {"": self}
+        rows: dict[str, list[int]] = {}
+        for i, run in enumerate(self.texts(name)):
+            rows.setdefault(run, []).append(i)
+        return {run: self.select(keep) for run, keep in rows.items()}
+
+    def scores(self) -> np.ndarray:
+        """(n,) the scores; 1 where one is blank, and where there is no such column."""
+        name = self.find(SCORE_COLUMNS)
+        values = np.ones(len(self.rows))
+        if name is not None:
+            texts = self.column(name)
+            stated = [i for i, text in enumerate(texts) if text]
+            lines = [self.lines[i] for i in stated]
+            values[stated] = checked_numbers([texts[i] for i in stated], self.path, name, lines)
+        return values
+
+    def poses(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """(n, 3) positions, zyx [Å], copick's translation added; (n, 3, 3) rotations, None where none is turned."""
+        positions = self.numbers("zyx")
+        if set(SHIFTS) <= set(self.header):
+            positions = positions + self.numbers(SHIFTS[::-1])
+        if not set(TURNS) <= set(self.header):
+            return positions, None
+        turns = self.numbers(TURNS).reshape(-1, 3, 3)
+        return positions, turns if np.any(np.abs(turns - np.eye(3)) > 1e-9) else None
+
+    def picks(self, run: str, names: Sequence[str] | np.ndarray) -> Picks:
+        """The rows as picks of one run, of objects called `names`."""
+        positions, rotations = self.poses()
+        return Picks(run, positions, np.array(names, dtype=np.str_), self.scores(), rotations)
+
+
+def read_table(path: Path) -> Table:
+    """A CSV file with x, y, z; commas, semicolons or tabs between.
+
+    Raises:
+        ReadError: unreadable, a column is missing, or a row is shorter or longer than the first line.
+    """
+    text = read_text(path, _EXPECTED)
+    rows: list[tuple[str, ...]] = []
+    lines: list[int] = []
+    try:
+        header, between = _header(text)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=between)
+        next(reader, None)
+        for row in reader:
+            if any(field.strip() for field in row):
+                rows.append(tuple(field.strip() for field in row))
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise ReadError(f"{path}: cannot be read as CSV ({error})") from None
+    found = ",".join(header) or "an empty file"
+    missing = [c for c in ("x", "y", "z") if c not in header]
+    if missing:
+        missing = missing if set(OBJECT_COLUMNS) & set(header) else ["object", *missing]
+        raise ReadError(f"{path}: line 1: no column {', '.join(missing)} in '{found}'; expected {_EXPECTED}")
+    twice = sorted({name for name in header if header.count(name) > 1 and name in KNOWN})
+    if twice:
+        raise ReadError(f"{path}: line 1: column {listing(twice)} is there twice; keep one")
+    odd = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
+    if odd is not None:
+        none = f", none for '{header[len(rows[odd])]}'" if len(rows[odd]) < len(header) else ""
+        raise ReadError(
+            f"{path}: line {lines[odd]}: {len(rows[odd])} values{none}; expected the {len(header)} columns of line 1"
+        )
+    return Table(path, header, tuple(rows), tuple(lines))
 
 
 def is_picks_csv(path: Path) -> bool:
     """Whether the first line of the file names an object and x, y, z."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            header = [name.strip().lower() for name in next(csv.reader(handle), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
+        header, _ = _header(read_text(path, _EXPECTED))
+    except (ReadError, csv.Error):
         return False
     return {"x", "y", "z"} <= set(header) and bool(set(OBJECT_COLUMNS) & set(header))
+
+
+def _header(text: str) -> tuple[tuple[str, ...], str]:
+    """The names of the columns, in lower case, and what stands between them."""
+    first = text.split("\n", 1)[0]
+    between = max(",;\t", key=first.count)
+    return tuple(name.strip().lower() for name in next(csv.reader([first], delimiter=between), [])), between
 
 
 def read_picks_csv(path: str | Path) -> dict[str, Picks]:
@@ -36,74 +162,16 @@ def read_picks_csv(path: str | Path) -> dict[str, Picks]:
     Raises:
         ReadError: unreadable, a column is missing, or a row is wrong; the line is named.
     """
-    path = Path(path)
-    rows: dict[str, list[tuple[str, float, float, float, float]]] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle)
-            columns = _columns(path, next(reader, []))
-            if columns["run"] is None:
-                rows[""] = []
-            for row in reader:
-                if any(field.strip() for field in row):
-                    run, values = _parse_row(path, reader.line_num, row, columns)
-                    rows.setdefault(run, []).append(values)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ReadError(f"{path}: cannot be read as CSV ({error})") from None
-    return {run: _picks(run, values) for run, values in rows.items()}
-
-
-def _columns(path: Path, header: Sequence[str]) -> dict[str, int | None]:
-    names = [name.strip().lower() for name in header]
-
-    def find(*choices: str) -> int | None:
-        return next((names.index(choice) for choice in choices if choice in names), None)
-
-    columns = {axis: find(axis) for axis in ("x", "y", "z")}
-    columns |= {"object": find(*OBJECT_COLUMNS), "score": find(*SCORE_COLUMNS), "run": find(*RUN_COLUMNS)}
-    missing = [name for name in ("object", "x", "y", "z") if columns[name] is None]
-    if missing:
-        found = ",".join(names) or "an empty file"
-        raise ReadError(
-            f"{path}: line 1: no column {', '.join(missing)} in '{found}'; expected object,x,y,z[,score] in Å"
-        )
-    return columns
-
-
-def _parse_row(
-    path: Path, line: int, row: Sequence[str], columns: dict[str, int | None]
-) -> tuple[str, tuple[str, float, float, float, float]]:
-    def field(name: str, default: str = "") -> str:
-        index = columns[name]
-        if index is None:
-            return default
-        if index >= len(row):
-            raise ReadError(
-                f"{path}: line {line}: {len(row)} values, none for '{name}'; expected the columns of line 1"
-            )
-        return row[index].strip()
-
-    def number(name: str, default: str = "") -> float:
-        text = field(name, default)
-        try:
-            value = float(text)
-        except ValueError:
-            value = np.nan
-        if not np.isfinite(value):
-            raise ReadError(f"{path}: line {line}: {name} is '{text}'; expected a finite number")
-        return value
-
-    name = unquoted_cell(field("object"))
-    if not name:
-        raise ReadError(f"{path}: line {line}: the object has no name")
-    score = number("score") if field("score", "") else 1.0
-    return unquoted_cell(field("run")), (name, number("z"), number("y"), number("x"), score)
-
-
-def _picks(run: str, rows: Sequence[tuple[str, float, float, float, float]]) -> Picks:
-    names = np.array([row[0] for row in rows], dtype=np.str_)
-    numbers = np.array([row[1:] for row in rows], dtype=np.float64).reshape(-1, 4)
-    return Picks(run, numbers[:, :3], names, numbers[:, 3])
+    table = read_table(Path(path))
+    name = table.find(OBJECT_COLUMNS)
+    if name is None:
+        raise ReadError(f"{path}: line 1: no column object in '{','.join(table.header)}'; expected {_EXPECTED}")
+    nameless = next((line for line, text in zip(table.lines, table.texts(name)) if not text), None)
+    if nameless is not None:
+        raise ReadError(f"{path}: line {nameless}: the object has no name")
+    if not table.rows:
+        return {"": Picks.empty("")}
+    return {run: rows.picks(run, rows.texts(name)) for run, rows in table.by_run().items()}
 
 
 def write_picks_csv(path: str | Path, picks: Picks) -> None:

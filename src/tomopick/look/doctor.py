@@ -19,7 +19,10 @@ from ..core.messages import counted, listing, near_miss
 from ..core.types import Grid, PickableObject, Picks, Tomogram
 from ..data import CopickProject, FolderProject, KaggleProject, Project
 from ..data.choose import require_run
-from ..data.formats.star import CENTRED, NAMES, PIXELS, optics_sizes, particle_block, read_star
+from ..data.formats.counted import columns, counted_in
+from ..data.formats.particles import M_NAME, normalised, score_column
+from ..data.formats.star import CENTRED, LIST_FILE, NAMES, PIXELS, particle_block
+from ..data.formats.star_text import read_documents
 from ..data.names import object_alias, tomo_type_alias
 from ..data.tables import is_picks_csv
 from ..data.volumes.volumes import MRC_SUFFIXES, volume_run
@@ -253,21 +256,50 @@ def _trial_findings(tomogram: Tomogram, detector: Any, timed: bool) -> Iterator[
 def star_findings(path: Path) -> list[Finding]:
     """What a STAR file of another program holds, and what is needed to read it."""
     try:
-        blocks = read_star(path)
-        table = particle_block(blocks, path)
-        sizes = optics_sizes(table, blocks.get("optics"), path)
+        documents = read_documents(path)
+        found = [f for blocks in documents for f in _table_findings(path, blocks)]
     except TomopickError as error:
         return [Finding(ERROR, "", str(error))]
-    name = next((c for c in NAMES if c in table), None)
-    if name is None:
-        return [Finding(ERROR, "", f"{path}: no rlnTomoName or rlnMicrographName", "say which tomogram each row is of")]
-    tomograms = sorted(set(table[name].astype(str)))
-    found = [Finding(OK, "", f"{len(table)} particles of {len(tomograms)} tomograms: {listing(tomograms)}")]
-    if set(CENTRED) <= set(table):
-        found.append(Finding(OK, "", "coordinates in Å from the middle of the tomogram (RELION 5)"))
-    elif sizes is not None:
-        found.append(Finding(OK, "", f"coordinates in pixels of {listing(sorted(set(sizes)))} Å (RELION 4)"))
-    elif set(PIXELS) <= set(table):
-        fix = "say it with --tilt-series-pixel-size or --tomograms-star"
-        found.append(Finding(WARNING, "", "coordinates in pixels whose size the file does not say", fix))
+    if len(documents) > 1:
+        text = f"{len(documents)} STAR files that were joined into one; each is read with its own optics"
+        found.insert(0, Finding(OK, "", text))
     return found
+
+
+def _table_findings(path: Path, blocks: Mapping[str, Any]) -> Iterator[Finding]:
+    listed = next((b for b in blocks.values() if LIST_FILE in b), None)
+    if listed is not None:
+        yield Finding(OK, "", f"a list of {counted(len(listed), 'file')} of coordinates (RELION's import)")
+        return
+    m = next((b for b in blocks.values() if M_NAME in b), None)
+    table = particle_block(blocks, path) if m is None else m
+    name = M_NAME if m is not None else next((c for c in NAMES if c in table), None)
+    if name is None:
+        text = f"{path}: no rlnTomoName or rlnMicrographName"
+        yield Finding(ERROR, "", text, "say which tomogram each row is of")
+        return
+    tomograms = sorted(set(table[name].astype(str)))
+    text = f"{counted(len(table), 'particle')} of {counted(len(tomograms), 'tomogram')}"
+    yield Finding(OK, "", f"{text}: {listing(tomograms)}" if tomograms else text)
+    score = score_column(table)
+    yield Finding(OK, "", f"scores: {score}" if score else "no scores")
+    if m is not None:
+        yield Finding(OK, "", "coordinates in Å from the first voxel (M)")
+        return
+    if set(CENTRED) <= set(table):
+        columns(table, CENTRED, path)
+        yield Finding(OK, "", "coordinates in Å from the middle of the tomogram (RELION 5)")
+        return
+    unit = counted_in(table, blocks.get("optics"), path)
+    if normalised(columns(table, PIXELS, path)):
+        yield Finding(OK, "", "coordinates are parts of the tomogram's size, 0..1 (Warp)")
+    elif unit is not None:
+        yield Finding(OK, "", f"coordinates in pixels of {unit.text()}")
+        if unit.doubt:
+            yield Finding(WARNING, "", unit.doubt, "which is right? say it with --tilt-series-pixel-size")
+    elif name == "rlnMicrographName":
+        text = "coordinates in pixels whose size the file does not say; they are taken for the tomogram's own voxels"
+        yield Finding(WARNING, "", text, "if they are others, say it with --tilt-series-pixel-size")
+    else:
+        fix = "say it with --tilt-series-pixel-size or --tomograms-star"
+        yield Finding(WARNING, "", "coordinates in pixels whose size the file does not say", fix)

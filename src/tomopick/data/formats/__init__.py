@@ -8,20 +8,25 @@ from typing import Any
 
 from ...core.errors import ReadError, SelectionError
 from ...core.messages import listing, near_miss
+from ...core.text import read_json
 from ..names import RunNames, object_alias, plain_name, tomo_type_alias
 from .base import Part, PicksFormat, Reading, RunFrame, save
-from .coords import Coords, Eman2
+from .coords import Coords
 from .dynamo import Dynamo
 from .imod import ImodModel, ImodPoints
 from .motl import MotiveList
 from .ndjson import PortalPoints
+from .particles import M_NAME
+from .read_only import ELSEWHERE, Cbox, CopickPicks, DeepFinder, Eman2
 from .relion import Relion4, Relion5
-from .star import CENTRED, TomogramRow, particle_block, read_star, read_tomograms_star
+from .star import CENTRED, TomogramRow, read_tomograms_star
+from .star_text import read_documents
 from .tables import CsvTable
 from .warp import Warp
 
 __all__ = [
     "FORMATS",
+    "WRITTEN",
     "Part",
     "PicksFormat",
     "Reading",
@@ -30,6 +35,7 @@ __all__ = [
     "TomogramRow",
     "detect",
     "get_format",
+    "is_foreign",
     "object_alias",
     "plain_name",
     "read_tomograms_star",
@@ -49,14 +55,24 @@ _ALL: tuple[PicksFormat, ...] = (
     MotiveList(key="artiax", per_run=True, mixed=False),
     MotiveList(),
     Coords(),
+    Cbox(),
+    DeepFinder(),
+    CopickPicks(),
     Eman2(),
+    *ELSEWHERE,
 )
 FORMATS: dict[str, PicksFormat] = {f.key: f for f in _ALL}
+WRITTEN = tuple(f.key for f in _ALL if getattr(f, "writes", True))
 
 _BY_SUFFIX = {
     ".tbl": "dynamo", ".mod": "imod", ".txt": "imod-text", ".csv": "csv", ".ndjson": "ndjson", ".em": "em",
-    ".coords": "coords", ".json": "eman2",
+    ".coords": "coords", ".cbox": "cbox", ".xml": "deepfinder", ".box": "box", ".tloc": "tloc",
 }  # fmt: skip
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file of this name is another program's: tables are ours as well, and JSON may be a project's."""
+    return path.suffix.lower() in {".star", *_BY_SUFFIX} - {".csv"}
 
 
 def get_format(key: str, **choices: Any) -> PicksFormat:
@@ -84,13 +100,15 @@ def detect(path: Path) -> str:
         ReadError: nothing known has this ending.
     """
     if path.suffix.lower() == ".star":
-        blocks = read_star(path)
-        if "coordinate_files" in blocks:
-            return "relion5"
-        table = particle_block(blocks, path)
-        if "rlnTomoName" not in table and "rlnMicrographName" in table:
+        names = {str(column) for blocks in read_documents(path) for table in blocks.values() for column in table}
+        if M_NAME in names or ("rlnTomoName" not in names and "rlnMicrographName" in names):
             return "warp"
-        return "relion5" if set(CENTRED) <= set(table) else "relion4"
+        return "relion4" if not set(CENTRED) <= names and "rlnCoordinateX" in names else "relion5"
+    if path.suffix.lower() == ".json":
+        data = read_json(path, "copick's picks or an EMAN2 info file")
+        return "copick-json" if isinstance(data, dict) and "pickable_object_name" in data else "eman2"
     if path.suffix.lower() in _BY_SUFFIX:
         return _BY_SUFFIX[path.suffix.lower()]
-    raise ReadError(f"{path}: no known format by its ending; expected .star, {', '.join(_BY_SUFFIX)}, or say --from")
+    raise ReadError(
+        f"{path}: no known format by its ending; expected .star, .json, {', '.join(_BY_SUFFIX)}, or say --from"
+    )

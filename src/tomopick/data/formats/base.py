@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import numpy as np
 from ...core.errors import OutputError, ReadError, SelectionError
 from ...core.files import write_together
 from ...core.messages import listing
+from ...core.text import checked_numbers, read_text
 from ...core.types import Grid, PickableObject, Picks, Vector
 from ..names import RunNames, object_alias
 
@@ -89,6 +91,7 @@ class Reading:
         labels: objects by class number.
         pixel_size: of the coordinates [Å], in place of what the file says.
         index_map: file with lines "number path-or-name" for formats that number tomograms.
+        new_objects: whether objects may come in that the project does not have yet.
     """
 
     frame: Callable[[str], RunFrame]
@@ -98,6 +101,7 @@ class Reading:
     labels: Mapping[int, str] = field(default_factory=dict)
     pixel_size: float | None = None
     index_map: Path | None = None
+    new_objects: bool = False
 
     def find(self, name: str) -> RunFrame | None:
         """The frame of the run that the file calls `name`; None, and it is noted, where no run is called so."""
@@ -109,18 +113,30 @@ class Reading:
         return self.frame(run)
 
     def find_file(self, path: Path) -> tuple[RunFrame | None, str | None]:
-        """The frame (and object) that a file of one tomogram is of, by its name or its folders'; or the only run."""
+        """The frame (and object) that a file of one tomogram is of: by its name, its folders', or the only run.
+
+        A file that is called after another tomogram goes neither to its folder's run nor to the only one.
+        """
         run, name = self.names.find_with_object(path.stem)
-        if run is None:
-            folders = [self.names.find(part) for part in reversed(path.absolute().parent.parts)]
+        if run is None and not self.names.names_another(path.stem):
+            folders = (self.names.find(part) for part in reversed(path.absolute().parent.parts))
             run = next((found for found in folders if found is not None), None)
-        if run is None and len(self.names.runs) == 1:
-            run = self.names.runs[0]
-            log.warning("%s: names no run; it is taken for '%s', the only one", path.name, run)
+            if run is None and len(self.names.runs) == 1:
+                run = self.names.runs[0]
+                log.warning(f"{path.name}: names no run; it is taken for '{run}', the only one")
         if run is None:
             self.unmatched.append(path.name)
             return None, None
         return self.frame(run), name
+
+    def nothing(self, path: Path, of: str = "") -> list[Picks]:
+        """No picks, of the run that an empty file (or the list that names it, `of`) stands for."""
+        run = self.names.find(of) if of else self.names.find_with_object(path.stem)[0]
+        if run is None and len(self.names.runs) == 1 and not self.names.names_another(path.stem):
+            run = self.names.runs[0]
+        known = "" if run is not None else ", and its name is no run's: nothing is known of any"
+        log.warning(f"{path}: holds no particles{known}")
+        return [] if run is None else [Picks.empty(run)]
 
     def objects(self, n: int, path: Path, classes: np.ndarray | None = None, said: str | None = None) -> np.ndarray:
         """(n,) the object of each pick: as told, as `said` or the file's name ends, by class number, or the only one.
@@ -130,18 +146,28 @@ class Reading:
         """
         known = list(self.labels.values())
         endings = [n for n in known if path.stem.lower().endswith(n.lower())]
-        name = self.name or (object_alias(said, known) if said else None) or max(endings, key=len, default=None)
+        name = self.name or (self.object(said) if said else None) or max(endings, key=len, default=None)
+        numbers = [] if classes is None else np.asarray(classes).astype(int).tolist()
         if name is None and len(known) == 1:
             name = known[0]
         if name is not None:
             return np.full(n, name)
-        numbers = [] if classes is None else np.asarray(classes).astype(int).tolist()
         if len(numbers) == n and all(c in self.labels for c in numbers):
             return np.array([self.labels[c] for c in numbers], dtype=np.str_)
+        if not n:
+            return np.zeros(0, dtype=np.str_)
         raise SelectionError(
             f"{path}: does not say which object the picks are; expected one of "
             f"{listing(known) or 'the objects of the project'}, so name it with --as OBJECT"
         )
+
+    def object(self, said: str) -> str:
+        """The object that a file calls `said`; a new one by copick's rules where the project takes new ones."""
+        known = list(self.labels.values())
+        name = object_alias(said, known)
+        if name in known or not self.new_objects:
+            return name
+        return re.sub(r'[<>:"/\\|?*\x00-\x1F\x7F\s_]+', "-", said.strip()).strip("-") or "object"
 
 
 @runtime_checkable
@@ -244,18 +270,39 @@ def rotated(rotations: np.ndarray, angles: np.ndarray) -> np.ndarray | None:
     return rotations if np.any(np.abs(angles) > 1e-9) else None
 
 
-def load_numbers(path: Path, expected: str) -> np.ndarray:
-    """(rows, columns) of a text of numbers; raises `ReadError`, with what was `expected`, where it is none."""
-    try:
-        return np.loadtxt(path, dtype=np.float64, ndmin=2)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: cannot be read as numbers ({error}); expected {expected}") from None
+def load_numbers(path: Path, expected: str, widths: Sequence[int]) -> np.ndarray:
+    """(rows, columns) of a text of numbers, none where the file is empty; lines that begin with # are left out.
+
+    Args:
+        path: of the file.
+        expected: what a line is to be, for messages.
+        widths: numbers of columns that will do.
+
+    Raises:
+        ReadError: no text, a line of another width than the first or than `widths`, or a number that is none.
+    """
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    for i, line in enumerate(read_text(path, expected).splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) not in widths:
+            raise ReadError(f"{path}: line {i} has {len(words)} columns; expected {expected}, so cut out the others")
+        if rows and len(words) != len(rows[0]):
+            raise ReadError(f"{path}: line {i} has {len(words)} values, others {len(rows[0])}; expected {expected}")
+        rows.append(words)
+        lines.append(i)
+    if not rows:
+        return np.zeros((0, min(widths)))
+    found = [checked_numbers(c, path, f"column {k + 1}", lines) for k, c in enumerate(zip(*rows))]
+    return np.stack(found, axis=1)
 
 
-def finite(numbers: np.ndarray, path: Path) -> np.ndarray:
-    """The numbers themselves; raises `ReadError` where one is not finite."""
-    bad = ~np.isfinite(numbers).all(axis=-1)
+def finite(numbers: np.ndarray, path: Path, what: str = "coordinate") -> np.ndarray:
+    """The numbers themselves, (n, ...); raises `ReadError` where one is not finite."""
+    bad = ~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
     if np.any(bad):
         row = int(np.flatnonzero(bad)[0]) + 1
-        raise ReadError(f"{path}: row {row} has a coordinate that is no finite number; mend or remove it")
+        raise ReadError(f"{path}: row {row} has a {what} that is no finite number; mend or remove it")
     return numbers

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.text import checked_numbers, read_text
 from ...core.types import Picks
-from .base import Objects, Part, Reading, RunFrame, finite, from_eulers, rotated, to_eulers, voxel_notes
+from .base import Objects, Part, Reading, RunFrame, from_eulers, rotated, to_eulers, voxel_notes
 from .numbered import index_map_bytes, numbered_frames
 
 COLUMNS = 36  # up to apix; a table may end where its writer stops
@@ -68,11 +69,13 @@ class Dynamo:
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The particles at coordinate plus shift."""
         table = _read_table(path)
+        if not len(table):
+            return reading.nothing(path)
         found = []
         for number, frame in numbered_frames(table[:, _TOMO], path, reading):
             rows = table[table[:, _TOMO] == number]
             voxels = (rows[:, _X : _X + 3] + rows[:, 3:6])[:, ::-1] - self.origin
-            positions = _positions(finite(voxels, path), rows, frame, reading)
+            positions = _positions(voxels, rows, frame, reading)
             turns = rotated(np.swapaxes(from_eulers(rows[:, 6:9], "zxz"), 1, 2), rows[:, 6:9])
             names = reading.objects(len(rows), path, rows[:, _CLASS])
             scores = rows[:, _CC] if np.any(rows[:, _CC]) else np.ones(len(rows))
@@ -93,20 +96,19 @@ def _number(value: float) -> str:
 
 
 def _read_table(path: Path) -> np.ndarray:
-    """(n, columns); complex numbers, which Dynamo may leave in column 28, become their real part."""
-    rows: list[list[float]] = []
-    try:
-        for i, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
-            if not line.strip():
-                continue
-            fields = [complex(field.replace("i", "j")).real if "i" in field else float(field) for field in line.split()]
-            if len(fields) < _X + 3 or (rows and len(fields) != len(rows[0])):
-                raise ReadError(
-                    f"{path}: line {i + 1} has {len(fields)} columns; expected 26 or more, alike in all lines"
-                )
-            rows.append(fields)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ReadError(f"{path}: cannot be read as numbers ({error}); expected a Dynamo table") from None
-    if not rows:
-        raise ReadError(f"{path}: is empty; expected a Dynamo table")
-    return np.array(rows, dtype=np.float64)
+    """(n, columns); what is not used stays 0, for there may be complex numbers (column 28) and NaN in it."""
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    for i, line in enumerate(read_text(path, "a Dynamo table").splitlines(), start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        if len(fields) < _X + 3 or (rows and len(fields) != len(rows[0])):
+            raise ReadError(f"{path}: line {i} has {len(fields)} columns; expected 26 or more, alike in all lines")
+        rows.append(fields)
+        lines.append(i)
+    table = np.zeros((len(rows), len(rows[0]) if rows else COLUMNS))
+    for k in (*range(3, 10), _TOMO, _CLASS, *range(_X, _X + 3), _APIX):
+        if k < table.shape[1]:
+            table[:, k] = checked_numbers([row[k] for row in rows], path, f"column {k + 1}", lines)
+    return table

@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.messages import listing
 from ...core.types import Picks
 from .base import Objects, Part, Reading, finite, from_eulers, rotated, to_eulers, voxel_notes
+from .counted import column, columns
 from .numbered import index_map_bytes, numbered_frames
 
 ROWS = 20
@@ -66,10 +69,14 @@ class MotiveList:
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The particles at position plus shift."""
         table = _read_list(path)
+        if not len(table):
+            return reading.nothing(path)
+        used = [_SCORE, _OTHER_SCORE, *range(_X, _X + 3), *range(_SHIFT, _SHIFT + 3), *range(_PHI, _PHI + 3)]
+        finite(table[:, used], path, "number")
         found = []
         for number, frame in numbered_frames(table[:, _TOMO], path, reading):
             rows = table[table[:, _TOMO] == number]
-            voxels = finite((rows[:, _X : _X + 3] + rows[:, _SHIFT : _SHIFT + 3])[:, ::-1] - 1, path)
+            voxels = (rows[:, _X : _X + 3] + rows[:, _SHIFT : _SHIFT + 3])[:, ::-1] - 1
             size = reading.pixel_size
             positions = frame.need_grid("a motive list").positions(voxels) if size is None else voxels * size
             phi, psi, theta = rows[:, _PHI : _PHI + 3].T
@@ -80,6 +87,32 @@ class MotiveList:
             names = reading.objects(len(rows), path, rows[:, _CLASS], said)
             found.append(Picks(frame.run, positions, names, scores, rotated(from_eulers(angles, "zxz"), angles)))
         return found
+
+
+def read_stopgap(table: Any, path: Path, reading: Reading) -> list[Picks]:
+    """STOPGAP's motive list, a STAR table: `orig_x/y/z` + shifts = voxel index + 1, `phi`, `psi`, `the` as in TOM.
+
+    Source: STOPGAP, sg_get_motl_fields.m; its coordinates are MATLAB's, as those of .em lists that it converts.
+    """
+    place, shift, turns = (("orig_x", "orig_y", "orig_z"), ("x_shift", "y_shift", "z_shift"), ("phi", "the", "psi"))
+    missing = [c for c in (*place, "tomo_num") if c not in table]
+    if missing:
+        raise ReadError(f"{path}: no column {listing(missing)}; expected a STOPGAP motive list")
+    if not len(table):
+        return reading.nothing(path)
+    tomograms = column(table, "tomo_num", path)
+    found = []
+    for number, frame in numbered_frames(tomograms, path, reading):
+        rows = table[tomograms == number]
+        voxels = (columns(rows, place, path) + columns(rows, shift, path))[:, ::-1] - 1
+        size = reading.pixel_size
+        positions = frame.need_grid("a motive list").positions(voxels) if size is None else voxels * size
+        angles = columns(rows, turns, path)
+        scores = column(rows, "score", path) if "score" in rows else np.ones(len(rows))
+        classes = column(rows, "class", path) if "class" in rows else None
+        names = reading.objects(len(rows), path, classes)
+        found.append(Picks(frame.run, positions, names, scores, rotated(from_eulers(angles, "zxz"), angles)))
+    return found
 
 
 def _read_list(path: Path) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.text import read_text
 from ...core.types import Picks
 from .base import Objects, Part, Reading, finite, voxel_notes
 
@@ -54,13 +55,17 @@ class PortalPoints:
         if frame is None:
             return []
         points = _load(path)
+        if not points:
+            return reading.nothing(path, frame.run)
         try:
             place = [[p["location"][a] for a in "zyx"] for p in points]
             voxels = finite(np.array(place, dtype=np.float64).reshape(-1, 3), path)
-            scores = np.array([p.get("score", 1.0) for p in points], dtype=np.float64)
+            stated = [1.0 if p.get("score") is None else p["score"] for p in points]
+            scores = finite(np.array(stated, dtype=np.float64), path, "score")
             turns = [p.get("xyz_rotation_matrix") for p in points]
             eye = np.eye(3).tolist()
             rotations = np.array([t or eye for t in turns], dtype=np.float64).reshape(-1, 3, 3) if any(turns) else None
+            _ = None if rotations is None else finite(rotations, path, "rotation")
         except (KeyError, TypeError, ValueError) as error:
             raise ReadError(f"{path}: a line is no point ({error!r}); expected location with x, y, z") from None
         size = reading.pixel_size
@@ -71,13 +76,15 @@ class PortalPoints:
 
 def _load(path: Path) -> list[dict[str, Any]]:
     points = []
-    try:
-        for i, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
-            if line.strip():
-                point = json.loads(line)
-                if not isinstance(point, dict):
-                    raise ReadError(f"{path}: line {i + 1} is no JSON object; expected one point a line")
-                points.append(point)
-    except (OSError, ValueError) as error:
-        raise ReadError(f"{path}: cannot be read as JSON lines ({error}); expected the portal's ndjson") from None
+    for i, line in enumerate(read_text(path, "the portal's ndjson").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            point = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            why = str(error) or type(error).__name__
+            raise ReadError(f"{path}: line {i} is no JSON ({why}); expected the portal's ndjson") from None
+        if not isinstance(point, dict):
+            raise ReadError(f"{path}: line {i} is no JSON object; expected one point a line")
+        points.append(point)
     return points

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import ReadError, SelectionError
+from ...core.text import read_text
 from .base import Part, Reading, RunFrame
 
 
@@ -23,10 +24,7 @@ def read_index_map(path: Path) -> dict[int, str]:
         ReadError: unreadable, a line of another form, or a number that is there twice.
     """
     found: dict[int, str] = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: cannot be read ({error}); expected lines 'number path-or-name'") from None
+    lines = read_text(path, "lines 'number path-or-name'").splitlines()
     for i, line in enumerate(lines):
         number, _, name = line.strip().replace(",", " ", 1).replace("\t", " ", 1).partition(" ")
         if not line.strip():

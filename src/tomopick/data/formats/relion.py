@@ -7,26 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ...core.errors import ReadError, SelectionError
+from ...core.errors import SelectionError
 from ...core.names import component
 from ...core.types import Picks
-from .base import Objects, Part, Reading, RunFrame, finite
-from .star import (
-    CENTRED,
-    PIXELS,
-    optics_sizes,
-    particle_block,
-    particle_table,
-    picks_of,
-    read_star,
-    star_bytes,
-    tell_unknown,
-)
+from .base import Objects, Part, Reading, RunFrame
+from .particles import read_particles
+from .star import CENTRED, LIST_FILE, PIXELS, particle_table, star_bytes
 
 INDEX_BLOCK = "coordinate_files"
-INDEX_FILE = "rlnTomoImportParticleFile"
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,7 @@ class Relion5:
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The particles of a table or of an import index, shifts applied."""
-        return _read(path, reading)
+        return read_particles(path, reading)
 
 
 @dataclass(frozen=True)
@@ -92,7 +80,7 @@ class Relion4:
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The particles of a table or of an import index, shifts applied."""
-        return _read(path, reading)
+        return read_particles(path, reading)
 
 
 def _pixel_size(frame: RunFrame) -> float:
@@ -117,7 +105,7 @@ def _files(parts: Sequence[Part], table: Any, path: Path, layout: str) -> dict[P
             files[folder / f"{name}.star"] = star_bytes({"particles": rest.reset_index(drop=True)})
             # RELION resolves relative paths from its project folder and reads forward slashes alone.
             listed.append((str(name), (folder / f"{name}.star").as_posix()))
-        index = pd.DataFrame(listed, columns=["rlnTomoName", INDEX_FILE])
+        index = pd.DataFrame(listed, columns=["rlnTomoName", LIST_FILE])
         return {**files, path: star_bytes({INDEX_BLOCK: index})}
     blocks: dict[str, Any] = {}
     if all(f.pixel_size is not None for _, f in parts):
@@ -138,54 +126,3 @@ def _tomo_names(parts: Sequence[Part]) -> dict[str, str]:
     """What RELION calls each run: as tomograms.star says, else without the `rec_` it puts before names of volumes."""
     names = {p.run: f.title or (f.run.removeprefix("rec_") or f.run) for p, f in parts}
     return names if len(set(names.values())) == len(names) else {p.run: f.name for p, f in parts}
-
-
-def _read(path: Path, reading: Reading) -> list[Picks]:
-    blocks = read_star(path)
-    if INDEX_BLOCK in blocks:
-        return _read_index(path, blocks[INDEX_BLOCK], reading)
-    table = particle_block(blocks, path)
-    tell_unknown(table, path)
-    if "rlnTomoName" not in table:
-        if "rlnMicrographName" not in table:
-            raise ReadError(f"{path}: no column rlnTomoName; expected the tomogram of each particle")
-        raise ReadError(f"{path}: names micrographs, not tomograms; expected RELION 4 or 5, so read it as --from warp")
-    sizes = optics_sizes(table, blocks.get("optics"), path)
-    found = []
-    for name, rows in table.groupby("rlnTomoName", sort=False):
-        frame = reading.find(str(name))
-        if frame is not None:
-            own = None if sizes is None else sizes[table["rlnTomoName"].to_numpy() == name]
-            positions = _positions(rows, frame, own, reading, path)
-            found.append(picks_of(rows, finite(positions, path), frame.run, reading, path))
-    return found
-
-
-def _read_index(path: Path, index: Any, reading: Reading) -> list[Picks]:
-    if INDEX_FILE not in index:
-        raise ReadError(f"{path}: no column {INDEX_FILE}; expected the file of each tomogram")
-    found: list[Picks] = []
-    for text in index[INDEX_FILE]:
-        # RELION's own project folder is seldom where we are; beside the index is the other likely place.
-        places = [Path(text), path.parent / text, *(p / text for p in path.absolute().parents)]
-        place = next((p for p in places if p.is_file()), None)
-        if place is None:
-            raise ReadError(f"{path}: names {text}, which is not there; run from RELION's project folder")
-        found += _read(place, reading)
-    return found
-
-
-def _positions(rows: Any, frame: RunFrame, sizes: np.ndarray | None, reading: Reading, path: Path) -> np.ndarray:
-    """(n, 3) zyx [Å], shifts not yet applied; centred coordinates come first, as in RELION."""
-    if set(CENTRED) <= set(rows) and (frame.centre is not None or not set(PIXELS) <= set(rows)):
-        return rows[list(CENTRED)].to_numpy(dtype=np.float64)[:, ::-1] + frame.need_centre("RELION 5")
-    pixels = rows[list(PIXELS)].to_numpy(dtype=np.float64)[:, ::-1]
-    size: Any = reading.pixel_size or frame.pixel_size
-    if reading.pixel_size is None and sizes is not None:
-        size = sizes[:, None]
-    if size is None:
-        raise ReadError(
-            f"{path}: rlnCoordinateX, Y, Z are in pixels whose size the file does not say; give the tilt series' with "
-            "--tilt-series-pixel-size (in Å; the tomogram's own if they were counted there), or --tomograms-star"
-        )
-    return pixels * size

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ...core.errors import ReadError
-from ...core.names import quoted_cell, unquoted_cell
+from ...core.messages import listing
+from ...core.names import quoted_cell
 from ...core.types import Picks
-from ..names import object_alias
-from .base import Objects, Part, Reading, finite, rotated
+from ..tables import KNOWN, OBJECT_COLUMNS, RUN_COLUMNS, TURNS, Table, read_table
+from .base import Objects, Part, Reading
+
+log = logging.getLogger("tomopick")
 
 HEADER = ("run", "object", "x", "y", "z", "score")
-TURNS = tuple(f"transform_{i}{j}" for i in range(3) for j in range(3))  # copick's names
-_RUNS = ("run", "run_name", "experiment")
-_OBJECTS = ("object", "particle_type", "object_name", "pickable_object_name")
 
 
 @dataclass(frozen=True)
@@ -54,56 +54,24 @@ class CsvTable:
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The rows of each run; a table without runs is of the run that the file is called after."""
-        header, rows = _rows(path)
-        run = next((header.index(c) for c in _RUNS if c in header), None)
+        table = read_table(path)
+        unknown = [c for c in table.header if c not in KNOWN]
+        if unknown:
+            log.warning(f"{path}: left out, for picks have no place for them: {listing(unknown)}")
+        named = table.find(RUN_COLUMNS) is not None
+        if named and not table.rows:
+            return reading.nothing(path)
         found = []
-        groups: dict[str, list[list[str]]] = {}
-        for row in rows:
-            groups.setdefault(unquoted_cell(row[run].strip()) if run is not None else "", []).append(row)
-        for name, part in groups.items():
-            frame = reading.find(name) if run is not None else reading.find_file(path)[0]
+        for name, rows in table.by_run().items():
+            frame = reading.find(name) if named else reading.find_file(path)[0]
             if frame is not None:
-                found.append(_picks(path, header, part, frame.run, reading))
+                picks = rows.picks(frame.run, self._names(rows, path, reading))
+                size = reading.pixel_size
+                found.append(picks if size is None else replace(picks, positions=picks.positions * size))
         return found
 
-
-def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle)
-            header = [name.strip().lower() for name in next(reader, [])]
-            rows = [row for row in reader if any(value.strip() for value in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ReadError(f"{path}: cannot be read as CSV ({error})") from None
-    missing = [c for c in "xyz" if c not in header]
-    if missing:
-        raise ReadError(f"{path}: no column {', '.join(missing)} in '{','.join(header)}'; expected {','.join(HEADER)}")
-    short = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
-    if short is not None:
-        raise ReadError(f"{path}: row {short + 2} has {len(rows[short])} values; expected the {len(header)} of line 1")
-    return header, rows
-
-
-def _picks(path: Path, header: list[str], rows: list[list[str]], run: str, reading: Reading) -> Picks:
-    def numbers(columns: Sequence[str]) -> np.ndarray:
-        where = [header.index(c) for c in columns]
-        try:
-            return np.array([[float(row[i]) for i in where] for row in rows], dtype=np.float64).reshape(-1, len(where))
-        except ValueError as error:
-            raise ReadError(f"{path}: run {run}: {error}; expected numbers in {', '.join(columns)}") from None
-
-    positions = finite(numbers("zyx"), path)
-    blank = "score" not in header or all(not row[header.index("score")].strip() for row in rows)
-    scores = np.ones(len(rows)) if blank else numbers(["score"])[:, 0]
-    rotations = None
-    if set(TURNS) <= set(header):
-        turns = numbers(TURNS).reshape(-1, 3, 3)
-        rotations = rotated(turns, turns - np.eye(3))
-    column = next((header.index(c) for c in _OBJECTS if c in header), None)
-    if column is None or reading.name is not None:
-        names = reading.objects(len(rows), path, None, None)
-    else:
-        names = np.array(
-            [object_alias(unquoted_cell(row[column].strip()), reading.labels.values()) for row in rows], dtype=np.str_
-        )
-    return Picks(run, positions, names, scores, rotations)
+    def _names(self, rows: Table, path: Path, reading: Reading) -> np.ndarray:
+        column = rows.find(OBJECT_COLUMNS)
+        if column is None or reading.name is not None:
+            return reading.objects(len(rows.rows), path)
+        return np.array([reading.object(text) for text in rows.texts(column)], dtype=np.str_)

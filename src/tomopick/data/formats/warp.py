@@ -6,14 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from ...core.errors import ReadError, SelectionError
+from ...core.errors import SelectionError
 from ...core.types import Picks
-from .base import Objects, Part, Reading, RunFrame, finite
-from .star import PIXELS, particle_block, particle_table, picks_of, read_star, star_bytes, tell_unknown
+from .base import Objects, Part, Reading
+from .particles import read_particles
+from .star import PIXELS, particle_table, star_bytes
 
 
 @dataclass(frozen=True)
@@ -48,26 +46,8 @@ class Warp:
         return [f"for WarpTools ts_export_particles: --coords_angpix {size:.6g}"]
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
-        """The particles, in voxels of `--tilt-series-pixel-size`, `rlnDetectorPixelSize` or the tomogram."""
-        table = particle_block(read_star(path), path)
-        tell_unknown(table, path)
-        if "rlnMicrographName" not in table or not set(PIXELS) <= set(table):
-            raise ReadError(
-                f"{path}: expected rlnMicrographName and rlnCoordinateX, Y, Z; is it RELION's? then --from relion5"
-            )
-        numbers = finite(table[list(PIXELS)].to_numpy(dtype=np.float64), path)
-        if len(numbers) > 1 and numbers.max() <= 1 and numbers.min() >= 0:
-            raise ReadError(
-                f"{path}: coordinates lie within 0..1, parts of the tomogram's size (--normalized_coords); "
-                "expected voxels, so multiply them by the size of the tomogram they were counted in"
-            )
-        found = []
-        for name, rows in table.groupby("rlnMicrographName", sort=False):
-            frame = reading.find(str(name))
-            if frame is not None:
-                positions = rows[list(PIXELS)].to_numpy(dtype=np.float64)[:, ::-1] * _size(rows, frame, reading)
-                found.append(picks_of(rows, positions, frame.run, reading, path))
-        return found
+        """The particles, shifts applied; coordinates of which nothing is said are in the tomogram's voxels."""
+        return read_particles(path, reading)
 
 
 def _common_spacing(parts: Sequence[Part]) -> float:
@@ -83,11 +63,3 @@ def _common_spacing(parts: Sequence[Part]) -> float:
 def _tomostar(name: str) -> str:
     """Warp calls the tomogram of TS_1.tomostar TS_1_10.00Apx.mrc, so that a run may be called so."""
     return re.sub(r"_\d+\.\d+Apx$", "", name.removesuffix(".tomostar")) + ".tomostar"
-
-
-def _size(rows: Any, frame: RunFrame, reading: Reading) -> float:
-    if reading.pixel_size is not None:
-        return reading.pixel_size
-    if "rlnDetectorPixelSize" in rows:
-        return float(rows["rlnDetectorPixelSize"].iloc[0])
-    return frame.need_grid("Warp").voxel_spacing

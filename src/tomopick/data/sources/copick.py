@@ -109,7 +109,7 @@ class CopickProject:
             parts.append(self._offset.to_true(file.picks, spacing))
         return Picks.join(run, parts)
 
-    def write_picks(self, picks: Picks, user_id: str, session_id: str) -> None:
+    def write_picks(self, picks: Picks, user_id: str, session_id: str, replace: bool = False) -> None:
         """Writes one picks file an object into the overlay; those of the same user and session are replaced.
 
         In a local overlay all files are complete before the first becomes visible; elsewhere copick stores them one

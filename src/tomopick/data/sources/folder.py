@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ...core.errors import OutputError, ReadError
+from ...core.errors import OutputError, ReadError, SelectionError
 from ...core.messages import listing
 from ...core.names import component
 from ...core.types import Grid, PickableObject, Picks, Tomogram
 from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
-from ..objects import named_objects, read_objects, with_specs
+from ..names import RunNames
+from ..objects import named_objects, read_objects, with_names, with_specs
 from ..offset import CoordinateOffset
 from ..project import Stamp
 from ..tables import is_picks_csv, read_picks_csv, write_picks_csv
@@ -61,7 +63,8 @@ class FolderProject:
 
     def _known_objects(self, specs: Sequence[str]) -> tuple[PickableObject, ...]:
         listed = self._folder / "objects.json"
-        if listed.exists() or specs:
+        self.open_objects = not (listed.exists() or specs)
+        if not self.open_objects:
             known = with_specs(read_objects(listed) if listed.exists() else (), specs, extend=True)
         else:
             known = named_objects(name for path in sorted(set(self._tables.values())) for name in _names_in(path))
@@ -120,31 +123,47 @@ class FolderProject:
         parts = Picks.join(run, [picks.of(entry.name) for entry in chosen or ()])
         return self._offset.to_true(parts, self._offset_spacing(run))
 
-    def write_picks(self, picks: Picks, user_id: str, session_id: str) -> None:
+    def write_picks(self, picks: Picks, user_id: str, session_id: str, replace: bool = False) -> None:
         """Writes `RUN.csv` beside the tomogram; user, session and rotations have no place in it.
 
         Raises:
-            OutputError: the file exists already (it may be somebody's work) or cannot be written.
+            OutputError: the file exists already (it may be somebody's work) and is not to be replaced, or holds other
+                runs too, or cannot be written.
         """
         require_id(user_id, "user")
         require_id(session_id, "session")
         require_run(picks.run, self.runs(), self.uri)
         require_objects(picks.names.tolist(), [o.name for o in self.objects], self.uri)
-        path = self._folder / f"{component(picks.run, 'run')}.csv"
-        if path.exists():
+        path = self.table(picks.run)
+        if path.exists() and not replace:
             raise OutputError(f"{path}: exists already; expected no picks there, so remove it or write elsewhere")
+        if path.exists() and set(read_picks_csv(path)) - {"", picks.run}:
+            raise OutputError(
+                f"{path}: holds picks of other runs too; expected a table of {picks.run} alone, so move it"
+            )
         write_picks_csv(path, self.stated(picks))
         self._tables[picks.run] = path
 
     def has_picks(self, run: str, user_id: str, session_id: str) -> bool:
         """Whether there is a `RUN.csv`, whoever made it."""
-        return run in self._tables or (self._folder / f"{run}.csv").is_file()
+        return run in self._tables or self.table(run).is_file()
+
+    def table(self, run: str) -> Path:
+        """The table of a run, whether it is there or not."""
+        return self._tables.get(run) or self._folder / f"{component(run, 'run')}.csv"
+
+    def admit(self, names: Sequence[str]) -> None:
+        """Takes new objects in, without radii, where nobody has listed the project's."""
+        if self.open_objects:
+            self.objects = with_names(self.objects, names)
 
     def _table(self, run: str) -> Picks | None:
         if run not in self._tables:
             return None
         tables = read_picks_csv(self._tables[run])
-        return tables.get(run, tables.get(""))
+        mine = RunNames([run])
+        here = next((name for name in tables if name == run), None) or next((n for n in tables if mine.find(n)), "")
+        return None if here not in tables else dataclasses.replace(tables[here], run=run)
 
     def _sets(self, picks: Picks) -> list[PicksEntry]:
         names = [o.name for o in self.objects]
@@ -193,7 +212,9 @@ def _contents(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
             raise ReadError(f"{path}: no tomogram by its name; expected .mrc, .rec, .map (or .gz of them) or .zarr")
         volume_grids(path, 1.0)  # a single volume that cannot be read is said at once
         run = volume_run(path) or path.stem
-        return {run: path}, _tables(path.parent, [run])
+        beside = {name for item in path.absolute().parent.iterdir() if (name := volume_run(item)) is not None}
+        mine = _matched(tables_in(path.absolute().parent), sorted(beside | {run}), run)
+        return {run: path}, {run: path.parent / mine[run].name} if run in mine else {}
     volumes: dict[str, Path] = {}
     for item in sorted(path.iterdir()):
         name = volume_run(item)
@@ -202,10 +223,45 @@ def _contents(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
         if name is not None:
             volumes[name] = item
     # Beside tomograms only RUN.csv is picks; without them every table is.
-    stems = list(volumes) or [item.stem for item in sorted(path.glob("*.csv")) if is_picks_csv(item)]
-    return volumes, _tables(path, stems)
+    if not volumes:
+        return {}, {table.stem: table for table in tables_in(path) if is_picks_csv(table)}
+    return volumes, _matched(tables_in(path), list(volumes))
 
 
-def _tables(folder: Path, runs: Iterable[str]) -> dict[str, Path]:
-    found = {run: folder / f"{run}.csv" for run in runs}
-    return {run: path for run, path in found.items() if path.is_file()}
+def tables_in(folder: Path) -> list[Path]:
+    """The CSV files of a folder, whichever way their ending is written."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
+
+
+def _matched(tables: Sequence[Path], runs: Sequence[str], asked: str | None = None) -> dict[str, Path]:
+    """The table of each run: the one that is called like it, else the one that is by the same rule as files are.
+
+    Args:
+        tables, runs: of one folder.
+        asked: the only run of interest; None: all.
+
+    Raises:
+        ReadError: two tables for a run, neither called exactly like it.
+    """
+    found = {table.stem: table for table in tables if table.stem in runs}
+    names = RunNames([run for run in runs if run not in found])
+    shortened: dict[str, Path] = {}
+    for table in (t for t in tables if t.stem not in found and is_picks_csv(t)):
+        try:
+            run = names.find(table.stem)
+        except SelectionError as error:
+            if asked is None:
+                log.warning("%s: is left out: %s", table.parent / table.name, error)
+            continue
+        if run is not None and run in shortened and asked in (None, run):
+            raise ReadError(
+                f"{table.parent}: run '{run}' has two tables, {shortened[run].name} and {table.name}; expected one, so "
+                f"call it {run}.csv"
+            )
+        if run is not None:
+            shortened[run] = table
+    if asked is not None:
+        names.shortened = {name: run for name, run in names.shortened.items() if run == asked}
+    for line in names.said():
+        log.warning("%s: tables %s", tables[0].parent, line)
+    return found | shortened

@@ -97,7 +97,7 @@ class KaggleProject:
             parts.append(self._offset.to_true(file.picks, spacing))
         return Picks.join(run, parts)
 
-    def write_picks(self, picks: Picks, user_id: str, session_id: str) -> None:
+    def write_picks(self, picks: Picks, user_id: str, session_id: str, replace: bool = False) -> None:
         """Writes `Picks/USER_SESSION_OBJECT.json`, copick's names, beside Kaggle's own (in `overlay`)."""
         require_id(user_id, "user")
         require_id(session_id, "session")
