@@ -113,9 +113,6 @@ def test_colours_that_readers_cannot_tell_apart_are_replaced():
 
 def test_what_cannot_be_scored_says_so(tmp_path):
     _, truth, found = scene()
-    bad = replace(found["A"], scores=np.full(len(found["A"]), np.nan))
-    with pytest.raises(TomopickError, match=r"run A: .* not a finite number"):
-        write_report(Report("", {"A": bad}, {}, OBJECTS), tmp_path / "r.html")
     with pytest.raises(SelectionError, match="nothing to report"):
         write_report(Report("", {}, {}, OBJECTS), tmp_path / "r.html")
     with pytest.raises(SelectionError, match="no run 'Z' to embed"):

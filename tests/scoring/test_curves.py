@@ -186,7 +186,7 @@ def test_errors_are_one_line():
         bootstrap(truth, truth, [BALL], rng=np.random.default_rng(0), metric="auc")
     with pytest.raises(TomopickError, match="no run with truth"):
         precision_recall({}, {}, [BALL])
-    with pytest.raises(TomopickError, match="not a finite number"):
+    with pytest.raises(TomopickError, match="no finite number"):
         confusion({"a": line("a", 0, scores=[np.nan])}, truth, [BALL])
     with pytest.raises(TomopickError, match="there is no score"):
         bootstrap({}, {"a": Picks.empty("a")}, [BALL], rng=np.random.default_rng(0), metric="f1")

@@ -222,7 +222,7 @@ def scorable(
     """The particles among `objects`, after a look at what shall be compared.
 
     Raises:
-        TomopickError: no truth, names (of picks, or in `names`) not among `objects`, values that are not finite.
+        TomopickError: no truth, names (of picks, or in `names`) not among `objects`.
     """
     if not truth:
         raise TomopickError("there is no run with truth to evaluate against")
@@ -235,12 +235,6 @@ def scorable(
                 continue
             for name in np.unique(picks.names).tolist():
                 _check_name(name, known, f"in the {side} of run {run}")
-            bad = ~(np.isfinite(picks.positions).all(axis=1) & np.isfinite(picks.scores))
-            if bad.any():
-                raise TomopickError(
-                    f"run {run}: {np.count_nonzero(bad)} of {len(picks)} rows of the {side} have a position or score "
-                    f"that is not a finite number, the first at row {int(np.argmax(bad))}; remove or mend them"
-                )
     return [o for o in objects if o.is_particle]
 
 
