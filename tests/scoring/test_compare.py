@@ -254,7 +254,7 @@ def test_truth_written_down_twice(tmp_path):
 
 
 def test_scores_and_positions_that_are_no_numbers(tmp_path):
-    found, truth = sides(tmp_path, ("A",))
+    found, _ = sides(tmp_path, ("A",))
     both = [tmp_path / "picks", tmp_path / "tomograms"]
     for column in ("score", "x"):
         row = "1,2,nan,0.5" if column == "x" else "1,2,3,nan"
