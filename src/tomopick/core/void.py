@@ -15,6 +15,7 @@ import numpy as np
 BLOCK = 4  # edge of the blocks in which equal voxels are counted
 SOLID = 16  # voxels of one value in a block that do not come about by chance
 SHARE = 0.15  # of a region's voxels that lie in blocks of one value, at least
+RARE = 0.005  # of the voxels that are of a value by chance; below it those beside a region are taken for its corners
 LEAST = 1 / 16  # of a block's voxels that let a region reach into it
 CROWD = 512  # voxels in blocks of one value that make a region void where others of this value are
 BOX_EDGE = 16  # of a region inside the volume that fills its box, as a chunk that is missing does [voxels], at least
@@ -167,7 +168,9 @@ class _Counts:
             return none
         placed |= firm & (within >= CROWD)
         placed[0] = False
-        return placed[labels]
+        found = placed[labels]
+        # Its corners reach into blocks that hold little else of the value.
+        return ndimage.binary_dilation(found, structure=np.ones((3, 3, 3))) if chance < RARE else found
 
     def _placed(self, labels: np.ndarray, full: np.ndarray) -> np.ndarray:
         """Of each region: whether it lies as filling does."""

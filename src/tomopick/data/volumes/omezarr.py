@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,12 @@ import numpy as np
 
 from ...core.errors import ReadError
 from ...core.types import Grid
-from .checks import checked_spacing, require_volume
+from .checks import checked_spacing, require_volume, warn_once
+from .ngff import read_multiscale
+from .zarr3 import NAME, Array3, read_node
 
-ANGSTROM = {None: 1.0, "angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4, "picometer": 0.01}
+CHUNK = re.compile(r"^(c[./])?\d+([./]\d+)*$")  # a chunk's key below its array, in Zarr 2 and 3
+MOST_MISSING = 0.5  # of a level's chunks; a volume that lacks more is not whole
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,12 @@ class Level:
     Attributes:
         path: of its array inside the store.
         grid: where its voxels lie, in the coordinates of the finest level.
+        leading: axes of length 1 before z, y, x.
     """
 
     path: str
     grid: Grid
+    leading: int = 0
 
 
 def read_levels(store: Any, where: str, voxel_spacing: float | None = None) -> tuple[Level, ...]:
@@ -45,29 +52,24 @@ def read_levels(store: Any, where: str, voxel_spacing: float | None = None) -> t
             axis than z, or voxels of no known size.
     """
     group = _group(store, where)
-    multiscale = _multiscale(group, where)
-    unit = _unit(multiscale, where)
-    shared = _scale(multiscale.get("coordinateTransformations"), where)
+    stated = read_multiscale(group.attributes, where)
     # Only stores that lie in a folder take a spacing from the command line.
     remedy = "say it with --voxel-spacing" if isinstance(store, (str, Path)) else "correct its metadata"
-    if voxel_spacing is None and not _has_scale(multiscale):
+    if voxel_spacing is None and not stated.scaled:
         raise ReadError(f"{where}: no voxel size in its metadata; expected a scale, so {remedy}")
-    found = []
-    for dataset in multiscale["datasets"]:
-        transforms = dataset.get("coordinateTransformations")
-        sizes = _scale(transforms, where) * shared * unit
-        found.append((str(dataset["path"]), sizes, _translation(transforms) * shared * unit))
-    found.sort(key=lambda item: float(np.mean(item[1])))
-    _, finest, start = found[0]
+    found = sorted(stated.datasets, key=lambda dataset: float(np.mean(dataset.sizes)))
+    finest, start = found[0].sizes, found[0].shift
     fine = float(np.mean(finest)) if voxel_spacing is not None else checked_spacing(finest, where, remedy)
     factor_of_override = 1.0 if voxel_spacing is None else voxel_spacing / fine
     levels = []
-    for path, sizes, shift in found:
-        ratio = float(np.mean(sizes)) / float(np.mean(finest))
+    for dataset in found:
+        ratio = float(np.mean(dataset.sizes)) / float(np.mean(finest))
         spacing = fine * ratio * factor_of_override
-        corner = np.full(3, (ratio - 1) / 2 * fine) if np.allclose(shift, start) else shift - start
+        moved = not np.allclose(dataset.shift, start)
+        corner = dataset.shift - start if moved else np.full(3, (ratio - 1) / 2 * fine)
         z, y, x = (float(v) * factor_of_override for v in corner)
-        levels.append(Level(path, Grid(_shape(group, path, where), spacing, (z, y, x))))
+        shape = _shape(group.array(dataset.path), stated.leading, dataset.path, where)
+        levels.append(Level(dataset.path, Grid(shape, spacing, (z, y, x)), stated.leading))
     require_volume(levels[0].grid.shape, where)
     return tuple(levels)
 
@@ -75,86 +77,135 @@ def read_levels(store: Any, where: str, voxel_spacing: float | None = None) -> t
 def read_level(store: Any, level: Level, where: str) -> np.ndarray:
     """The voxels of one level, (z, y, x) float32, C-contiguous; only its chunks are touched.
 
+    Chunks that are missing are of one value, as Zarr has it, and their number is said.
+
     Raises:
-        ReadError: a chunk cannot be read.
+        ReadError: a chunk cannot be read, or most are missing.
     """
-    try:
-        return np.ascontiguousarray(_group(store, where)[level.path][...], dtype=np.float32)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise ReadError(f"{where}: level {level.path} cannot be read ({error}); copy the volume again") from None
+    return np.ascontiguousarray(open_level(store, level, where)[:], dtype=np.float32)
 
 
-def open_level(store: Any, level: Level, where: str) -> Any:
-    """The Zarr array of one level; no voxels are read."""
-    return _group(store, where)[level.path]
+@dataclass(frozen=True)
+class _Sections:
+    """An array as a volume, whatever axes lie before z, y, x."""
+
+    array: Any
+    leading: int
+    where: str
+
+    def __getitem__(self, sections: slice) -> np.ndarray:
+        """(z, y, x) of some sections."""
+        try:
+            if isinstance(self.array, Array3):
+                if not self.leading:
+                    return self.array[sections]
+                return self.array[:].reshape(self.array.shape[self.leading :])[sections]
+            where = (0,) * self.leading + (sections,)
+            if self.array.fill_value is not None:
+                return np.asarray(self.array[where])
+            # Without a fill value the library leaves what is missing to chance.
+            first, last, _ = sections.indices(self.array.shape[self.leading])
+            blank = np.zeros((max(0, last - first), *self.array.shape[self.leading + 1 :]), self.array.dtype)
+            return np.asarray(self.array.get_basic_selection(where, out=blank))
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ReadError(f"{self.where} cannot be read ({_line(error)}); copy the volume again") from None
 
 
-def _group(store: Any, where: str) -> Any:
+def open_level(store: Any, level: Level, where: str) -> _Sections:
+    """One level, whose sections are read by slicing; no voxels are read yet.
+
+    Raises:
+        ReadError: most of its chunks are missing.
+    """
+    array = _group(store, where).array(level.path)
+    folder = folder_of(store)
+    if folder is not None:
+        _count_chunks(folder / level.path, int(array.nchunks), f"{where}: level {level.path}")
+    return _Sections(array, level.leading, f"{where}: level {level.path}")
+
+
+def folder_of(store: Any) -> Path | None:
+    """The folder that a store is, where it lies on this machine."""
+    if isinstance(store, (str, Path)):
+        return Path(store)
+    path, system = getattr(store, "path", None), getattr(store, "fs", None)
+    local = system is None or "file" in np.atleast_1d(getattr(system, "protocol", ())).tolist()
+    return Path(path) if isinstance(path, str) and local and Path(path).is_dir() else None
+
+
+def _count_chunks(folder: Path, whole: int, where: str) -> None:
+    there = sum(
+        1
+        for place, _, names in os.walk(folder)
+        for name in names
+        if CHUNK.match((Path(place) / name).relative_to(folder).as_posix())
+    )
+    missing = whole - there
+    if missing > MOST_MISSING * whole:
+        raise ReadError(f"{where} lacks {missing} of its {whole} chunks; expected a whole volume, so copy it again")
+    if missing > 0:
+        warn_once(f"{where} lacks {missing} of its {whole} chunks (files); there it holds no specimen")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The root of an OME-Zarr.
+
+    Attributes:
+        attributes: its metadata.
+        node: what holds the arrays: a folder of Zarr 3, or a group of the Zarr library.
+        where: how messages call it.
+    """
+
+    attributes: Mapping[str, Any]
+    node: Any
+    where: str
+
+    def array(self, path: str) -> Any:
+        """The array of a level; raises `ReadError` where there is none."""
+        if isinstance(self.node, Path):
+            if not (self.node / path / NAME).is_file():
+                raise self._absent(path)
+            return Array3(self.node / path, self.where)
+        try:
+            found = self.node[path]
+            kind, shape = np.dtype(found.dtype).kind, tuple(found.shape)
+        except KeyError:
+            raise self._absent(path) from None
+        except Exception as error:  # a damaged .zarray makes the library raise whatever it stumbles over
+            raise ReadError(f"{self.where}: level '{path}' cannot be opened ({_line(error)})") from None
+        if kind not in "biuf":
+            raise ReadError(f"{self.where}: level '{path}' holds {found.dtype}, {shape}; expected real numbers")
+        return found
+
+    def _absent(self, path: str) -> ReadError:
+        return ReadError(f"{self.where}: level '{path}' of its metadata is not there; expected a whole OME-Zarr")
+
+
+def _group(store: Any, where: str) -> _Group:
     import zarr
 
     if isinstance(store, (str, Path)):
-        if (Path(store) / "zarr.json").exists():
-            raise ReadError(f"{where}: Zarr 3; expected Zarr 2 (OME-NGFF 0.4), so convert it")
+        if (Path(store) / NAME).exists():
+            node = read_node(Path(store), where)
+            return _Group(node.get("attributes") or {}, Path(store), where)
         store = str(store)
     try:
-        return zarr.open_group(store, mode="r")
-    except (OSError, ValueError, KeyError) as error:
-        raise ReadError(f"{where}: cannot be read as Zarr ({_line(error)}); expected OME-Zarr 0.4") from None
+        group = zarr.open_group(store, mode="r")
+        return _Group(group.attrs.asdict(), group, where)
+    except Exception as error:  # as for arrays; and back-ends raise what their own libraries do
+        raise ReadError(f"{where}: cannot be read as Zarr ({_line(error)}); expected OME-Zarr") from None
 
 
 def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return " ".join((str(error).splitlines() or [type(error).__name__])[0].split())[:200]
 
 
-def _multiscale(group: Any, where: str) -> Mapping[str, Any]:
-    try:
-        attributes = group.attrs.asdict()
-        multiscale = attributes.get("ome", attributes)["multiscales"][0]
-        multiscale["datasets"][0]["path"]
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise ReadError(f"{where}: no multiscales in its metadata; expected OME-Zarr with axes z, y, x") from None
-    return multiscale
-
-
-def _unit(multiscale: Mapping[str, Any], where: str) -> float:
-    axes = multiscale.get("axes") or ["z", "y", "x"]
-    names = [axis if isinstance(axis, str) else axis.get("name") for axis in axes]
-    if names != ["z", "y", "x"]:
-        raise ReadError(f"{where}: axes {names}; expected z, y, x")
-    units = {axis.get("unit") for axis in axes if not isinstance(axis, str)} or {None}
-    if len(units) > 1 or not units <= set(ANGSTROM):
-        raise ReadError(f"{where}: units {sorted(map(str, units))}; expected angstrom or nanometer on all axes")
-    return ANGSTROM[units.pop()]
-
-
-def _scale(transforms: Sequence[Mapping[str, Any]] | None, where: str) -> np.ndarray:
-    sizes = np.ones(3)
-    for transform in transforms or ():
-        if transform.get("type") == "scale":
-            sizes = sizes * np.asarray(transform.get("scale"), dtype=np.float64)
-    if sizes.shape != (3,) or not np.all(np.isfinite(sizes)) or np.any(sizes <= 0):
-        raise ReadError(f"{where}: scale {sizes.tolist()}; expected three positive numbers")
-    return sizes
-
-
-def _has_scale(multiscale: Mapping[str, Any]) -> bool:
-    places = (multiscale, multiscale["datasets"][0])
-    return any(t.get("type") == "scale" for place in places for t in place.get("coordinateTransformations") or ())
-
-
-def _translation(transforms: Sequence[Mapping[str, Any]] | None) -> np.ndarray:
-    shift = np.zeros(3)
-    for transform in transforms or ():
-        if transform.get("type") == "translation":
-            shift = shift + np.asarray(transform.get("translation"), dtype=np.float64)
-    return shift
-
-
-def _shape(group: Any, path: str, where: str) -> tuple[int, int, int]:
-    try:
-        shape = tuple(group[path].shape)
-    except (KeyError, OSError, ValueError):
-        raise ReadError(f"{where}: level '{path}' of its metadata is not there; expected a whole OME-Zarr") from None
-    if len(shape) != 3:
+def _shape(array: Any, leading: int, path: str, where: str) -> tuple[int, int, int]:
+    shape = tuple(int(n) for n in array.shape)
+    if len(shape) != leading + 3:
         raise ReadError(f"{where}: level '{path}' is {shape}; expected a volume (z, y, x)")
-    return shape
+    if any(n != 1 for n in shape[:leading]):
+        raise ReadError(f"{where}: level '{path}' is {shape}: several channels or times; expected one volume")
+    z, y, x = shape[leading:]
+    return z, y, x
