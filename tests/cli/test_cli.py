@@ -738,3 +738,11 @@ def test_an_unfinished_training_says_so(tmp_path):
     done = CliRunner().invoke(main, ["pick", str(model), str(folder(tmp_path / "in")), "--out", str(tmp_path / "out")])
     assert done.exit_code == 2
     assert "its training is not finished; go on with it: train ... --resume" in done.stderr
+
+
+def test_quiet_says_only_what_is_wrong(tmp_path):
+    place = folder(tmp_path / "tomograms")
+    loud = run("pick", trained(), place, "--out", tmp_path / "a", "--device", "cpu")
+    quiet = run("-q", "pick", trained(), place, "--out", tmp_path / "b", "--device", "cpu")
+    assert "engine: " in loud.stderr and "engine: " not in quiet.stderr
+    assert (tmp_path / "a" / "A.csv").read_text() == (tmp_path / "b" / "A.csv").read_text()

@@ -27,7 +27,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with plain_log(), ending_cleanly():
+            with plain_log(bool(ctx.params.get("quiet"))), ending_cleanly():
                 return super().invoke(ctx)
         except TomopickError as error:
             say(f"error: {' '.join(str(error).splitlines())}")
@@ -60,8 +60,9 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("-q", "--quiet", is_flag=True, help="Say only what is wrong: no progress, no remarks.")
 @click.version_option(__version__, prog_name="tomopick")
-def main() -> None:
+def main(quiet: bool) -> None:
     """Pick protein particles in cryo-electron tomograms with heatmap networks.
 
     \b

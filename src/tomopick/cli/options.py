@@ -31,7 +31,9 @@ POSITIVE = _Positive(min=0, min_open=True)
 
 
 def say(line: str) -> None:
-    """One line on standard error; standard output is for results."""
+    """One line on standard error, a remark only where it is not quiet; standard output is for results."""
+    if logging.getLogger("tomopick").level > logging.INFO and not line.startswith(("error:", "warning:")):
+        return
     if "tqdm" in sys.modules and sys.stderr.isatty():
         # Above a progress bar that may be there, not into it.
         sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
@@ -40,13 +42,17 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def plain_log() -> Iterator[None]:
-    """What the library tells as plain lines while a verb runs (copick sets up a log of its own, in columns)."""
+def plain_log(quiet: bool = False) -> Iterator[None]:
+    """What the library tells as plain lines while a verb runs (copick sets up a log of its own, in columns).
+
+    Args:
+        quiet: warnings alone.
+    """
     log, handler = logging.getLogger("tomopick"), _Lines()
     before = log.propagate, log.level
     log.addHandler(handler)
     log.propagate = False
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
     try:
         yield
     finally:
