@@ -12,7 +12,7 @@ from tomopick.core.types import Grid, Heatmap, PickableObject, Picks
 from tomopick.picking.decoders import Components, UpsampledMaxima, Watershed
 from tomopick.picking.peaks import merge_plateaus
 from tomopick.picking.rows import decode
-from tomopick.picking.watershed import parted
+from tomopick.picking.watershed import _overflowed, parted
 
 A, B = PickableObject("a", 40.0), PickableObject("b", 60.0)
 seeds = st.integers(0, 10**6)
@@ -237,3 +237,24 @@ def test_what_cannot_be():
         Components(8)
     with pytest.raises(RecipeError, match=r"peaks.separation is 0"):
         Watershed(0)
+
+
+def joined_one_by_one(owner, edges, heights):
+    """Basins joined along the deepest ways first, unless both have an owner."""
+    group, owner = list(range(len(owner))), list(owner)
+    for a, b in edges[np.argsort(-heights, kind="stable")]:
+        a, b = group[a], group[b]
+        if a != b and not (owner[a] and owner[b]):
+            owner[a] = owner[a] or owner[b]
+            group = [a if g == b else g for g in group]
+    return [owner[g] for g in group]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(0, 90))
+def test_floods_join_along_the_deepest_ways(seed, n, m):
+    rng = np.random.default_rng(seed)
+    owner = np.where(rng.random(n) < 0.3, rng.permutation(n) + 1, 0)
+    edges = rng.integers(0, n, (m, 2))
+    edges, heights = edges[edges[:, 0] != edges[:, 1]], rng.integers(1, 6, m).astype(float)
+    heights = heights[: len(edges)]  # many are as deep as others
+    assert _overflowed(owner, edges, heights).tolist() == joined_one_by_one(owner, edges, heights)

@@ -9,9 +9,12 @@ from tomopick.scoring.localisation import median_shift
 from tomopick.scoring.scores import czii_score, matched_scores
 from tomopick.scoring.thresholds import (
     DEFAULT_THRESHOLDS,
+    GRID,
+    METRICS,
     calibrate,
     calibrate_grid,
     choose_thresholds,
+    found_uphill,
     metric_name,
     picks_for,
     thresholds_for,
@@ -197,3 +200,25 @@ def test_metrics_have_one_spelling():
     assert thresholds_for(known, "precision=.90", "m") == {"ball": 0.8}
     with pytest.raises(SelectionError, match=r"m: no thresholds for precision=0\.8; it has czii, f1, precision=0\.9"):
         thresholds_for(known, "precision=0.8", "m")
+
+
+@given(st.floats(0.0, 0.98), st.floats(0.0, 0.3), st.integers(0, 1000))
+def test_few_thresholds_are_tried_and_the_best_of_all_is_found(summit, lowest, seed):
+    # Hits fall and false picks grow with the distance from a summit.
+    truth = {"A": along_x("A", range(0, 6000, 300))}
+    tried = []
+
+    def pick_at(cuts):
+        tried.append(cuts["ball"])
+        far = int(40 * abs(cuts["ball"] - summit))
+        return {"A": along_x("A", [*range(0, 300 * max(0, 20 - far), 300), *range(10_000, 10_000 + 300 * far, 300)])}
+
+    found = found_uphill(pick_at, truth, [BALL], METRICS, {"ball": lowest})
+    assert len(tried) == len(set(tried)) <= 14 and min(tried) >= min(lowest, GRID[-1])
+    everywhere = {cut: pick_at({"ball": cut}) for cut in GRID if cut >= lowest or cut == GRID[-1]}
+    for metric in METRICS:
+        best, most = (choose_thresholds(f, truth, [BALL], metric, tolerance=0.0)["ball"] for f in (found, everywhere))
+        assert best.value == most.value
+        if best.calibrated:
+            assert picks_for(found, {"ball": best.threshold})["A"].positions.tolist() == pick_at(
+                {"ball": best.threshold})["A"].positions.tolist()  # fmt: skip

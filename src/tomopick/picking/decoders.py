@@ -148,9 +148,7 @@ class Watershed(_Groups):
         least = self.min_cells_of.get(obj.name, self.min_cells)
         radius = max(1, round(self.separation * obj.radius_angstrom / spacing))
         centres, heights = [np.zeros((0, 3))], [np.zeros(0)]
-        for cells, values in groups.each():
-            if len(cells) < least:
-                continue
+        for cells, values in groups.each(least):
             part = parted(cells, groups.shape, radius)
             sizes = np.bincount(part)
             sums = np.stack([np.bincount(part, axis) for axis in cells.T], axis=1)
@@ -234,15 +232,17 @@ class Groups:
         np.maximum.at(heights, group, np.concatenate([np.zeros(0), *self._heights]))
         return joined[:, 0], joined[:, 1:], heights
 
-    def each(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(m, 3) cells and (m,) values of one group after the other."""
+    def each(self, least: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(m, 3) cells and (m,) values of one group after the other, of those that have as many cells as `least`."""
         group, n = self._whole()
         if not n:
             return
         owners = group[np.concatenate(self._owners)]
-        order = np.argsort(owners, kind="stable")
+        sizes = np.bincount(owners, minlength=n)
+        large = np.flatnonzero(sizes[owners] >= least)
+        order = large[np.argsort(owners[large], kind="stable")]
         cells, values = np.concatenate(self._cells)[order], np.concatenate(self._values)[order]
-        ends = np.cumsum(np.bincount(owners, minlength=n)).tolist()
+        ends = np.cumsum(sizes[sizes >= least]).tolist()
         for start, end in zip([0, *ends[:-1]], ends):
             yield cells[start:end], values[start:end]
 

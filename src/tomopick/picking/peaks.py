@@ -49,7 +49,8 @@ def window_maximum(values: np.ndarray, radius: int) -> np.ndarray:
 def _running_maximum(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
     n = values.shape[axis]
     moved = np.moveaxis(values, axis, 0)
-    padded = np.full((n + 2 * radius, *moved.shape[1:]), -np.inf, dtype=values.dtype)
+    lowest = -np.inf if np.issubdtype(values.dtype, np.floating) else np.iinfo(values.dtype).min
+    padded = np.full((n + 2 * radius, *moved.shape[1:]), lowest, dtype=values.dtype)
     padded[radius : radius + n] = moved
     # After a pass, padded[i] is the maximum of `width` entries from i on.
     width, window = 1, 2 * radius + 1

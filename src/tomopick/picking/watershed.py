@@ -6,8 +6,12 @@ from itertools import product
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from .peaks import maxima, merge_plateaus
+from .peaks import maxima, merge_plateaus, window_maximum
+
+_PLACE = 40  # bits of a cell's number; above them is the square of its depth
 
 
 def parted(cells: np.ndarray, shape: tuple[int, int, int], radius: int) -> np.ndarray:
@@ -45,58 +49,73 @@ def _flooded(depth: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     where the way between them is deepest.
 
     Args:
-        depth: (z, y, x), above 0 inside.
+        depth: (z, y, x) distances to the nearest cell outside, above 0 inside.
         seeds: (z, y, x), the number of a seed, or 0.
     """
-    strides = np.array(depth.strides) // depth.itemsize
-    steps = [int(np.dot(offset, strides)) for offset in product((-1, 0, 1), repeat=3) if any(offset)]
-    height, seed = depth.ravel(), seeds.ravel()
-    cells = np.flatnonzero(height > 0)
-    best, deepest = cells.copy(), height[cells].copy()
-    for step in steps:
-        there = height[cells + step]
-        # Of equally deep ones the last: so that the way never turns back.
-        better = (there > deepest) | ((there == deepest) & (cells + step > best))
-        best, deepest = np.where(better, cells + step, best), np.where(better, there, deepest)
-    place = np.full(height.size, -1)
-    place[cells] = np.arange(len(cells))
-    leads = place[best]
+    # Depth first, then place: of equally deep neighbours the last one leads, so that the way never turns back. The
+    # square of a distance on a lattice is a whole number.
+    key = (np.rint(depth**2).astype(np.int64) << _PLACE) | np.arange(depth.size).reshape(depth.shape)
+    leads = window_maximum(key, 1).ravel() & ((1 << _PLACE) - 1)
+    cells, seed = np.flatnonzero(depth), seeds.ravel()
     # A seed is a bottom, even where a cell as deep as it leads elsewhere.
-    sown = np.flatnonzero(seed[cells])
-    _, first, which = np.unique(seed[cells[sown]], return_index=True, return_inverse=True)
+    sown = cells[seed[cells] > 0]
+    _, first, which = np.unique(seed[sown], return_index=True, return_inverse=True)
     leads[sown] = sown[first][which]
-    while (leads[leads] != leads).any():
-        leads = leads[leads]
-    bottoms, bottom = np.unique(leads, return_inverse=True)
+    while True:
+        further = leads[leads]
+        if (further[cells] == leads[cells]).all():
+            break
+        leads = further
+    bottoms = cells[leads[cells] == cells]
+    number = np.full(depth.size, -1)
+    number[bottoms] = np.arange(len(bottoms))
+    basin = np.full(depth.size, -1)
+    basin[cells] = number[leads[cells]]
     owner = np.zeros(len(bottoms), dtype=int)
-    owner[bottom[sown]] = seed[cells[sown]]
-    edges, heights = [np.zeros((0, 2), dtype=int)], [np.zeros(0)]
-    for step in (s for s in steps if s > 0):
-        other = place[cells + step]
-        both = np.flatnonzero(other >= 0)
-        pairs = np.stack([bottom[both], bottom[other[both]]], axis=1)
-        crossing = pairs[:, 0] != pairs[:, 1]
-        edges.append(pairs[crossing])
-        heights.append(np.minimum(height[cells[both]], height[cells[both] + step])[crossing])
-    found = np.zeros(height.size, dtype=int)
-    found[cells] = _overflowed(owner, np.concatenate(edges), np.concatenate(heights))[bottom]
+    owner[basin[sown]] = seed[sown]
+    if not owner.all():
+        owner = _overflowed(owner, *_passes(basin.reshape(depth.shape), depth, owner == 0))
+    found = np.zeros(depth.size, dtype=int)
+    found[cells] = owner[basin[cells]]
     return found.reshape(depth.shape)[1:-1, 1:-1, 1:-1]
+
+
+def _passes(basin: np.ndarray, depth: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where basins meet, one of which at least is free: (m, 2) their numbers and (m,) how deep the way is.
+
+    Args:
+        basin: (z, y, x) numbers from 0, or -1 outside.
+        depth: (z, y, x).
+        free: (n,) by number of the basin.
+    """
+    # The last entry is for -1.
+    open_ = np.append(free, False)[basin]
+    edges, heights = [np.zeros((0, 2), dtype=int)], [np.zeros(0)]
+    for offset in (o for o in product((-1, 0, 1), repeat=3) if o > (0, 0, 0)):
+        here = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(offset, basin.shape))
+        there = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(offset, basin.shape))
+        crossing = (basin[here] != basin[there]) & (basin[here] >= 0) & (basin[there] >= 0)
+        crossing &= open_[here] | open_[there]
+        edges.append(np.stack([basin[here][crossing], basin[there][crossing]], axis=1))
+        heights.append(np.minimum(depth[here][crossing], depth[there][crossing]))
+    return np.concatenate(edges), np.concatenate(heights)
 
 
 def _overflowed(owner: np.ndarray, edges: np.ndarray, heights: np.ndarray) -> np.ndarray:
     """(n,) owners of basins, those of 0 joined along the deepest of (m, 2) edges to one that has an owner."""
-    parent = list(range(len(owner)))
-    owners = owner.tolist()
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for a, b in edges[np.argsort(-heights, kind="stable")].tolist():
-        a, b = root(a), root(b)
-        if a != b and not (owners[a] and owners[b]):
-            parent[a] = b
-            owners[b] = owners[a] or owners[b]
-    return np.array([owners[root(i)] for i in range(len(owner))])
+    n = len(owner)
+    edges = edges[np.argsort(-heights, kind="stable")]
+    # Of the ways between two basins the deepest counts.
+    _, rank = np.unique(edges.min(axis=1) * n + edges.max(axis=1), return_index=True)
+    owned = np.flatnonzero(owner)
+    # A tree that spans all by their deepest ways, in which those with an owner are joined beforehand, at node n: then
+    # no way joins two of them.
+    rows, columns = np.concatenate([edges[rank, 0], owned]), np.concatenate([edges[rank, 1], np.full(len(owned), n)])
+    weights = np.concatenate([rank + 1.0, np.full(len(owned), 0.5)])
+    tree = minimum_spanning_tree(coo_array((weights, (rows, columns)), shape=(n + 1, n + 1)).tocsr()).tocoo()
+    apart = (tree.row < n) & (tree.col < n)
+    links = coo_array((tree.data[apart], (tree.row[apart], tree.col[apart])), shape=(n, n))
+    count, group = connected_components(links, directed=False)
+    found = np.zeros(count, dtype=int)
+    np.maximum.at(found, group, owner)
+    return found[group]

@@ -191,6 +191,57 @@ def choose_thresholds(
     return calibrate(only, truth, objects, metric, tolerance)
 
 
+def found_uphill(
+    pick_at: Callable[[Mapping[str, float]], Mapping[str, Picks]],
+    truth: Mapping[str, Picks],
+    objects: Sequence[PickableObject],
+    metrics: Sequence[str],
+    lowest: Mapping[str, float],
+) -> Found:
+    """Picks whose positions depend on the threshold, found at few of those in `GRID`: around the best of them.
+
+    Each object is picked at every third threshold, from the best of these on at its neighbours, until none is better.
+
+    Args:
+        pick_at: thresholds of some objects -> run -> picks found with them.
+        truth, objects: see `calibrate`.
+        metrics: that a threshold is wanted for, one after the other.
+        lowest: by object, below which none is tried (but the highest of all is).
+    """
+    found: dict[float, dict[str, list[Picks]]] = {}
+    values: dict[str, dict[int, list[float]]] = {o.name: {} for o in objects}
+    first = {name: sum(cut < lowest[name] for cut in GRID[:-1]) for name in values}
+    while cuts := {name: GRID[i] for name in values if (i := _next(values[name], first[name])) is not None}:
+        picks = pick_at(cuts)
+        for o in objects:
+            if o.name in cuts:
+                mine = {run: picks[run].of(o.name) for run in truth}
+                values[o.name][GRID.index(cuts[o.name])] = [_value(metric, mine, truth, o) for metric in metrics]
+                for run, part in mine.items():
+                    found.setdefault(cuts[o.name], {r: [] for r in truth})[run].append(part)
+    return {cut: {run: Picks.join(run, parts) for run, parts in runs.items()} for cut, runs in found.items()}
+
+
+def _next(values: Mapping[int, Sequence[float]], first: int) -> int | None:
+    """Where in `GRID`, from `first` on, an object is to be picked next; None: it is at a summit for every metric."""
+    for i in range(len(GRID) - 1, first - 1, -3):
+        if i not in values:
+            return i
+    for k in range(len(next(iter(values.values())))):
+        top = max(values, key=lambda i: values[i][k])
+        for i in (top + 1, top - 1):
+            if i not in values and first <= i < len(GRID):
+                return i
+    return None
+
+
+def _value(metric: str, picks: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject) -> float:
+    """The metric of one object's picks."""
+    scores, hits, n_truth = _hits(metric)(picks, truth, obj)
+    beta = 1.0 if metric == "f1" else CZII_BETA
+    return float(fbeta(np.array([len(hits)]), np.array([len(scores)]), n_truth, beta)[0])
+
+
 def picks_for(found: Found, thresholds: Mapping[str, float]) -> dict[str, Picks]:
     """All picks found once, or of those found with several thresholds each object's with the one nearest to its own."""
     runs = next(iter(found.values()))

@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,12 @@ from ..core.files import atomic_write, is_vacant
 from ..core.messages import counted
 from ..core.progress import bar
 from ..core.signals import held_interrupt
-from ..core.types import Heatmap, Picks, holds
 from ..networks import initialise
-from ..networks.engines import EngineSpec, choose_device
+from ..networks.engines import choose_device
 from ..picking.detector import Detector
 from ..picking.folder import FORMAT_VERSION, read_json
 from ..picking.load import load_detector
-from ..picking.peaks import LOWEST_SCORE
-from ..picking.predict import Predictor, predict_rows
-from ..picking.rows import decode
-from ..scoring.localisation import median_shift
-from ..scoring.thresholds import DEFAULT_THRESHOLDS, GRID, METRICS, choose_thresholds, picks_for
+from ..scoring.thresholds import DEFAULT_THRESHOLDS
 from .checkpoints import append_log, cut_log, keep_weights, last_state, save_last
 from .dataset import Data, gather
 from .loop import TrainState, train
@@ -39,6 +34,7 @@ from .patches import PatchSampler, batches
 from .recipe import Recipe
 from .sources import Source
 from .transfer import like, take_over
+from .validate import measured, validate
 
 log = logging.getLogger("tomopick")
 
@@ -202,70 +198,16 @@ def fit_steps(
             yield row
 
 
-def validation_picks(detector: Detector, predictor: Predictor, data: Data) -> dict[float, dict[str, Picks]]:
-    """All candidates of the validation volumes, by lowest height and volume: of a low one, or of several."""
-    peaks = detector.method.peaks
-    cuts = GRID if getattr(peaks, "positions_depend_on_threshold", False) else (LOWEST_SCORE,)
-    found: dict[float, dict[str, Picks]] = {cut: {} for cut in cuts}
-    for i, volume in enumerate(data.val):
-        rows: Iterable[Heatmap] = predict_rows(predictor, str(i), volume.values, volume.grid)
-        rows = rows if len(cuts) == 1 else list(rows)
-        for cut in cuts:
-            picks = decode(rows, peaks, data.objects, {o.name: cut for o in data.objects}, str(i))
-            # Of an object that is not labelled there nobody knows whether a pick is right.
-            picks = picks.among(volume.known)
-            found[cut][str(i)] = picks.select(holds(volume.grid, volume.void, picks.positions))
-    return found
-
-
-def validate(detector: Detector, state: TrainState, data: Data) -> tuple[float, dict[str, float]]:
-    """Mean over the objects of the best F1 at half a radius, with the averaged weights; and each object's."""
-    network = detector.method.network.build(len(data.objects))
-    network.load_state_dict(state.averages["ema"].tensors)
-    device = next(state.network.parameters()).device
-    # These weights are used once: nothing that converts or compiles them first pays.
-    predictor = replace(detector, network=network).predictor(device, engine=EngineSpec("torch"))
-    best = choose_thresholds(
-        validation_picks(detector, predictor, data), _truth(data), data.objects, "f1", tolerance=0.0
-    )
-    scores = {name: c.value for name, c in best.items() if c.n_truth}
-    return float(np.mean(list(scores.values()))) if scores else 0.0, scores
-
-
-def _truth(data: Data) -> dict[str, Picks]:
-    return {str(i): replace(v.picks, run=str(i)) for i, v in enumerate(data.val)}
-
-
 def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> Detector:
     """Best weights, thresholds for both metrics, displacement and model card into the folder."""
     detector.network.load_state_dict(load_file(out / "best" / "weights.safetensors"))
     if data.val:
-        detector = _measured(detector, data, device)
+        detector = measured(detector, data, device)
     detector = replace(detector, network=detector.network.cpu().eval())
     checksum = detector.save(out)
     with atomic_write(out / "README.md") as file:
         file.write(model_card(detector))
     return replace(detector, checksum=checksum)
-
-
-def _measured(detector: Detector, data: Data, device: torch.device) -> Detector:
-    """The detector with what the validation volumes tell: thresholds, displacement and scores."""
-    candidates = validation_picks(detector, detector.predictor(device), data)
-    truth = _truth(data)
-    found = {metric: choose_thresholds(candidates, truth, data.objects, metric) for metric in METRICS}
-    thresholds = {metric: {k: c.threshold for k, c in best.items()} for metric, best in found.items()}
-    for name, cut in found["f1"].items():
-        if not cut.calibrated:
-            what = f"validation particle of {name} was found" if cut.n_truth else f"true {name} to validate on"
-            log.warning(f"no {what}; its thresholds are the defaults")
-    shift, n = median_shift(picks_for(candidates, thresholds["f1"]), truth, data.objects, thresholds["f1"])
-    facts = replace(
-        detector.facts,
-        displacement=shift,
-        displacement_matches=int(n),
-        scores={metric: {k: float(c.value) for k, c in best.items() if c.n_truth} for metric, best in found.items()},
-    )
-    return replace(detector, thresholds=thresholds, facts=facts)
 
 
 def model_card(detector: Detector) -> str:

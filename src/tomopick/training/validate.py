@@ -1,0 +1,104 @@
+"""What a training is judged by: picks of its validation volumes, and the thresholds that are best there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..core.types import Heatmap, Picks, holds
+from ..networks.engines import EngineSpec
+from ..picking.detector import Detector
+from ..picking.peaks import LOWEST_SCORE
+from ..picking.predict import Predictor, predict_rows
+from ..picking.rows import decode
+from ..scoring.localisation import median_shift
+from ..scoring.thresholds import METRICS, Found, choose_thresholds, found_uphill, picks_for
+from .dataset import Data
+from .loop import TrainState
+from .patches import LabelledVolume
+
+log = logging.getLogger("tomopick")
+
+# Of a volume, no more of which can be of one object: where a heatmap of groups is cut lower, nothing is parted well and
+# much is flooded.
+FULLEST = 0.1
+
+
+def validation_picks(detector: Detector, predictor: Predictor, data: Data, metrics: Sequence[str]) -> Found:
+    """Candidates of the validation volumes, by lowest height and volume: all down to a low one, or around the best.
+
+    Args:
+        detector: how peaks are found.
+        predictor: of the weights that are validated.
+        data: with the volumes.
+        metrics: that a threshold is wanted for; only a decoder whose positions depend on it needs to know.
+    """
+    volumes, peaks = {str(i): volume for i, volume in enumerate(data.val)}, detector.method.peaks
+    rows: Mapping[str, Iterable[Heatmap]] = {
+        run: predict_rows(predictor, run, volume.values, volume.grid) for run, volume in volumes.items()
+    }
+
+    def pick_at(cuts: Mapping[str, float]) -> dict[str, Picks]:
+        chosen = [o for o in data.objects if o.name in cuts]
+        found = {run: decode(strips, peaks, chosen, cuts, run) for run, strips in rows.items()}
+        return {run: _judged(picks, volumes[run]) for run, picks in found.items()}
+
+    if not getattr(peaks, "positions_depend_on_threshold", False):
+        return {LOWEST_SCORE: pick_at({o.name: LOWEST_SCORE for o in data.objects})}
+    rows = held = {run: list(strips) for run, strips in rows.items()}
+    lowest = {o.name: _height([s for strips in held.values() for s in strips], o.name) for o in data.objects}
+    return found_uphill(pick_at, _truth(data), data.objects, metrics, lowest)
+
+
+def _judged(picks: Picks, volume: LabelledVolume) -> Picks:
+    """Those that can be right or wrong: of an object that is not labelled there, or in the void, nobody knows."""
+    picks = picks.among(volume.known)
+    return picks.select(holds(volume.grid, volume.void, picks.positions))
+
+
+def _height(strips: Sequence[Heatmap], name: str) -> float:
+    """What an object's heatmap exceeds in `FULLEST` of all cells; of each strip, one row in four is looked at."""
+    cells = [strip.values[strip.objects.index(name), :, strip.core or slice(None)][:, ::4].ravel() for strip in strips]
+    return float(np.quantile(np.concatenate(cells), 1 - FULLEST))
+
+
+def validate(detector: Detector, state: TrainState, data: Data) -> tuple[float, dict[str, float]]:
+    """Mean over the objects of the best F1 at half a radius, with the averaged weights; and each object's."""
+    network = detector.method.network.build(len(data.objects))
+    network.load_state_dict(state.averages["ema"].tensors)
+    device = next(state.network.parameters()).device
+    # These weights are used once: nothing that converts or compiles them first pays.
+    predictor = replace(detector, network=network).predictor(device, engine=EngineSpec("torch"))
+    best = choose_thresholds(
+        validation_picks(detector, predictor, data, ["f1"]), _truth(data), data.objects, "f1", tolerance=0.0
+    )
+    scores = {name: c.value for name, c in best.items() if c.n_truth}
+    return float(np.mean(list(scores.values()))) if scores else 0.0, scores
+
+
+def _truth(data: Data) -> dict[str, Picks]:
+    return {str(i): replace(v.picks, run=str(i)) for i, v in enumerate(data.val)}
+
+
+def measured(detector: Detector, data: Data, device: torch.device) -> Detector:
+    """The detector with what the validation volumes tell: thresholds, displacement and scores."""
+    candidates = validation_picks(detector, detector.predictor(device), data, METRICS)
+    truth = _truth(data)
+    found = {metric: choose_thresholds(candidates, truth, data.objects, metric) for metric in METRICS}
+    thresholds = {metric: {k: c.threshold for k, c in best.items()} for metric, best in found.items()}
+    for name, cut in found["f1"].items():
+        if not cut.calibrated:
+            what = f"validation particle of {name} was found" if cut.n_truth else f"true {name} to validate on"
+            log.warning(f"no {what}; its thresholds are the defaults")
+    shift, n = median_shift(picks_for(candidates, thresholds["f1"]), truth, data.objects, thresholds["f1"])
+    facts = replace(
+        detector.facts,
+        displacement=shift,
+        displacement_matches=int(n),
+        scores={metric: {k: float(c.value) for k, c in best.items() if c.n_truth} for metric, best in found.items()},
+    )
+    return replace(detector, thresholds=thresholds, facts=facts)
