@@ -21,12 +21,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from small import BALL, memory, narrowed
 from tomopick import recipes
 from tomopick.cli import main
+from trainings import STEPS, brief, losses
 
 STORED = Path(__file__).parent / "data" / "golden.json"
-STEPS = 20
 POSITION, SCORE, LOSS = 0.05, 2e-3, 2e-2  # [Å], of 1, of the loss: what other processors may differ by
 
 
@@ -86,28 +85,6 @@ def shipped(place: Path):
     return {"picks": found, "evaluate": json.loads(tomopick("evaluate", project, *sides, "--json")), "report": report}
 
 
-def losses(name: str, place: Path):
-    """Of the first steps of a recipe, its network narrowed."""
-    folder, unlabelled = place / "data", place / "unlabelled"
-    if not folder.is_dir():
-        folder.mkdir()
-        unlabelled.mkdir()
-        project = memory(runs=("A", "B", "C"), objects=(BALL,))
-        for run in project.runs():
-            t = project.tomogram(run)
-            with mrcfile.new((unlabelled if run == "C" else folder) / f"{run}.mrc") as file:
-                file.set_data(t.values)
-                file.voxel_size = t.grid.voxel_spacing
-            rows = [f"ball,{x:.6f},{y:.6f},{z:.6f}" for z, y, x in project.picks(run).positions]
-            if run != "C":
-                (folder / f"{run}.csv").write_text("\n".join(["object,x,y,z", *rows]) + "\n")
-    more = [*narrowed(name), f"train.steps={STEPS}", f"train.validate_every={STEPS}"]
-    further = ("--unlabelled", unlabelled) if name == "semietpicker" else ()
-    tomopick("train", name, folder, place / name, *more, "--object", "ball:40", "--train-runs", "A", "--val-runs", "B",
-             "--device", "cpu", *further)  # fmt: skip
-    return [json.loads(line)["loss"] for line in (place / name / "log.jsonl").read_text().splitlines()][:STEPS]
-
-
 @pytest.fixture(scope="module")
 def stored():
     return json.loads(STORED.read_text())
@@ -164,8 +141,8 @@ def test_figures_and_page(stored, made):
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_losses_of_every_recipe(name, stored, place):
-    found, wanted = losses(name, place), stored["losses"][name]
+def test_losses_of_every_recipe(name, stored):
+    found, wanted = losses(brief(name))[:STEPS], stored["losses"][name]
     if stored["machine"] == machine():
         assert found == wanted
     np.testing.assert_allclose(found, wanted, rtol=LOSS)
@@ -175,7 +152,11 @@ def write() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        found = {"machine": machine(), **shipped(place), "losses": {n: losses(n, place) for n in recipes.names()}}
+        found = {
+            "machine": machine(),
+            **shipped(place),
+            "losses": {n: losses(brief(n))[:STEPS] for n in recipes.names()},
+        }
     STORED.write_text(json.dumps(found, indent=None, separators=(",", ":")) + "\n")
 
 

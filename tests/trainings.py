@@ -1,11 +1,19 @@
 """Trainings of a few steps, whole or cut off, that several tests share."""
 
+import atexit
+import functools
+import shutil
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
+import mrcfile
 import torch
+from click.testing import CliRunner
 
-from small import memory, tomogram, untrained
+from small import BALL, memory, narrowed, tomogram, untrained
 from tomopick import FitOptions, Source
+from tomopick.cli import main
 from tomopick.picking.folder import read_log
 from tomopick.training import fit as fitting
 from tomopick.training.dataset import gather
@@ -27,6 +35,42 @@ def sources(method=None):
 
 def losses(out):
     return [row["loss"] for row in read_log(out / "log.jsonl")]
+
+
+STEPS = 20
+
+
+@functools.cache
+def _data() -> Path:
+    """Folders of MRC files and CSV: two labelled runs, and one without picks."""
+    place = Path(tempfile.mkdtemp(prefix="tomopick-tests-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    folder, unlabelled = place / "data", place / "unlabelled"
+    folder.mkdir()
+    unlabelled.mkdir()
+    project = memory(runs=("A", "B", "C"), objects=(BALL,))
+    for run in project.runs():
+        t = project.tomogram(run)
+        with mrcfile.new((unlabelled if run == "C" else folder) / f"{run}.mrc") as file:
+            file.set_data(t.values)
+            file.voxel_size = t.grid.voxel_spacing
+        rows = [f"ball,{x:.6f},{y:.6f},{z:.6f}" for z, y, x in project.picks(run).positions]
+        if run != "C":
+            (folder / f"{run}.csv").write_text("\n".join(["object,x,y,z", *rows]) + "\n")
+    return place
+
+
+@functools.cache
+def brief(name: str) -> Path:
+    """A model folder by the first steps of a recipe, its network narrowed; trained once in a process."""
+    place = _data()
+    more = [*narrowed(name), f"train.steps={STEPS}", f"train.validate_every={STEPS}"]
+    further = ("--unlabelled", place / "unlabelled") if name == "semietpicker" else ()
+    call = ["train", name, place / "data", place / name, *more, "--object", "ball:40", "--train-runs", "A",
+            "--val-runs", "B", "--device", "cpu", *further]  # fmt: skip
+    done = CliRunner().invoke(main, [str(part) for part in call])
+    assert done.exit_code == 0, done.output
+    return place / name
 
 
 def fit_until(step, method, out, **more):
