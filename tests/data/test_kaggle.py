@@ -11,7 +11,7 @@ from real_data import DATA, needs_data
 from tomopick.core.errors import ReadError, SelectionError
 from tomopick.core.presets import CZII_OBJECTS, CZII_VOXEL_SPACING
 from tomopick.core.types import Grid
-from tomopick.data import KaggleProject, Project, open_project
+from tomopick.data import KaggleProject, Project, open_project, write_mrc
 
 
 def picks_json(path: Path, name: str, xyz, user="curation", session="0", **more) -> None:
@@ -111,6 +111,20 @@ def test_real_czii_picks():
     for part in found:
         indices = part.positions / CZII_VOXEL_SPACING
         assert indices.min() > -1 and (indices < np.array([184, 630, 630])).all()
+
+
+def test_a_volume_of_bytes_with_picks(tmp_path):
+    """As a tomogram that was a film: int8, no cube, picks beside it."""
+    values = np.random.default_rng(0).integers(-128, 128, (10, 26, 34)).astype(np.int8)
+    values[0, 0, :2] = -128, 127
+    write_mrc(tmp_path / "A.mrc", values, 10.0)
+    (tmp_path / "A.csv").write_text("object,x,y,z\nball,320,10,20\n")
+    project = open_project(tmp_path)
+    tomogram = project.tomogram("A")
+    assert tomogram.grid == Grid((10, 26, 34), 10.0) and tomogram.values.dtype == np.float32
+    assert tomogram.values.min() == -128 and tomogram.values.max() == 127
+    np.testing.assert_array_equal(tomogram.values, values)
+    np.testing.assert_array_equal(project.picks("A").positions, [[20, 10, 320]])
 
 
 @needs_data

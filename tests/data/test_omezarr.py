@@ -68,12 +68,23 @@ def test_zarr_metadata_forms(tmp_path):
     assert values.dtype == np.float32 and grid.voxel_spacing == 10.0
 
 
-@needs_data
-def test_real_czii_metadata(tmp_path):
-    source = DATA / "zarr_metadata"
+def as_the_portal_writes() -> dict:
+    """Pixel sizes that differ in the seventh digit, scales alone, levels named by number."""
+    axes = [{"name": a, "type": "space", "unit": "angstrom"} for a in "zyx"]
+    fine = (10.0124442, 10.0124442, 10.0124445)
+    levels = [
+        {"path": str(k), "coordinateTransformations": [{"type": "scale", "scale": [v * 2**k for v in fine]}]}
+        for k in range(3)
+    ]
+    return {"multiscales": [{"axes": axes, "datasets": levels, "metadata": {}, "name": "/", "version": "0.4"}]}
+
+
+@pytest.mark.parametrize("whose", ["ours", pytest.param("real", marks=needs_data)])
+def test_czii_metadata(tmp_path, whose):
     path = tmp_path / "A.zarr"
     group = zarr.open_group(str(path), mode="w")
-    group.attrs.put(json.loads((source / ".zattrs").read_text()))
+    real = DATA / "zarr_metadata" / ".zattrs"
+    group.attrs.put(json.loads(real.read_text()) if whose == "real" else as_the_portal_writes())
     for name, shape in (("0", (184, 630, 630)), ("1", (92, 315, 315)), ("2", (46, 158, 158))):
         group.create_dataset(name, shape=shape, chunks=(256, 256, 256), dtype="f4")
     fine, middle, coarse = volume_grids(path)

@@ -2,6 +2,7 @@ import csv
 import json
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +58,32 @@ BLOCKS = published()
 )
 def test_known_vectors(found, wanted, expected):
     assert one(found, wanted) == expected
+
+
+def scenes():
+    """scene -> (picks and truth by run, rows of what another implementation says)."""
+    place = Path(__file__).parents[1] / "data" / "metric"
+    with (place / "scenes.csv").open(newline="") as points, (place / "scores.csv").open(newline="") as scores:
+        points, scores = list(csv.DictReader(points)), list(csv.DictReader(scores))
+    for number in dict.fromkeys(row["scene"] for row in scores):
+        sides = {"pick": {}, "truth": {}}
+        for side, runs in sides.items():
+            for run in ("A", "B"):
+                rows = [r for r in points if (r["scene"], r["side"], r["run"]) == (number, side, run)]
+                places = np.array([[float(r[k]) for k in "zyx"] for r in rows]).reshape(-1, 3)
+                runs[run] = Picks(run, places, [r["object"] for r in rows])
+        yield pytest.param(sides, [r for r in scores if r["scene"] == number], id=number)
+
+
+@pytest.mark.parametrize(("sides", "wanted"), list(scenes()))
+def test_another_implementation_of_the_official_metric(sides, wanted):
+    """Its scenes and figures are in tests/data/metric, with the script that reckoned them in fractions and loops."""
+    found = czii_score(sides["pick"], sides["truth"], CZII_OBJECTS)
+    for row in wanted:
+        c = found.objects[row["object"]]
+        assert (c.tp, c.fp, c.fn) == tuple(int(row[k]) for k in ("tp", "fp", "fn"))
+        assert c.fbeta == pytest.approx(float(row["fbeta4"]), abs=1e-14)
+    assert len(wanted) == 6 and found.score == pytest.approx(float(wanted[0]["score"]), abs=1e-14)
 
 
 @pytest.mark.skipif(not BLOCKS, reason=f"no metric_vectors.csv in {DATA}; set TOMOPICK_DATA")

@@ -1,5 +1,7 @@
 """Densities from files: maps of any voxel size, atomic models, folders of templates, twins."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -259,12 +261,34 @@ def test_the_czii_maps_are_as_large_as_their_objects():
         assert 1.5 < file.load().values.max() < 3.0  # [V]: a mass far off would show in the density
 
 
-def test_a_twin_of_a_real_run():
-    found = twins(real("czii/picks"))
-    assert len(found) == 7 and sum(map(len, found.values())) == 1269
+def crowd(rng, extent, share=0.06) -> Picks:
+    """Particles of all kinds, none in another, until they fill a share of the specimen: as dense as real ones."""
+    places, radii, names, filled = np.zeros((0, 3)), np.zeros(0), [], 0.0
+    while filled < share * np.prod(extent):
+        thing = CZII_OBJECTS[int(rng.integers(len(CZII_OBJECTS)))]
+        at = rng.uniform(200, np.array(extent) - 200)
+        if (np.linalg.norm(places - at, axis=1) > radii + thing.radius).all():
+            places, radii = np.vstack([places, at]), np.append(radii, thing.radius)
+            names.append(thing.name)
+            filled += 4 / 3 * np.pi * thing.radius**3
+    return Picks("TS", places, np.array(names))
+
+
+@pytest.mark.parametrize("whose", ["ours", "real"])
+def test_nearly_all_of_a_crowded_run_is_placed_in_its_twin(whose, tmp_path):
+    shape = (120, 200, 200) if whose == "ours" else (184, 630, 630)
+    grid, things = Grid(shape, 10.012444), list(CZII_OBJECTS)
+    if whose == "ours":
+        write_picks_csv(tmp_path / "TS.csv", crowd(np.random.default_rng(0), np.array(shape) * grid.voxel_spacing))
+        objects = [{"name": o.name, "radius": o.radius} for o in CZII_OBJECTS]
+        (tmp_path / "objects.json").write_text(json.dumps(objects))
+        twin = twins(tmp_path)["TS"]
+        assert len(twin) > 30 and len(set(twin.names)) == 6
+    else:
+        found = twins(real("czii/picks"))
+        assert len(found) == 7 and sum(map(len, found.values())) == 1269
+        twin = found["TS_69_2"]
     nothing = dict.fromkeys(("distractors", "background", "membranes", "gold", "frost", "barren"), (0.0, 0.0))
     spec = SpecimenSpec(**nothing)
-    twin, things = found["TS_69_2"], list(CZII_OBJECTS)
-    grid = Grid((184, 630, 630), 10.012444)
-    made = spec(grid, things, spec.known(things, None), np.random.default_rng(0), run="TS_69_2", twin=twin)
-    assert len(made.picks("TS_69_2")) >= 0.97 * len(twin)
+    made = spec(grid, things, spec.known(things, None), np.random.default_rng(0), run=twin.run, twin=twin)
+    assert len(made.picks(twin.run)) >= 0.97 * len(twin)
