@@ -202,7 +202,7 @@ def train(bench: Bench, name: str, seed: int) -> dict[str, Any]:
 def pick(bench: Bench, name: str, variant: str) -> dict[str, Any]:
     """Scores of one way of picking on the runs that nothing has learned from or was measured on."""
     model = _model(bench, name, variant)
-    picker = Picker([load_model(model)], PickOptions(views="flips" if variant == "tta" else "none", keep_below=True,
+    picker = Picker(load_model(model), PickOptions(views="flips" if variant == "tta" else "none", keep_below=True,
                                                      device=bench.device))  # fmt: skip
     project, found, truth, seconds = bench.project(), {}, {}, []
     for run in bench.scale.runs()["test"]:

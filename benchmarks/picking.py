@@ -174,7 +174,7 @@ def parts(args: argparse.Namespace) -> None:
     project = open_project(args.project)
     seconds: dict[str, float] = {}
     with timed(seconds, "load model and engine"):
-        picker = Picker([load_detector(args.model)], PickOptions(device=args.device))
+        picker = Picker(load_detector(args.model), PickOptions(device=args.device))
     detector: Detector = picker.detectors[0]
     run = project.runs()[0]
     with timed(seconds, "read"):
@@ -213,7 +213,7 @@ def parts(args: argparse.Namespace) -> None:
 def batch(args: argparse.Namespace) -> None:
     project = open_project(args.project)
     runs = (project.runs() * args.runs)[: args.runs] if len(project.runs()) < args.runs else project.runs()[: args.runs]
-    picker = Picker([load_detector(args.model)], PickOptions(device=args.device))
+    picker = Picker(load_detector(args.model), PickOptions(device=args.device))
     run = runs[0]
     prepared = picker.prepare(project.tomogram(run))
     picker.pick(prepared)  # warm

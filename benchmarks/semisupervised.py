@@ -31,6 +31,7 @@ from tomopick import Detector, FitOptions, Source, fit, recipes
 from tomopick.data import MemoryProject, Project, open_project
 from tomopick.picking.folder import read_log
 from tomopick.picking.peaks import LOWEST_SCORE
+from tomopick.picking.picker import PickOptions
 from tomopick.picking.resample import matched
 from tomopick.scoring.curves import precision_recall
 from tomopick.scoring.scores import matched_scores
@@ -187,12 +188,12 @@ class Bench:
     def scores(self, detector: Detector, runs: Sequence[str]) -> dict:
         """On the test runs, with the model's thresholds and without any."""
         candidates, truth, objects = {}, {}, detector.objects
-        predictor = detector.predictor(self.device)
+        options = PickOptions(device=self.device)
         for run in runs:
             picks = self.project.picks(run)
             truth[run] = picks.among([o.name for o in objects])
             tomogram = self.project.tomogram(run, "denoised")
-            candidates[run] = detector.pick(tomogram, {o.name: LOWEST_SCORE for o in objects}, predictor)
+            candidates[run] = detector.pick(tomogram, {o.name: LOWEST_SCORE for o in objects}, options)
         cut = {run: picks.above(detector.thresholds["f1"]) for run, picks in candidates.items()}
         left = ["beta-amylase"] if len(objects) > 3 else []
         found = matched_scores(cut, truth, objects, exclude=left)

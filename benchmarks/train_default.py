@@ -30,6 +30,7 @@ from tomopick.data import MemoryProject
 from tomopick.models.soup import SoupOptions, make_soup
 from tomopick.picking.load import load_detector
 from tomopick.picking.peaks import LOWEST_SCORE
+from tomopick.picking.picker import PickOptions
 from tomopick.recipes import get
 from tomopick.scoring.scores import czii_score, matched_scores
 from tomopick.scoring.thresholds import calibrate, displacement
@@ -132,7 +133,7 @@ def set_thresholds(detector: Detector, out: Path, args: argparse.Namespace) -> N
     with bar(len(jobs), "set thresholds", "run") as shown:
         for job in jobs:
             tomogram, truth[job[2]] = one(job)
-            candidates[job[2]] = detector.pick(tomogram, floor, detector.predictor(args.device))
+            candidates[job[2]] = detector.pick(tomogram, floor, PickOptions(device=args.device))
             shown.update(1)
     found = {m: calibrate(candidates, truth, detector.objects, m, tolerance=0.005) for m in ("f1", "czii")}
     thresholds = {m: {k: c.threshold for k, c in best.items()} for m, best in found.items()}
@@ -152,7 +153,7 @@ def score(detector: Detector, seeds: list[int], args: argparse.Namespace) -> Non
         run = f"seed {seed}"
         truth[run] = picks
         began = time.perf_counter()
-        candidates[run] = detector.pick(tomogram, detector.thresholds["czii"], detector.predictor(args.device))
+        candidates[run] = detector.pick(tomogram, detector.thresholds["czii"], PickOptions(device=args.device))
         seconds += time.perf_counter() - began
     result = czii_score(candidates, truth, detector.objects)
     print(f"demo phantoms of seeds {seeds}, {seconds / len(seeds):.1f} s each to pick, thresholds for czii")

@@ -42,6 +42,7 @@ from tomopick import Detector, FitOptions, Picks, Source, fit
 from tomopick.data import open_project
 from tomopick.picking.decoders import UpsampledMaxima
 from tomopick.picking.peaks import LOWEST_SCORE, LocalMaxima
+from tomopick.picking.picker import PickOptions
 from tomopick.picking.published_tilings import ScanTiles
 from tomopick.picking.tiling import TilingSpec
 from tomopick.recipes import get
@@ -103,10 +104,11 @@ settings, volume, picks = json.load(open(sys.argv[1])), sys.argv[2], sys.argv[3]
 torch.set_num_threads(int(sys.argv[4]))
 detector = Detector.load(settings["model"])
 if settings["as_topcup"]:
-    predictor = detector.predictor("cpu", "none", EngineSpec(sys.argv[5], sys.argv[6]))
+    how = PickOptions(device="cpu", engine=sys.argv[5], precision=sys.argv[6])
+    predictor = detector.predictor("cpu", "none", EngineSpec(sys.argv[5], sys.argv[6]))  # is kept
 else:
     how = dict(device="cpu", engine=sys.argv[5], precision=sys.argv[6], views=settings["views"])
-    picker = Picker([detector], PickOptions(thresholds=settings["thresholds"], **how))
+    picker = Picker(detector, PickOptions(thresholds=settings["thresholds"], **how))
     predictor = picker.predictors[0]
 # Up to a constant in every cell, of which a softmax knows nothing; the background is what the objects leave.
 def logits(heatmap):
@@ -115,8 +117,8 @@ def logits(heatmap):
 # topcup mirrors the volume and not its windows, which then lie elsewhere; the mean is one of logits.
 def picked_as_topcup_does(tomogram):
     mirror = replace(tomogram, values=tomogram.values[::-1, ::-1, ::-1])
-    mean = logits(detector.heatmap(mirror, predictor))[:, ::-1, ::-1, ::-1]
-    here = detector.heatmap(tomogram, predictor)
+    mean = logits(detector.heatmap(mirror, how))[:, ::-1, ::-1, ::-1]
+    here = detector.heatmap(tomogram, how)
     mean = torch.from_numpy((mean + logits(here)) / 2).softmax(0).numpy()[:-1]
     return detector.method.peaks(replace(here, values=mean), detector.objects, settings["thresholds"])
 started = time.perf_counter()
@@ -137,7 +139,7 @@ with open(pathlib.Path(picks) / "picks.csv", "w", newline="") as file:
 ended = time.perf_counter()
 memory = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 print(json.dumps(dict(start=started - began, seconds=ended - started, memory=memory,
-                      engine=type(predictor.engine).__name__)))
+                      engine=str(predictor.engine))))
 """
 CHECKPOINT = """
 import json, pathlib, sys
@@ -186,9 +188,9 @@ def ways(detector: Detector) -> dict[str, tuple[Detector, str]]:
 
 def calibrated(detector: Detector, views: str, held: Any) -> dict[str, float]:
     """Thresholds for F-beta 4 on the held-out tomograms; of an object that was never found, out of the way."""
-    predictor = detector.predictor("cpu", views)
+    options = PickOptions(device="cpu", views=views)
     floor = {o.name: LOWEST_SCORE for o in detector.objects}
-    found = {run: detector.pick(held.tomogram(run), floor, predictor) for run in held.runs()}
+    found = {run: detector.pick(held.tomogram(run), floor, options) for run in held.runs()}
     truth = {run: held.picks(run) for run in held.runs()}
     best = calibrate(found, truth, detector.objects, "czii", tolerance=0.002)
     return {name: cut.threshold if cut.calibrated else 0.5 for name, cut in best.items()}

@@ -152,6 +152,15 @@ sys.exit(f"imported {{sorted(heavy)}}" if heavy else 0)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(("module", "most"), [("picking.picker", 52), ("picking.load", 56)])
+def test_nothing_that_picks_imports_how_anything_was_taught(module, most):
+    code = f"import sys, tomopick.{module}; print(*(m for m in sys.modules if m.split('.')[0] == 'tomopick'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = [name.split(".") for name in done.stdout.split()]
+    assert len(loaded) <= most
+    assert not {"training", "look", "recipes", "models", "simulation"} & {name[1] for name in loaded if name[1:]}
+
+
 def test_evaluation_needs_no_torch():
     code = "import sys, tomopick.scoring.compare, tomopick.scoring.scores; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -24,6 +24,7 @@ from tomopick.models.calibrate import (
 )
 from tomopick.models.combine import CombineOptions, combine
 from tomopick.picking.decoders import Components
+from tomopick.picking.ensemble import Ensemble
 from tomopick.picking.load import load_model
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.scoring.matching import scored_picks
@@ -61,7 +62,7 @@ def test_unknown_metrics_are_named(metric):
 @pytest.mark.parametrize("views, number", [("none", 1), ("flips", 5), ("all", 7)])
 def test_picks_of_every_view_come_back_to_where_the_particles_are(views, number):
     tomogram, truth = small.tomogram(seed=2)
-    picker = Picker([Detector.load(small.trained())], PickOptions(device="cpu"))
+    picker = Picker(Detector.load(small.trained()), PickOptions(device="cpu"))
     found = dict(candidates_of(picker, tomogram, views))
     assert len(found) == number
     for name, picks_at in found.items():
@@ -104,12 +105,12 @@ def test_picking_with_a_precision_that_was_or_was_not_calibrated(tmp_path):
     options = CalibrationOptions("precision=0.9", ["C"], device="cpu")
     result = measure([Detector.load(folder)], small.memory(), options)
     write_thresholds(folder, result, options)
-    picker = Picker([Detector.load(folder)], PickOptions(metric="precision=0.90", device="cpu"))
+    picker = Picker(Detector.load(folder), PickOptions(metric="precision=0.90", device="cpu"))
     assert picker.thresholds == {"ball": result.thresholds["ball"].threshold}
     with pytest.raises(SelectionError, match=r"m: no thresholds for precision=0\.8; it has czii, f1, precision=0\.9"):
-        Picker([Detector.load(folder)], PickOptions(metric="precision=0.8", device="cpu"))
+        Picker(Detector.load(folder), PickOptions(metric="precision=0.8", device="cpu"))
     with pytest.raises(SelectionError, match="metric 'recall' is none of"):
-        Picker([Detector.load(folder)], PickOptions(metric="recall", device="cpu"))
+        Picker(Detector.load(folder), PickOptions(metric="recall", device="cpu"))
 
 
 def test_what_a_precision_cannot_be_reached_for_keeps_the_thresholds_for_f1(tmp_path):
@@ -131,10 +132,10 @@ def test_mapped_scores_keep_the_same_picks_and_come_back(tmp_path):
     model = Detector.load(folder)
     assert set(model.score_maps) == {"ball"}
     for metric in ("f1", "czii", "precision=0.9"):
-        new = Picker([model], PickOptions(metric=metric, device="cpu"))
+        new = Picker(model, PickOptions(metric=metric, device="cpu"))
         # Thresholds moved along: f1 and czii keep exactly the picks they kept.
         cuts = plain.thresholds.get(metric, new.model.thresholds[metric])
-        old = Picker([plain], PickOptions(thresholds=cuts, device="cpu")) if metric in plain.thresholds else None
+        old = Picker(plain, PickOptions(thresholds=cuts, device="cpu")) if metric in plain.thresholds else None
         for run in project.runs():
             picks, _ = new.pick(project.tomogram(run))
             if old:
@@ -144,10 +145,10 @@ def test_mapped_scores_keep_the_same_picks_and_come_back(tmp_path):
             assert (picks.scores >= new.thresholds["ball"]).all()
             assert len(model.pick(project.tomogram(run), new.thresholds)) == len(picks)
     # All candidates are still written on demand, and the map is part of what decides them.
-    every, _ = Picker([model], PickOptions(keep_below=True, device="cpu")).pick(project.tomogram("A"))
-    bare, _ = Picker([plain], PickOptions(keep_below=True, device="cpu")).pick(project.tomogram("A"))
+    every, _ = Picker(model, PickOptions(keep_below=True, device="cpu")).pick(project.tomogram("A"))
+    bare, _ = Picker(plain, PickOptions(keep_below=True, device="cpu")).pick(project.tomogram("A"))
     assert np.array_equal(every.positions, bare.positions)
-    prints = {Picker([m], PickOptions(thresholds={"ball": 0.5}, device="cpu")).fingerprint() for m in (plain, model)}
+    prints = {Picker(m, PickOptions(thresholds={"ball": 0.5}, device="cpu")).fingerprint() for m in (plain, model)}
     assert len(prints) == 2
     # Calibrating again without mapping keeps the maps; a second map starts from the heights, not from scores.
     again = measure([model], project, replace(options, map_scores=False))
@@ -162,7 +163,8 @@ def test_several_bare_models_have_no_map_and_the_mean_height_as_threshold():
     plain = Detector.load(small.trained())
     rising = ScoreMap((0.0, 0.5, 1.0), (0.0, 0.1, 1.0))
     cuts = {m: rescaled(t, {}, {"ball": rising}) for m, t in plain.thresholds.items()}
-    both = Picker([replace(plain, score_maps={"ball": rising}, thresholds=cuts), plain], PickOptions(device="cpu"))
+    mapped = replace(plain, score_maps={"ball": rising}, thresholds=cuts)
+    both = Picker(Ensemble.of([mapped, plain]), PickOptions(device="cpu"))
     assert both.score_maps == {} and both.thresholds == pytest.approx(dict(plain.thresholds["f1"]))
 
 
@@ -175,7 +177,7 @@ def test_mapped_scores_are_more_honest_on_runs_that_the_map_has_not_seen():
     options = CalibrationOptions(map_scores=True, device="cpu", smooth="flips")
     result = measure([model], seen, options)
     assert result.believed["ball"].held_out.n.sum() == result.believed["ball"].now.n.sum()
-    picker = Picker([model], PickOptions(keep_below=True, device="cpu"))
+    picker = Picker(model, PickOptions(keep_below=True, device="cpu"))
     found = {run: picker.pick(unseen.tomogram(run))[0] for run in unseen.runs()}
     truth = {run: unseen.picks(run) for run in unseen.runs()}
     before = reliability(*scored_picks(found, truth, small.BALL)[:2]).expected_error
@@ -189,7 +191,7 @@ def test_the_precision_asked_for_is_reached_on_those_runs():
     model, project = Detector.load(small.trained()), small.memory()
     result = measure([model], project, CalibrationOptions("precision=0.9", ["C"], device="cpu"))
     cut = {"ball": result.thresholds["ball"].threshold}
-    picker = Picker([model], PickOptions(thresholds=cut, device="cpu"))
+    picker = Picker(model, PickOptions(thresholds=cut, device="cpu"))
     picks, _ = picker.pick(project.tomogram("C"))
     counts = matched_scores({"C": picks}, {"C": project.picks("C")}, [small.BALL]).objects["ball"][0]
     assert counts.precision >= 0.9
@@ -230,11 +232,11 @@ def blobs():
 
 def test_where_positions_depend_on_the_threshold_each_one_is_decoded_anew():
     model, project = blobs(), small.memory(n=10)
-    picker = Picker([model], PickOptions(device="cpu"))
+    picker = Picker(model, PickOptions(device="cpu"))
     ((_, found),) = candidates_of(picker, project.tomogram("C"))
     assert set(found) == set(GRID)
     for cut in (0.1, 0.5):
-        alone, _ = Picker([model], PickOptions(thresholds={"ball": cut}, device="cpu")).pick(project.tomogram("C"))
+        alone, _ = Picker(model, PickOptions(thresholds={"ball": cut}, device="cpu")).pick(project.tomogram("C"))
         assert np.allclose(np.sort(found[cut].positions, axis=0), np.sort(alone.positions, axis=0))
     result = measure([model], project, CalibrationOptions(runs=["C"], device="cpu"))
     cut = result.thresholds["ball"].threshold
@@ -245,7 +247,7 @@ def test_where_positions_depend_on_the_threshold_each_one_is_decoded_anew():
     assert cut in GRID and result.thresholds["ball"].value == pytest.approx(values[GRID.index(cut)])
     assert result.thresholds["ball"].value >= 0.998 * max(values)
     # Nothing is kept below the threshold: a lower one would not give more picks but others.
-    below, _ = Picker([model], PickOptions(keep_below=True, device="cpu")).pick(project.tomogram("C"))
+    below, _ = Picker(model, PickOptions(keep_below=True, device="cpu")).pick(project.tomogram("C"))
     assert (below.scores >= model.thresholds["f1"]["ball"]).all()
     seen, fresh = Detector.load(small.trained()), replace(model, facts=replace(model.facts, provenance={}))
     with pytest.raises(SelectionError, match="find peaks in different ways"):

@@ -113,16 +113,20 @@ TRAINED = [  # engine, precision, bound on the relative error of the heatmap
 def reference():
     detector = load_model(small.trained())
     tomogram, _ = small.tomogram("X", 7)
-    plain = detector.predictor("cpu", engine=EngineSpec("torch", "f32"))
-    return detector, tomogram, detector.heatmap(tomogram, plain), detector.pick(tomogram, predictor=plain)
+    plain = how("torch", "f32")
+    return detector, tomogram, detector.heatmap(tomogram, plain), detector.pick(tomogram, options=plain)
+
+
+def how(engine, precision):
+    return PickOptions(device="cpu", engine=engine, precision=precision)
 
 
 @pytest.mark.parametrize(("name", "precision", "bound"), TRAINED)
 def test_engines_agree_on_a_trained_model(reference, name, precision, bound):
     detector, tomogram, heatmap, picks = reference
-    predictor = detector.predictor("cpu", engine=EngineSpec(name, precision))
-    assert difference(detector.heatmap(tomogram, predictor).values, heatmap.values) < bound
-    agree(detector.pick(tomogram, predictor=predictor), picks)
+    options = how(name, precision)
+    assert difference(detector.heatmap(tomogram, options).values, heatmap.values) < bound
+    agree(detector.pick(tomogram, options=options), picks)
 
 
 def agree(found, expected):
@@ -141,9 +145,9 @@ def test_eight_bits_cost_little(reference):
     detector, tomogram, heatmap, picks = reference
     predictor = detector.predictor("cpu", engine=EngineSpec("auto", "int8"))
     assert str(predictor.engine) == "openvino int8 on cpu"
-    found = difference(detector.heatmap(tomogram, predictor).values, heatmap.values)
+    found = difference(detector.heatmap(tomogram, how("auto", "int8")).values, heatmap.values)
     assert 1e-3 < found < 0.1  # it is not float32 under another name
-    again = detector.pick(tomogram, predictor=predictor)
+    again = detector.pick(tomogram, options=how("auto", "int8"))
     assert abs(len(again) - len(picks)) <= 1
     for name in set(picks.names):
         for position in again.of(name).positions:
@@ -167,8 +171,7 @@ def test_the_shipped_model_picks_alike_with_the_fastest_engine(tmp_path):
     low = {o.name: 0.3 for o in detector.objects}
     picks = []
     for name, precision in (("torch", "f32"), ("auto", "half")):
-        predictor = detector.predictor("cpu", engine=EngineSpec(name, precision))
-        picks.append(detector.pick(tomogram, low, predictor))
+        picks.append(detector.pick(tomogram, low, how(name, precision)))
     expected, found = picks
     assert len(expected) >= 3
     # What lies on the threshold may fall on either side of it.
@@ -284,7 +287,7 @@ def test_engine_and_half_precision_do_not_count_as_settings_but_eight_bits_do():
 
 def test_the_picker_names_its_engines():
     detector = small.untrained()
-    assert Picker([detector], PickOptions(device="cpu", engine="torch", precision="f32")).engines() == [
+    assert Picker(detector, PickOptions(device="cpu", engine="torch", precision="f32")).engines() == [
         "torch f32 on cpu"
     ]
 

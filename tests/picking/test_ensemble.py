@@ -15,7 +15,7 @@ from tomopick.models.kept_heatmaps import keep
 from tomopick.picking.decoders import Components
 from tomopick.picking.ensemble import Alignment, Ensemble, Member, _digest, equal_members, member_names
 from tomopick.picking.folder import TrainingFacts, model_file
-from tomopick.picking.load import load_detector, load_model
+from tomopick.picking.load import joined, load_detector, load_model
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.scoring.thresholds import choose_thresholds
 
@@ -38,7 +38,7 @@ def combined(models, out, project=None, **options):
 
 
 def picker(*models, **options):
-    return Picker(models, PickOptions(device="cpu", engine="torch", **options))
+    return Picker(joined(models), PickOptions(device="cpu", engine="torch", **options))
 
 
 def strip(values, objects=("ball",)):
@@ -126,7 +126,7 @@ def test_an_ensemble_of_one_picks_as_its_member(models):
     alone, _ = picker(models[1]).pick(volume)
     again, _ = picker(replace(Ensemble.of([models[1]]), members=equal_members([models[1]]))).pick(volume)
     np.testing.assert_array_equal(alone.positions, again.positions)
-    assert len(models[1].pick(volume)) and len(Ensemble.of([models[1]]).pick(volume, device="cpu"))
+    assert len(models[1].pick(volume)) and len(Ensemble.of([models[1]]).pick(volume))
 
 
 # -- what is measured -----------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from tomopick.core.errors import OutputError, SelectionError, TomopickError
 from tomopick.core.records import ENDING as RECORDS
 from tomopick.core.records import PICKED, STARTED, Records
 from tomopick.data import MemoryProject, read_picks_csv, write_mrc, write_picks_csv
+from tomopick.picking.ensemble import Ensemble
+from tomopick.picking.load import joined
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.picking.rows import join_rows
 from tomopick.picking.runs import pick_run, pick_runs
@@ -23,7 +25,7 @@ from tomopick.scoring.scores import matched_scores
 
 
 def picker(*models, **options):
-    return Picker([Detector.load(m) for m in models or (trained(),)], PickOptions(device="cpu", **options))
+    return Picker(joined([Detector.load(m) for m in models or (trained(),)]), PickOptions(device="cpu", **options))
 
 
 def f1(picks, truth, *objects):
@@ -199,8 +201,8 @@ def test_thresholds():
 
 def test_the_metric_chooses_the_thresholds():
     detector = replace(Detector.load(trained()), thresholds={"f1": {"ball": 0.6}, "czii": {"ball": 0.05}})
-    assert Picker([detector], PickOptions(device="cpu")).thresholds == {"ball": 0.6}
-    assert Picker([detector], PickOptions(device="cpu", metric="czii")).thresholds == {"ball": 0.05}
+    assert Picker(detector, PickOptions(device="cpu")).thresholds == {"ball": 0.6}
+    assert Picker(detector, PickOptions(device="cpu", metric="czii")).thresholds == {"ball": 0.05}
 
 
 def test_inverted_volumes():
@@ -242,14 +244,14 @@ def test_two_models_are_averaged():
 
 def test_members_that_disagree():
     one, two = untrained((BALL,)), untrained((replace(BALL, radius=55.0), RING))
-    made = Picker([one, two], PickOptions(device="cpu"))
+    made = Picker(Ensemble.of([one, two]), PickOptions(device="cpu"))
     assert [(o.name, o.radius) for o in made.objects] == [("ball", 40.0), ("ring", 60.0)]
     (line,) = made.differences()
     assert line.endswith("used are those of the first that knows one: ball 40 Å")
     wider = replace(two, method=replace(two.method, peaks=replace(two.method.peaks, window=0.9)))
-    first, second = Picker([one, wider], PickOptions(device="cpu")).differences()
+    first, second = Picker(Ensemble.of([one, wider]), PickOptions(device="cpu")).differences()
     assert first.startswith("the models find peaks in different ways; used is that of") and second == line
-    assert Picker([one, one], PickOptions(device="cpu")).differences() == []
+    assert Picker(Ensemble.of([one, one]), PickOptions(device="cpu")).differences() == []
 
 
 def test_the_fingerprint_holds_whatever_decides_the_picks(monkeypatch):
@@ -257,7 +259,7 @@ def test_the_fingerprint_holds_whatever_decides_the_picks(monkeypatch):
     moved = replace(detector, facts=replace(detector.facts, displacement=(1.0, -2.0, 3.0)))
 
     def marks(**options):
-        return [Picker([d], PickOptions(device="cpu", **options)).fingerprint() for d in (detector, moved)]
+        return [Picker(d, PickOptions(device="cpu", **options)).fingerprint() for d in (detector, moved)]
 
     plain, fitted = marks(), marks(offset="fitted")
     assert plain[0] == plain[1] and len({*plain, *fitted}) == 3
@@ -269,8 +271,8 @@ def test_the_fitted_displacement_is_taken_out_when_asked():
     detector = Detector.load(trained())
     moved = replace(detector, facts=replace(detector.facts, displacement=(1.0, -2.0, 3.0)))
     volume, _ = tomogram("A", 0)
-    plain, _ = Picker([moved], PickOptions(device="cpu")).pick(volume)
-    fitted, _ = Picker([moved], PickOptions(device="cpu", offset="fitted")).pick(volume)
+    plain, _ = Picker(moved, PickOptions(device="cpu")).pick(volume)
+    fitted, _ = Picker(moved, PickOptions(device="cpu", offset="fitted")).pick(volume)
     assert np.allclose(fitted.positions, plain.positions - (1.0, -2.0, 3.0))
 
 

@@ -182,7 +182,7 @@ def test_a_model_and_an_ensemble_pick_first(tmp_path):
         assert done.exit_code == 0, done.output
         scores[name] = json.loads(done.stdout)
         assert (tmp_path / f"{name}.html").stat().st_size > 1e4
-    picker = Picker([load_model(model)], PickOptions(device="cpu"))
+    picker = Picker(load_model(model), PickOptions(device="cpu"))
     project = open_project(tmp_path / "tomograms")
     n = sum(len(picker.pick(project.tomogram(name))[0]) for name in project.runs())
     assert scores["one"]["matched"]["objects"]["ball"]["at"]["0.5"]["candidates"] == n

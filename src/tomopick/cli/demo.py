@@ -46,7 +46,7 @@ def run_demo(out: Path, shape: Shape, seed: int, model: str, device: str, say: C
     detector = load_detector(model)
     # One pick serves both metrics: down to the lower threshold of the two.
     lower = {o.name: min(cuts[o.name] for cuts in detector.thresholds.values()) for o in detector.objects}
-    picker = Picker([detector], PickOptions(device=device, thresholds=lower))
+    picker = Picker(detector, PickOptions(device=device, thresholds=lower))
     out.mkdir(parents=True, exist_ok=True)
     mark.touch()
     say(f"1. simulate a tomogram of {'x'.join(map(str, shape))} voxels with six kinds of particles (seed {seed})")

@@ -77,7 +77,7 @@ def pick_command(
     from ..core.records import expect
     from ..data import open_project
     from ..look.doctor import Checkup
-    from ..picking.load import load_model
+    from ..picking.load import joined, load_model
     from ..picking.output import records_of
     from ..picking.picker import Picker, PickOptions
     from ..picking.runs import check_objects, pick_run, pick_runs
@@ -98,7 +98,7 @@ def pick_command(
             return
     _refuse_type(project, wanted, choices["tomo_type"])
     loaded = [load_model(model) for model in models]
-    picker = Picker(loaded, PickOptions(thresholds=threshold, **choices))
+    picker = Picker(joined(loaded), PickOptions(thresholds=threshold, **choices))
     check_objects(picker, project)
     look_over(project, Checkup(wanted[:LOOKED_AT], choices["tomo_type"], truth=False), loaded[0])
     say(f"engine: {', '.join(picker.engines())}")

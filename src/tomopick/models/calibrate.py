@@ -17,9 +17,8 @@ from ..core.types import Grid, Heatmap, Picks, Tomogram
 from ..data import Project, atomic_write
 from ..data.labelled import picks_where_any
 from ..picking.folder import model_file, read_json
-from ..picking.load import Model
 from ..picking.peaks import LOWEST_SCORE, distances_of
-from ..picking.picker import Picker, PickOptions
+from ..picking.picker import Model, Picker, PickOptions, Single
 from ..picking.predict import View
 from ..scoring.crowding import crowded
 from ..scoring.matching import scored_picks
@@ -60,7 +59,7 @@ def candidates_of(picker: Picker, tomogram: Tomogram, views: str = "none") -> It
         raise SelectionError(f"--smooth '{views}' is none of {', '.join(VIEWS)}")
     for name, view in {"as is": View(), **VIEWS[views]}.items():
         turned = _seen(tomogram, view)
-        rows, unlike = picker.rows(turned, lambda done, total: None)
+        rows, unlike = picker.rows(turned)
         for line in unlike if name == "as is" else ():
             log.warning(f"run {tomogram.run}: {line}")
         strips: Iterable[Heatmap] = rows if len(cuts) == 1 else list(rows)
@@ -93,7 +92,7 @@ def out_of_fold(models: Sequence[Model], project: Project, run: str) -> Model:
     )
 
 
-def trained_on(model: Model, project: Project) -> set[str]:
+def trained_on(model: Model | Single, project: Project) -> set[str]:
     """The runs of this project that the model's record says it learned from (by name, in whatever project)."""
     parts = model.facts.provenance.get("runs", [])
     return {run for part in parts for run in part.get("train", [])} & set(project.runs())
@@ -218,7 +217,7 @@ def _pool(
         if len(models) == 1 and run in trained_on(model, project):
             log.warning(f"run {run}: the model has learned from it; thresholds will be too good for others")
         if id(model) not in pickers:
-            pickers[id(model)] = Picker([model], PickOptions(device=options.device))
+            pickers[id(model)] = Picker(model, PickOptions(device=options.device))
         tomogram = project.tomogram(run, options.tomo_type)
         for view, picks_at in candidates_of(pickers[id(model)], tomogram, options.smooth):
             key = f"{run} ({view})"

@@ -20,7 +20,6 @@ from ..data.choose import require_run
 from ..data.labelled import picks_where_any
 from ..picking.detector import Detector
 from ..picking.ensemble import MEANS, Alignment, Ensemble, Member
-from ..picking.load import Model
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.picker import Picker, PickOptions
 from ..scoring.localisation import median_shift
@@ -111,7 +110,9 @@ class CombineOptions:
             raise RecipeError("weights by object are found on a grid; add --weights grid")
 
 
-def combine(models: Sequence[Model], out: Path, options: CombineOptions, runs: Validation | None = None) -> Ensemble:
+def combine(
+    models: Sequence[Detector | Ensemble], out: Path, options: CombineOptions, runs: Validation | None = None
+) -> Ensemble:
     """Writes the ensemble folder `out`; ensembles among the models are taken apart into their members.
 
     Args:
@@ -131,7 +132,9 @@ def combine(models: Sequence[Model], out: Path, options: CombineOptions, runs: V
     return replace(ensemble, checksum=checksum, name=str(out))
 
 
-def measured(models: Sequence[Model], options: CombineOptions, runs: Validation | None = None) -> Ensemble:
+def measured(
+    models: Sequence[Detector | Ensemble], options: CombineOptions, runs: Validation | None = None
+) -> Ensemble:
     """The ensemble that `combine` writes."""
     ensemble = Ensemble.of(models)
     cuts = {metric: heights(values, ensemble.score_maps) for metric, values in ensemble.thresholds.items()}
@@ -146,7 +149,7 @@ def measured(models: Sequence[Model], options: CombineOptions, runs: Validation 
         return _remembering(ensemble, models, options, None, ())
     truth = runs.picks(ensemble.detectors)
     with tempfile.TemporaryDirectory(prefix="tomopick-heatmaps-") as place:
-        picker = Picker([ensemble], PickOptions(device=options.device, engine=options.engine))
+        picker = Picker(ensemble, PickOptions(device=options.device, engine=options.engine))
         kept = [keep(picker, runs.project, run, runs.tomo_type, Path(place)) for run in truth]
         if options.align:
             ensemble = _align(ensemble, kept)
@@ -323,7 +326,11 @@ def _calibrated(ensemble: Ensemble, kept: Sequence[Kept], truth: Mapping[str, Pi
 
 
 def _remembering(
-    ensemble: Ensemble, models: Sequence[Model], options: CombineOptions, runs: Validation | None, on: Sequence[str]
+    ensemble: Ensemble,
+    models: Sequence[Detector | Ensemble],
+    options: CombineOptions,
+    runs: Validation | None,
+    on: Sequence[str],
 ) -> Ensemble:
     """With the record of what it was made of and how."""
     from .. import __version__

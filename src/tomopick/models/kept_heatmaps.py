@@ -74,15 +74,13 @@ def keep(picker: Picker, project: Project, run: str, tomo_type: str | None, plac
         project, run, tomo_type: what to predict.
         place: folder for the heatmaps, two bytes a cell, object and member.
     """
-    ensemble = picker.model
-    unseen = [i for i, d in enumerate(ensemble.detectors) if run not in trained_on(d, project)]
+    n_members = len(picker.detectors)
+    unseen = [i for i, d in enumerate(picker.detectors) if run not in trained_on(d, project)]
     if not unseen:
         log.warning(f"run {run}: every member has learned from it; thresholds will be too good for others")
-    members = tuple(unseen or range(len(ensemble.members)))
-    if unseen and len(unseen) < len(ensemble.members):
-        log.info(
-            f"run {run}: predicted by {len(unseen)} of {len(ensemble.members)} members, that have not learned from it"
-        )
+    members = tuple(unseen or range(n_members))
+    if unseen and len(unseen) < n_members:
+        log.info(f"run {run}: predicted by {len(unseen)} of {n_members} members, that have not learned from it")
     tomogram = project.tomogram(run, tomo_type)
     strips = []
     with bar(1, run, "tile") as shown:

@@ -220,6 +220,9 @@ class FocalTversky(Loss):
         return Sigmoid()
 
 
+LOSSES = (HeatmapWeightedMSE, ReweightedMSE, DenseCrossEntropy, DiceCrossEntropy, FocalTversky)
+
+
 def distribution(target: torch.Tensor, known: torch.Tensor, background: str) -> torch.Tensor:
     """(b, object, z, y, x) heatmaps -> (b, object + 1, z, y, x) shares of the classes, which sum to 1 in every cell.
 

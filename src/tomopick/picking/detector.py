@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ from torch import nn
 
 from ..core.errors import ModelError, RecipeError
 from ..core.files import atomic_write
-from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram
-from ..networks.engines import Engine, EngineSpec, choose_device
-from ..scoring.score_maps import ScoreMap, ScoreMaps, heights, mapped
+from ..core.types import Grid, Heatmap, PickableObject, Tomogram
+from ..networks.engines import EngineSpec, choose_device
+from ..scoring.score_maps import ScoreMap, ScoreMaps
 from .folder import (
     FORMAT_VERSION,
     TrainingFacts,
@@ -30,22 +28,20 @@ from .folder import (
     read_object,
     read_thresholds,
 )
-from .memory import Halving, means
+from .memory import Ready, make_ready, weights_mark
 from .method import Method
 from .normalize import radial_spectrum, skewness
-from .peaks import LOWEST_SCORE, PeakFinder
-from .predict import VIEWS, Predictor, predict_rows
+from .peaks import PeakFinder
+from .picker import ByPicker
+from .predict import VIEWS, Predictor
 from .resample import matched, spacings_differ, void_of_shape
-from .rows import decode, join_rows
-
-log = logging.getLogger("tomopick")
 
 UNLIKE_BEYOND = 2.5  # standard deviations of the spectrum, mean over its rings, that runs of one kind do not differ by
 LEAST_SPREAD = 0.2  # of the spectrum [decades]; a single training volume has none
 
 
 @dataclass(frozen=True)
-class Detector:
+class Detector(ByPicker):
     """A network with everything needed to pick with it.
 
     Attributes:
@@ -71,15 +67,25 @@ class Detector:
     score_maps: ScoreMaps = field(default_factory=dict)
     recipe_json: Mapping[str, Any] = field(default_factory=dict)
 
+    # Engines and plans of tiles, by device and engine; another value of the same weights makes its own.
+    _ready: dict[tuple[torch.device, EngineSpec], Ready] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its own."""
+        return (self.name,)
+
+    @property
+    def peaks(self) -> PeakFinder:
+        """How particles are found in its heatmaps."""
+        return self.method.peaks
+
     @property
     def detectors(self) -> tuple[Detector, ...]:
         """The detectors that a model is made of; here the one."""
         return (self,)
-
-    @property
-    def peaks(self) -> PeakFinder:
-        """How peaks are found."""
-        return self.method.peaks
 
     def prepare(self, tomogram: Tomogram) -> tuple[np.ndarray, Grid]:
         """Normalised values at the network's voxel spacing, and their grid.
@@ -125,7 +131,7 @@ class Detector:
     def predictor(
         self, device: str | torch.device = "auto", views: str = "none", engine: EngineSpec | None = None
     ) -> Predictor:
-        """The network ready to run.
+        """The network ready to run; what takes long is kept from call to call, until the weights change.
 
         Args:
             device: where.
@@ -135,43 +141,25 @@ class Detector:
         Raises:
             EngineError: the engine is not installed, or does not know the device.
         """
-        spec, place = self.method.network, choose_device(device) if isinstance(device, str) else device
-        runner: Engine = (engine or EngineSpec()).build(self.network, place, spec.multiple)
-        known = cache(lambda: means(self.network, spec.multiple, spec.stride, len(self.objects), place))
-        if place.type == "cuda":  # a CPU swaps where it has too little
-            runner = Halving(
-                runner,
-                spec.multiple,
-                spec.stride,
-                known().overlap,
-                instead=lambda: EngineSpec().build(self.network, "cpu", spec.multiple),
-            )
+        place = choose_device(device) if isinstance(device, str) else device
+        key, spec = (place, engine or EngineSpec()), self.method.network
+        ready = self._ready.get(key)
+        if ready is None or ready.weights != weights_mark(self.network):
+            ready = self._ready[key] = make_ready(self.network, spec, len(self.objects), *key)
         return Predictor(
-            runner,
+            ready.engine,
             self.method.activation,
-            self.method.tiling.fitted(known),
+            self.method.tiling.fitted(ready.means),
             spec.stride,
             spec.multiple,
             tuple(o.name for o in self.objects),
             VIEWS[views],
         )
 
-    def rows(self, tomogram: Tomogram, predictor: Predictor | None = None) -> Iterator[Heatmap]:
-        """Finished rows of heatmap, strip by strip."""
-        values, grid = self.prepare(tomogram)
-        return predict_rows(predictor or self.predictor(), tomogram.run, values, grid)
-
-    def heatmap(self, tomogram: Tomogram, predictor: Predictor | None = None) -> Heatmap:
-        """The whole heatmap in memory."""
-        return join_rows(self.rows(tomogram, predictor))
-
-    def pick(
-        self, tomogram: Tomogram, thresholds: Mapping[str, float] | None = None, predictor: Predictor | None = None
-    ) -> Picks:
-        """Scored picks above the thresholds (those for `f1` where None), best first."""
-        rows, cuts = self.rows(tomogram, predictor), thresholds or self.thresholds["f1"]
-        picks = decode_scored(rows, self.method.peaks, self.objects, cuts, tomogram.run, self.score_maps)
-        return picks.select(tomogram.holds(picks.positions))
+    def blend(self, parts: Sequence[Iterable[Heatmap]]) -> Iterator[Heatmap]:
+        """The rows of its one network, as they are."""
+        (rows,) = parts
+        return iter(rows)
 
     def save(self, folder: Path) -> str:
         """Writes recipe.json, weights.safetensors and detector.json into an existing folder; returns the checksum."""
@@ -245,19 +233,3 @@ class Detector:
             raise ModelError(f"{folder}: not a complete model ({str(error).splitlines()[0]}); train again") from error
         checksum, name = about["checksum"], name or str(folder)
         return cls(method, objects, network.eval(), thresholds, facts, checksum, name, maps, recipe)
-
-
-def decode_scored(
-    rows: Iterable[Heatmap],
-    peaks: PeakFinder,
-    objects: Sequence[PickableObject],
-    thresholds: Mapping[str, float],
-    run: str,
-    maps: ScoreMaps,
-) -> Picks:
-    """As `decode`, where thresholds are scores and heights become scores."""
-    if not maps:
-        return decode(rows, peaks, objects, thresholds, run)
-    # A little lower than the height that the threshold stands for, whose last digits two ways of rounding decide.
-    floor = {k: max(LOWEST_SCORE, h - 1e-6) for k, h in heights(thresholds, maps).items()}
-    return mapped(decode(rows, peaks, objects, floor, run), maps).above(thresholds)

@@ -16,12 +16,13 @@ import numpy as np
 from ..core.errors import ModelError, RecipeError
 from ..core.files import atomic_write
 from ..core.messages import counted
-from ..core.types import Heatmap, PickableObject, Picks, Tomogram
+from ..core.types import Heatmap, PickableObject
 from ..scoring.score_maps import ScoreMap, ScoreMaps, heights
 from ..scoring.thresholds import METRICS
-from .detector import Detector, decode_scored
+from .detector import Detector
 from .folder import ENSEMBLE, FORMAT_VERSION, TrainingFacts, read_facts, read_json, read_thresholds
 from .peaks import PeakFinder
+from .picker import ByPicker
 from .rows import average, on_one_grid
 
 MEANS = ("probabilities", "logits")
@@ -73,8 +74,8 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Ensemble:
-    """Several detectors that pick as one; for callers it is what a `Detector` is.
+class Ensemble(ByPicker):
+    """Several detectors that pick as one; for callers it is a `Model`, as a `Detector` is.
 
     An object's heatmap is the weighted mean over the members that know it, on the finest member's grid, each member
     with its own normalisation and voxel spacing.
@@ -88,6 +89,7 @@ class Ensemble:
         checksum: of the members, their weights and alignments, and `mean`.
         name: folder, for messages.
         score_maps: as a detector's.
+        joined: names of the models that `of` made it from.
     """
 
     members: tuple[Member, ...]
@@ -97,6 +99,7 @@ class Ensemble:
     checksum: str = ""
     name: str = ""
     score_maps: ScoreMaps = field(default_factory=dict)
+    joined: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mean not in MEANS:
@@ -129,8 +132,13 @@ class Ensemble:
         thresholds = alone.thresholds if alone else _mean_thresholds(models)
         checksum = alone.checksum if alone else _digest([m.checksum for m in models])
         maps = alone.score_maps if alone else {}
-        name = " + ".join(m.name for m in models)
-        return cls(members, thresholds, joint_facts(models), means.pop(), checksum, name, maps)
+        joined = tuple(name for m in models for name in m.names)
+        return cls(members, thresholds, joint_facts(models), means.pop(), checksum, " + ".join(joined), maps, joined)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the models that were joined to it; else its own."""
+        return self.joined or (self.name,)
 
     @property
     def detectors(self) -> tuple[Detector, ...]:
@@ -149,15 +157,6 @@ class Ensemble:
     def peaks(self) -> PeakFinder:
         """How peaks are found."""
         return self.detectors[0].method.peaks
-
-    def rows(self, tomogram: Tomogram, device: str = "auto") -> Iterator[Heatmap]:
-        """Finished rows of the averaged heatmap, strip by strip."""
-        return self.blend([d.rows(tomogram, d.predictor(device)) for d in self.detectors])
-
-    def pick(self, tomogram: Tomogram, thresholds: Mapping[str, float] | None = None, device: str = "auto") -> Picks:
-        """Scored picks above the thresholds (those for `f1` where None), best first."""
-        cuts = thresholds or self.thresholds["f1"]
-        return decode_scored(self.rows(tomogram, device), self.peaks, self.objects, cuts, tomogram.run, self.score_maps)
 
     def blend(self, parts: Sequence[Iterable[Heatmap]]) -> Iterator[Heatmap]:
         """The members' rows, one iterable each -> rows of their mean."""

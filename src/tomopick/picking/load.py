@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import ModelError
@@ -10,10 +11,8 @@ from .detector import Detector
 from .ensemble import Ensemble
 from .folder import ENSEMBLE, shipped
 
-Model = Detector | Ensemble
 
-
-def load_model(name: str | Path) -> Model:
+def load_model(name: str | Path) -> Detector | Ensemble:
     """A model folder, an ensemble folder, or a shipped model by its name.
 
     Raises:
@@ -31,6 +30,17 @@ def load_model(name: str | Path) -> Model:
     raise ModelError(
         f"no model '{name}': neither a model folder nor a shipped model; {near_miss(str(name), sorted(known))}"
     )
+
+
+def joined(models: Sequence[Detector | Ensemble]) -> Detector | Ensemble:
+    """One model of one, as it is, or of several: with equal weights, and the mean of their thresholds.
+
+    An object's radius is that of the first model that knows it, and how peaks are found is the first one's.
+
+    Raises:
+        ModelError: ensembles among them average unlike quantities.
+    """
+    return models[0] if len(models) == 1 else Ensemble.of(models)
 
 
 def load_detector(name: str | Path) -> Detector:

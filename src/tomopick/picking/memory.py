@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..networks.engines import Engine
+from ..networks import NetworkSpec
+from ..networks.engines import Engine, EngineSpec
 from .tiling import Means
 
 log = logging.getLogger("tomopick")
@@ -206,3 +210,66 @@ class Halving:
         middle = first[(*inner, slice(own, None))] * (1 - rising) + last[(*inner, slice(0, shared))] * rising
         parts = [first[(*inner, slice(0, own))], middle, last[(*inner, slice(shared, None))]]
         return np.concatenate(parts, axis=axis + 1)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A network set up to run on a device; nothing of it depends on a volume.
+
+    Attributes:
+        engine: runs it, for one caller after the other.
+        means: what its tiles are planned from; measured when they are first asked for, and not again.
+        weights: `weights_mark` of what the engine runs.
+    """
+
+    engine: Engine
+    means: Callable[[], Means]
+    weights: object
+
+
+def make_ready(
+    network: nn.Module, spec: NetworkSpec, n_objects: int, device: torch.device, engine: EngineSpec
+) -> Ready:
+    """Sets a network up.
+
+    Args:
+        network: trained.
+        spec: it was built from.
+        n_objects: that it finds.
+        device, engine: where and how it is to run.
+
+    Raises:
+        EngineError: the engine is not installed, or does not know the device.
+    """
+    runner: Engine = engine.build(network, device, spec.multiple)
+    known = cache(lambda: means(network, spec.multiple, spec.stride, n_objects, device))
+    if device.type == "cuda":  # a CPU swaps where it has too little
+        runner = Halving(
+            runner,
+            spec.multiple,
+            spec.stride,
+            known().overlap,
+            instead=lambda: EngineSpec().build(network, "cpu", spec.multiple),
+        )
+    return Ready(InTurn(runner), known, weights_mark(network))
+
+
+def weights_mark(network: nn.Module) -> object:
+    """Changes whenever a network's weights are changed or moved, however that is done."""
+    return tuple((t.data_ptr(), t._version) for t in network.state_dict(keep_vars=True).values())
+
+
+class InTurn:
+    """An engine that several threads may call: one tile at a time, for engines write where they read."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._turn = Lock()
+
+    def __str__(self) -> str:
+        return str(self.engine)
+
+    def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """(z, y, x) float32 -> logits (channel, z/stride, y/stride, x/stride) float32."""
+        with self._turn:
+            return self.engine(tile)

@@ -19,7 +19,6 @@ from ..networks import (
     UNetSpec,
 )
 from ..networks.activations import Activation, Rectified, Sigmoid, Softmax
-from ..networks.losses import DenseCrossEntropy, DiceCrossEntropy, FocalTversky, HeatmapWeightedMSE, ReweightedMSE
 from .decoders import Components, UpsampledMaxima, Watershed
 from .normalize import FixedLimits, Normalization, RobustNormalization, ZScore
 from .peaks import LocalMaxima, PeakFinder
@@ -75,7 +74,9 @@ class Method:
             raise ModelError("this is no recipe: expected the JSON of a Recipe")
         parts = {f: decode(data[f], CLASSES, "recipe.json") for f in cls.__dataclass_fields__ if f in data}
         if "activation" not in data and "loss" in data:  # written before activations were
-            parts["activation"] = decode(data["loss"], CLASSES, "recipe.json").activation
+            from ..networks.losses import LOSSES
+
+            parts["activation"] = decode(data["loss"], {c.__name__: c for c in LOSSES}, "recipe.json").activation
         return cls(**parts)
 
 
@@ -91,7 +92,6 @@ def require_multiple(section: str, shape: tuple[int, ...] | None, network: Netwo
 NETWORKS = (
     UNetSpec, BPDUNetSpec, ResidualUNetSpec, FlexibleUNetSpec, AsymmetricUNetSpec, UNet25DSpec, JPUNet25DSpec,
 )  # fmt: skip
-LOSSES = (HeatmapWeightedMSE, ReweightedMSE, DenseCrossEntropy, DiceCrossEntropy, FocalTversky)
 
 # Classes that may stand in one another's place.
 FAMILIES: tuple[tuple[type, ...], ...] = (
@@ -100,9 +100,8 @@ FAMILIES: tuple[tuple[type, ...], ...] = (
     (LinearWindow, SteepWindow, GaussianWindow, FlatWindow),
     (TilingSpec, ScanTiles, StepTiles, EvenTiles),
     (Rectified, Sigmoid, Softmax),
-    LOSSES,
     NETWORKS,
 )
 
-# Every class that the JSON of a method may hold, by name; losses for those written before activations were.
+# Every class that the JSON of a method may hold, by name.
 CLASSES: dict[str, type] = {c.__name__: c for c in (Method, *(c for family in FAMILIES for c in family))}

@@ -1,27 +1,31 @@
-"""Detectors set up once for many tomograms: options, averaged heatmaps, picks."""
+"""A model set up once for many tomograms: options, averaged heatmaps, picks. All picking comes through here."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from .. import __version__
 from ..core.errors import SelectionError
 from ..core.messages import near_miss
-from ..core.types import Grid, Heatmap, Picks, Tomogram, holds
+from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram, holds
 from ..networks.engines import EngineSpec, choose_device
 from ..scoring.score_maps import ScoreMaps, heights, mapped
 from ..scoring.thresholds import thresholds_for
-from .detector import Detector
-from .ensemble import Ensemble
-from .peaks import LOWEST_SCORE, with_distances
+from .folder import TrainingFacts
+from .method import Method
+from .peaks import LOWEST_SCORE, PeakFinder, with_distances
 from .predict import Predictor, predict_rows
-from .rows import decode
+from .rows import decode, join_rows
+
+log = logging.getLogger("tomopick")
 
 
 @dataclass(frozen=True)
@@ -96,18 +100,137 @@ class Prepared:
         return holds(self.grid, self.void, positions)
 
 
+class Single(Protocol):
+    """One network of a model and how it sees a tomogram: what picking asks of a `Detector`."""
+
+    @property
+    def name(self) -> str:
+        """Folder or shipped name."""
+
+    @property
+    def method(self) -> Method:
+        """What it needs to pick."""
+
+    @property
+    def objects(self) -> tuple[PickableObject, ...]:
+        """In channel order."""
+
+    @property
+    def facts(self) -> TrainingFacts:
+        """Of its training."""
+
+    def prepare(self, tomogram: Tomogram) -> tuple[np.ndarray, Grid]:
+        """Normalised values at the network's voxel spacing, and their grid."""
+
+    def findings(self, tomogram: Tomogram, values: np.ndarray) -> list[str]:
+        """What is unlike the training's volumes, one line each."""
+
+    def predictor(
+        self, device: str | torch.device = "auto", views: str = "none", engine: EngineSpec | None = None
+    ) -> Predictor:
+        """The network ready to run, kept from call to call."""
+
+
+class Model(Protocol):
+    """A trained model, of one network or of several that pick as one: a `Detector` or an `Ensemble`."""
+
+    @property
+    def name(self) -> str:
+        """Folder or shipped name, for messages."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the models that were joined to it, for records; else its own."""
+
+    @property
+    def checksum(self) -> str:
+        """Of what decides the picks."""
+
+    @property
+    def objects(self) -> tuple[PickableObject, ...]:
+        """That it finds, in the order of its heatmaps' channels."""
+
+    @property
+    def thresholds(self) -> Mapping[str, Mapping[str, float]]:
+        """By metric and object."""
+
+    @property
+    def score_maps(self) -> ScoreMaps:
+        """By object, from a peak's height to its score."""
+
+    @property
+    def facts(self) -> TrainingFacts:
+        """Of its training, or trainings."""
+
+    @property
+    def peaks(self) -> PeakFinder:
+        """How particles are found in its heatmaps."""
+
+    @property
+    def detectors(self) -> Sequence[Single]:
+        """The networks that it is made of."""
+
+    def blend(self, parts: Sequence[Iterable[Heatmap]]) -> Iterator[Heatmap]:
+        """The networks' rows, one iterable each -> the model's."""
+
+    def rows(self, tomogram: Tomogram, options: PickOptions | None = None) -> Iterator[Heatmap]:
+        """Finished rows of heatmap, strip by strip."""
+
+    def heatmap(self, tomogram: Tomogram, options: PickOptions | None = None) -> Heatmap:
+        """The whole heatmap in memory."""
+
+    def pick(
+        self, tomogram: Tomogram, thresholds: Mapping[str, float] | None = None, options: PickOptions | None = None
+    ) -> Picks:
+        """Scored picks above the thresholds, best first."""
+
+
+class ByPicker:
+    """What every model does in the same way, which is the command's: by a `Picker`."""
+
+    def rows(self: Model, tomogram: Tomogram, options: PickOptions | None = None) -> Iterator[Heatmap]:
+        """Finished rows of heatmap, strip by strip; what is unlike the training is logged."""
+        rows, unlike = Picker(self, options or PickOptions()).rows(tomogram)
+        _tell(tomogram.run, unlike)
+        return rows
+
+    def heatmap(self: Model, tomogram: Tomogram, options: PickOptions | None = None) -> Heatmap:
+        """The whole heatmap in memory."""
+        return join_rows(self.rows(tomogram, options))
+
+    def pick(
+        self: Model, tomogram: Tomogram, thresholds: Mapping[str, float] | None = None,
+        options: PickOptions | None = None,
+    ) -> Picks:  # fmt: skip
+        """Scored picks above the thresholds, best first; what is unlike the training is logged.
+
+        Args:
+            tomogram: to pick.
+            thresholds: by object, in place of those that `options` mean.
+            options: how to pick.
+        """
+        options = options or PickOptions()
+        options = replace(options, thresholds={**options.thresholds, **(thresholds or {})})
+        picks, unlike = Picker(self, options).pick(tomogram)
+        _tell(tomogram.run, unlike)
+        return picks
+
+
+def _tell(run: str, unlike: Iterable[str]) -> None:
+    for line in unlike:
+        log.warning("run %s: %s", run, line)
+
+
 class Picker:
-    """One or several models set up once for many runs; several are averaged.
+    """A model set up once for many runs; several are joined first: `Ensemble.of`.
 
     Args:
-        models: detectors and ensembles, with equal weights; thresholds are the mean over the models that know an
-            object, its radius is the first one's of them, and how peaks are found is the first one's.
+        model: to pick with.
         options: how to pick.
     """
 
-    def __init__(self, models: Sequence[Detector | Ensemble], options: PickOptions):
-        self.models, self.options = list(models), options
-        self.model = Ensemble.of(models)
+    def __init__(self, model: Model, options: PickOptions):
+        self.model, self.options = model, options
         self.detectors = self.model.detectors
         self.objects = self.model.objects
         names = [o.name for o in self.objects]
@@ -146,13 +269,13 @@ class Picker:
 
     def fingerprint(self) -> str:
         """Changes with the weights, the recipe, the version and whatever else decides the picks."""
-        moved = [m.facts.displacement for m in self.models] if self.options.offset == "fitted" else None
-        facts = [__version__, [m.checksum for m in self.models], self.thresholds, self.options.settings(), moved]
+        moved = [self.model.facts.displacement] if self.options.offset == "fitted" else None
+        facts = [__version__, [self.model.checksum], self.thresholds, self.options.settings(), moved]
         facts += [{k: m.to_json() for k, m in self.score_maps.items()}] if self.score_maps else []
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def rows(
-        self, tomogram: Tomogram | Prepared, progress: Callable[[int, int], None]
+        self, tomogram: Tomogram | Prepared, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> tuple[Iterator[Heatmap], list[str]]:
         """Finished rows of (averaged) heatmap, and what is unlike the training."""
         parts, found = self.parts(tomogram, progress, range(len(self.detectors)))

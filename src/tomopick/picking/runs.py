@@ -149,7 +149,7 @@ class _Work:
                 output.write_picks(picks)
         result = RunResult(self.run, "picked", picker.counts(picks), self.seconds, tuple(self.found))
         facts = {
-            "models": [m.name for m in picker.models],
+            "models": list(picker.model.names),
             "thresholds": picker.thresholds,
             "settings": picker.options.settings(),
             "engines": picker.engines(),

@@ -19,8 +19,10 @@ from ..core.messages import untold
 from ..data import atomic_write
 from ..data.labelled import picks_where_any
 from ..models.combine import CombineOptions, Validation, measured
+from ..picking.detector import Detector
+from ..picking.ensemble import Ensemble
 from ..picking.folder import read_json
-from ..picking.load import Model, load_detector, load_model
+from ..picking.load import load_detector, load_model
 from ..training.fit import FitOptions, check_same, fit, require_place
 from ..training.sources import Source, plans_of
 from .plans import Plan, Training
@@ -57,7 +59,7 @@ def labelled_runs(source: Source) -> tuple[str, ...]:
     return tuple(sorted(picks_where_any(source.project, rest, source.picks)))
 
 
-def carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> Model:
+def carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> Detector | Ensemble:
     """Trains what is not trained yet and puts it together.
 
     A plan of several members becomes the ensemble folder `out`, with the members in `out/members/` and what they start
@@ -77,7 +79,7 @@ def carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> M
         return _carry_out(plan, grounds, out, options)
 
 
-def _carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> Model:
+def _carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> Detector | Ensemble:
     shares = _Shares.of(plan, grounds, options)
     place = _Places(plan, out)
     _begin(plan, shares, place, options)

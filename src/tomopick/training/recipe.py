@@ -12,7 +12,7 @@ from typing import Any
 from ..core.errors import ModelError, RecipeError
 from ..core.specs import Overrides, decode
 from ..networks.activations import Activation
-from ..networks.losses import HeatmapWeightedMSE, Loss
+from ..networks.losses import LOSSES, HeatmapWeightedMSE, Loss
 from ..picking import method
 from ..picking.method import Method, require_multiple
 from .augment import Augmentation, Blur, DropBlock, Flip, Noise, Rot90, Rotate, ScaleShift
@@ -85,6 +85,7 @@ class Recipe(Method):
 # Classes that may stand in one another's place.
 _FAMILIES: tuple[tuple[type, ...], ...] = (
     *method.FAMILIES,
+    LOSSES,
     (Cosine, StepDecay, Plateau),
     (Flip, Rot90, Rotate),
     (Noise, ScaleShift, Blur, DropBlock),

@@ -46,7 +46,7 @@ def begin(
         from ...picking.load import load_model
         from ...picking.picker import Picker, PickOptions
 
-        picker = Picker([load_model(model)], PickOptions(metric=options.metric, keep_below=True, device=options.device))
+        picker = Picker(load_model(model), PickOptions(metric=options.metric, keep_below=True, device=options.device))
         options = replace(options, thresholds={**picker.thresholds, **options.thresholds})
     report = gather_report(what, place, opening, options)
     project = open_project(place, **opening)

@@ -163,7 +163,7 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
     from ...picking.peaks import distances_of as distances_of_peaks
     from ...picking.picker import Picker, PickOptions
 
-    picker = Picker([load_model(what)], PickOptions(metric=options.metric, keep_below=True, device=options.device))
+    picker = Picker(load_model(what), PickOptions(metric=options.metric, keep_below=True, device=options.device))
     if picker.positions_depend_on_threshold:
         log.info("its decoder finds other positions with another threshold: there are no picks below the thresholds")
     found = {}

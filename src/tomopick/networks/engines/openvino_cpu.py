@@ -14,7 +14,6 @@ from .base import PRECISIONS, lacking_package
 from .cache import keep, kept, key_of
 from .convert import core, for_tracing, openvino, quietly
 from .device import type_name
-from .int8 import quantised
 
 _WEIGHTED = ("MatMul", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 
@@ -48,6 +47,8 @@ class OpenVINOEngine:
     def __call__(self, tile: np.ndarray) -> np.ndarray:
         """(z, y, x) float32 -> logits (channel, ...) float32."""
         if self._request is None:
+            from .int8 import quantised
+
             self._request = self._compiled(quantised(self._model, np.ascontiguousarray(tile)))
         self._request.infer({0: np.ascontiguousarray(tile)[None, None]}, share_inputs=True)
         return self._request.get_output_tensor(0).data[0].copy()  # the next tile overwrites it
