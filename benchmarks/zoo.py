@@ -246,7 +246,7 @@ class Zoo:
         if isinstance(model, MatchedFilter):
             pick, objects = model.pick, CZII_OBJECTS
         else:
-            picker = Picker([model], PickOptions(views=views, keep_below=True, device=self.device))
+            picker = Picker(model, PickOptions(views=views, keep_below=True, device=self.device))
             pick, objects = lambda tomogram: picker.pick(tomogram)[0], picker.objects
         runs, found, truth, seconds = self.sizes.runs(), {}, {}, []
         for run in (*runs["V"], *runs["T"]):
