@@ -24,9 +24,10 @@ from tomopick.networks import (
     UNet25DSpec,
     UNetSpec,
 )
-from tomopick.networks.engines import ENGINES, EngineSpec, TorchEngine, half_precision
+from tomopick.networks.engines import ENGINES, EngineSpec, half_precision
 from tomopick.networks.engines.cache import KEPT, cache_folder, keep, kept, key_of, left_to
 from tomopick.networks.engines.choose import AUTO
+from tomopick.networks.engines.eager import TorchEngine
 from tomopick.networks.engines.onnx_runtime import TensorRTEngine
 from tomopick.picking.load import load_model
 from tomopick.picking.picker import Picker, PickOptions

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tomopick.core.errors import TomopickError
 from tomopick.core.types import Grid, Heatmap, PickableObject, Picks
 from tomopick.networks.activations import Rectified
-from tomopick.networks.engines import TorchEngine, choose_device
+from tomopick.networks.engines import choose_device
+from tomopick.networks.engines.eager import TorchEngine
 from tomopick.picking.peaks import LocalMaxima
 from tomopick.picking.predict import VIEWS, Predictor, predict_rows
 from tomopick.picking.rows import average, join_rows, on_one_grid, with_halo

@@ -3,7 +3,6 @@
 from .base import PRECISIONS, Engine, EngineKind
 from .choose import ENGINES, EngineSpec
 from .device import autocast, choose_device, half_precision, place
-from .eager import TorchEngine
 
 __all__ = [
     "ENGINES",
@@ -11,7 +10,6 @@ __all__ = [
     "Engine",
     "EngineKind",
     "EngineSpec",
-    "TorchEngine",
     "autocast",
     "choose_device",
     "half_precision",

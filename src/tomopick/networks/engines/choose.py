@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from importlib import import_module
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from ...core.errors import EngineError
 from .base import PRECISIONS, Engine, EngineKind
-from .cuda import CudaGraphEngine
 from .device import choose_device
-from .eager import CompiledEngine, TorchEngine
-from .onnx_runtime import OnnxEngine, TensorRTEngine
-from .openvino_cpu import OpenVINOEngine
 
-ENGINES: Mapping[str, EngineKind] = MappingProxyType(
-    {
-        "torch": TorchEngine,
-        "compile": CompiledEngine,
-        "openvino": OpenVINOEngine,
-        "onnx": OnnxEngine,
-        "cuda": CudaGraphEngine,
-        "tensorrt": TensorRTEngine,
+
+class _Kinds(Mapping[str, EngineKind]):
+    """Kinds of engine by name; one is imported when it is asked for."""
+
+    _homes: ClassVar[Mapping[str, str]] = {
+        "torch": "eager.TorchEngine",
+        "compile": "eager.CompiledEngine",
+        "openvino": "openvino_cpu.OpenVINOEngine",
+        "onnx": "onnx_runtime.OnnxEngine",
+        "cuda": "cuda.CudaGraphEngine",
+        "tensorrt": "onnx_runtime.TensorRTEngine",
     }
-)
+
+    def __getitem__(self, name: str) -> EngineKind:
+        module, kind = self._homes[name].split(".")
+        found: EngineKind = getattr(import_module(f".{module}", __package__), kind)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._homes)
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+
+ENGINES = _Kinds()
 AUTO = ("cuda", "openvino", "torch")  # best first; those left out take long to start
 
 log = logging.getLogger("tomopick")
