@@ -1,6 +1,5 @@
 """Engines: the same heatmap as float32 torch, whatever runs the network."""
 
-import json
 import logging
 import os
 import subprocess
@@ -14,6 +13,7 @@ from click.testing import CliRunner
 import small
 from tomopick.cli import main
 from tomopick.core.errors import EngineError
+from tomopick.core.records import Records
 from tomopick.data import open_project
 from tomopick.networks import (
     AsymmetricUNetSpec,
@@ -302,7 +302,7 @@ def test_pick_says_and_records_which_engine_ran(tmp_path, monkeypatch):
 
     done = pick("--engine", "torch", "--precision", "f32")
     assert done.exit_code == 0 and "engine: torch f32 on cpu\n" in done.stderr
-    (record,) = [json.loads(p.read_text()) for p in (tmp_path / "out").rglob("A.json")]
+    record = Records(tmp_path / "out" / "records").last("A")
     assert record["engines"] == ["torch f32 on cpu"]
     assert "finished before" in pick("--engine", "auto").stdout  # another engine is no reason to pick again
     monkeypatch.setitem(sys.modules, "openvino", None)
