@@ -15,6 +15,7 @@ from tomopick.data.exporting import ExportOptions, export_picks
 from tomopick.data.importing import ImportOptions, import_picks
 from tomopick.data.names import RunNames, forms, plain_name, read_names
 from tomopick.data.new_project import init_project
+from tomopick.data.open import open_projects
 from tomopick.data.plausible import unlikely
 
 SHAPE = (40, 60, 64)
@@ -568,3 +569,39 @@ def test_tables_bring_new_objects_where_nobody_has_listed_them(tmp_path):
     (tmp_path / "u" / "objects.json").write_text('\ufeff[{"name": "ribosome", "radius": 150}]')
     with pytest.raises(SelectionError, match="no pickable object 'proteasome'"):
         import_picks([tmp_path / "TS_1.csv"], folder(tmp_path / "u", "TS_1", objects=()), ImportOptions())
+
+
+# ---- several projects, one set of options ----
+
+
+def test_options_go_to_the_projects_that_can_take_them(tmp_path):
+    mine = folder(tmp_path / "t", "TS_1")
+    config = tmp_path / "s"
+    create_copick_project(config, mine.objects)
+    both = [str(tmp_path / "t"), str(config / "copick.json")]
+    first, second = open_projects(both, objects=["ball:60"], voxel_spacing=12.0)
+    assert [o.name for o in first.objects] == ["ball"] and [o.name for o in second.objects] == ["ribosome"]
+    assert first.grid("TS_1").voxel_spacing == 12.0
+    first, second = open_projects(both, objects=["ribosome:140", "ball:60"])
+    assert second.objects[0].radius == 140 and first.objects[0].radius == 140
+    with pytest.raises(SelectionError, match=r"--object ball:60: .* no object 'ball'; there is ribosome"):
+        open_projects([both[1], both[1]], objects=["ball:60"])
+    with pytest.raises(SelectionError, match="states its voxel spacings"):
+        open_projects([both[1], both[1]], voxel_spacing=10.0)
+    offsets = open_projects(both, coordinate_offsets=["0.5", "none"])
+    assert offsets[0].stated(Picks("TS_1", [[10, 10, 10]], ["x"])).positions.tolist() == [[5, 5, 5]]
+
+
+def test_picks_in_voxels_are_refused_by_training_and_said_by_the_doctor(tmp_path):
+    from tomopick.look.doctor import cheap_findings
+    from tomopick.training.dataset import _require_likely
+    from tomopick.training.sources import Source
+
+    project = folder(tmp_path / "t", "TS_1")
+    voxels = np.random.default_rng(0).uniform(0, 1, (30, 3)) * (np.array(SHAPE) - 1)
+    write_picks_csv(tmp_path / "t" / "TS_1.csv", Picks("TS_1", voxels, ["ribosome"] * 30))
+    project = open_project(tmp_path / "t", objects=["ribosome:150"])
+    found = [f for f in cheap_findings(project) if f.level == "error"]
+    assert len(found) == 1 and "are they in voxels?" in found[0].text and "--pixel-size" in found[0].fix
+    with pytest.raises(SelectionError, match="are they in voxels"):
+        _require_likely(Source(project), {"TS_1": project.picks("TS_1")})

@@ -13,6 +13,7 @@ from tomopick.cli import main
 from tomopick.core.errors import SelectionError, TomopickError
 from tomopick.core.types import Picks
 from tomopick.data import open_project, write_picks_csv
+from tomopick.data.open import open_taking
 from tomopick.picking.load import load_model
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.scoring.compare import Scoring
@@ -132,8 +133,8 @@ def test_the_truth_is_read_once_for_a_model_to_pick(tmp_path, monkeypatch):
     sides(tmp_path)
     opened = []
     monkeypatch.setattr(
-        "tomopick.scoring.compare.open_project",
-        lambda place, **more: opened.append(place) or open_project(place, **more),
+        "tomopick.scoring.compare.open_taking",
+        lambda place, **more: opened.append(place) or open_taking(place, **more),
     )
     done = run("evaluate", small.trained(), tmp_path / "tomograms", "--device", "cpu", "--runs", "B", "--json")
     assert done.exit_code == 0 and json.loads(done.stdout)["czii"]["runs"] == ["B"]

@@ -290,12 +290,13 @@ def show_command(
     \b
     Example:  tomopick show tomogram.mrc picks/tomogram.csv --object ribosome:150 --out section.png
     """
+    from ..data.open import open_taking
     from ..look.runs import draw_run
 
     if at is not None and len(at) != 3:
         raise TomopickError(f"--at has {len(at)} numbers; expected Z,Y,X in Å, such as 300,1500,1500")
     source = _open(tomogram, project)
-    other = None if picks_place is None else _open(picks_place, {**project, "voxel_spacing": None})
+    other = None if picks_place is None else open_taking(picks_place, **{**project, "voxel_spacing": None}).project
     draw_run(
         source, out, run, picks_from=other, tomo_type=tomo_type, picks=picks, truth=truth, min_score=min_score,
         thickness=thickness, at=at,

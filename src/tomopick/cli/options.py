@@ -135,16 +135,28 @@ def counts(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-def project_options(command: Any) -> Any:
-    """What every verb that reads a project understands."""
-    for option in (
-        click.option("--voxel-spacing", type=float, help="Voxel size in Å, in place of the file header's."),
-        click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help="An object, radius in Å."),
-        click.option("--coordinate-offset", default="none", show_default=True, metavar="none|czii|Z,Y,X",
-                     help="Where the data set centres its voxels, in voxels."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+def _opening_options(offset: Any) -> Callable[[Any], Any]:
+    def add(command: Any) -> Any:
+        for option in (
+            click.option("--voxel-spacing", type=float, help="Voxel size in Å, in place of the file header's."),
+            click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help="An object, radius in Å."),
+            offset,
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+# What every verb that reads a project understands, and one that reads several: each takes what it can.
+project_options = _opening_options(
+    click.option("--coordinate-offset", default="none", show_default=True, metavar="none|czii|Z,Y,X",
+                 help="Where the data set centres its voxels, in voxels.")
+)  # fmt: skip
+projects_options = _opening_options(
+    click.option("--coordinate-offset", multiple=True, metavar="none|czii|Z,Y,X",
+                 help="Where a data set centres its voxels, in voxels; once, or once a PROJECT. Default: none.")
+)  # fmt: skip
 
 
 def shape_of(text: str) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ import click
 from ..core.claims import claimed
 from ..core.errors import TomopickError
 from ..core.files import is_vacant
-from .options import comma, counts, given_for, look_over, named_runs, project_options, run_names, say
+from .options import comma, counts, given_for, look_over, named_runs, projects_options, run_names, say
 
 
 @click.command("train")
@@ -60,7 +60,7 @@ from .options import comma, counts, given_for, look_over, named_runs, project_op
 @click.option(
     "--init-from", default="", metavar="MODEL", help="Start from a model; heads of objects it knows are kept."
 )
-@project_options
+@projects_options
 def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | None, **choices: Any) -> None:
     """Train METHOD on one or several PROJECTs and write the model folder OUT.
 
@@ -147,14 +147,11 @@ def _resumable(out: Path) -> Iterator[None]:
 
 def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
     """The projects with what is read of each, looked over."""
-    from ..data import open_project
     from ..look.doctor import Checkup
     from ..recipes.as_published import Grounds
     from ..training.sources import Source
 
-    opening = {key: choices[key] for key in ("voxel_spacing", "objects", "coordinate_offset")}
-    opened = [open_project(p, **opening) for p in places]
-    hidden = [open_project(p, **opening) for p in choices["unlabelled"]]
+    opened, hidden, further = _opened(places, choices)
     kinds = [_types(choices["tomo_type"], i, len(opened)) for i in range(len(opened))]
     sources = [
         Source(
@@ -177,12 +174,26 @@ def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
     for project in hidden:
         runs = named_runs(choices["unlabelled_runs"], project, [*opened, *hidden])
         sources.append(Source.unlabelled(project, first, runs or None))
-    return Grounds(tuple(sources), tuple(kinds + [()] * len(hidden)), _simulated(choices, opening))
+    return Grounds(tuple(sources), tuple(kinds + [()] * len(hidden)), _simulated(choices, further))
 
 
-def _simulated(choices: dict[str, Any], opening: dict[str, Any]) -> Any:
+def _opened(places: list[str], choices: dict[str, Any]) -> tuple[list[Any], list[Any], Any]:
+    """The projects, those without labels, and the one to pretrain on: each takes of the options what it can."""
+    from ..data.open import open_projects
+
+    further = [choices["pretrain"]] if choices["pretrain"] else []
+    every = [*places, *choices["unlabelled"], *further]
+    n = len(places)
+    offsets = [given_for(choices["coordinate_offset"], i, n, "--coordinate-offset") or "none" for i in range(n)]
+    alike = offsets[0] if len(set(offsets)) == 1 else "none"
+    offsets += [alike] * (len(every) - n)
+    given = {key: choices[key] for key in ("voxel_spacing", "objects")}
+    opened = open_projects(every, **given, coordinate_offsets=offsets)
+    return opened[:n], opened[n : len(every) - len(further)], opened[-1] if further else None
+
+
+def _simulated(choices: dict[str, Any], project: Any) -> Any:
     """The project to pretrain on, looked over; None where there is none."""
-    from ..data import open_project
     from ..look.doctor import Checkup
     from ..training.sources import Source
 
@@ -192,7 +203,6 @@ def _simulated(choices: dict[str, Any], opening: dict[str, Any]) -> Any:
             flag = f"--pretrain-{name.replace('_', '-')}"
             raise TomopickError(f"{flag} is of the project to pretrain on; say which with --pretrain PROJECT")
         return None
-    project = open_project(choices["pretrain"], **opening)
     source = Source(project, **asked | {"val_runs": named_runs(asked["val_runs"], project, [project])})
     look_over(project, Checkup(None, source.tomo_type, source.picks))
     return source

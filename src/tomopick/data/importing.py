@@ -19,7 +19,7 @@ from .choose import require_objects
 from .exporting import ExportOptions, frames, with_row
 from .formats import Reading, RunFrame, RunNames, TomogramRow, detect, get_format, read_tomograms_star
 from .names import read_names
-from .plausible import unlikely
+from .plausible import FEW, unlikely
 
 log = logging.getLogger("tomopick")
 
@@ -130,7 +130,7 @@ def _refuse_what_is_there(project: Project, run: str, options: ImportOptions) ->
 
 def _judge(found: Mapping[str, Picks], grids: Mapping[str, Grid], project: Project, options: ImportOptions) -> None:
     """Raises for picks that are all in a corner or all outside; only says so where the pixel size was asked for."""
-    why = unlikely(found, grids)
+    why = unlikely(found, grids, FEW)
     if why is None:
         return
     if options.pixel_size is not None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.errors import ReadError, SelectionError
-from ..core.messages import near_miss
+from ..core.messages import listing, near_miss
 from ..core.records import Records
+from .objects import with_specs
 from .offset import CoordinateOffset
 from .project import Project
 from .sources.copick import CopickProject
@@ -60,6 +61,98 @@ def open_project(
         project = _folder(place, voxel_spacing, objects, offset)
     project.uri = str(path)
     return project
+
+
+class Opened(NamedTuple):
+    """A project, opened with those options that it can take.
+
+    Attributes:
+        project: opened.
+        strange: "name:radius" of objects that it does not have and takes none in addition.
+        spaced: whether it takes a voxel spacing.
+    """
+
+    project: Project
+    strange: tuple[str, ...]
+    spaced: bool
+
+
+def open_taking(
+    path: str | Path,
+    *,
+    voxel_spacing: float | None = None,
+    objects: Sequence[str] = (),
+    coordinate_offset: str | Sequence[float] | CoordinateOffset = "none",
+) -> Opened:
+    """`open_project` where options are meant for this project or another beside it: what it cannot take is left out.
+
+    Whoever asks says with `require_taken` what nobody took.
+    """
+    place = Path(path).expanduser()
+    if not _is_closed(place):
+        spacing = voxel_spacing if not _is_table(place) else None
+        opened = open_project(path, voxel_spacing=spacing, objects=objects, coordinate_offset=coordinate_offset)
+        return Opened(opened, (), True)
+    opened = open_project(path, coordinate_offset=coordinate_offset)
+    known = [o.name for o in opened.objects]
+    mine = [spec for spec in objects if spec.strip().partition(":")[0] in known]
+    opened.objects = with_specs(opened.objects, mine, extend=False)
+    return Opened(opened, tuple(spec for spec in objects if spec not in mine), False)
+
+
+def require_taken(opened: Sequence[Opened], voxel_spacing: float | None = None) -> None:
+    """Raises `SelectionError` for an object that none of the projects knows, and a voxel spacing that none takes."""
+    if not opened:
+        return
+    for spec in opened[0].strange:
+        if all(spec in other.strange for other in opened):
+            known = sorted({o.name for other in opened for o in other.project.objects})
+            name = spec.strip().partition(":")[0]
+            raise SelectionError(
+                f"--object {spec}: {listing(o.project.uri for o in opened)}: no object '{name}'; "
+                f"{near_miss(name, known)}"
+            )
+    if voxel_spacing is not None and not any(other.spaced for other in opened):
+        _refuse_spacing(opened[0].project.uri, voxel_spacing, "a project of this kind")
+
+
+def open_projects(
+    paths: Sequence[str],
+    *,
+    voxel_spacing: float | None = None,
+    objects: Sequence[str] = (),
+    coordinate_offsets: Sequence[str] = ("none",),
+) -> list[Project]:
+    """Several projects with one set of options, each of which goes to those that can take it.
+
+    Args:
+        paths: of the projects.
+        voxel_spacing, objects: as in `open_project`.
+        coordinate_offsets: one for all, or one each.
+
+    Raises:
+        SelectionError: an option that none of them takes.
+    """
+    given = {"voxel_spacing": voxel_spacing, "objects": objects}
+    offsets = list(coordinate_offsets) * (len(paths) if len(coordinate_offsets) == 1 else 1)
+    if len(paths) == 1:
+        return [open_project(paths[0], **given, coordinate_offset=offsets[0])]  # type: ignore[arg-type]
+    opened = [
+        open_taking(path, **given, coordinate_offset=offset)  # type: ignore[arg-type]
+        for path, offset in zip(paths, offsets, strict=True)
+    ]
+    require_taken(opened, voxel_spacing)
+    return [each.project for each in opened]
+
+
+def _is_closed(place: Path) -> bool:
+    """Whether a project lists its own objects and voxel spacings: copick's and Kaggle's do, folders do not."""
+    config = place / CONFIG_NAME if (place / CONFIG_NAME).is_file() else place
+    return (config.suffix.lower() == ".json" and config.is_file()) or (place.is_dir() and bool(kaggle_roots(place)))
+
+
+def _is_table(place: Path) -> bool:
+    return place.suffix.lower() == ".csv"
 
 
 def _folder(

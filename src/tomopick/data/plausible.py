@@ -30,12 +30,13 @@ _FAR: tuple[tuple[str, Meant], ...] = (
 )
 
 
-def unlikely(found: Mapping[str, Picks], grids: Mapping[str, Grid]) -> str | None:
+def unlikely(found: Mapping[str, Picks], grids: Mapping[str, Grid], few: int = MANY) -> str | None:
     """Why picks cannot be meant as they stand, and what would make them fit; None where nothing is odd.
 
     Args:
         found: by run.
         grids: of the tomograms that they are to lie in; runs without one are not looked at.
+        few: as many in a corner are enough where a known unit would fit.
     """
     sides = [(p.positions, grids[run]) for run, p in found.items() if len(p) and run in grids]
     n = sum(len(positions) for positions, _ in sides)
@@ -48,7 +49,7 @@ def unlikely(found: Mapping[str, Picks], grids: Mapping[str, Grid]) -> str | Non
     fits = [text for text, meant in _NEAR if _fits(sides, meant)]
     corner = all((_parts(positions, grid) < CORNER).all() for positions, grid in sides)
     in_voxels = fits[:1] == [_NEAR[0][0]] and all(grid.voxel_spacing > _FINE for _, grid in sides)
-    if not ((corner and (n >= MANY or (n >= FEW and fits))) or (in_voxels and n >= MANY)):
+    if not ((corner and (n >= MANY or (n >= few and fits))) or (in_voxels and n >= MANY)):
         return None
     reach = max(float(positions.max()) for positions, _ in sides)
     wide = max(max(grid.shape) * grid.voxel_spacing for _, grid in sides)

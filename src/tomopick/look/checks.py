@@ -18,6 +18,7 @@ from ..core.messages import counted, listing
 from ..core.types import Grid, PickableObject, Picks
 from ..data import Project
 from ..data.choose import SPACING_TOLERANCE
+from ..data.plausible import unlikely
 from ..scoring.compare import distances_of
 from ..scoring.crowding import crowded
 
@@ -190,6 +191,9 @@ def picks_findings(
         return
     if not truth:
         return
+    corner = unlikely({run: picks for run, picks in truth.items() if run in grids}, grids)
+    if corner and "outside" not in corner:  # what lies outside is said of each run
+        yield Finding(ERROR, "", corner, "mend them, or import them with --pixel-size (in Å)")
     for line in crowded(truth, project.objects, distances_of(project.objects) if distances is None else distances):
         yield Finding(WARNING, "", line)
     text = ", ".join(f"{totals[name]} {name}" for name in objects)

@@ -13,10 +13,13 @@ from ..core.errors import ReadError, SelectionError
 from ..core.messages import near_miss
 from ..core.presets import CZII_OBJECTS, MIN_DISTANCE
 from ..core.records import Records
-from ..core.types import Grid, PickableObject, Picks
-from ..data import Project, open_project, read_picks_csv
+from ..core.types import PickableObject, Picks
+from ..data import Project, read_picks_csv
+from ..data.formats import is_foreign
 from ..data.labelled import outside_text, picks_where_any
 from ..data.objects import with_specs
+from ..data.open import open_taking, require_taken
+from ..data.plausible import require_likely
 from .crowding import crowded
 from .curves import duplicates
 from .figures import Scores, rankings
@@ -27,7 +30,6 @@ from .scores import CZII_BETA, czii_score, matched_scores
 
 log = logging.getLogger("tomopick")
 
-FOREIGN = {".star", ".tbl", ".mod", ".em", ".coords", ".ndjson", ".txt"}  # files of other programs
 _SAME = 1e-3  # radii; true particles closer than that were written down twice
 _ENOUGH = 10  # picks whose range tells Å from voxels
 
@@ -202,7 +204,7 @@ class Scoring:
     ) -> tuple[dict[str, Picks], dict[str, Picks], tuple[PickableObject, ...], bool, Project | None, Made | None]:
         """Picks, truth, its objects, whether these are all of Kaggle's metric, whose tomograms count, what was made."""
         suffix = Path(candidates).suffix.lower()
-        read = make is None and suffix not in FOREIGN
+        read = make is None and not is_foreign(Path(candidates))
         found, _, project = self._read(candidates, self.picks, "--picks") if read else ({}, (), None)
         if read and not found:
             raise SelectionError(f"{candidates}: no picks to score; name others with --picks")
@@ -256,12 +258,16 @@ class Scoring:
                 raise SelectionError(f"{place}: a table, but '{query}' chooses among a project's picks; leave it out")
             picks = read_picks_csv(place)
             return picks, self._known({n for p in picks.values() for n in p.names.tolist()}), None
-        project = open_project(
+        given = open_taking(
             place,
             voxel_spacing=self.voxel_spacing,
             objects=self.objects,
             coordinate_offset=self.coordinate_offset,
         )
+        # What one side has no place for may be meant for the other; true are the objects of the truth.
+        if option == "--truth":
+            require_taken([given], self.voxel_spacing)
+        project = given.project
         found = picks_where_any(project, self.runs or project.runs(), query, option)
         objects = project.objects
         if objects and all(o.radius is None for o in objects):  # known by their names alone, as in a table
@@ -278,17 +284,19 @@ class Scoring:
         return found
 
     def _refuse_voxels(self, found: Mapping[str, Picks], wanted: Mapping[str, Picks], project: Project | None) -> None:
-        """Says so where positions are counted in voxels: by the tomogram's size, else by the other side's range."""
+        """Says so where positions are in no unit of length: by the tomograms' sizes, else by the other side's range."""
+        grids = {}
         for run, picks in found.items():
             if project is not None and run in project.runs():
                 try:
-                    grids = [project.grid(run, t) for t in project.tomo_types(run)]
+                    for tomo_type in project.tomo_types(run)[:1]:
+                        grids[run] = project.grid(run, tomo_type)
                 except ReadError:  # `_outside` says so
                     continue
-                for grid in grids[:1]:
-                    refuse_voxels(run, picks, grid)
             elif run in wanted:
                 _refuse_other_units(run, picks, wanted[run])
+        inside = {run: p.select(grids[run].contains(p.positions)) for run, p in found.items() if run in grids}
+        require_likely(inside, grids, f"run {', '.join(sorted(grids)[:3])}")
 
     def _outside(self, found: dict[str, Picks], project: Project | None) -> tuple[dict[str, Picks], int]:
         """The picks inside their tomograms, where these are known; refuses others unless they are to be dropped."""
@@ -326,20 +334,8 @@ def _from_pick(place: str) -> bool:
     return any((Path(place) / f"{run}.csv").is_file() for run in Records(Path(place) / "records").runs())
 
 
-def refuse_voxels(run: str, picks: Picks, grid: Grid) -> None:
-    """Raises where picks that should be in Å are plainly in voxels: all in the corner that as many Å make."""
-    if len(picks) < _ENOUGH or grid.voxel_spacing <= 2:
-        return
-    low, high = picks.positions.min(axis=0), picks.positions.max(axis=0)
-    if np.all((low >= 0) & (high <= np.array(grid.shape))):
-        raise SelectionError(
-            f"run {run}: all {len(picks)} picks lie within {high.max():.0f} Å of the corner of a tomogram that is "
-            f"{max(grid.shape) * grid.voxel_spacing:.0f} Å wide; are they in voxels? expected Å"
-        )
-
-
 def _refuse_other_units(run: str, picks: Picks, truth: Picks) -> None:
-    """As `refuse_voxels`, where no tomogram is known: one side reaches at least four times as far in every axis."""
+    """As `require_likely`, where no tomogram is known: one side reaches at least four times as far in every axis."""
     if min(len(picks), len(truth)) < _ENOUGH:
         return
     reach = [np.percentile(side.positions, 95, axis=0) for side in (picks, truth)]

@@ -13,6 +13,7 @@ from ..core.messages import counted
 from ..core.progress import bar
 from ..core.types import PickableObject, Picks, Tomogram
 from ..data.labelled import outside_text
+from ..data.plausible import require_likely
 from ..picking.folder import TrainingFacts
 from ..picking.normalize import contrast_at, radial_spectrum, skewness
 from ..picking.peaks import distances_of
@@ -63,15 +64,17 @@ def gather(
         if not (plan.train or plan.val or plan.unlabelled):
             log.warning(f"{plan.source.project.uri}: none of its runs is named; nothing is learned from it")
     check_unlabelled(recipe, plans)
-    objects = objects_of([source for source in sources if source.labelled], names)
+    defined = objects_of([source for source in sources if source.labelled], names)
+    labels = [{run: _labels(plan.source, run, defined) for run in (*plan.train, *plan.val)} for plan in plans]
+    objects = defined if names is not None else _occurring(defined, plans, labels)
     spacing = recipe.voxel_spacing or _first_spacing(plans)
     parts: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
     witness = _Witness(objects)
     read_one = _Reader(recipe, spacing, witness, Shelf())
     unlabelled: list[LabelledVolume] = []
     with bar(sum(len(p.train) + len(p.val) + len(p.unlabelled) for p in plans), "read", "run") as shown:
-        for plan in plans:
-            picks = {run: _labels(plan.source, run, objects) for run in (*plan.train, *plan.val)}
+        for plan, picks in zip(plans, labels):
+            _require_likely(plan.source, picks)
             known = _known(plan.source, picks, objects)
             read: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
             for part, runs in (("train", plan.train), ("val", plan.val)):
@@ -177,6 +180,26 @@ def _labels(source: Source, run: str, objects: Sequence[PickableObject]) -> Pick
     if picks is None:
         raise SelectionError(f"{source.project.uri}: run {run} has no picks to learn from; name labelled runs")
     return picks.among([o.name for o in objects])
+
+
+def _occurring(
+    objects: tuple[PickableObject, ...], plans: Sequence[Plan], labels: Sequence[Mapping[str, Picks]]
+) -> tuple[PickableObject, ...]:
+    """The objects, without those that several projects together define and none has picks of to learn from."""
+    there = {n for plan, picks in zip(plans, labels) for run in plan.train for n in picks[run].names.tolist()}
+    absent = [o.name for o in objects if o.name not in there]
+    if not absent or not there or sum(bool(plan.train) for plan in plans) < 2:
+        return objects
+    log.warning(f"no picks to learn from in any of the projects, so not learned: {', '.join(absent)}")
+    return tuple(o for o in objects if o.name in there)
+
+
+def _require_likely(source: Source, picks: Mapping[str, Picks]) -> None:
+    """Raises where all the picks of a project lie in one corner: they are not in Å, and noise would be learned."""
+    grids = {run: source.project.grid(run, source.tomo_type) for run in picks}
+    inside = {run: p.select(grids[run].contains(p.positions)) for run, p in picks.items()}
+    fix = "mend them, or import them with --pixel-size (in Å)"
+    require_likely(inside, grids, source.project.uri, fix)
 
 
 def _known(source: Source, picks: Mapping[str, Picks], objects: Sequence[PickableObject]) -> frozenset[str]:

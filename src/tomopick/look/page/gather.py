@@ -16,9 +16,12 @@ from ...core.messages import counted, near_miss
 from ...core.presets import CZII_OBJECTS
 from ...core.types import PickableObject, Picks, Tomogram
 from ...data import Project, open_project, read_picks_csv
+from ...data.formats import is_foreign
 from ...data.labelled import picks_where_any
+from ...data.open import open_taking
+from ...data.plausible import require_likely
 from ...picking.folder import is_model
-from ...scoring.compare import FOREIGN, Made, Sides, distances_of, refuse_voxels, twice_written
+from ...scoring.compare import Made, Sides, distances_of, twice_written
 from ...scoring.crowding import crowded
 from .tables import Report
 
@@ -192,13 +195,13 @@ def _read(
         found, objects = read_picks_csv(what), ()
         if set(found) == {""} and len(runs) == 1:
             found = {runs[0]: replace(found[""], run=runs[0])}
-    elif Path(what).is_file() and Path(what).suffix.lower() in FOREIGN:
+    elif Path(what).is_file() and is_foreign(Path(what)):
         from ...data.importing import ImportOptions, read_files
 
         choices = ImportOptions(name=options.name, tomo_type=options.tomo_type)
         (found, _), objects = read_files([Path(what)], project, choices), ()
     else:
-        source = open_project(what, **{**opening, "voxel_spacing": None})
+        source = open_taking(what, **{**opening, "voxel_spacing": None}).project
         there = source.runs()
         found = picks_where_any(source, [run for run in runs if run in there], options.picks)
         objects = source.objects  # type: ignore[assignment]
@@ -258,7 +261,7 @@ def _findings(
             continue
         grid = project.grid(run, options.tomo_type)
         outside = int((~grid.contains(p.positions)).sum())
-        refuse_voxels(run, p, grid)
+        require_likely({run: p.select(grid.contains(p.positions))}, {run: grid}, f"run {run}")
         if outside:
             found.append(f"run {run}: {outside} of {len(p)} picks lie outside the tomogram and count as they are.")
     return found + [f"{line}." for line in twice_written(truth, objects)]
