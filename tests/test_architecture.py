@@ -200,18 +200,9 @@ FLAGS = {
     ],
     "init": ["--keep-names", "--object", "--portal", "--preset", "--tomo-type", "--voxel-spacing"],
     "pick": [
-        *["--device", "--engine", "--invert", "--keep-below", "--metric", "--min-distance", "--offset", "--out"],
-        *[
-            "--overwrite",
-            "--precision",
-            "--runs",
-            "--save-heatmaps",
-            "--session-id",
-            "--shard",
-            "--threshold",
-            "--tomo-type",
-        ],
-        *["--tta", "--user-id", *PROJECT],
+        *["--device", "--engine", "--invert", "--keep-below", "--metric", "--min-distance", "--offset"],
+        *["--out", "--overwrite", "--precision", "--runs", "--save-heatmaps", "--session-id", "--shard"],
+        *["--threshold", "--tomo-type", "--tta", "--user-id", "--workers", *PROJECT],
     ],
     "recipes": [],
     "soup": [

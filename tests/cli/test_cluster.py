@@ -105,3 +105,21 @@ def test_status(tmp_path, place):
     done = run("status", out, "--watch")
     assert done.stdout.splitlines()[0] == "5 of 5 runs picked"
     assert run("status", out, "--failed").stdout == ""
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+def test_workers_pick_what_one_process_does(tmp_path, place):
+    pick(place, tmp_path / "one")
+    done = pick(place, tmp_path / "two", "--workers", "2")
+    assert tables(tmp_path / "two") == tables(tmp_path / "one") and done.stdout.count(" in ") == 5
+    assert pick(place, tmp_path / "two").stdout.count("finished before") == 5
+    names = {path.name for path in (tmp_path / "two").rglob("*") if path.is_file()}
+    kept = {"objects.json", "runs.txt", *tables(tmp_path / "one")}
+    assert all(name.endswith(".records.jsonl") for name in names - kept)
+
+
+def test_a_worker_that_cannot_begin_says_why(tmp_path, place):
+    line = pick(place, tmp_path / "out", "--workers", "2", "--engine", "tensorrt", code=2).stderr
+    assert line.count("error: ") == 1 and "tensorrt" in line

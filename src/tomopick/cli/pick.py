@@ -49,7 +49,12 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 @click.option("--user-id", default="tomopick", show_default=True, help="Of picks in a copick project.")
 @click.option("--session-id", default="0", show_default=True, help="Of picks in a copick project.")
 @click.option("--overwrite", is_flag=True, help="Replace output that is there.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@click.option("--device", default="auto", show_default=True,
+              help="auto, cpu, cuda, mps; several GPUs as cuda:0,cuda:1 or cuda:all, with a process each.")  # fmt: skip
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1),
+    help="Processes that share the runs, and the cores or GPUs; one that dies is replaced.",
+)  # fmt: skip
 @click.option(
     "--engine",
     default="auto",
@@ -61,7 +66,7 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 @project_options
 def pick_command(
     arguments: tuple[str, ...], out: Path, runs: list[str] | None, shard: Shard | None, threshold: dict[str, float],
-    overwrite: bool, voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
+    overwrite: bool, workers: int, **choices: Any,
 ) -> None:  # fmt: skip
     """Pick INPUT (a volume, a folder of volumes, a copick project) with one MODEL, or the mean of several.
 
@@ -75,18 +80,19 @@ def pick_command(
       tomopick pick seed0/ seed1/ tomograms/ --out picks/ --metric czii --threshold ribosome=0.2
     """
     from ..core.records import expect
-    from ..data import open_project
-    from ..look.doctor import Checkup
-    from ..picking.load import joined, load_model
+    from ..picking.fleet import Job, devices_of
     from ..picking.output import records_of
-    from ..picking.picker import Picker, PickOptions
-    from ..picking.runs import check_objects, pick_run, pick_runs
+    from ..picking.picker import PickOptions
+    from ..picking.runs import pick_run
 
     if len(arguments) < 2:
         raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
     *models, source = arguments
-    _refuse_unknown(models, source, choices)
-    project = open_project(source, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
+    opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
+    devices = devices_of(choices["device"], workers)
+    _refuse_unknown(models, source, devices, choices)
+    job = Job(tuple(models), source, opening, PickOptions(thresholds=threshold, **choices), str(out), overwrite)
+    project = job.project()
     wanted = project.runs() if runs is None else named_runs(runs, project, [project]) or []
     if not wanted:
         raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
@@ -97,23 +103,63 @@ def pick_command(
         if not wanted:
             return
     _refuse_type(project, wanted, choices["tomo_type"])
-    loaded = [load_model(model) for model in models]
-    picker = Picker(joined(loaded), PickOptions(thresholds=threshold, **choices))
-    check_objects(picker, project)
-    look_over(project, Checkup(wanted[:LOOKED_AT], choices["tomo_type"], truth=False), loaded[0])
-    say(f"engine: {', '.join(picker.engines())}")
-    if len(loaded) > 1:
-        say(f"{len(loaded)} models: equal weights, mean of their thresholds; better ones: tomopick ensemble")
-        for line in picker.differences():
-            say(line)
+    picker = _set_up(job, project, wanted, len(devices))
     expect(records_of(project, out).folder, everything)
     if len(everything) == 1:
         _told(pick_run(picker, project, wanted[0], out, overwrite))
-        return
-    _tell_all(pick_runs(picker, project, wanted, out, overwrite), len(wanted))
+    else:
+        _batch(job, picker, project, wanted, devices)
 
 
-def _refuse_unknown(models: list[str], source: str, choices: dict[str, Any]) -> None:
+def _set_up(job: Any, project: Any, wanted: list[str], workers: int) -> Any:
+    """The picker, which has been looked over together with the project; of several workers one for that alone."""
+    from dataclasses import replace
+
+    from ..look.doctor import Checkup
+    from ..picking.output import write_objects
+    from ..picking.runs import check_objects
+
+    if workers > 1:
+        job = replace(job, options=replace(job.options, device="cpu", engine="torch"))
+    picker = job.picker()
+    check_objects(picker, project)
+    look_over(project, Checkup(wanted[:LOOKED_AT], job.options.tomo_type, truth=False), picker.model)
+    if workers > 1:
+        if not project.keeps_picks:  # once, by us: workers find it there
+            write_objects(Path(job.out) / "objects.json", picker.objects)
+        say(f"{workers} workers")
+    else:
+        say(f"engine: {', '.join(picker.engines())}")
+    if len(job.models) > 1:
+        say(f"{len(job.models)} models: equal weights, mean of their thresholds; better ones: tomopick ensemble")
+        for line in picker.differences():
+            say(line)
+    return picker
+
+
+def _batch(job: Any, picker: Any, project: Any, wanted: list[str], devices: list[str]) -> None:
+    """Many runs, here or by workers; asked to end by a scheduler, what is being predicted is finished first."""
+    from ..core.progress import bar
+    from ..core.signals import ASKING, held_interrupt
+    from ..picking.fleet import pick_with_workers
+    from ..picking.runs import pick_runs
+
+    with held_interrupt(ASKING) as asked, bar(len(wanted), "pick", "run") as shown:
+
+        def stopped() -> bool:
+            return asked() is not None
+
+        if len(devices) > 1:
+            results = pick_with_workers(job, wanted, devices, stopped)
+        else:
+            results = pick_runs(picker, project, wanted, job.out, job.overwrite, stopped)
+        _tell_all(results, len(wanted), shown)
+        ended = asked()
+    if ended:
+        raise ended
+
+
+def _refuse_unknown(models: list[str], source: str, devices: list[str], choices: dict[str, Any]) -> None:
     """What is plainly not there is said before a project is opened and looked over."""
     from ..networks.engines import EngineSpec, choose_device
     from ..picking.folder import is_model
@@ -121,7 +167,8 @@ def _refuse_unknown(models: list[str], source: str, choices: dict[str, Any]) -> 
     from ..scoring.thresholds import metric_name
 
     metric_name(choices["metric"])
-    choose_device(choices["device"])
+    for device in dict.fromkeys(devices):
+        choose_device(device)
     EngineSpec(choices["engine"], choices["precision"])
     for model in models:
         model_first(model, source, "pick")
@@ -144,11 +191,12 @@ def _refuse_type(project: Any, runs: list[str], tomo_type: str | None) -> None:
         raise SelectionError(f"none of {len(runs)} runs can be picked: {refusal}" if len(runs) > 1 else str(refusal))
 
 
-def _tell_all(results: Iterable[Any], total: int) -> None:
+def _tell_all(results: Iterable[Any], total: int, shown: Any) -> None:
     """Each result as it comes; at the end which runs failed and why, with exit code 1."""
     failed = []
     for result in results:
         _told(result)
+        shown.update(1)
         if result.status == "failed":
             failed.append(result)
     if failed:

@@ -43,12 +43,13 @@ def ending_cleanly() -> Iterator[None]:
 
 
 @contextmanager
-def held_interrupt() -> Iterator[Callable[[], type[KeyboardInterrupt] | None]]:
+def held_interrupt(
+    numbers: tuple[int, ...] = (signal.SIGINT, *ASKING),
+) -> Iterator[Callable[[], type[KeyboardInterrupt] | None]]:
     """What to raise if this process was asked to end, for who wants to finish a step first; asked again it ends so.
 
     In another thread than the main one nothing is held, nor is a signal that is ignored.
     """
-    numbers = (signal.SIGINT, *ASKING)
     before = {number: signal.getsignal(number) for number in numbers}
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():

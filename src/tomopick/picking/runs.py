@@ -7,11 +7,10 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from threading import Lock, get_native_id
 from typing import Any
@@ -47,6 +46,9 @@ class RunResult:
     counts: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     messages: tuple[str, ...] = ()
+
+
+_END: Any = ()  # of the runs; false, as what is not known yet
 
 
 def check_objects(picker: Picker, project: Project) -> list[str]:
@@ -179,30 +181,45 @@ def _input_mark(project: Project, run: str, tomo_type: str | None) -> dict[str, 
 
 
 def pick_runs(
-    picker: Picker, project: Project, runs: Sequence[str], out: str | Path, overwrite: bool = False
+    picker: Picker,
+    project: Project,
+    runs: Iterable[str | None],
+    out: str | Path,
+    overwrite: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[RunResult]:
     """Picks run after run; one that fails is reported as such and the others go on.
 
     While a run is predicted, the next is read and normalised and the one before is written, so that neither is waited
     for; no more than one volume is read ahead.
+
+    Args:
+        picker, project, out, overwrite: as for `pick_run`.
+        runs: asked for one after the other; None among them says that the next is not known yet, so that those that
+            were begun are finished first.
+        stopped: asked before a run is predicted; where it answers yes, no more are.
     """
     turn, writing = Lock(), deque[Future[RunResult]]()
     records = records_of(project, Path(out))
-    works = [_Work(picker, project, run, Path(out), records, overwrite, turn) for run in runs]
+    coming = (run and _Work(picker, project, run, Path(out), records, overwrite, turn) for run in runs)
     # On a GPU the cores are free for it.
     aside = _stand_back if picker.device.type == "cpu" else None
     reader, writer = ThreadPoolExecutor(1, "read", aside), ThreadPoolExecutor(1, "write")
     try:
         loading: Future[RunResult | None] | None = None
-        for work, after in zip_longest(works, works[1:]):
-            # The first has nothing to be read beside.
-            ended = loading.result() if loading else _attempt(work, work.load)
-            loading = reader.submit(_attempt, after, after.load) if after else None
-            ended = ended or _attempt(work, work.predict)
-            writing.append(writer.submit(_attempt, work, work.write) if ended is None else _given(ended))
-            wait([writing[0]], timeout=PATIENCE if len(writing) == 1 else None)
-            while writing and writing[0].done():
+        work = next(coming, _END)
+        while work is not _END and not stopped():
+            if work:
+                after = next(coming, _END)
+                # The first has nothing to be read beside.
+                ended = loading.result() if loading else _attempt(work, work.load)
+                loading = reader.submit(_attempt, after, after.load) if after else None
+                ended = ended or _attempt(work, work.predict)
+                writing.append(writer.submit(_attempt, work, work.write) if ended is None else _given(ended))
+                wait([writing[0]], timeout=PATIENCE if len(writing) == 1 else None)
+            while writing and (writing[0].done() or not work):
                 yield writing.popleft().result()
+            work = after if work else next(coming, _END)
         while writing:
             yield writing.popleft().result()
     finally:  # whoever stops early, or is interrupted, finds finished runs whole
