@@ -8,6 +8,7 @@ from small import BALL, MODELS, RING, SPACING, copy_of, memory, recipe, tomogram
 from tomopick import Detector, FitOptions, Source, Tomogram, fit
 from tomopick.core.errors import ModelError, TomopickError
 from tomopick.networks.activations import Sigmoid
+from tomopick.networks.engines import EngineSpec
 from tomopick.networks.losses import FocalTversky
 from tomopick.picking.decoders import Components
 from tomopick.picking.folder import checksum_of, shipped
@@ -284,3 +285,26 @@ def test_picks_are_those_of_the_whole_heatmap():
     assert len(strips) > 5
     assert np.allclose(strips.positions, whole.positions) and np.allclose(strips.scores, whole.scores)
     assert np.all(np.diff(strips.scores) <= 0)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    model = untrained()
+    next(model.network.parameters()).data.view(-1)[0] = float("nan")
+    model.save(tmp_path)
+    with pytest.raises(ModelError, match="not finite"):
+        Detector.load(tmp_path)
+    with pytest.raises(ModelError, match=r"run A: the network's answer is not finite"):
+        model.pick(tomogram()[0], predictor=model.predictor("cpu", engine=EngineSpec("torch", "f32")))
+
+
+def test_what_holds_no_specimen_holds_no_picks():
+    volume, truth = tomogram(shape=(24, 64, 64))
+    values = volume.values.copy()
+    values[:, :, 40:] = 300.0
+    filled = Tomogram("A", values, volume.grid)
+    model = Detector.load(trained())
+    found = model.pick(filled, {"ball": 0.02})
+    assert len(found) and filled.void[:, :, 40:].all() and (found.positions[:, 2] < 395).all()
+    held = truth.select(truth.positions[:, 2] < 360)
+    distances = np.linalg.norm(held.positions[:, None] - found.positions, axis=2).min(axis=1)
+    assert (distances < 20).mean() > 0.7

@@ -226,6 +226,9 @@ class Detector(ByPicker):
                 raise KeyError("objects")
             network = method.network.build(len(objects))
             network.load_state_dict(load_file(folder / "weights.safetensors"))
+            for tensor, values in network.state_dict().items():
+                if values.is_floating_point() and not torch.isfinite(values).all():
+                    raise ModelError(f"{folder}: weights of {tensor} are not finite numbers; train again")
             facts = read_facts(about["facts"])
             thresholds = read_thresholds(about["thresholds"], objects)
             maps = {name: ScoreMap.from_json(knots) for name, knots in about.get("score_maps", {}).items()}

@@ -9,7 +9,7 @@ from itertools import zip_longest
 import numpy as np
 import torch
 
-from ..core.errors import RecipeError
+from ..core.errors import ModelError, RecipeError
 from ..core.types import Grid, Heatmap
 from ..networks.activations import Activation
 from ..networks.engines import Engine
@@ -179,8 +179,14 @@ def predict_rows(predictor: Predictor, run: str, values: np.ndarray, grid: Grid)
                 predictor.progress(done, total)
         strip_grid = out.crop((0, first, 0), (out.shape[0], ready, out.shape[2]))
         mean = finished if whole is None else finished[:-1] / finished[-1:]
-        yield Heatmap(run, predictor.activated(mean), strip_grid, predictor.objects)
-        del finished, mean  # before the next are made; so with every strip below
+        heat = predictor.activated(mean)
+        if not np.isfinite(heat.sum(dtype=np.float64)):
+            raise ModelError(
+                f"run {run}: the network's answer is not finite: its weights are damaged or diverged in training, or "
+                "its numbers exceed half precision; try --precision f32, or another model"
+            )
+        yield Heatmap(run, heat, strip_grid, predictor.objects)
+        del finished, mean, heat  # before the next are made; so with every strip below
 
 
 def _weighed(heat: np.ndarray, weight: np.ndarray, share: float) -> np.ndarray:

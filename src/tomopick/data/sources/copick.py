@@ -18,6 +18,7 @@ from ..project import Stamp
 from ..volumes.omezarr import read_levels
 from ..volumes.slabs import Slabs, zarr_slabs
 from ..volumes.volumes import contents_mark, read_zarr
+from .backends import reads
 from .copick_config import load_root, local_path
 
 
@@ -49,26 +50,32 @@ class CopickProject:
         self.uri = str(path)
         self._config = Path(path)
         self.root = load_root(self._config)
+        roots = (getattr(self.root.config, f"{kind}_root", None) for kind in ("static", "overlay"))
+        self.where_data_lie = next((root for root in roots if root and local_path(root) is None), None)
         self._offset = CoordinateOffset.parse(coordinate_offset)
         known = [object_from_fields(o.model_dump(), self.uri) for o in self.root.config.pickable_objects]
         self.objects: tuple[PickableObject, ...] = with_specs(
             [o for o in known if o.is_particle], objects, extend=False
         )
 
+    @reads
     def runs(self) -> list[str]:
         """The names of the runs, sorted."""
         return sorted(run.name for run in self.root.runs)
 
+    @reads
     def tomo_types(self, run: str) -> list[str]:
         """The tomograms of a run, as "TYPE@spacing"; the spacing as copick calls it."""
         return sorted(str(entry) for entry in self._tomograms(run))
 
+    @reads
     def grid(self, run: str, tomo_type: str | None = None) -> Grid:
         """The grid of `tomogram`, from its metadata alone."""
         found = self._tomograms(run)
         entry, level = choose_tomogram(tomo_type, list(found), f"{self.uri}: run {run}")
         return self._levels(run, entry, found[entry])[level]
 
+    @reads
     def tomogram(self, run: str, tomo_type: str | None = None) -> Tomogram:
         """The tomogram "TYPE[@spacing]", or the only one."""
         found = self._tomograms(run)
@@ -76,12 +83,14 @@ class CopickProject:
         values, grid = read_zarr(found[entry].zarr(), f"{self.uri}: run {run}, {entry}", level)
         return Tomogram(run, values, grid, entry.tomo_type)
 
+    @reads
     def slabs(self, run: str, tomo_type: str | None = None) -> Slabs:
         """The voxels of `tomogram`, a few sections at a time."""
         found = self._tomograms(run)
         entry, level = choose_tomogram(tomo_type, list(found), f"{self.uri}: run {run}")
         return zarr_slabs(found[entry].zarr(), f"{self.uri}: run {run}, {entry}", level)
 
+    @reads
     def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
         """The configuration's path, and sizes and times of the store's metadata, or what it says where it is remote."""
         found = self._tomograms(run)
@@ -91,10 +100,12 @@ class CopickProject:
         there = next((path for path in paths if path is not None and path.is_dir()), None)
         return Stamp(str(self._config.resolve()), contents_mark(there or tomogram.zarr()))
 
+    @reads
     def picks_sets(self, run: str) -> list[PicksEntry]:
         """The sets of picks of a run."""
         return list(self._sets(run))
 
+    @reads
     def picks(self, run: str, query: str | None = None) -> Picks | None:
         """The picks "object:user/session", or the only ones; None where the run has none."""
         names = [o.name for o in self.objects]
@@ -133,11 +144,13 @@ class CopickProject:
             _store_remote(run, texts, self.uri)
         run.refresh_picks()
 
+    @reads
     def has_picks(self, run: str, user_id: str, session_id: str) -> bool:
         """Whether there are picks of this user and session, even none found."""
         self._run(run).refresh_picks()  # other processes may be picking the same project
         return any((e.user_id, e.session_id) == (user_id, session_id) for e in self._sets(run))
 
+    @reads
     def stated(self, picks: Picks) -> Picks:
         """The picks at the positions that a file of this data set states."""
         return self._offset.to_file(picks, self._offset_spacing(picks.run, None))

@@ -38,7 +38,7 @@ def read_mrc_grid(path: Path, voxel_spacing: float | None = None) -> Grid:
     Raises:
         ReadError: no MRC file, truncated, not one volume with z as its first axis, or no voxel size.
     """
-    with _open(path, header_only=True) as mrc:
+    with _open(path, header_only=True, insisted=voxel_spacing is not None) as mrc:
         return _grid(path, mrc.header, voxel_spacing)
 
 
@@ -48,7 +48,7 @@ def read_mrc(path: Path, voxel_spacing: float | None = None) -> tuple[np.ndarray
     Raises:
         ReadError: as `read_mrc_grid`.
     """
-    with _open(path, header_only=False) as mrc:
+    with _open(path, header_only=False, insisted=voxel_spacing is not None) as mrc:
         grid = _grid(path, mrc.header, voxel_spacing)
         if mrc.data is None or mrc.data.shape != grid.shape:
             raise ReadError(f"{path}: ends before its {grid.shape} voxels do; expected a whole file, so copy it again")
@@ -63,7 +63,7 @@ def mrc_layout(path: Path, voxel_spacing: float | None = None) -> tuple[Grid, in
     Raises:
         ReadError: as `read_mrc_grid`.
     """
-    with _open(path, header_only=True) as mrc:
+    with _open(path, header_only=True, insisted=voxel_spacing is not None) as mrc:
         header = mrc.header
         stored = np.dtype("u1") if _unsigned_bytes(header) else mode_dtype(int(header.mode))
         return (
@@ -122,7 +122,7 @@ def write_mrc(path: str | Path, values: np.ndarray, grid: Grid | float) -> None:
 
 
 @contextmanager
-def _open(path: Path, header_only: bool, volume: bool = True) -> Iterator[Any]:
+def _open(path: Path, header_only: bool, volume: bool = True, insisted: bool = False) -> Iterator[Any]:
     import mrcfile
 
     if path.name.lower().removesuffix(".gz").endswith(STACK_SUFFIXES):
@@ -141,7 +141,9 @@ def _open(path: Path, header_only: bool, volume: bool = True) -> Iterator[Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReadError(f"{path}: cannot be read as MRC ({reason}); expected a whole MRC volume") from None
     try:
-        _check(path, mrc.header, zipped, volume)
+        _check(path, mrc.header, zipped)
+        if volume:
+            _check_is_volume(path, mrc.header, insisted)
         yield mrc
     finally:
         mrc.close()
@@ -157,24 +159,38 @@ def _peek(path: Path, zipped: bool) -> None:
         raise ReadError(f"{path}: not an MRC file; expected a tomogram in MRC or OME-Zarr")
 
 
-def _check(path: Path, header: Any, zipped: bool, volume: bool) -> None:
+def _check(path: Path, header: Any, zipped: bool) -> None:
     mode, shape = int(header.mode), (int(header.nz), int(header.ny), int(header.nx))
     stamped = bytes(header.map)[:3] == b"MAP"
     if mode not in ITEM_BYTES:
         raise ReadError(f"{path}: MRC mode {mode}; expected one of {sorted(ITEM_BYTES)}, so save it as 32-bit floats")
-    expected = HEADER_BYTES + int(header.nsymbt) + ITEM_BYTES[mode] * shape[0] * shape[1] * shape[2]
+    section = ITEM_BYTES[mode] * shape[1] * shape[2]
+    expected = HEADER_BYTES + int(header.nsymbt) + section * shape[0]
     found = path.stat().st_size
+    if not zipped and 0 < int(header.nsymbt) == expected - found:
+        raise ReadError(
+            f"{path}: its header promises an extended header of {int(header.nsymbt)} bytes that is not there (as some "
+            "programs leave it); copying again cannot help: set nsymbt to 0, or save the volume anew"
+        )
     if not zipped and found < expected:
         what = "truncated" if stamped else "not an MRC file, or truncated"
         raise ReadError(f"{path}: {what}: {found} bytes, expected {expected} for {shape} voxels; copy it again")
+    surplus = (found - expected) / section
+    if not zipped and surplus >= 1:
+        raise ReadError(
+            f"{path}: {found} bytes, but its header says {shape} voxels of {expected} bytes: {surplus:.4g} sections "
+            "more; expected a header that fits, so save the volume anew"
+        )
+    if not zipped and found > expected:
+        warn_once(f"{path}: {found - expected} bytes behind its voxels, which are not heeded")
     order = (int(header.mapc), int(header.mapr), int(header.maps))
     if order not in ((1, 2, 3), (0, 0, 0)):
         raise ReadError(f"{path}: axis order {order}; expected (1, 2, 3), so rewrite the volume as x, y, z")
-    if volume:
-        _check_is_volume(path, header, shape)
 
 
-def _check_is_volume(path: Path, header: Any, shape: tuple[int, int, int]) -> None:
+def _check_is_volume(path: Path, header: Any, insisted: bool) -> None:
+    """Refuses stacks; that a volume has an image stack's extended header can be insisted on."""
+    shape = (int(header.nz), int(header.ny), int(header.nx))
     nz, ispg, mz = shape[0], int(header.ispg), int(header.mz)
     if 401 <= ispg <= 630:
         raise ReadError(f"{path}: a stack of {nz // max(mz, 1)} volumes (ISPG {ispg}); expected one volume a file")
@@ -187,10 +203,11 @@ def _check_is_volume(path: Path, header: Any, shape: tuple[int, int, int]) -> No
             "if it is one, save it as a volume (ISPG 1)"
         )
     kind = bytes(header.exttyp)
-    if int(header.nsymbt) and kind in TILT_HEADERS:
+    insisted = insisted or bool(RECONSTRUCTION.search(path.name.lower()))
+    if int(header.nsymbt) and kind in TILT_HEADERS and not insisted:
         raise ReadError(
             f"{path}: a tilt series of {nz} images by its extended header ({kind.decode()}); expected a tomogram; if "
-            "it is one, save it without that header"
+            "it is one, say so with its --voxel-spacing, or call it NAME_rec.mrc"
         )
     if ispg == 0 and not RECONSTRUCTION.search(path.name.lower()):
         _check_named_mrc(path, nz)

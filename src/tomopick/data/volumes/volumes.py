@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ from .omezarr import read_level, read_levels
 log = logging.getLogger("tomopick")
 
 MRC_SUFFIXES = (".mrc", ".rec", ".map")
-METADATA = (".zattrs", ".zgroup", ".zarray")
 VOLUME_SUFFIXES = (*MRC_SUFFIXES, *(s + ".gz" for s in MRC_SUFFIXES), ".zarr")
 
 
@@ -74,34 +75,44 @@ def contents_mark(store: Any) -> str:
     """Changes when a volume is replaced, without reading its voxels.
 
     Args:
-        store: a file, or an OME-Zarr as a folder (sizes and times of its metadata), or as a Zarr store (its metadata).
+        store: a file, or an OME-Zarr as a folder (sizes and times of all its files, for voxels are rewritten in place),
+            or as a Zarr store (its metadata).
     """
     digest = hashlib.sha256()
     if isinstance(store, Path):
-        files = [store] if store.is_file() else [p for n in METADATA for p in (*store.glob(n), *store.glob(f"*/{n}"))]
-        for path in sorted(files):
-            found = path.stat()
-            digest.update(f"{path.name} {found.st_size} {found.st_mtime_ns}\n".encode())
+        for path in [store] if store.is_file() else sorted(_files(store)):
+            found = os.stat(path)
+            digest.update(f"{os.path.basename(path)} {found.st_size} {found.st_mtime_ns}\n".encode())
     else:
         digest.update(bytes(store.get(".zattrs") or b""))
     return digest.hexdigest()[:16]
 
 
+def _files(folder: Path) -> Iterator[str]:
+    """All files below a folder; one of chunks has many, and `os.walk` is quick."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            yield os.path.join(place, name)
+
+
 def checked(values: np.ndarray, where: str) -> np.ndarray:
-    """The volume itself; what is not finite in it is set to its mean, and that is logged.
+    """The volume itself; what is not finite in it is set to its mean in place, and that is logged.
 
     Raises:
         ReadError: constant, or without one finite voxel.
     """
     low, high = float(values.min()), float(values.max())  # NaN where any voxel is
     if not (np.isfinite(low) and np.isfinite(high)):
-        finite = np.isfinite(values)
-        if not finite.any():
+        sums = [(int(f.sum()), float(s[f].sum(dtype=np.float64))) for s, f in ((s, np.isfinite(s)) for s in values)]
+        n = sum(count for count, _ in sums)
+        if not n:
             raise ReadError(
                 f"{where}: no voxel is a finite number; expected a tomogram, so reconstruct or copy it again"
             )
-        log.warning("%s: %d voxels are not finite; they are set to the mean", where, values.size - int(finite.sum()))
-        values = np.where(finite, values, values[finite].mean(dtype=np.float64)).astype(np.float32)
+        log.warning("%s: %d voxels are not finite; they are set to the mean", where, values.size - n)
+        mean = sum(total for _, total in sums) / n
+        for section in values:
+            section[~np.isfinite(section)] = mean
         low, high = float(values.min()), float(values.max())
     if low == high:
         raise ReadError(f"{where}: all voxels are {low:g}; expected a tomogram, so reconstruct or copy it again")

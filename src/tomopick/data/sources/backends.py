@@ -1,0 +1,55 @@
+"""What a back-end (S3, https, the portal) raises, wherever it does, becomes one line that names the configuration."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...core.errors import ReadError, TomopickError
+
+LIBRARIES = {
+    *("aiobotocore", "aiohttp", "asyncssh", "boto3", "botocore", "copick", "cryoet_data_portal", "fsspec", "gcsfs"),
+    *("gql", "graphql", "httpx", "mlcroissant", "paramiko", "requests", "s3fs", "smbprotocol", "urllib3"),
+}
+REACHED = "check its profile, credentials and endpoint, and the network"
+
+
+@contextmanager
+def named(uri: str, root: str | None) -> Iterator[None]:
+    """Errors of a back-end inside the block name the configuration and its root.
+
+    Args:
+        uri: of the configuration.
+        root: where the data lie, as the configuration says.
+
+    Raises:
+        ReadError: the back-end cannot be reached, or refuses.
+    """
+    try:
+        yield
+    except TomopickError:
+        raise
+    except Exception as error:  # each library has its own, and they come up wherever data are first asked for
+        if not _foreign(error):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        where = f" {root}" if root else ""
+        raise ReadError(f"{uri}: its data{where} cannot be read ({reason}); {REACHED}") from None
+
+
+def _foreign(error: BaseException) -> bool:
+    """Whether an error comes from a back-end: one of the operating system's, or of a library's own kind."""
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in LIBRARIES
+
+
+def reads(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A project's method that asks its back-end; `self` has `uri` and `where_data_lie`."""
+
+    @functools.wraps(method)
+    def asking(self: Any, *arguments: Any, **more: Any) -> Any:
+        with named(self.uri, self.where_data_lie):
+            return method(self, *arguments, **more)
+
+    return asking
