@@ -118,7 +118,8 @@ class Detector(ByPicker):
                 "if particles are light on dark here, pick with --invert"
             )
         if self.facts.spectrum:
-            difference = radial_spectrum(values, void) - np.asarray(self.facts.spectrum)
+            rings = radial_spectrum(values, void, bins=len(self.facts.spectrum))
+            difference = rings - np.asarray(self.facts.spectrum)
             spread = np.maximum(self.facts.spectrum_spread or 0.0, LEAST_SPREAD)
             if (np.abs(difference) / spread).mean() > UNLIKE_BEYOND:
                 kinds = "/".join(self.facts.tomo_types) or "its training's"
