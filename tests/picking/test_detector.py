@@ -8,11 +8,11 @@ from small import BALL, MODELS, RING, SPACING, copy_of, memory, recipe, tomogram
 from tomopick import Detector, FitOptions, Source, Tomogram, fit
 from tomopick.core.errors import ModelError, TomopickError
 from tomopick.networks.activations import Sigmoid
-from tomopick.networks.engines import EngineSpec
 from tomopick.networks.losses import FocalTversky
 from tomopick.picking.decoders import Components
 from tomopick.picking.folder import checksum_of, shipped
 from tomopick.picking.load import load_detector, load_model
+from tomopick.picking.picker import PickOptions
 from tomopick.picking.resample import resample
 from tomopick.training.recipe import Recipe
 
@@ -294,7 +294,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
     with pytest.raises(ModelError, match="not finite"):
         Detector.load(tmp_path)
     with pytest.raises(ModelError, match=r"run A: the network's answer is not finite"):
-        model.pick(tomogram()[0], predictor=model.predictor("cpu", engine=EngineSpec("torch", "f32")))
+        model.pick(tomogram()[0], options=PickOptions(device="cpu", engine="torch", precision="f32"))
 
 
 def test_what_holds_no_specimen_holds_no_picks():
