@@ -37,7 +37,7 @@ from tomopick.picking.memory import STRIP
 from tomopick.picking.peaks import LOWEST_SCORE, LocalMaxima, window_maximum
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.picking.predict import Predictor, predict_rows
-from tomopick.picking.rows import decode
+from tomopick.picking.rows import decode_rows
 from tomopick.picking.runs import pick_run, pick_runs
 from tomopick.picking.tiling import LargestTiles, Means, SteepWindow, TilingSpec
 from tomopick.training.targets import GaussianTarget
@@ -116,7 +116,7 @@ def tiles(args: argparse.Namespace) -> None:
     for name, tiling in ways.items():
         began = time.perf_counter()
         rows = predict_rows(replace(planned, tiling=tiling), tomogram.run, values, grid)
-        found = decode(rows, detector.method.peaks, detector.objects, low, tomogram.run)
+        found = decode_rows(rows, detector.method.peaks, detector.objects, low, tomogram.run)
         seconds = time.perf_counter() - began
         wanted = wanted or found
         edges, starts = tiling.plan(grid.shape, planned.multiple)
@@ -153,7 +153,7 @@ def memory_child(shape: tuple[int, int, int], model: str) -> None:
         objects = CZII_OBJECTS
         predictor = Predictor(Copies(), Rectified(), tiling, 1, 8, tuple(o.name for o in CZII_OBJECTS))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    decode(predict_rows(predictor, "A", values, grid), LocalMaxima(), objects, {o.name: 0.3 for o in objects}, "A")
+    decode_rows(predict_rows(predictor, "A", values, grid), LocalMaxima(), objects, {o.name: 0.3 for o in objects}, "A")
     print(values.nbytes / 2**20, before / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
@@ -200,7 +200,7 @@ def parts(args: argparse.Namespace) -> None:
             strips = list(predict_rows(replace(predictor, engine=Clock()), run, values, grid))
         seconds[f"of which network, {name} time"] = spent
     with timed(seconds, "peaks"):
-        picks = decode(strips, detector.method.peaks, detector.objects, detector.thresholds["f1"], run)
+        picks = decode_rows(strips, detector.method.peaks, detector.objects, detector.thresholds["f1"], run)
     with tempfile.TemporaryDirectory() as out, timed(seconds, "all of it, by pick_run"):
         pick_run(picker, project, run, Path(out), overwrite=True)
     print(f"{'x'.join(map(str, grid.shape))}, {len(picks)} picks, {', '.join(picker.engines())}")

@@ -131,6 +131,24 @@ def test_public_names(path):
         assert getattr(module, name) is not None
 
 
+SHARED = {"log"}  # every module's logger, which it does not hand on
+
+
+def test_public_names_are_defined_once():
+    """So that a name that is searched for is found: what only one module needs begins with an underscore."""
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            names = [t.id for t in targets if isinstance(t, ast.Name)]
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names = [node.name]
+            for name in names:
+                homes.setdefault(name, []).append(dotted(path))
+    twice = {name: where for name, where in homes.items() if len(set(where)) > 1 and not name.startswith("_")}
+    assert {name: where for name, where in twice.items() if name not in SHARED} == {}
+
+
 def test_unknown_public_name():
     assert set(tomopick._HOMES) == set(tomopick.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):

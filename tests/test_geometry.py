@@ -12,7 +12,7 @@ from tomopick.data import open_project, write_mrc
 from tomopick.networks.activations import Activation
 from tomopick.picking.peaks import LocalMaxima
 from tomopick.picking.predict import Predictor, predict_rows
-from tomopick.picking.rows import decode, join_rows
+from tomopick.picking.rows import decode_rows, join_rows
 from tomopick.picking.tiling import TilingSpec
 from tomopick.training.targets import GaussianTarget
 
@@ -229,7 +229,7 @@ def test_tomograms_picked_in_turn_keep_their_own_particles():
     volumes = [GaussianTarget()(p, grid, [obj]).values[0] for p in truths]
     rows = [predict_rows(predictor, p.run, v, grid) for p, v in zip(truths, volumes)]
     for truth, own in zip(truths, rows):
-        found = decode(own, LocalMaxima(), [obj], {"blob": 0.3}, truth.run)
+        found = decode_rows(own, LocalMaxima(), [obj], {"blob": 0.3}, truth.run)
         assert found.run == truth.run and len(found) == 1
         np.testing.assert_allclose(found.positions, truth.positions, atol=0.5)
     again = join_rows(predict_rows(predictor, "TS_0", volumes[0], grid))

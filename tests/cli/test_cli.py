@@ -18,7 +18,7 @@ from tomopick import Picks, open_project
 from tomopick.cli import main
 from tomopick.cli.demo import _simulate
 from tomopick.data import create_copick_project, read_picks_csv, write_mrc, write_picks_csv, write_run
-from tomopick.models.calibrate import VIEWS as SMOOTH
+from tomopick.models.calibrate import SMOOTHING_VIEWS
 from tomopick.picking.folder import shipped
 from tomopick.picking.load import load_detector
 from tomopick.picking.picker import PickOptions
@@ -123,7 +123,7 @@ def test_defaults_are_those_of_the_code():
         for name in shared:
             assert (options[name] or None) == (known[name] or None), (verb, name)
     # Choices stand in the commands once more, for --help must not wait for torch.
-    choices = (("simulate", "preset", PRESETS), ("pick", "views", VIEWS), ("calibrate", "smooth", SMOOTH))
+    choices = (("simulate", "preset", PRESETS), ("pick", "views", VIEWS), ("calibrate", "smooth", SMOOTHING_VIEWS))
     for verb, name, known in choices:
         option = next(p for p in main.commands[verb].params if p.name == name)
         assert list(option.type.choices) == list(known), (verb, name)

@@ -23,7 +23,7 @@ from tomopick.look.curation.begin import begin
 from tomopick.look.curation.desk import Desk, Sitting
 from tomopick.look.curation.journal import Journal
 from tomopick.look.curation.planes import Planes, snapped
-from tomopick.look.curation.server import Curation, page, serve
+from tomopick.look.curation.server import Curation, curation_page, serve
 from tomopick.look.page.gather import ReportOptions
 
 CUTS = {"ball": 0.5, "ring": 0.5}
@@ -370,7 +370,7 @@ def test_scores_follow_decisions(running):
 
 
 def test_the_page_asks_nothing_of_others():
-    text = page()
+    text = curation_page()
     assert "{{" not in text.split("<script>")[0] and "http" not in text.replace("http-equiv", "").replace(
         "http://www.w3", ""
     )

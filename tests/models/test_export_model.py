@@ -13,26 +13,28 @@ import small
 from tomopick import Detector
 from tomopick.cli import main
 from tomopick.core.errors import EngineError, OutputError
-from tomopick.models.export import FORMATS, export_model
+from tomopick.models.export import NETWORK_FORMATS, export_model
 from tomopick.networks.engines import EngineSpec
 
-HERE = [name for name in FORMATS if name != "tensorrt"]
+HERE = [name for name in NETWORK_FORMATS if name != "tensorrt"]
 
 
 @pytest.mark.parametrize("to", HERE)
 def test_what_is_exported_gives_the_heatmap_for_tiles_of_any_shape(tmp_path, to):
     detector = small.untrained((small.BALL, small.RING))
     done = export_model(detector, tmp_path / "new" / "net", to)
-    assert done.path == tmp_path / "new" / f"net{FORMATS[to].suffix}"
+    assert done.path == tmp_path / "new" / f"net{NETWORK_FORMATS[to].suffix}"
     assert done.difference < 1e-5 < done.largest
     tile = np.random.default_rng(3).standard_normal((8, 12, 20), dtype=np.float32)
     predictor = detector.predictor("cpu", engine=EngineSpec("torch", "f32"))
-    np.testing.assert_allclose(FORMATS[to].load(done.path)(tile[None, None])[0], predictor.tile(tile), atol=1e-5)
+    np.testing.assert_allclose(
+        NETWORK_FORMATS[to].load(done.path)(tile[None, None])[0], predictor.tile(tile), atol=1e-5
+    )
     about = json.loads((tmp_path / "new" / "net.json").read_text())
     assert about["objects"] == ["ball", "ring"] and about["stride"] == 2 and about["thresholds"]["f1"]["ring"] == 0.3
     assert about["normalize"]["class"] == "RobustNormalization"
     assert sorted(p.suffix for p in (tmp_path / "new").iterdir()) == sorted(
-        {".json", FORMATS[to].suffix, *([".bin"] if to == "openvino" else [])}
+        {".json", NETWORK_FORMATS[to].suffix, *([".bin"] if to == "openvino" else [])}
     )
 
 
@@ -49,7 +51,7 @@ def test_what_differs_is_refused_and_what_was_there_stays(tmp_path, to):
             return self.network(x) + (1.1 if torch.jit.is_tracing() else 1.0)
 
     detector = small.untrained()
-    suffix = FORMATS[to].suffix
+    suffix = NETWORK_FORMATS[to].suffix
     (tmp_path / f"net{suffix}").write_text("before")
     broken = replace(detector, network=Fickle(detector.network).eval())
     with pytest.raises(EngineError, match="not written: its heatmap would differ"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopick.models.weight_search import MOST, coarse_steps, greedy, search, simplex
+from tomopick.models.weight_search import COARSE_POINTS, coarse_steps, greedy, search, simplex
 
 
 @pytest.mark.parametrize("n, steps, count", [(1, 4, 1), (2, 4, 5), (3, 4, 15), (4, 2, 10), (3, 1, 3)])
@@ -17,7 +17,7 @@ def test_the_grid_has_every_share_once(n, steps, count):
 def test_many_members_get_a_coarser_grid():
     assert [coarse_steps(n) for n in (2, 3, 4, 5, 7, 9, 30)] == [4, 4, 4, 3, 2, 1, 1]
     for n in range(1, 9):
-        assert len(list(simplex(n, coarse_steps(n)))) <= MOST
+        assert len(list(simplex(n, coarse_steps(n)))) <= COARSE_POINTS
 
 
 @pytest.mark.parametrize("target", [(0.7, 0.3), (0.05, 0.95), (0.2, 0.5, 0.3), (1.0, 0.0, 0.0), (0.1, 0.2, 0.3, 0.4)])

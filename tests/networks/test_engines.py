@@ -25,8 +25,8 @@ from tomopick.networks import (
     UNetSpec,
 )
 from tomopick.networks.engines import ENGINES, EngineSpec, half_precision
-from tomopick.networks.engines.cache import KEPT, cache_folder, keep, kept, key_of, left_to
-from tomopick.networks.engines.choose import AUTO
+from tomopick.networks.engines.cache import KEPT, cache_folder, keep_entry, kept, key_of, left_to
+from tomopick.networks.engines.choose import PREFERRED
 from tomopick.networks.engines.eager import TorchEngine
 from tomopick.networks.engines.onnx_runtime import TensorRTEngine
 from tomopick.picking.load import load_model
@@ -227,7 +227,7 @@ def test_auto_takes_the_best_that_is_there(monkeypatch, caplog):
     assert str(EngineSpec().build(network, "cpu", 1)).startswith("openvino ")
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert str(EngineSpec().build(network, "cpu", 1)).startswith("torch ")
-    assert set(AUTO) < set(ENGINES)
+    assert set(PREFERRED) < set(ENGINES)
 
 
 def test_auto_goes_on_where_a_network_cannot_be_converted(caplog):
@@ -391,12 +391,12 @@ def test_a_failure_leaves_no_entry_and_the_oldest_go():
         (place / "part").write_text("x")
         raise OSError("disk full")
 
-    keep("whole", lambda place: (place / "a").write_text("x"))
-    keep("failed", fail)
+    keep_entry("whole", lambda place: (place / "a").write_text("x"))
+    keep_entry("failed", fail)
     assert [p.name for p in entries()] == ["whole"] and kept("failed") is None
     os.utime(cache_folder() / "whole", (1, 1))
     for i in range(KEPT):
-        keep(f"new{i}", lambda place: (place / "a").write_text("x"))
+        keep_entry(f"new{i}", lambda place: (place / "a").write_text("x"))
     assert kept("whole") is None and len(entries()) == KEPT
 
 

@@ -11,7 +11,7 @@ from tomopick.core.errors import RecipeError
 from tomopick.core.types import Grid, Heatmap, PickableObject, Picks
 from tomopick.picking.decoders import Components, UpsampledMaxima, Watershed
 from tomopick.picking.peaks import merge_plateaus
-from tomopick.picking.rows import decode
+from tomopick.picking.rows import decode_rows
 from tomopick.picking.watershed import _overflowed, parted
 
 A, B = PickableObject("a", 40.0), PickableObject("b", 60.0)
@@ -81,14 +81,14 @@ def test_components_are_their_middles(seed, shape, neighbours, least):
 def test_components_that_strips_cut(seed, shape, connectivity, steps):
     whole = heatmap(blobs(seed, shape, 0.8))
     peaks = Components(connectivity, 1.0, {"b": 0.0})
-    same(decode(rows(whole, steps), peaks, (A, B), CUTS, "TS_1"), peaks(whole, (A, B), CUTS))
+    same(decode_rows(rows(whole, steps), peaks, (A, B), CUTS, "TS_1"), peaks(whole, (A, B), CUTS))
 
 
 def test_a_snake_through_every_strip_is_one_component():
     values = np.zeros((2, 3, 20, 5), dtype=np.float32)
     values[0, 0, :, 0] = values[0, 0, :, 4] = 0.9
     values[0, 0, 19, :] = 0.95  # joined in the last row alone
-    found = decode(rows(heatmap(values), [3, 4, 1, 6]), Components(6), (A, B), CUTS, "TS_1")
+    found = decode_rows(rows(heatmap(values), [3, 4, 1, 6]), Components(6), (A, B), CUTS, "TS_1")
     assert len(found) == 1 and found.scores[0] == pytest.approx(0.95)
 
 
@@ -98,14 +98,14 @@ def test_neighbours_that_touch_at_an_edge_and_a_corner():
     values[1, 3, 3, 3] = values[1, 4, 4, 4] = 0.9  # a corner
     for connectivity, counts in ((6, (2, 2)), (18, (1, 2)), (26, (1, 1))):
         for steps in ([], [2, 1, 1, 1], [4]):
-            found = decode(rows(heatmap(values), steps), Components(connectivity, 0), (A, B), CUTS, "TS_1")
+            found = decode_rows(rows(heatmap(values), steps), Components(connectivity, 0), (A, B), CUTS, "TS_1")
             assert (len(found.of("a")), len(found.of("b"))) == counts
 
 
 def test_nothing_above_the_threshold():
     for peaks in (Components(), Watershed(), UpsampledMaxima()):
         assert len(peaks(heatmap(np.zeros((2, 4, 5, 6), dtype=np.float32)), (A, B), CUTS)) == 0
-        assert len(decode([], peaks, (A, B), CUTS, "TS_1")) == 0
+        assert len(decode_rows([], peaks, (A, B), CUTS, "TS_1")) == 0
     assert Components.positions_depend_on_threshold and Watershed.positions_depend_on_threshold
     assert not getattr(UpsampledMaxima, "positions_depend_on_threshold", False)
 
@@ -127,7 +127,7 @@ def test_touching_balls_are_parted():
     whole = heatmap(values)
     assert len(Components()(whole, (A, B), CUTS)) == 2
     for steps in ([], [7, 6, 1, 20], [1] * 49):
-        found = decode(rows(whole, steps), Watershed(), (A, B), CUTS, "TS_1")
+        found = decode_rows(rows(whole, steps), Watershed(), (A, B), CUTS, "TS_1")
         order = np.argsort(found.positions[:, 1])
         error = whole.grid.indices(found.positions[order]) - centres
         assert len(found) == 4 and np.abs(error).max() < 0.6
@@ -140,7 +140,7 @@ def test_touching_balls_are_parted():
 def test_watershed_of_strips(seed, shape, steps):
     whole = heatmap(blobs(seed, shape))
     peaks = Watershed(separation=0.5, min_cells=3)
-    same(decode(rows(whole, steps), peaks, (A, B), CUTS, "TS_1"), peaks(whole, (A, B), CUTS))
+    same(decode_rows(rows(whole, steps), peaks, (A, B), CUTS, "TS_1"), peaks(whole, (A, B), CUTS))
 
 
 @given(seeds, st.integers(2, 6))
@@ -212,7 +212,7 @@ def test_upsampled_maxima(seed, shape, steps, cut):
     peaks = UpsampledMaxima(refined=False)
     for found in (
         peaks(Heatmap("TS_1", p[:2], grid, ("a", "b")), (A, B), cuts),
-        decode(rows(Heatmap("TS_1", p[:2], grid, ("a", "b")), steps), peaks, (A, B), cuts, "TS_1"),
+        decode_rows(rows(Heatmap("TS_1", p[:2], grid, ("a", "b")), steps), peaks, (A, B), cuts, "TS_1"),
     ):
         order_a, order_b = (np.lexsort((*q.positions.T.round(2), q.names)) for q in (found, wanted))
         assert found.names[order_a].tolist() == wanted.names[order_b].tolist()

@@ -9,7 +9,7 @@ from scipy import ndimage
 from tomopick.core.errors import RecipeError
 from tomopick.core.types import Grid, Heatmap, PickableObject, Picks
 from tomopick.picking.peaks import LocalMaxima, maxima, refine, window_maximum
-from tomopick.picking.rows import decode, with_halo
+from tomopick.picking.rows import decode_rows, with_halo
 
 A, B = PickableObject("a", 30.0), PickableObject("b", 45.0)
 seeds = st.integers(0, 10**6)
@@ -69,7 +69,7 @@ def test_what_does_not_reach_may_be_left_out_unless_it_touches_its_equal(seed, s
 def test_maxima_do_not_depend_on_how_many_are_looked_at_together(radius, at_once, monkeypatch):
     values = noise(radius, (13, 40, 17), 50)
     wanted = np.argwhere((values == window_maximum(values, radius)) & (values > 0.3))
-    monkeypatch.setattr("tomopick.picking.peaks.AT_ONCE", at_once)
+    monkeypatch.setattr("tomopick.picking.peaks.VOXELS_AT_ONCE", at_once)
     np.testing.assert_array_equal(maxima(values, radius, 0.3), wanted)
 
 
@@ -157,7 +157,7 @@ def test_strips_give_the_candidates_of_the_whole(seed, heights, threshold):
     wanted = peaks.candidates(whole, objects, cuts)
     assert len(wanted) > 0
     same(found, wanted)
-    thin = decode(strips(whole, heights), peaks, objects, cuts, "TS_1")
+    thin = decode_rows(strips(whole, heights), peaks, objects, cuts, "TS_1")
     direct = peaks(whole, objects, cuts)
     np.testing.assert_array_equal(thin.positions.round(3), direct.positions.round(3))
     np.testing.assert_array_equal(thin.names, direct.names)

@@ -312,7 +312,7 @@ def test_blending_does_not_depend_on_how_much_is_done_at_a_time(slab, monkeypatc
 
 
 def test_strips_take_little_memory(monkeypatch):
-    monkeypatch.setattr("tomopick.picking.rows.AT_ONCE", 3 * 4 * 4 * 5)  # five rows
+    monkeypatch.setattr("tomopick.picking.rows.BYTES_AT_ONCE", 3 * 4 * 4 * 5)  # five rows
     whole = whole_heatmap(40)
     strips = list(with_halo([whole], lambda grid: 2))
     assert max(s.grid.shape[1] for s in strips) <= 5 + 2 * 2

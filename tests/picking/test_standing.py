@@ -4,7 +4,7 @@ import pytest
 
 from tomopick.core.errors import ReadError
 from tomopick.core.records import ENDING, FAILED, PICKED, STARTED, Records, expect
-from tomopick.picking.standing import SILENT, reasons, records_at, standing
+from tomopick.picking.standing import LOST_AFTER, reasons, records_at, standing
 
 
 def written(place, *entries, name="one"):
@@ -18,14 +18,14 @@ def test_each_run_is_one_thing(tmp_path):
     records = written(
         tmp_path,
         ("A", STARTED, 100.0, {}), ("A", PICKED, 110.0, {"seconds": 10.0}),
-        ("B", STARTED, 9_900.0, {}), ("C", STARTED, now - SILENT - 1, {}),
+        ("B", STARTED, 9_900.0, {}), ("C", STARTED, now - LOST_AFTER - 1, {}),
         ("D", STARTED, 9_000.0, {}), ("D", FAILED, 9_010.0, {"message": "why"}),
         ("E", FAILED, 9_010.0, {"message": "why"}), ("E", STARTED, 9_800.0, {}),
     )  # fmt: skip
     expect(tmp_path, ["F", "A", "G"])
     state = standing(records, now)
     assert state.picked == ("A",) and state.failed == {"D": "why"} and state.missing == ("F", "G")
-    assert set(state.running) == {"B", "E"} and state.silent == {"C": now - SILENT - 1}
+    assert set(state.running) == {"B", "E"} and state.silent == {"C": now - LOST_AFTER - 1}
     assert (state.total, state.left, state.is_whole) == (7, 5, False)
     assert state.per_hour == 0 and state.seconds_left is None  # the only one was long ago
     expect(tmp_path, ["H"])
@@ -42,7 +42,7 @@ def test_rate_and_time_left(tmp_path):
     expect(tmp_path, [f"{i:04d}" for i in range(400)])
     state = standing(records, 1600.0)
     assert state.per_hour == pytest.approx(1800, rel=0.02) and state.seconds_left == pytest.approx(200, rel=0.02)
-    assert standing(records, 1600.0 + 2 * SILENT).per_hour == 0
+    assert standing(records, 1600.0 + 2 * LOST_AFTER).per_hour == 0
 
 
 def test_reasons_are_grouped():

@@ -20,7 +20,7 @@ from tomopick.cli import main
 from tomopick.core.errors import ModelError, OutputError, SelectionError
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.picking.ensemble import Ensemble
-from tomopick.recipes.torch_files import StoredTensor, plain_table, read_torch_file, tables
+from tomopick.recipes.torch_files import StoredTensor, plain_table, read_torch_file, tensor_tables
 from tomopick.recipes.weights import LAYOUTS, _objects_in, convert, mirrored
 
 AF, BA, BG, RB, TH, VLP = (o.name for o in CZII_OBJECTS)
@@ -304,7 +304,7 @@ def test_tensors_of_every_kind(legacy, tmp_path):
         {"state_dict": state, "more": [1, {"x": 2}]}, tmp_path / "t.pt", _use_new_zipfile_serialization=not legacy
     )
     content = read_torch_file(tmp_path / "t.pt")
-    table = next(tables(content))
+    table = next(tensor_tables(content))
     assert set(table) == set(state)
     for name, tensor in table.items():
         found = tensor.load()

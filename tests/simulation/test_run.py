@@ -22,7 +22,7 @@ from tomopick.simulation import (
 from tomopick.simulation.arrays import HostArrays, TorchArrays
 from tomopick.simulation.layer import slab
 from tomopick.simulation.microscope import dose_symmetric, phase_contrast, within_field
-from tomopick.simulation.optics import Detector, dose_damping, electron_wavelength, interaction, slowness, transmission
+from tomopick.simulation.optics import Camera, dose_damping, electron_wavelength, interaction, slowness, transmission
 from tomopick.simulation.projection import frequency_grid, from_axis, image_width, project, reconstruct
 from tomopick.simulation.restore import Deconvolution, known_types, shrink, with_halves
 from tomopick.simulation.specimen import Specimen
@@ -74,7 +74,7 @@ def test_damage_and_loss_of_electrons():
 
 
 def test_detector():
-    detector = Detector(efficiency=0.8, nyquist_transfer=0.5, pixel=1.5)
+    detector = Camera(efficiency=0.8, nyquist_transfer=0.5, pixel=1.5)
     assert detector(np.array([0.0, 1 / 3.0])) == pytest.approx([1.0, 0.5])
     assert detector(np.array(0.05)) > 0.98  # at a tomogram's resolution little is lost
 

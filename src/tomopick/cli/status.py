@@ -11,8 +11,8 @@ import click
 
 from ..core.messages import counted, listing
 
-BETWEEN = 5.0  # looks of --watch [s]
-SHOWN = 8  # reasons
+_BETWEEN = 5.0  # looks of --watch [s]
+_SHOWN = 8  # reasons
 
 
 @click.command("status")
@@ -45,7 +45,7 @@ def status_command(out: Path, watch: bool, failed_only: bool) -> None:
         shown = text
         if not watch or not state.left:
             sys.exit(0 if state.is_whole else 1)
-        time.sleep(BETWEEN)
+        time.sleep(_BETWEEN)
 
 
 def _lines(state: Any) -> list[str]:
@@ -57,7 +57,7 @@ def _lines(state: Any) -> list[str]:
     }  # fmt: skip
     rest = "".join(f", {n} {name}" for name, n in parts.items() if n)
     lines = [f"{len(state.picked)} of {counted(state.total, 'run')} picked{rest}"]
-    for reason, n, run in reasons(state.failed)[:SHOWN]:
+    for reason, n, run in reasons(state.failed)[:_SHOWN]:
         lines.append(f"  {n} failed: {reason}" + (f" (that is {run}; the others are alike)" if n > 1 else ""))
     if state.silent:
         run, since = min(state.silent.items(), key=lambda item: item[1])

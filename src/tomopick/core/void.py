@@ -14,14 +14,14 @@ import numpy as np
 
 BLOCK = 4  # edge of the blocks in which equal voxels are counted
 SOLID = 16  # voxels of one value in a block that do not come about by chance
-SHARE = 0.15  # of a region's voxels that lie in blocks of one value, at least
+_SHARE = 0.15  # of a region's voxels that lie in blocks of one value, at least
 RARE = 0.005  # of the voxels that are of a value by chance; below it those beside a region are taken for its corners
 LEAST = 1 / 16  # of a block's voxels that let a region reach into it
 CROWD = 512  # voxels in blocks of one value that make a region void where others of this value are
 BOX_EDGE = 16  # of a region inside the volume that fills its box, as a chunk that is missing does [voxels], at least
-KINDS = 4  # fill values of one volume
+_KINDS = 4  # fill values of one volume
 SMOOTH = 0.6  # of what surrounds a region that differs from it by one step of the grey values: then it is no fill
-MOST = 0.98  # of a volume; where more is of one value that is the specimen's surroundings, as in a phantom
+_MOST = 0.98  # of a volume; where more is of one value that is the specimen's surroundings, as in a phantom
 APRON = 2  # voxels beside a void that interpolation or a soft mask may have changed
 
 
@@ -41,7 +41,7 @@ def find_void(values: np.ndarray) -> np.ndarray | None:
         if accepted.any() and not _smooth(values, value, counts, accepted, rivals):
             _mark(found, values, value, counts, accepted)
     n = np.count_nonzero(found)
-    return found if 0 < n <= MOST * found.size else None
+    return found if 0 < n <= _MOST * found.size else None
 
 
 def beside(void: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def _candidates(values: np.ndarray, blank: list[int]) -> list[float]:
     if min(values.shape) > 2 * BLOCK:
         met.append(_cubes(values))
     found, n = np.unique(np.concatenate(met), return_counts=True)
-    kinds = [float(v) for v in found[np.argsort(-n, kind="stable")][:KINDS] if np.isfinite(v)]
+    kinds = [float(v) for v in found[np.argsort(-n, kind="stable")][:_KINDS] if np.isfinite(v)]
     return kinds if np.isfinite(values.min()) and np.isfinite(values.max()) else [*kinds, np.nan]
 
 
@@ -161,7 +161,7 @@ class _Counts:
         flat = labels.ravel()
         voxels = np.bincount(flat, weights=self.counts.ravel(), minlength=n + 1)
         within = np.bincount(flat, weights=(self.counts * solid).ravel(), minlength=n + 1)
-        firm = within >= SHARE * voxels
+        firm = within >= _SHARE * voxels
         placed = self._placed(labels, full) & firm
         placed[0] = False
         if not placed.any():

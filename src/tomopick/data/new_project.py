@@ -21,7 +21,7 @@ from .objects import object_from_fields, with_specs
 log = logging.getLogger("tomopick")
 
 CURATED = ("curated", "0")  # user and session of picks that came with the tomograms; `pick` writes under another
-PRESETS: dict[str, tuple[PickableObject, ...]] = {"czii": CZII_OBJECTS}
+OBJECT_PRESETS: dict[str, tuple[PickableObject, ...]] = {"czii": CZII_OBJECTS}
 
 
 def init_project(
@@ -53,9 +53,9 @@ def init_project(
         SelectionError: no objects, or names that copick refuses.
         OutputError: `out` is there already, or cannot be written.
     """
-    if preset and preset not in PRESETS:
-        raise SelectionError(f"--preset {preset}: no such preset; there is {listing(PRESETS)}")
-    chosen = with_specs(PRESETS.get(preset, ()), objects, extend=True)
+    if preset and preset not in OBJECT_PRESETS:
+        raise SelectionError(f"--preset {preset}: no such preset; there is {listing(OBJECT_PRESETS)}")
+    chosen = with_specs(OBJECT_PRESETS.get(preset, ()), objects, extend=True)
     if not chosen:
         raise SelectionError(
             "no objects; copick wants them named, so give --object NAME:RADIUS (radius in Å) or --preset"

@@ -21,8 +21,8 @@ RUN_COLUMNS = ("experiment", "run", "run_name")
 OBJECT_COLUMNS = ("object", "particle_type", "object_name", "pickable_object_name")
 SCORE_COLUMNS = ("score", "confidence", "conf")
 TURNS = tuple(f"transform_{i}{j}" for i in range(3) for j in range(3))  # copick's names
-SHIFTS = tuple(f"transform_{i}3" for i in range(3))  # of x, y, z [Å]
-KNOWN = {"id", "x", "y", "z", *RUN_COLUMNS, *OBJECT_COLUMNS, *SCORE_COLUMNS, *TURNS, *SHIFTS, "instance_id",
+_SHIFTS = tuple(f"transform_{i}3" for i in range(3))  # of x, y, z [Å]
+KNOWN = {"id", "x", "y", "z", *RUN_COLUMNS, *OBJECT_COLUMNS, *SCORE_COLUMNS, *TURNS, *_SHIFTS, "instance_id",
          *(f"transform_3{j}" for j in range(4))}  # fmt: skip
 _EXPECTED = "object,x,y,z[,score] in Å"
 
@@ -89,8 +89,8 @@ class Table:
     def poses(self) -> tuple[np.ndarray, np.ndarray | None]:
         """(n, 3) positions, zyx [Å], copick's translation added; (n, 3, 3) rotations, None where none is turned."""
         positions = self.numbers("zyx")
-        if set(SHIFTS) <= set(self.header):
-            positions = positions + self.numbers(SHIFTS[::-1])
+        if set(_SHIFTS) <= set(self.header):
+            positions = positions + self.numbers(_SHIFTS[::-1])
         if not set(TURNS) <= set(self.header):
             return positions, None
         turns = self.numbers(TURNS).reshape(-1, 3, 3)

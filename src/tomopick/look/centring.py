@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from ..core.types import Grid, Vector
 
-MOST = 400  # subtomograms that are averaged; more move the result by less than its error
+_MOST = 400  # subtomograms that are averaged; more move the result by less than its error
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def displacement(values: np.ndarray, grid: Grid, positions: np.ndarray, radius: 
     indices = grid.indices(positions)
     inside = np.all((indices >= reach) & (indices <= np.asarray(values.shape) - 1 - reach), axis=1)
     chosen = indices[inside]
-    chosen = chosen[:: max(1, len(chosen) // MOST)]
+    chosen = chosen[:: max(1, len(chosen) // _MOST)]
     if len(chosen) < 10:
         return None
     halves = [_centre(values, part, reach, radius / grid.voxel_spacing) for part in (chosen[::2], chosen[1::2])]

@@ -19,14 +19,14 @@ from ..core.types import Grid, PickableObject, Picks
 from ..data import Project
 from ..data.choose import SPACING_TOLERANCE
 from ..data.plausible import unlikely
-from ..scoring.compare import distances_of
+from ..scoring.compare import usual_distances
 from ..scoring.crowding import crowded
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 MARKS = {OK: "✓", WARNING: "!", ERROR: "✗"}
 FEW = 20  # picks of an object with which little can be learned
 MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
-COARSE = 2.0  # radius in voxels below which a particle is hardly more than a speck
+_COARSE = 2.0  # radius in voxels below which a particle is hardly more than a speck
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def picks_findings(
     corner = unlikely({run: picks for run, picks in truth.items() if run in grids}, grids)
     if corner and "outside" not in corner:  # what lies outside is said of each run
         yield Finding(ERROR, "", corner, "mend them, or import them with --pixel-size (in Å)")
-    for line in crowded(truth, project.objects, distances_of(project.objects) if distances is None else distances):
+    for line in crowded(truth, project.objects, usual_distances(project.objects) if distances is None else distances):
         yield Finding(WARNING, "", line)
     text = ", ".join(f"{totals[name]} {name}" for name in objects)
     yield Finding(OK, "", f"picks in {len(truth)} of {counted(len(runs), 'run')}: {text}")
@@ -203,7 +203,7 @@ def picks_findings(
             few = f"only {counted(totals[name], 'pick')}"
             yield Finding(WARNING, name, few, f"expected {FEW} or more to learn from")
         spacing = min((g.voxel_spacing for g in grids.values()), default=0.0)
-        if o.radius and spacing and o.radius < COARSE * spacing:
+        if o.radius and spacing and o.radius < _COARSE * spacing:
             yield Finding(
                 WARNING, name, f"radius {o.radius:g} Å is {o.radius / spacing:.1f} voxels", "use finer tomograms"
             )

@@ -16,7 +16,7 @@ from ..core.messages import counted, near_miss
 from ..core.types import Grid, Heatmap, Picks, Tomogram
 from ..data import Project, atomic_write
 from ..data.labelled import picks_where_any
-from ..picking.folder import model_file, read_json
+from ..picking.folder import model_file, read_record
 from ..picking.peaks import LOWEST_SCORE, distances_of
 from ..picking.picker import Model, Picker, PickOptions, Single
 from ..picking.predict import View
@@ -39,7 +39,7 @@ HISTORY = "calibration.json"  # beside detector.json, which holds only what pick
 # Names of the views that are picked beside a volume as it is; the missing wedge allows no others.
 _FLIPS = {"flip z": View((0,)), "flip y": View((1,)), "flip x": View((2,)), "turn 180": View((1, 2))}
 _TURNS = {"turn 90": View((1,), swapped=True), "turn 270": View((2,), swapped=True)}
-VIEWS: dict[str, dict[str, View]] = {"none": {}, "flips": _FLIPS, "all": _FLIPS | _TURNS}
+SMOOTHING_VIEWS: dict[str, dict[str, View]] = {"none": {}, "flips": _FLIPS, "all": _FLIPS | _TURNS}
 _GROUPS = 10  # of runs, at most, that maps of scores are tried on one after the other
 
 
@@ -55,9 +55,9 @@ def candidates_of(picker: Picker, tomogram: Tomogram, views: str = "none") -> It
         (name of the view, lowest height -> picks with heights as scores).
     """
     cuts = GRID if picker.positions_depend_on_threshold else (LOWEST_SCORE,)
-    if views not in VIEWS:
-        raise SelectionError(f"--smooth '{views}' is none of {', '.join(VIEWS)}")
-    for name, view in {"as is": View(), **VIEWS[views]}.items():
+    if views not in SMOOTHING_VIEWS:
+        raise SelectionError(f"--smooth '{views}' is none of {', '.join(SMOOTHING_VIEWS)}")
+    for name, view in {"as is": View(), **SMOOTHING_VIEWS[views]}.items():
         turned = _seen(tomogram, view)
         rows, unlike = picker.rows(turned)
         for line in unlike if name == "as is" else ():
@@ -302,12 +302,12 @@ def _about(folder: Path) -> tuple[Path, dict[str, Any]]:
     path = model_file(folder)
     if not path.is_file():
         raise ModelError(f"{folder}: no model folder: detector.json is missing; copy a shipped model to calibrate it")
-    return path, read_json(path)
+    return path, read_record(path)
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:
     path = folder / HISTORY
-    return list(read_json(path).get("history", [])) if path.is_file() else []
+    return list(read_record(path).get("history", [])) if path.is_file() else []
 
 
 def _write(path: Path, data: Mapping[str, Any]) -> None:

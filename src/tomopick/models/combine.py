@@ -26,14 +26,14 @@ from ..scoring.localisation import median_shift
 from ..scoring.score_maps import heights
 from ..scoring.thresholds import GRID, METRICS, Calibration, choose_thresholds
 from .calibrate import trained_on
-from .kept_heatmaps import Kept, keep
-from .weight_search import Weights, search
+from .kept_heatmaps import Kept, keep_heatmaps
+from .weight_search import Shares, search
 
 log = logging.getLogger("tomopick")
 
-WEIGHTS = ("uniform", "grid")
+_WEIGHTS = ("uniform", "grid")
 KNOTS = 32  # of an alignment
-FEWEST = 8  # candidates of an object that an alignment can rest on
+_FEWEST = 8  # candidates of an object that an alignment can rest on
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class CombineOptions:
     engine: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.weights not in WEIGHTS:
-            raise RecipeError(f"weights '{self.weights}' are none of {', '.join(WEIGHTS)}")
+        if self.weights not in _WEIGHTS:
+            raise RecipeError(f"weights '{self.weights}' are none of {', '.join(_WEIGHTS)}")
         if self.mean is not None and self.mean not in MEANS:
             raise RecipeError(f"the mean of '{self.mean}' is none of {', '.join(MEANS)}")
         if self.metric not in METRICS:
@@ -126,13 +126,13 @@ def combine(
         OutputError: `out` exists.
     """
     require_new(out)
-    ensemble = measured(models, options, runs)
+    ensemble = put_together(models, options, runs)
     with atomic_folder(out) as folder:
         checksum = ensemble.save(folder)
     return replace(ensemble, checksum=checksum, name=str(out))
 
 
-def measured(
+def put_together(
     models: Sequence[Detector | Ensemble], options: CombineOptions, runs: Validation | None = None
 ) -> Ensemble:
     """The ensemble that `combine` writes."""
@@ -150,7 +150,7 @@ def measured(
     truth = runs.picks(ensemble.detectors)
     with tempfile.TemporaryDirectory(prefix="tomopick-heatmaps-") as place:
         picker = Picker(ensemble, PickOptions(device=options.device, engine=options.engine))
-        kept = [keep(picker, runs.project, run, runs.tomo_type, Path(place)) for run in truth]
+        kept = [keep_heatmaps(picker, runs.project, run, runs.tomo_type, Path(place)) for run in truth]
         if options.align:
             ensemble = _align(ensemble, kept)
         if options.weights == "grid":
@@ -197,7 +197,7 @@ def rank_maps(ranked: Sequence[tuple[np.ndarray, int]]) -> list[Alignment] | Non
 
     Source: quantile matching of the two halves of the CZII challenge's 1st place, whose details are not public.
     """
-    if len(ranked) < 2 or min(len(scores) for scores, _ in ranked) < FEWEST:
+    if len(ranked) < 2 or min(len(scores) for scores, _ in ranked) < _FEWEST:
         return None
     ranks = [(np.arange(len(scores)) + 0.5) / runs for scores, runs in ranked]
     common = np.linspace(max(r[0] for r in ranks), min(r[-1] for r in ranks), KNOTS)
@@ -228,7 +228,7 @@ def _weighed(ensemble: Ensemble, kept: Sequence[Kept], truth: Mapping[str, Picks
         )
 
     @cache
-    def scores(weights: Weights) -> dict[str, float]:
+    def scores(weights: Shares) -> dict[str, float]:
         found = _best(_with_weights(ensemble, weights), kept, truth, options.metric)
         return {name: c.value for name, c in found.items() if c.n_truth}
 
@@ -245,11 +245,11 @@ def _weighed(ensemble: Ensemble, kept: Sequence[Kept], truth: Mapping[str, Picks
     return _with_weights(ensemble, best)
 
 
-def _score_of(scores: Callable[[Weights], Mapping[str, float]], name: str, weights: Weights) -> float:
+def _score_of(scores: Callable[[Shares], Mapping[str, float]], name: str, weights: Shares) -> float:
     return scores(weights).get(name, 0.0)
 
 
-def _with_weights(ensemble: Ensemble, weights: Weights | Mapping[str, Weights]) -> Ensemble:
+def _with_weights(ensemble: Ensemble, weights: Shares | Mapping[str, Shares]) -> Ensemble:
     by_object = weights if isinstance(weights, Mapping) else {o.name: weights for o in ensemble.objects}
     members: list[Member] = []
     for i, m in enumerate(ensemble.members):
@@ -282,7 +282,7 @@ def _mean(scores: Mapping[str, float], parts: Mapping[str, float]) -> float:
     return sum(parts[name] * value for name, value in scores.items()) / total
 
 
-def _text(weights: Weights) -> str:
+def _text(weights: Shares) -> str:
     return ", ".join(f"{w:.3g}" for w in weights)
 
 

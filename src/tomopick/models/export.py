@@ -25,13 +25,13 @@ from ..networks.activations import Activation
 from ..networks.engines.base import lacking_package
 from ..networks.engines.convert import core, for_tracing, openvino, quietly
 from ..networks.engines.onnx_runtime import exported
-from ..networks.engines.openvino_cpu import convert, write
+from ..networks.engines.openvino_cpu import to_openvino, write
 from ..picking.detector import Detector
 
 Runner = Callable[[np.ndarray], np.ndarray]  # (1, 1, z, y, x) float32 -> heatmap (1, object, ...)
 
 BOUND = 1e-3  # on the heatmap's largest difference to torch, of float32 networks
-LARGEST = 512  # edge of a tile that TensorRT prepares for [voxels]
+_LARGEST = 512  # edge of a tile that TensorRT prepares for [voxels]
 
 
 class Heatmaps(nn.Module):
@@ -95,7 +95,7 @@ def _load_onnx(path: Path) -> Runner:
 
 
 def _save_openvino(network: nn.Module, multiple: int, path: Path) -> None:
-    write(convert(network, multiple), path)
+    write(to_openvino(network, multiple), path)
 
 
 def _load_openvino(path: Path) -> Runner:
@@ -116,7 +116,7 @@ def _save_tensorrt(network: nn.Module, multiple: int, path: Path) -> None:
         raise EngineError(f"TensorRT cannot read {type(network).__name__} ({parser.get_error(0).desc()})")
     settings, profile = builder.create_builder_config(), builder.create_optimization_profile()
     usual = -(-128 // multiple) * multiple
-    profile.set_shape("tile", *((1, 1, n, n, n) for n in (2 * multiple, usual, max(LARGEST, usual))))
+    profile.set_shape("tile", *((1, 1, n, n, n) for n in (2 * multiple, usual, max(_LARGEST, usual))))
     settings.add_optimization_profile(profile)
     plan = builder.build_serialized_network(graph, settings)
     if plan is None:
@@ -146,7 +146,7 @@ def _load_tensorrt(path: Path) -> Runner:
 
 
 _ONNX = (("onnx", "onnx"), ("onnxruntime", "onnx"))
-FORMATS: Mapping[str, Format] = MappingProxyType(
+NETWORK_FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "onnx": Format(".onnx", _ONNX, _save_onnx, _load_onnx),
         "openvino": Format(".xml", (("openvino", "cpu"),), _save_openvino, _load_openvino),
@@ -185,9 +185,9 @@ def export_model(detector: Detector, out: Path, to: str, bound: float = BOUND, o
             beyond the bound. Then nothing is written.
         OutputError: the file is there, or cannot be written.
     """
-    if to not in FORMATS:
-        raise EngineError(f"no format '{to}'; there is {', '.join(FORMATS)}")
-    kind = FORMATS[to]
+    if to not in NETWORK_FORMATS:
+        raise EngineError(f"no format '{to}'; there is {', '.join(NETWORK_FORMATS)}")
+    kind = NETWORK_FORMATS[to]
     for package, extra in kind.packages:
         if missing := lacking_package(package, extra):
             raise EngineError(f"--to {to}: {missing}")

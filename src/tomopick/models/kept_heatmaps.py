@@ -14,7 +14,7 @@ from ..core.types import Grid, Heatmap, Picks, Tomogram, holds
 from ..data import Project
 from ..picking.ensemble import Ensemble
 from ..picking.picker import Picker
-from ..picking.rows import decode, on_one_grid
+from ..picking.rows import decode_rows, on_one_grid
 from .calibrate import trained_on
 
 log = logging.getLogger("tomopick")
@@ -61,12 +61,12 @@ class Kept:
         """What an ensemble picks from the heatmaps down to a height."""
         mine = _for_members(ensemble, self.members)
         rows = (mine.join(strips) for strips in self.heatmaps())
-        picks = decode(rows, ensemble.peaks, mine.objects, {o.name: cut for o in mine.objects}, self.run)
+        picks = decode_rows(rows, ensemble.peaks, mine.objects, {o.name: cut for o in mine.objects}, self.run)
         void = None if self.void is None else np.load(self.void, mmap_mode="r")
         return picks.select(holds(self.grid, void, picks.positions))
 
 
-def keep(picker: Picker, project: Project, run: str, tomo_type: str | None, place: Path) -> Kept:
+def keep_heatmaps(picker: Picker, project: Project, run: str, tomo_type: str | None, place: Path) -> Kept:
     """Predicts a run with the members that have not learned from it.
 
     Args:

@@ -31,15 +31,15 @@ from ..picking.tiling import TilingSpec, cut
 from ..scoring.thresholds import METRICS
 from ..training.fit import model_card
 from ..training.recipe import Recipe
-from .combine import CombineOptions, Validation, measured
-from .weight_search import Weights, greedy, search
+from .combine import CombineOptions, Validation, put_together
+from .weight_search import Shares, greedy, search
 
 log = logging.getLogger("tomopick")
 
-WEIGHTS = ("uniform", "greedy", "grid")
+_WEIGHTS = ("uniform", "greedy", "grid")
 NORMS = ("average", "estimate")
 MOST_BATCHES = 64  # that BatchNorm statistics are estimated on
-State = Mapping[str, torch.Tensor]
+_State = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class SoupOptions:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, known in (("weights", WEIGHTS), ("norm", NORMS), ("metric", METRICS)):
+        for name, known in (("weights", _WEIGHTS), ("norm", NORMS), ("metric", METRICS)):
             if getattr(self, name) not in known:
                 raise RecipeError(f"{name} '{getattr(self, name)}' is none of {', '.join(known)}")
 
@@ -156,7 +156,7 @@ def check_alike(models: Sequence[Detector]) -> None:
             )
 
 
-def mean_state(states: Sequence[State], shares: Sequence[float]) -> dict[str, torch.Tensor]:
+def mean_state(states: Sequence[_State], shares: Sequence[float]) -> dict[str, torch.Tensor]:
     """Weighted mean of parameters and statistics; counters are those of the first that has a share.
 
     Args:
@@ -209,7 +209,7 @@ class _Kitchen:
         self.facts = _joint(models)
         self.value = cache(self._value)
 
-    def shares(self) -> Weights:
+    def shares(self) -> Shares:
         """The shares that the options ask for."""
         n, metric = len(self.models), self.options.metric
         if self.options.weights == "uniform":
@@ -224,7 +224,7 @@ class _Kitchen:
         log.info(f"shares {', '.join(f'{w:.3g}' for w in chosen)}: {metric} {value:.4f}")
         return chosen
 
-    def judged(self, shares: Weights) -> Detector:
+    def judged(self, shares: Shares) -> Detector:
         """The soup of some shares, with thresholds, scores and displacement where there are runs."""
         first = self.models[0]
         network = first.method.network.build(len(first.objects))
@@ -247,12 +247,12 @@ class _Kitchen:
             return soup
         # Other engines convert a network first and keep what they made of it, which a trial is not worth.
         options = CombineOptions(metric=self.options.metric, device=self.options.device, engine="torch")
-        found = measured([soup], options, self.runs)
+        found = put_together([soup], options, self.runs)
         known = {k: getattr(found.facts, k) for k in ("scores", "displacement", "displacement_matches")}
         facts = replace(facts, **known, provenance={**facts.provenance, **_measured_on(found)})
         return replace(soup, thresholds=found.thresholds, facts=facts)
 
-    def _value(self, shares: Weights) -> float:
+    def _value(self, shares: Shares) -> float:
         with untold():  # a trial; what its runs are like is told of the soup that is kept
             scores = self.judged(shares).facts.scores[self.options.metric]
         weights = {o.name: o.score_weight if self.options.metric == "czii" else 1.0 for o in self.models[0].objects}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-MOST = 40  # points of the coarse grid
+COARSE_POINTS = 40  # points of the coarse grid
 FINEST = 4  # steps from 0 to 1 of the coarse grid
 HALVINGS = 2  # of the step, behind the coarse grid
 GAIN = 1e-9  # below which one value is not better than another
 
-Weights = tuple[float, ...]
+Shares = tuple[float, ...]
 
 
-def simplex(n: int, steps: int) -> Iterator[Weights]:
+def simplex(n: int, steps: int) -> Iterator[Shares]:
     """All n shares that are multiples of 1 / steps and add up to 1."""
     if n == 1:
         yield (1.0,)
@@ -30,7 +30,7 @@ def simplex(n: int, steps: int) -> Iterator[Weights]:
 
 def coarse_steps(n: int) -> int:
     """The finest grid of n shares that has no more than `MOST` points (but the corners at least)."""
-    return next((s for s in range(FINEST, 1, -1) if _points(n, s) <= MOST), 1)
+    return next((s for s in range(FINEST, 1, -1) if _points(n, s) <= COARSE_POINTS), 1)
 
 
 def _points(n: int, steps: int) -> int:
@@ -39,7 +39,7 @@ def _points(n: int, steps: int) -> int:
     return comb(steps + n - 1, steps)
 
 
-def search(n: int, value: Callable[[Weights], float]) -> tuple[Weights, float]:
+def search(n: int, value: Callable[[Shares], float]) -> tuple[Shares, float]:
     """The n shares of the highest value found: equal ones, a coarse grid, then ever smaller moves from one to another.
 
     Of shares of one value those tried first are taken, equal ones first of all.
@@ -48,11 +48,11 @@ def search(n: int, value: Callable[[Weights], float]) -> tuple[Weights, float]:
         n: how many members.
         value: of shares that add up to 1; called once for each.
     """
-    best: Weights = tuple([1 / n] * n)
+    best: Shares = tuple([1 / n] * n)
     known = {_key(best): value(best)}
     highest = known[_key(best)]
 
-    def better(weights: Weights) -> bool:
+    def better(weights: Shares) -> bool:
         nonlocal best, highest
         key = _key(weights)
         if key in known:
@@ -72,7 +72,7 @@ def search(n: int, value: Callable[[Weights], float]) -> tuple[Weights, float]:
     return best, highest
 
 
-def _moves(weights: Weights, share: float) -> Iterator[Weights]:
+def _moves(weights: Shares, share: float) -> Iterator[Shares]:
     """`share` (or all that is there) taken from one member and given to another, in all ways."""
     for i, there in enumerate(weights):
         for j in range(len(weights)):
@@ -81,11 +81,11 @@ def _moves(weights: Weights, share: float) -> Iterator[Weights]:
                 yield tuple(w - taken if k == i else w + taken if k == j else w for k, w in enumerate(weights))
 
 
-def _key(weights: Weights) -> Weights:
+def _key(weights: Shares) -> Shares:
     return tuple(round(w, 9) for w in weights)
 
 
-def greedy(values: Sequence[float], value: Callable[[Weights], float]) -> tuple[Weights, float]:
+def greedy(values: Sequence[float], value: Callable[[Shares], float]) -> tuple[Shares, float]:
     """Equal shares of some: from the best member on, each next one is taken in where the value does not fall.
 
     Args:
@@ -103,5 +103,5 @@ def greedy(values: Sequence[float], value: Callable[[Weights], float]) -> tuple[
     return _equal(chosen, len(values)), highest
 
 
-def _equal(chosen: Sequence[int], n: int) -> Weights:
+def _equal(chosen: Sequence[int], n: int) -> Shares:
     return tuple(1 / len(chosen) if i in chosen else 0.0 for i in range(n))

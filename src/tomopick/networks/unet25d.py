@@ -12,8 +12,8 @@ from .blocks import SlicedSpec, SlicesAndVolumes, as_slices, as_volume, conv_nor
 from .convnext import ConvNeXt
 
 NEIGHBOURS = 5  # slices that the 2D network sees as its channels
-DEPTH_FACTORS = (4, 2, 2, 1)  # by which the maps' depth is divided behind each stage
-MULTIPLES = (16, 32, 32)  # what the network itself needs along z, y, x; smaller tiles are padded
+_DEPTH_FACTORS = (4, 2, 2, 1)  # by which the maps' depth is divided behind each stage
+_MULTIPLES = (16, 32, 32)  # what the network itself needs along z, y, x; smaller tiles are padded
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class UNet25D(SlicesAndVolumes):
     def pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """(b, 1, z, y, x) -> four maps, (b, 80, z/4, y/4, x/4) to (b, 640, z/16, y/32, x/32)."""
         x, maps = self.slices(x), []
-        for i, (stage, factor) in enumerate(zip(self.backbone.stages, DEPTH_FACTORS)):
+        for i, (stage, factor) in enumerate(zip(self.backbone.stages, _DEPTH_FACTORS)):
             images = as_slices(x)
             images = stage(self.backbone.stem(images) if i == 0 else images)
             x = nn.functional.avg_pool3d(as_volume(images, len(x)), (factor, 1, 1))
@@ -75,12 +75,12 @@ class UNet25D(SlicesAndVolumes):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, 1, z, y, x) -> logits (b, object, z, y, x)."""
         z, y, w = x.shape[2:]
-        maps = [bridge(m) for bridge, m in zip(self.bridges, self.pyramid(pad_to(x, MULTIPLES)))]
+        maps = [bridge(m) for bridge, m in zip(self.bridges, self.pyramid(pad_to(x, _MULTIPLES)))]
         x = maps[3]
-        for block, skip, depth in zip(self.decoder, maps[2::-1], DEPTH_FACTORS[:0:-1]):
+        for block, skip, depth in zip(self.decoder, maps[2::-1], _DEPTH_FACTORS[:0:-1]):
             x = nn.functional.interpolate(x, scale_factor=(float(depth), 2.0, 2.0), mode="nearest")
             x = block(torch.cat([x, skip], dim=1))
-        return depth_to_space(exactly(self.head, x), DEPTH_FACTORS[0])[:, :, :z, :y, :w]
+        return depth_to_space(exactly(self.head, x), _DEPTH_FACTORS[0])[:, :, :z, :y, :w]
 
 
 def _two_convolutions(n_in: int, n_out: int) -> nn.Sequential:

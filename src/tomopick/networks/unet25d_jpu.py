@@ -13,8 +13,8 @@ from .blocks import Conv3d, SlicedSpec, SlicesAndVolumes, as_slices, as_volume, 
 from .resnetrs import ResNetRS
 
 HALVED = 2  # stages whose maps are averaged to half their depth; behind the others neighbours are mixed
-DEPTH_FACTORS = (1, 2, 2)  # of the up-sampling blocks, coarsest first
-MULTIPLES = (4, 32, 32)  # what the network itself needs along z, y, x; smaller tiles are padded
+_DEPTH_FACTORS = (1, 2, 2)  # of the up-sampling blocks, coarsest first
+_MULTIPLES = (4, 32, 32)  # what the network itself needs along z, y, x; smaller tiles are padded
 DILATIONS = (1, 2, 4, 8)
 REDUCTION = 16  # of the channel attention
 
@@ -89,9 +89,9 @@ class JPUNet25D(SlicesAndVolumes):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, 1, z, y, x) -> logits (b, object, z, y, x)."""
         z, y, w = x.shape[2:]
-        stem, first, *coarse = self.pyramid(pad_to(x, MULTIPLES))
+        stem, first, *coarse = self.pyramid(pad_to(x, _MULTIPLES))
         x = self.joint(coarse)
-        for block, depth, skip in zip(self.decoder, DEPTH_FACTORS, (first, stem, None)):
+        for block, depth, skip in zip(self.decoder, _DEPTH_FACTORS, (first, stem, None)):
             size = (float(depth), 2.0, 2.0)
             x = nn.functional.interpolate(block(x), scale_factor=size, mode="nearest")
             x = x if skip is None else torch.cat([x, skip], dim=1)

@@ -23,7 +23,7 @@ from .watershed import parted
 # How many of its three indices may differ for a neighbour to touch a cell, by the number of neighbours that then do.
 CONNECTIVITIES = {6: 1, 18: 2, 26: 3}
 SMALLEST = 1e-12  # probability whose logarithm is still taken
-AT_ONCE = 2**17  # cells that are up-sampled together
+CELLS_AT_ONCE = 2**17  # cells that are up-sampled together
 
 
 class _Groups:
@@ -322,7 +322,7 @@ def _doubled(logits: np.ndarray, cells: np.ndarray, channels: Sequence[int]) -> 
     last = np.array(logits.shape[1:]) - 1
     at: list[np.ndarray] = [np.zeros((0, 3), dtype=np.intp)]
     heights = [[np.zeros(0, dtype=np.float32)] for _ in channels]
-    for part in np.array_split(cells, 1 + len(cells) // AT_ONCE):
+    for part in np.array_split(cells, 1 + len(cells) // CELLS_AT_ONCE):
         for child in product((0, 1), repeat=3):
             # A voxel lies a quarter of a cell from its own cell's middle, towards the neighbour on its side.
             step = 2 * np.array(child) - 1

@@ -24,8 +24,8 @@ from .folder import (
     TrainingFacts,
     checksum_of,
     read_facts,
-    read_json,
     read_object,
+    read_record,
     read_thresholds,
 )
 from .memory import Ready, make_ready, weights_mark
@@ -205,7 +205,7 @@ class Detector(ByPicker):
         for part in ("recipe.json", "detector.json", "weights.safetensors"):
             if not (folder / part).is_file():
                 raise ModelError(f"{folder}: no model folder: {part} is missing; expected the folder that train wrote")
-        about, recipe = read_json(folder / "detector.json"), read_json(folder / "recipe.json")
+        about, recipe = read_record(folder / "detector.json"), read_record(folder / "recipe.json")
         for data, file in ((about, "detector.json"), (recipe, "recipe.json")):
             version = data.pop("format_version", None)
             if version != FORMAT_VERSION:

@@ -20,7 +20,7 @@ from ..core.types import Heatmap, PickableObject
 from ..scoring.score_maps import ScoreMap, ScoreMaps, heights
 from ..scoring.thresholds import METRICS
 from .detector import Detector
-from .folder import ENSEMBLE, FORMAT_VERSION, TrainingFacts, read_facts, read_json, read_thresholds
+from .folder import ENSEMBLE, FORMAT_VERSION, TrainingFacts, read_facts, read_record, read_thresholds
 from .peaks import PeakFinder
 from .picker import ByPicker
 from .rows import average, on_one_grid
@@ -208,7 +208,7 @@ class Ensemble(ByPicker):
             ModelError: the file or a member is missing, altered, or of a newer version.
         """
         folder = Path(folder)
-        about = read_json(folder / ENSEMBLE)
+        about = read_record(folder / ENSEMBLE)
         version = about.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise ModelError(

@@ -33,7 +33,7 @@ log = logging.getLogger("tomopick")
 
 AHEAD = 3  # runs that a worker knows: one is written, one predicted, one read
 TRIES = 3  # a run at which workers die this often is given up
-BETWEEN = 0.5  # looks at whether to stop [s]
+_BETWEEN = 0.5  # looks at whether to stop [s]
 _CODE = "from tomopick.picking.fleet import work; work()"
 
 
@@ -151,7 +151,7 @@ class _Fleet:
                 self.suspects.clear()
                 self.stop()
             try:
-                worker, line = self.heard.get(timeout=BETWEEN)
+                worker, line = self.heard.get(timeout=_BETWEEN)
             except queue.Empty:
                 continue
             yield from self._answer(worker, json.loads(line)) if line else self._died(worker)

@@ -74,7 +74,7 @@ def checksum_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a model folder.
 
     Raises:

@@ -17,7 +17,7 @@ from ..core.types import Grid, Tomogram
 from ..core.void import beside
 
 SPECTRUM_BINS = 16
-FEWEST = 0.1  # of a block's voxels from which its statistics are taken
+_FEWEST = 0.1  # of a block's voxels from which its statistics are taken
 FLAT = 0.01  # part of the strong blocks' deviation below which a block is padding
 
 
@@ -291,7 +291,7 @@ def _statistics(blocks: np.ndarray) -> np.ndarray:
         variance = np.einsum("ij,ij->i", blocks, blocks) / blocks.shape[1]
     else:
         n = finite.sum(axis=1).astype(np.float64)
-        n[n < FEWEST * blocks.shape[1]] = np.nan
+        n[n < _FEWEST * blocks.shape[1]] = np.nan
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(finite, blocks, 0.0).sum(axis=1) / n
             variance = (np.where(finite, blocks - mean[:, None], 0.0) ** 2).sum(axis=1) / n

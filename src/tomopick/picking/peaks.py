@@ -24,7 +24,7 @@ MAX_CURVATURE = 9.0
 # The most that refining lifts a voxel's value: a vertex half a cell away along each axis, at that curvature.
 MAX_LIFT = float(np.exp(3 * MAX_CURVATURE / 8))
 
-AT_ONCE = 2**20  # voxels that are looked at together
+VOXELS_AT_ONCE = 2**20  # voxels that are looked at together
 THREADS = 4  # beyond these the memory is no faster
 
 LOWEST_SCORE = 0.02  # of picks that are ever written, or that thresholds are calibrated on
@@ -116,7 +116,7 @@ def maxima(
         reach: maxima whose refined height stays below may be left out, unless they touch a voxel of the same height.
     """
     start, stop, _ = rows.indices(values.shape[1])
-    step = max(radius + 1, AT_ONCE // (values.shape[0] * values.shape[2]))  # rows that stay in the processor's cache
+    step = max(radius + 1, VOXELS_AT_ONCE // (values.shape[0] * values.shape[2]))  # rows that fit its cache
     found: list[np.ndarray] = [np.zeros((0, 3), dtype=np.intp)]
     for first in range(start, stop, step):
         last, low = min(first + step, stop), max(0, first - radius)
@@ -178,7 +178,7 @@ def _unexceeded(values: np.ndarray, voxels: np.ndarray, shells: range) -> tuple[
         around = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
         around = around[np.abs(around).max(axis=1) == shell]
         kept, alone = [], []
-        for part in np.array_split(voxels, 1 + len(voxels) * len(around) // AT_ONCE):
+        for part in np.array_split(voxels, 1 + len(voxels) * len(around) // VOXELS_AT_ONCE):
             # What lies beyond the border is moved onto it, and so stays in the cube.
             at = [np.clip(part[:, k, None] + around[:, k], 0, n - 1) for k, n in enumerate(values.shape)]
             own, largest = values[tuple(part.T)], values[tuple(at)].max(axis=1, initial=-np.inf)

@@ -23,7 +23,7 @@ from .folder import TrainingFacts
 from .method import Method
 from .peaks import LOWEST_SCORE, PeakFinder, with_distances
 from .predict import Predictor, predict_rows
-from .rows import decode, join_rows
+from .rows import decode_rows, join_rows
 
 log = logging.getLogger("tomopick")
 
@@ -346,7 +346,7 @@ class Picker:
 
     def picks_at(self, rows: Iterable[Heatmap], tomogram: Tomogram | Prepared, floor: Mapping[str, float]) -> Picks:
         """Picks of finished rows down to the heights `floor`; their scores are heights, not yet mapped."""
-        picks = decode(rows, self.peaks, self.objects, floor, tomogram.run)
+        picks = decode_rows(rows, self.peaks, self.objects, floor, tomogram.run)
         if self.options.offset == "fitted":
             picks = picks.shifted(-np.array(self.model.facts.displacement))
         # Where the volume is no multiple of the stride, the last cells reach beyond it.

@@ -11,10 +11,10 @@ from ..core.types import Grid, Heatmap, PickableObject, Picks
 from .peaks import PeakFinder
 from .resample import onto
 
-AT_ONCE = 2**26  # bytes of heatmap in which peaks are looked for at a time
+BYTES_AT_ONCE = 2**26  # bytes of heatmap in which peaks are looked for at a time
 
 
-def decode(
+def decode_rows(
     rows: Iterable[Heatmap],
     peaks: PeakFinder,
     objects: Sequence[PickableObject],
@@ -56,7 +56,7 @@ def _lower(rows: Iterable[Heatmap], halo_of: Callable[[Grid], int]) -> Iterator[
     """The same rows in strips that take little memory; lower than their halo, they would be looked at too often."""
     for strip in rows:
         n = strip.grid.shape[1]
-        step = max(halo_of(strip.grid), AT_ONCE // strip.values[:, :, 0].nbytes, 1)
+        step = max(halo_of(strip.grid), BYTES_AT_ONCE // strip.values[:, :, 0].nbytes, 1)
         for first in range(0, n, step):
             yield _strip(strip, first, min(n, first + step), None)
         del strip

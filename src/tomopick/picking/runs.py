@@ -25,8 +25,8 @@ from ..data import Project, atomic_write
 from .output import HeatmapFiles, Output, records_of
 from .picker import Picker, Prepared
 
-BACKGROUND = 19  # niceness of reading ahead; 0 is a usual thread's, 19 the most
-PATIENCE = 0.5  # for a run's files before the next is predicted [s]: tables take less, heatmaps take longer
+_NICENESS = 19  # niceness of reading ahead; 0 is a usual thread's, 19 the most
+_PATIENCE = 0.5  # for a run's files before the next is predicted [s]: tables take less, heatmaps take longer
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def pick_runs(
                 loading = reader.submit(_attempt, after, after.load) if after else None
                 ended = ended or _attempt(work, work.predict)
                 writing.append(writer.submit(_attempt, work, work.write) if ended is None else _given(ended))
-                wait([writing[0]], timeout=PATIENCE if len(writing) == 1 else None)
+                wait([writing[0]], timeout=_PATIENCE if len(writing) == 1 else None)
             while writing and (writing[0].done() or not work):
                 yield writing.popleft().result()
             work = after if work else next(coming, _END)
@@ -236,7 +236,7 @@ def _stand_back() -> None:
     """
     if sys.platform == "linux":
         with suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), BACKGROUND)
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)
 
 
 def _attempt(work: _Work, step: Callable[[], RunResult | None]) -> Any:

@@ -15,8 +15,8 @@ from ..core.errors import ReadError
 from ..core.records import ENDING, FAILED, PICKED, RUNS, Records, expected
 
 RECENT = 200  # runs that the rate is measured on
-SILENT = 600.0  # a run that was started this long ago, and several times longer than runs take, is called silent [s]
-PATIENCE = 5.0  # times as long as runs take
+LOST_AFTER = 600.0  # [s] a run that was started so long ago, and several times longer than runs take, is silent
+_PATIENCE = 5.0  # times as long as runs take
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def standing(records: Records, now: float | None = None) -> Standing:
     begun = {run: found[run]["time"] for run in found if found[run]["status"] not in (PICKED, FAILED)}
     times = [found[run]["time"] for run in picked]
     takes = median(found[run].get("seconds", 0.0) for run in picked) if picked else 0.0
-    patience = max(SILENT, PATIENCE * takes)
+    patience = max(LOST_AFTER, _PATIENCE * takes)
     silent = {run: since for run, since in begun.items() if now - since > patience}
     return Standing(
         tuple(picked),

@@ -18,10 +18,10 @@ from ..core.files import is_vacant
 from ..core.messages import untold
 from ..data import atomic_write
 from ..data.labelled import picks_where_any
-from ..models.combine import CombineOptions, Validation, measured
+from ..models.combine import CombineOptions, Validation, put_together
 from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble
-from ..picking.folder import read_json
+from ..picking.folder import read_record
 from ..picking.load import load_detector, load_model
 from ..training.fit import FitOptions, check_same, fit, require_place
 from ..training.sources import Source, plans_of
@@ -30,7 +30,7 @@ from .plans import Plan, Training
 log = logging.getLogger("tomopick")
 
 PLAN = "plan.json"
-FORMAT_VERSION = 1
+_FORMAT_VERSION = 1
 _SHUFFLE = 0x73756273  # tells the order of the runs from other random numbers of one seed
 
 
@@ -93,7 +93,7 @@ def _carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> 
     members = [load_detector(place.of(t)) for t in plan.members]
     runs = shares.validation()
     weigh = CombineOptions(weights=plan.weights if runs else "uniform", device=options.device)
-    ensemble = measured(members, weigh, runs)
+    ensemble = put_together(members, weigh, runs)
     made = {"plan": plan.name, **ensemble.facts.provenance}
     ensemble = replace(ensemble, facts=replace(ensemble.facts, provenance=made))
     checksum = ensemble.save(out)
@@ -236,9 +236,9 @@ def _begin(plan: Plan, shares: _Shares, place: _Places, options: FitOptions) -> 
         raise OutputError(f"{place.out}: nothing to resume there; leave --resume out to begin the trainings")
     if not place.together:
         return  # a single training looks after itself
-    about = {"format_version": FORMAT_VERSION, "plan": plan.to_json(), "data": shares.to_json()}
+    about = {"format_version": _FORMAT_VERSION, "plan": plan.to_json(), "data": shares.to_json()}
     if options.resume:
-        _check_same(read_json(place.out / PLAN), json.loads(json.dumps(about)), place.out)
+        _check_same(read_record(place.out / PLAN), json.loads(json.dumps(about)), place.out)
         return
     with atomic_write(place.out / PLAN) as file:
         file.write(json.dumps(about, indent=1))
@@ -247,7 +247,7 @@ def _begin(plan: Plan, shares: _Shares, place: _Places, options: FitOptions) -> 
 def _check_same(begun: Mapping[str, Any], mine: Mapping[str, Any], out: Path) -> None:
     if begun == mine:
         return
-    if begun.get("format_version") != FORMAT_VERSION:
+    if begun.get("format_version") != _FORMAT_VERSION:
         raise ModelError(
             f"{out}: was begun by another version of tomopick; go on with that, or train into a new folder"
         )

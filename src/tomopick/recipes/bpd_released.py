@@ -23,7 +23,7 @@ MASK_RADII = {
 
 
 # Voxels of 10 Å above which a component counts.
-MIN_VOXELS = {
+_MIN_VOXELS = {
     "apo-ferritin": 5.281,
     "beta-galactosidase": 9.742,
     "ribosome": 18.246,
@@ -51,5 +51,5 @@ def bpd_released() -> Recipe:
         loss=DenseCrossEntropy(particle=1.0, nothing=1.0, background="first", label_smoothing=0.01),
         train=TrainSpec(batch_size=4),
         tiling=EvenTiles(shape=(96, 96, 96)),
-        peaks=Components(connectivity=18, min_cells_of=MIN_VOXELS),
+        peaks=Components(connectivity=18, min_cells_of=_MIN_VOXELS),
     )

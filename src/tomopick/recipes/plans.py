@@ -154,7 +154,7 @@ def require_published(method: str) -> None:
         )
 
 
-def bpd(wanted: Wanted) -> Plan:
+def _bpd(wanted: Wanted) -> Plan:
     """BPD: four seeds, whose heatmaps are averaged.
 
     Real and simulated runs are learned from together: both projects are given.
@@ -170,7 +170,7 @@ def bpd(wanted: Wanted) -> Plan:
     return Plan("bpd", tuple(_expanded(wanted.recipe("bpd"), four)))
 
 
-def soup(wanted: Wanted) -> Plan:
+def _soup(wanted: Wanted) -> Plan:
     """Ensemble 3D U-Net Soup: three sizes, pretrained on simulated runs, fine-tuned once a tomogram type.
 
     Heatmaps are averaged with weights searched on the validation runs.
@@ -189,7 +189,7 @@ def soup(wanted: Wanted) -> Plan:
     return Plan("soup", tuple(trainings), weights="grid")
 
 
-def topcup(wanted: Wanted) -> Plan:
+def _topcup(wanted: Wanted) -> Plan:
     """TopCUP: three models that learn from 6, 12 and 24 runs, each from one pretraining on simulated runs.
 
     Source: method description of TopCUP (CZII challenge, 1st place).
@@ -205,7 +205,7 @@ def topcup(wanted: Wanted) -> Plan:
 _CONVNEXT_FOLDS = ("TS_6_4", "TS_6_6", "TS_73_6", "TS_99_9")
 
 
-def unet25d(wanted: Wanted) -> Plan:
+def _unet25d(wanted: Wanted) -> Plan:
     """The 2.5D U-Net: seven folds by run, four with ConvNeXt and three with ResNet-RS, averaged.
 
     In the challenge's own runs the folds are the authors'; in others the first 4/7 of the folds are ConvNeXt's.
@@ -231,7 +231,7 @@ def unet25d(wanted: Wanted) -> Plan:
     return Plan("unet25d", tuple(trainings))
 
 
-def semietpicker(wanted: Wanted) -> Plan:
+def _semietpicker(wanted: Wanted) -> Plan:
     """SemiETPicker: burn-in on the labelled runs, then co-training with a teacher on the unlabelled ones; one network.
 
     Source: SemiETPicker, arXiv:2510.22454.
@@ -240,11 +240,11 @@ def semietpicker(wanted: Wanted) -> Plan:
 
 
 METHODS: dict[str, Callable[[Wanted], Plan]] = {
-    "bpd": bpd,
-    **dict.fromkeys(("soup", "soup_tiny", "soup_medium", "soup_large"), soup),
-    "topcup": topcup,
-    **dict.fromkeys(("unet25d", "unet25d_convnext", "unet25d_resnetrs"), unet25d),
-    "semietpicker": semietpicker,
+    "bpd": _bpd,
+    **dict.fromkeys(("soup", "soup_tiny", "soup_medium", "soup_large"), _soup),
+    "topcup": _topcup,
+    **dict.fromkeys(("unet25d", "unet25d_convnext", "unet25d_resnetrs"), _unet25d),
+    "semietpicker": _semietpicker,
 }
 
 

@@ -19,7 +19,7 @@ _DESCRIBED = "Ensemble 3D U-Net Soup, CZII CryoET challenge, 8th place (describe
 _RELEASED = "Ensemble 3D U-Net Soup, CZII CryoET challenge, 8th place (released networks and training)"
 
 # Voxels of 10 Å that a region has at least, as released.
-MIN_VOXELS = {
+_MIN_VOXELS = {
     "apo-ferritin": 80.1,
     "beta-amylase": 100.0,
     "beta-galactosidase": 368.0,
@@ -75,7 +75,7 @@ def soup_released_tiny() -> Recipe:
         loss=DiceCrossEntropy(background="first"),
         train=TrainSpec(batch_size=24, ema_decay=0.0, schedule=Plateau()),
         tiling=ScanTiles(shape=(160, 384, 384), fraction=0.25, window=GaussianWindow()),
-        peaks=Watershed(min_cells_of=MIN_VOXELS),
+        peaks=Watershed(min_cells_of=_MIN_VOXELS),
     )
 
 

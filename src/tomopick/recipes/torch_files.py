@@ -290,7 +290,7 @@ def _read_stream(data: bytes) -> Any:
     return content
 
 
-def tables(content: Any, depth: int = 3) -> Iterator[Mapping[str, StoredTensor]]:
+def tensor_tables(content: Any, depth: int = 3) -> Iterator[Mapping[str, StoredTensor]]:
     """The tables of tensors by name in what was read, outermost first: a state_dict, or those inside a checkpoint."""
     if isinstance(content, Placeholder):
         content = content.entries
@@ -301,7 +301,7 @@ def tables(content: Any, depth: int = 3) -> Iterator[Mapping[str, StoredTensor]]
         yield found
     if depth:
         for value in content.values():
-            yield from tables(value, depth - 1)
+            yield from tensor_tables(value, depth - 1)
 
 
 def plain_table(content: Any, *path: str) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from ..picking.normalize import FixedLimits, Normalization
 from ..scoring.thresholds import DEFAULT_THRESHOLDS, METRICS
 from ..training.fit import FitOptions, model_card, provenance
 from ..training.recipe import Recipe
-from .torch_files import StoredTensor, load_tensors, plain_table, read_torch_file, tables
+from .torch_files import StoredTensor, load_tensors, plain_table, read_torch_file, tensor_tables
 
-State = dict[str, torch.Tensor]
+_State = dict[str, torch.Tensor]
 
 _AF, _BA, _BG, _RB, _TH, _VLP = (o.name for o in CZII_OBJECTS)
 _SOUP_OBJECTS = _TOPCUP_OBJECTS = (_AF, _BA, _BG, _RB, _TH, _VLP)
@@ -39,7 +39,7 @@ _CONVOLUTION_OF_TWO = r"\1.\2.\3"
 
 
 @dataclass(frozen=True)
-class Layout:
+class ReleasedLayout:
     """How a published network lies in its file.
 
     Attributes:
@@ -82,12 +82,12 @@ class Layout:
 
 # Names of MONAI's layers before norm and activation got a block of their own.
 _OLD_MONAI = ((r"\.act\.weight$", ".adn.A.weight"), (r"\.norm\.(\w+)$", r".adn.N.\1"))
-_SOUP = Layout(
+_SOUP = ReleasedLayout(
     "soup_released_tiny", "model.2.1.conv.unit0.conv.weight", _OLD_MONAI, objects=_SOUP_OBJECTS,
     thresholds=dict.fromkeys(_SOUP_OBJECTS, 0.1), averaged=True,
 )  # fmt: skip
 _LAYOUTS = (
-    Layout(
+    ReleasedLayout(
         "bpd_released",
         "mask.weight",
         (
@@ -102,7 +102,7 @@ _LAYOUTS = (
         objects=(_AF, _BG, _RB, _TH, _VLP),
         thresholds=_BPD_THRESHOLDS,
     ),
-    Layout(
+    ReleasedLayout(
         "topcup_released",
         "segmentation_heads.3.0.weight",
         _OLD_MONAI,
@@ -114,7 +114,7 @@ _LAYOUTS = (
     _SOUP,
     replace(_SOUP, recipe="soup_released_medium"),
     replace(_SOUP, recipe="soup_released_big"),
-    Layout(
+    ReleasedLayout(
         "unet25d_convnext",
         "segmentation_head.weight",
         (
@@ -131,7 +131,7 @@ _LAYOUTS = (
         normalize=FixedLimits(_CZII_MEAN, _CZII_MEAN + _CZII_DEVIATION),
     ),
 )
-LAYOUTS: Mapping[str, Layout] = {layout.recipe: layout for layout in _LAYOUTS}
+LAYOUTS: Mapping[str, ReleasedLayout] = {layout.recipe: layout for layout in _LAYOUTS}
 
 
 @dataclass(frozen=True)
@@ -198,13 +198,13 @@ def _save(detector: Detector, folder: Path) -> Detector:
     return replace(detector, checksum=checksum, name=str(folder))
 
 
-def copies(content: Any, layout: Layout) -> list[Copy]:
+def copies(content: Any, layout: ReleasedLayout) -> list[Copy]:
     """The networks of a layout in what was read from a file.
 
     Of weights and their running average in one file it is the average where the published code picks with that.
     """
     found: list[Copy] = []
-    for table in tables(content):
+    for table in tensor_tables(content):
         starts = [k.removesuffix(layout.head) for k in table if k == layout.head or k.endswith(f".{layout.head}")]
         found += [Copy(s, {k.removeprefix(s): v for k, v in table.items() if k.startswith(s)}) for s in starts]
         if found:
@@ -214,7 +214,7 @@ def copies(content: Any, layout: Layout) -> list[Copy]:
     return (averages or others) if layout.averaged else (others or averages)
 
 
-def _objects_in(content: Any, layout: Layout) -> tuple[PickableObject, ...]:
+def _objects_in(content: Any, layout: ReleasedLayout) -> tuple[PickableObject, ...]:
     """The objects that a checkpoint of topcup names among its settings, in channel order; else the published ones."""
     channels = plain_table(content, "hyper_parameters", "particle_ids")
     radii = plain_table(content, "hyper_parameters", "particle_radius")
@@ -229,7 +229,7 @@ def _objects_in(content: Any, layout: Layout) -> tuple[PickableObject, ...]:
     return tuple(found)
 
 
-def _recipe(layout: Layout, names: Sequence[str]) -> Recipe:
+def _recipe(layout: ReleasedLayout, names: Sequence[str]) -> Recipe:
     recipe = recipes.get(layout.recipe)
     for name, overrides in layout.variants:
         recipe = recipe.override(overrides) if name in names else recipe
@@ -237,7 +237,12 @@ def _recipe(layout: Layout, names: Sequence[str]) -> Recipe:
 
 
 def _detector(
-    path: Path, layout: Layout, copy: Copy, objects: Sequence[PickableObject], content: Any, about: Mapping[str, str]
+    path: Path,
+    layout: ReleasedLayout,
+    copy: Copy,
+    objects: Sequence[PickableObject],
+    content: Any,
+    about: Mapping[str, str],
 ) -> Detector:
     recipe = _recipe(layout, list(copy.table))
     theirs = load_tensors(path, copy.table)  # refuses shapes that are none
@@ -264,9 +269,9 @@ def _detector(
     return Detector(recipe.method, tuple(objects), network.eval(), thresholds, facts, recipe_json=recipe.to_json())
 
 
-def ours(theirs: Mapping[str, torch.Tensor], layout: Layout) -> State:
+def ours(theirs: Mapping[str, torch.Tensor], layout: ReleasedLayout) -> _State:
     """Published weights under our names, for volumes with axes z, y, x."""
-    state: State = layout.ours(theirs)
+    state: _State = layout.ours(theirs)
     if layout.mirrored:
         state = mirrored(state)
     # BatchNorm takes away what the layer before it adds: ours does without.
@@ -276,12 +281,12 @@ def ours(theirs: Mapping[str, torch.Tensor], layout: Layout) -> State:
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
-def mirrored(state: Mapping[str, torch.Tensor]) -> State:
+def mirrored(state: Mapping[str, torch.Tensor]) -> _State:
     """Weights that do to a volume with axes x, y, z what these do to one with axes z, y, x; its own inverse."""
     return {k: v.permute(0, 1, 4, 3, 2).contiguous() if v.ndim == 5 else v for k, v in state.items()}
 
 
-def _check(path: Path, layout: Layout, state: State, wanted: Mapping[str, torch.Tensor]) -> None:
+def _check(path: Path, layout: ReleasedLayout, state: _State, wanted: Mapping[str, torch.Tensor]) -> None:
     """Completes counters that older files lack; refuses what is missing, too much, or of another shape."""
     for name in wanted:
         if name.endswith("num_batches_tracked"):

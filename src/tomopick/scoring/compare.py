@@ -154,7 +154,7 @@ class Scoring:
         lacking = sorted({n for p in wanted.values() for n in p.names.tolist()} - picked)
         if lacking and picked:
             notes.append(f"{', '.join(lacking)} has truth and no picks: all its particles count as missed")
-        notes += [*twice_written(wanted, objects), *crowded(wanted, objects, distances_of(objects, made))]
+        notes += [*twice_written(wanted, objects), *crowded(wanted, objects, usual_distances(objects, made))]
         for line in notes:
             log.warning(line)
         return Sides(found, wanted, objects, made.thresholds if made else {}, project, dropped, tuple(notes))
@@ -347,7 +347,7 @@ def _refuse_other_units(run: str, picks: Picks, truth: Picks) -> None:
             )
 
 
-def distances_of(objects: Sequence[PickableObject], made: Made | None = None) -> dict[str, float]:
+def usual_distances(objects: Sequence[PickableObject], made: Made | None = None) -> dict[str, float]:
     """By object, the smallest distance between picks [Å]: the model's, or what methods keep that say nothing else."""
     if made is not None:
         return dict(made.distances)

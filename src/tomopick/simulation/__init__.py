@@ -6,7 +6,7 @@ from .density import BlobDensity, Density, MapDensity
 from .inputs import twins, with_densities
 from .maps import DensityFile
 from .microscope import MicroscopeSpec, TiltSeries
-from .optics import ContrastTransfer, Detector
+from .optics import Camera, ContrastTransfer
 from .phantom import SpecimenSpec
 from .restore import TOMO_TYPES, RestorationSpec, with_halves
 from .run import SimulatedRun, SimulationSpec, czii_spec, simulate
@@ -14,10 +14,10 @@ from .run import SimulatedRun, SimulationSpec, czii_spec, simulate
 __all__ = [
     "TOMO_TYPES",
     "BlobDensity",
+    "Camera",
     "ContrastTransfer",
     "Density",
     "DensityFile",
-    "Detector",
     "MapDensity",
     "MicroscopeSpec",
     "RestorationSpec",

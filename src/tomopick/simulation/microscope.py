@@ -13,7 +13,7 @@ import numpy as np
 from ..core.errors import TomopickError
 from ..core.specs import Range, require_ranges
 from .arrays import Arrays, HostArrays
-from .optics import ContrastTransfer, Detector, dose_damping, electron_wavelength, interaction, transmission
+from .optics import Camera, ContrastTransfer, dose_damping, electron_wavelength, interaction, transmission
 from .projection import frequency_grid, from_axis, project
 from .specimen import Specimen
 
@@ -73,7 +73,7 @@ class _Exposure:
     aside: float  # of the tilt axis
     total_dose: float
     dose: np.ndarray  # before the middle of each image [e/Å^2]
-    detector: Detector
+    detector: Camera
 
     def facts(self) -> dict[str, Any]:
         order = np.argsort(self.dose)
@@ -191,7 +191,7 @@ class MicroscopeSpec:
         aside = rng.choice([-1.0, 1.0]) * rng.uniform(*self.axis_error)
         shifts[:, 0] += aside * _crescent(truth)
         dose = rng.uniform(*self.dose)
-        detector = Detector(
+        detector = Camera(
             rng.uniform(*self.detective_efficiency), rng.uniform(*self.nyquist_transfer), self.detector_pixel
         )
         taken = (dose_symmetric(angles) + 0.5) * dose / count

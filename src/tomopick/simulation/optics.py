@@ -80,7 +80,7 @@ class ContrastTransfer:
 
 
 @dataclass(frozen=True)
-class Detector:
+class Camera:
     """A detector that counts electrons: what it loses of the signal and how many electrons it counts.
 
     A counted electron lands beside its true pixel at random: the signal is blurred, the shot noise stays white, and

@@ -22,7 +22,7 @@ from ..scoring.crowding import crowded
 from .patches import LabelledVolume
 from .recipe import Recipe
 from .shelf import Shelf
-from .sources import HELD_BACK, Plan, Source, check_unlabelled, objects_of, plans_of
+from .sources import HELD_BACK, Source, SourceRuns, check_unlabelled, objects_of, plans_of
 
 log = logging.getLogger("tomopick")
 
@@ -103,7 +103,7 @@ def gather(
     return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled)
 
 
-def _first_spacing(plans: Sequence[Plan]) -> float:
+def _first_spacing(plans: Sequence[SourceRuns]) -> float:
     for plan in plans:
         if plan.train:
             return plan.source.project.grid(plan.train[0], plan.source.tomo_type).voxel_spacing
@@ -183,7 +183,7 @@ def _labels(source: Source, run: str, objects: Sequence[PickableObject]) -> Pick
 
 
 def _occurring(
-    objects: tuple[PickableObject, ...], plans: Sequence[Plan], labels: Sequence[Mapping[str, Picks]]
+    objects: tuple[PickableObject, ...], plans: Sequence[SourceRuns], labels: Sequence[Mapping[str, Picks]]
 ) -> tuple[PickableObject, ...]:
     """The objects, without those that several projects together define and none has picks of to learn from."""
     there = {n for plan, picks in zip(plans, labels) for run in plan.train for n in picks[run].names.tolist()}

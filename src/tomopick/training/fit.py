@@ -24,7 +24,7 @@ from ..core.signals import held_interrupt
 from ..networks import initialise
 from ..networks.engines import choose_device
 from ..picking.detector import Detector
-from ..picking.folder import FORMAT_VERSION, read_json
+from ..picking.folder import FORMAT_VERSION, read_record
 from ..picking.load import load_detector
 from ..scoring.thresholds import DEFAULT_THRESHOLDS
 from .checkpoints import append_log, cut_log, keep_weights, last_state, save_last
@@ -103,7 +103,7 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     if options.resume:
         _resume(state, recipe, detector, out, options)
     else:
-        begin(recipe, detector, state, out)
+        begin_training(recipe, detector, state, out)
     with held_interrupt() as interrupted:
         for row in fit_steps(recipe, detector, state, data, out, options):
             if stop := interrupted():
@@ -130,7 +130,7 @@ def require_place(out: Path, resume: bool) -> None:
         raise OutputError(f"{out}: nothing to resume there; leave --resume out to begin a training")
 
 
-def begin(recipe: Recipe, detector: Detector, state: TrainState, out: Path) -> None:
+def begin_training(recipe: Recipe, detector: Detector, state: TrainState, out: Path) -> None:
     """A new folder with what resuming needs to know."""
     state.notes["data"] = _data_of(detector)
     with atomic_write(out / "recipe.json") as file:
@@ -253,7 +253,7 @@ def check_same(recipe: Recipe, out: Path) -> None:
     Raises:
         ModelError: it was begun with another.
     """
-    written = read_json(out / "recipe.json")
+    written = read_record(out / "recipe.json")
     written.pop("format_version", None)
     begun = Recipe.from_json(written)
     recipe = recipe if recipe.voxel_spacing else replace(recipe, voxel_spacing=begun.voxel_spacing)

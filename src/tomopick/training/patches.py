@@ -17,7 +17,7 @@ from ..core.types import Grid, PickableObject, Picks, Shape
 from .augment import Augmentation, move_points, sample_patch
 from .targets import Target
 
-COARSE = 4  # voxels between the places in a volume's specimen from which patches are drawn
+_COARSE = 4  # voxels between the places in a volume's specimen from which patches are drawn
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ class PatchSampler:
     @cached_property
     def _specimens(self) -> list[np.ndarray | None]:
         """Of each volume: (n, 3) voxel indices all over its specimen; None where that is everywhere."""
-        every = (slice(None, None, COARSE),) * 3
-        return [None if v.void is None else np.argwhere(~np.asarray(v.void[every])) * COARSE for v in self.volumes]
+        every = (slice(None, None, _COARSE),) * 3
+        return [None if v.void is None else np.argwhere(~np.asarray(v.void[every])) * _COARSE for v in self.volumes]
 
     def _place(self, rng: np.random.Generator) -> tuple[LabelledVolume, np.ndarray]:
         """A volume, and the voxel index of the patch's centre in it."""
@@ -155,7 +155,7 @@ class PatchSampler:
             if specimen is None or not len(specimen):
                 start = anywhere * (np.asarray(volume.grid.shape) - shape)
             else:  # what holds no specimen is not shown as background: the middle lies in it
-                middle = specimen[int(anywhere[0] * len(specimen))] + np.floor(anywhere[::-1] * COARSE)
+                middle = specimen[int(anywhere[0] * len(specimen))] + np.floor(anywhere[::-1] * _COARSE)
                 start = middle - (shape - 1) / 2
         # Inside the volume where it is large enough, centred on it where it is not.
         room = np.asarray(volume.grid.shape) - shape

@@ -12,7 +12,7 @@ from ..picking.memory import free_memory
 
 log = logging.getLogger("tomopick")
 
-SHARE = 0.5  # of the free memory that volumes may take
+_SHARE = 0.5  # of the free memory that volumes may take
 
 
 class Shelf:
@@ -26,7 +26,7 @@ class Shelf:
     """
 
     def __init__(self, room: int | None = None):
-        self.room = int(SHARE * free_memory()) if room is None else room
+        self.room = int(_SHARE * free_memory()) if room is None else room
         self._told = False
 
     def keep(self, values: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SourceRuns:
     """Which runs of a source are for what.
 
     Attributes:
@@ -87,13 +87,13 @@ class Plan:
         return kept | ({"unlabelled": self.unlabelled} if self.unlabelled else {})
 
 
-def plans_of(sources: Sequence[Source], seed: int) -> list[Plan]:
+def plans_of(sources: Sequence[Source], seed: int) -> list[SourceRuns]:
     """Which runs of each source are for what; those that are held back for validation are the first one's.
 
     What a training is chosen by is the data that it is meant for: runs of further projects would outvote them.
     """
     first = next((i for i, source in enumerate(sources) if source.labelled), 0)
-    return [Plan(source, *split_runs(source, seed, i == first), i == first) for i, source in enumerate(sources)]
+    return [SourceRuns(source, *split_runs(source, seed, i == first), i == first) for i, source in enumerate(sources)]
 
 
 def split_runs(source: Source, seed: int, hold_back: bool = True) -> tuple[list[str], list[str]]:
@@ -135,7 +135,7 @@ def split_runs(source: Source, seed: int, hold_back: bool = True) -> tuple[list[
     return runs, val
 
 
-def check_unlabelled(recipe: Recipe, plans: Sequence[Plan]) -> None:
+def check_unlabelled(recipe: Recipe, plans: Sequence[SourceRuns]) -> None:
     """Unlabelled runs where the recipe wants them, each once, and none of them labelled."""
     wanted = recipe.objective.semi_supervised
     found = [(_place(plan), run, plan.source.project.uri) for plan in plans for run in plan.unlabelled]
@@ -163,7 +163,7 @@ def check_unlabelled(recipe: Recipe, plans: Sequence[Plan]) -> None:
         seen.add((place, run))
 
 
-def _place(plan: Plan) -> str | int:
+def _place(plan: SourceRuns) -> str | int:
     """What tells a project from others, however its path was written."""
     uri = plan.source.project.uri
     return str(Path(uri).resolve()) if Path(uri).exists() else id(plan.source.project)

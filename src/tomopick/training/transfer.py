@@ -17,8 +17,8 @@ from .recipe import Recipe
 
 log = logging.getLogger("tomopick")
 
-BACKGROUND = ""  # the label of the channel for "none of the objects"
-Blocks = tuple[int, ...]
+_BACKGROUND = ""  # the label of the channel for "none of the objects"
+_Blocks = tuple[int, ...]
 
 
 def like(recipe: Recipe, start: Detector) -> Recipe:
@@ -82,7 +82,7 @@ def take_over(network: nn.Module, method: Method, objects: Sequence[PickableObje
     log.info(f"starts from {start.name}; heads kept: {', '.join(kept) or 'none'}; new: {', '.join(new) or 'none'}")
 
 
-def channel_axes(method: Method, n_objects: int) -> dict[str, Blocks]:
+def channel_axes(method: Method, n_objects: int) -> dict[str, _Blocks]:
     """Parameters whose shape depends on the number of objects: how many entries one more object adds, axis by axis."""
     with torch.device("meta"):
         less, more = (method.network.build(n).state_dict() for n in (n_objects, n_objects + 1))
@@ -95,10 +95,10 @@ def _labels(method: Method, names: Sequence[str], n: int, block: int) -> list[tu
     owners = list(names)
     if n == (len(names) + 1) * block:
         first = method.activation.background == "first"
-        owners = [BACKGROUND, *names] if first else [*names, BACKGROUND]
+        owners = [_BACKGROUND, *names] if first else [*names, _BACKGROUND]
     return [(owner, k) for owner in owners for k in range(block)]
 
 
-def _body(value: torch.Tensor, blocks: Blocks | None) -> Blocks:
+def _body(value: torch.Tensor, blocks: _Blocks | None) -> _Blocks:
     """A shape without what depends on the objects."""
     return tuple(0 if block else n for n, block in zip(value.shape, blocks or [0] * value.ndim))

@@ -14,7 +14,7 @@ from ..networks.engines import EngineSpec
 from ..picking.detector import Detector
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.predict import Predictor, predict_rows
-from ..picking.rows import decode
+from ..picking.rows import decode_rows
 from ..scoring.localisation import median_shift
 from ..scoring.thresholds import METRICS, Found, choose_thresholds, found_uphill, picks_for
 from .dataset import Data
@@ -44,7 +44,7 @@ def validation_picks(detector: Detector, predictor: Predictor, data: Data, metri
 
     def pick_at(cuts: Mapping[str, float]) -> dict[str, Picks]:
         chosen = [o for o in data.objects if o.name in cuts]
-        found = {run: decode(strips, peaks, chosen, cuts, run) for run, strips in rows.items()}
+        found = {run: decode_rows(strips, peaks, chosen, cuts, run) for run, strips in rows.items()}
         return {run: _judged(picks, volumes[run]) for run, picks in found.items()}
 
     if not getattr(peaks, "positions_depend_on_threshold", False):

@@ -24,11 +24,11 @@ log = logging.getLogger("tomopick")
 SCORES = (SCORE, "rlnLCCmax", "ptmLCCmax", "pytmeScore", "rlnMetricValue", "rlnParticleFigureOfMerit")
 _SCORE_LIKE = re.compile(r"score|lccmax|confidence|(?<!ctf)figureofmerit", re.IGNORECASE)
 SUBTOMOGRAM = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
-SHIFTS = tuple(f"rlnOrigin{a}Angst" for a in "XYZ")
+_SHIFTS = tuple(f"rlnOrigin{a}Angst" for a in "XYZ")
 PIXEL_SHIFTS = tuple(f"rlnOrigin{a}" for a in "XYZ")
 M_NAME = "wrpSourceName"
 _SPECK = 5  # voxels; in a volume no larger, coordinates of 0..1 may be voxels
-_UNDERSTOOD = {*SCORES, CLASS, *CENTRED, *PIXELS, *SHIFTS, *PIXEL_SHIFTS, *ANGLES, *SUBTOMOGRAM, *NAMES, *GROUPS,
+_UNDERSTOOD = {*SCORES, CLASS, *CENTRED, *PIXELS, *_SHIFTS, *PIXEL_SHIFTS, *ANGLES, *SUBTOMOGRAM, *NAMES, *GROUPS,
                *SIZES, BINNING, MAGNIFICATION}  # fmt: skip
 
 
@@ -161,15 +161,15 @@ def _poses(rows: Any, sizes: np.ndarray, path: Path) -> tuple[np.ndarray | None,
     import pandas as pd
     from copick.util.relion import relion_rows_to_poses
 
-    shifts = columns(rows, SHIFTS, path)
-    if not set(SHIFTS) & set(rows) and set(PIXEL_SHIFTS) & set(rows):
+    shifts = columns(rows, _SHIFTS, path)
+    if not set(_SHIFTS) & set(rows) and set(PIXEL_SHIFTS) & set(rows):
         pixels = columns(rows, PIXEL_SHIFTS, path)
         if np.any(pixels) and np.isnan(sizes).any():
             raise ReadError(
                 f"{path}: rlnOriginX, Y, Z are in pixels whose size nothing says; give it with --tilt-series-pixel-size"
             )
         shifts = pixels * np.nan_to_num(sizes)[:, ::-1]
-    numbers = pd.DataFrame(dict(zip(SHIFTS, shifts.T)))
+    numbers = pd.DataFrame(dict(zip(_SHIFTS, shifts.T)))
     turned = False
     for three in (ANGLES, SUBTOMOGRAM):
         if set(three) & set(rows):

@@ -15,9 +15,9 @@ import numpy as np
 from ...core.errors import ReadError
 
 NAME = "zarr.json"
-KINDS = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float16", "float32", "float64", "bool")
+_KINDS = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float16", "float32", "float64", "bool")
 NOWHERE = 2**64 - 1  # offset of a chunk that a shard lacks
-LARGEST = 2**31  # bytes of a chunk; more is a mistake
+_LARGEST = 2**31  # bytes of a chunk; more is a mistake
 
 
 def read_node(folder: Path, where: str) -> Mapping[str, Any]:
@@ -73,8 +73,8 @@ class Array3:
         node = read_node(folder, where)
         try:
             kind = node["data_type"]
-            if kind not in KINDS:
-                raise ReadError(f"{where}: data type {kind!r}; expected one of {', '.join(KINDS)}")
+            if kind not in _KINDS:
+                raise ReadError(f"{where}: data type {kind!r}; expected one of {', '.join(_KINDS)}")
             self.dtype = np.dtype(kind)
             grid = node["chunk_grid"]
             if node["node_type"] != "array" or grid["name"] != "regular":
@@ -161,7 +161,7 @@ def _decoded(data: bytes, layout: _Layout, fill: Any) -> np.ndarray:
     """A chunk's bytes -> its values."""
     shape, order = layout.chunk, None
     size = int(np.prod(shape)) * layout.dtype.itemsize
-    if size > LARGEST:
+    if size > _LARGEST:
         raise ValueError(f"a chunk of {size} bytes")
     swapped = layout.dtype
     array = None

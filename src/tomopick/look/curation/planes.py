@@ -12,7 +12,7 @@ from PIL import Image
 from ...core.types import Grid
 from ...data.volumes.slabs import Slabs
 
-MOST = 3e8  # bytes of the 8-bit copy, at most; larger volumes are binned in y and x
+_MOST = 3e8  # bytes of the 8-bit copy, at most; larger volumes are binned in y and x
 _SAMPLED = 16  # sections that the grey scale is taken from
 _CROP = 72  # pixels of a crop's edge
 _COLUMNS = 20  # crops in a row of a sheet
@@ -32,7 +32,7 @@ class Planes:
         self.slabs, self.grid = slabs, slabs.grid
         depth, height, width = self.grid.shape
         self.bin = 1
-        while depth * (height // self.bin) * (width // self.bin) > MOST:
+        while depth * (height // self.bin) * (width // self.bin) > _MOST:
             self.bin += 1
         self._copy = np.zeros((depth, height // self.bin, width // self.bin), np.uint8)
         self._filled = np.zeros(depth, bool)

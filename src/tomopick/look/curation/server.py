@@ -90,7 +90,7 @@ class Curation:
         return response
 
     async def _page(self, request: web.Request) -> web.Response:
-        return web.Response(text=page(), content_type="text/html")
+        return web.Response(text=curation_page(), content_type="text/html")
 
     async def _start(self, request: web.Request) -> web.Response:
         sitting = self.desk.sitting
@@ -220,7 +220,7 @@ async def _body(request: web.Request) -> dict[str, Any]:
     return data
 
 
-def page() -> str:
+def curation_page() -> str:
     """The page: style and script in one file that asks nothing of any other machine."""
     look = resources.files("tomopick.look")
     parts = {

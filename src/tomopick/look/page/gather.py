@@ -21,7 +21,7 @@ from ...data.labelled import picks_where_any
 from ...data.open import open_taking
 from ...data.plausible import require_likely
 from ...picking.folder import is_model
-from ...scoring.compare import Made, Sides, distances_of, twice_written
+from ...scoring.compare import Made, Sides, twice_written, usual_distances
 from ...scoring.crowding import crowded
 from .tables import Report
 
@@ -80,7 +80,7 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
     distances: dict[str, float] = {}
     if is_model(what):
         made = pick_with(what, project, runs, options)
-        distances = distances_of(made.objects, made)
+        distances = usual_distances(made.objects, made)
         picks, theirs, given = made.picks, made.objects, {"thresholds": made.thresholds, **model_texts(what)}
     else:
         picks, theirs = _read(what, project, runs, opening, options)
@@ -101,7 +101,7 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
     picks = {run: p.among([o.name for o in objects]) for run, p in picks.items()}
     truth = {run: p.among([o.name for o in objects]) for run, p in truth.items()}
     notes += _findings(project, picks, truth, objects, options)
-    notes += [f"{line}." for line in crowded(truth, objects, distances or distances_of(objects))]
+    notes += [f"{line}." for line in crowded(truth, objects, distances or usual_distances(objects))]
     for line in notes:
         log.warning(line)
     title = options.title or f"{Path(what).name or what} on {Path(place).name or place}"
@@ -163,7 +163,7 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
         TomopickError: the model or a tomogram cannot be read, or it has no thresholds for the metric.
     """
     from ...picking.load import load_model
-    from ...picking.peaks import distances_of as distances_of_peaks
+    from ...picking.peaks import distances_of
     from ...picking.picker import Picker, PickOptions
 
     picker = Picker(load_model(what), PickOptions(metric=options.metric, keep_below=True, device=options.device))
@@ -176,7 +176,7 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
         log.info(f"{run}: {n} of {counted(len(found[run]), 'candidate')}")
         for line in unlike:
             log.warning(f"{run}: {line}")
-    return Made(found, picker.objects, picker.thresholds, distances_of_peaks(picker.peaks, picker.objects))
+    return Made(found, picker.objects, picker.thresholds, distances_of(picker.peaks, picker.objects))
 
 
 def model_texts(what: str) -> dict[str, Any]:

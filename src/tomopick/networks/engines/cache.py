@@ -61,7 +61,7 @@ def kept(key: str) -> Path | None:
     return None
 
 
-def keep(key: str, write: Callable[[Path], None]) -> None:
+def keep_entry(key: str, write: Callable[[Path], None]) -> None:
     """Makes an entry whole or not at all.
 
     Args:

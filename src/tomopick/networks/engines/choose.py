@@ -41,7 +41,7 @@ class _Kinds(Mapping[str, EngineKind]):
 
 
 ENGINES = _Kinds()
-AUTO = ("cuda", "openvino", "torch")  # best first; those left out take long to start
+PREFERRED = ("cuda", "openvino", "torch")  # best first; those left out take long to start
 
 log = logging.getLogger("tomopick")
 
@@ -81,7 +81,7 @@ class EngineSpec:
                 raise EngineError(f"engine '{self.name}' cannot run here: {reason}")
             return ENGINES[self.name](network, place, self.precision, multiple)
         reasons = {}
-        for name in AUTO:
+        for name in PREFERRED:
             reasons[name] = self._unfit(name, place)
             if not reasons[name]:
                 try:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...core.errors import EngineError
 from .base import PRECISIONS, lacking_package
-from .cache import keep, kept, key_of
+from .cache import keep_entry, kept, key_of
 from .convert import core, for_tracing, openvino, quietly
 from .device import type_name
 
@@ -70,13 +70,13 @@ def cached(network: nn.Module, multiple: int) -> Any:
     folder = kept(key)
     if folder is not None:
         return core().read_model(folder / "model.xml")
-    model = convert(network, multiple)
+    model = to_openvino(network, multiple)
     exact_heads(model)
-    keep(key, lambda place: write(model, place / "model.xml"))
+    keep_entry(key, lambda place: write(model, place / "model.xml"))
     return model
 
 
-def convert(network: nn.Module, multiple: int) -> Any:
+def to_openvino(network: nn.Module, multiple: int) -> Any:
     """The network as OpenVINO's model: (1, 1, z, y, x) of any shape -> what the network gives.
 
     Raises:
