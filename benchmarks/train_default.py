@@ -28,6 +28,7 @@ from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.progress import bar
 from tomopick.data import MemoryProject
 from tomopick.models.soup import SoupOptions, make_soup
+from tomopick.picking.cards import model_card
 from tomopick.picking.load import load_detector
 from tomopick.picking.peaks import LOWEST_SCORE
 from tomopick.picking.picker import PickOptions
@@ -37,7 +38,6 @@ from tomopick.scoring.thresholds import calibrate, displacement
 from tomopick.simulation import simulate, with_densities
 from tomopick.simulation.projects import spec_of
 from tomopick.training.augment import Blur, Noise, ScaleShift
-from tomopick.training.fit import model_card
 
 TRAIN_SHAPE, VAL_SHAPE, DEMO_SHAPE = (96, 192, 192), (96, 384, 384), (128, 512, 512)
 # Wider than a recipe's own, for the real volumes are yet another domain.

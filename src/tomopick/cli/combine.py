@@ -55,6 +55,7 @@ def ensemble_command(
       tomopick ensemble bpd/ topcup/ both/ --align --weights grid --per-object --project copick.json --metric czii
     """
     from ..models.combine import CombineOptions, combine
+    from ..picking.cards import card_of
     from ..picking.load import load_model
 
     *names, out = _two_or_more(arguments, "ensemble")
@@ -63,7 +64,7 @@ def ensemble_command(
     options = CombineOptions(**_only(choices, ("weights", "per_object", "mean", "align", "metric", "device")))
     runs = _validation(place, val_runs, truth, tomo_type, choices)
     made = combine([load_model(name) for name in names], Path(out), options, runs)
-    click.echo((Path(out) / "README.md").read_text(encoding="utf-8").split("\nProvenance:")[0].rstrip())
+    click.echo(card_of(Path(out)))
     click.echo(f"\nensemble of {len(made.members)} in {out}")
 
 
@@ -89,6 +90,7 @@ def soup_command(
       tomopick soup model/ averaged/ --weights greedy --project copick.json --norm estimate
     """
     from ..models.soup import SoupOptions, make_soup, top_candidates
+    from ..picking.cards import card_of
     from ..picking.load import load_detector
 
     *names, out = _two_or_more(arguments, "soup")
@@ -98,7 +100,7 @@ def soup_command(
     options = SoupOptions(**_only(choices, ("weights", "norm", "metric", "device")))
     runs = _validation(place, val_runs, truth, tomo_type, choices)
     make_soup(models, Path(out), options, runs)
-    click.echo((Path(out) / "README.md").read_text(encoding="utf-8").split("\nProvenance:")[0].rstrip())
+    click.echo(card_of(Path(out)))
     click.echo(f"\nmodel in {out}, of {len(models)}")
 
 

@@ -78,6 +78,7 @@ def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | No
       tomopick train semietpicker copick.json model/ --train-runs TS_5_4,TS_69_2 --unlabelled rest.json
     """
     from ..look.sections import draw_training
+    from ..picking.cards import card_of
     from ..picking.folder import read_log
     from ..training.fit import FitOptions, fit
 
@@ -98,7 +99,7 @@ def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | No
         else:
             made = fit(method, grounds.sources, Path(out), options)
             draw_training(read_log(Path(out) / "log.jsonl"), Path(out) / "training.png")
-    click.echo((Path(out) / "README.md").read_text(encoding="utf-8").split("\nProvenance:")[0].rstrip())
+    click.echo(card_of(Path(out)))
     n = sum(p.numel() for d in made.detectors for p in d.network.parameters())
     what = f"ensemble of {len(made.detectors)}" if len(made.detectors) > 1 else "model"
     click.echo(f"\n{what} in {out} ({n:,} parameters)")

@@ -18,6 +18,7 @@ from ..core.types import PickableObject, Picks
 from ..data import Project, atomic_folder
 from ..data.choose import require_run
 from ..data.labelled import picks_where_any
+from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.ensemble import MEANS, Alignment, Ensemble, Member
 from ..picking.peaks import LOWEST_SCORE
@@ -128,7 +129,7 @@ def combine(
     require_new(out)
     ensemble = put_together(models, options, runs)
     with atomic_folder(out) as folder:
-        checksum = ensemble.save(folder)
+        checksum = save_with_card(ensemble, folder)
     return replace(ensemble, checksum=checksum, name=str(out))
 
 

@@ -21,15 +21,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..core.errors import ModelError, RecipeError, SelectionError
 from ..core.files import require_new
 from ..core.messages import counted, untold
-from ..data import atomic_folder, atomic_write
+from ..data import atomic_folder
 from ..networks.engines import choose_device, place
+from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble, joint_facts
 from ..picking.folder import TrainingFacts
 from ..picking.resample import spacings_differ
 from ..picking.tiling import TilingSpec, cut
 from ..scoring.thresholds import METRICS
-from ..training.fit import model_card
 from ..training.recipe import Recipe
 from .combine import CombineOptions, Validation, put_together
 from .weight_search import Shares, greedy, search
@@ -94,9 +94,7 @@ def make_soup(models: Sequence[Detector], out: Path, options: SoupOptions, runs:
         log.info("not measured on any run: thresholds are the mean of the models'")
     soup = replace(soup, name=str(out))
     with atomic_folder(out) as folder:
-        checksum = soup.save(folder)
-        with atomic_write(folder / "README.md") as file:
-            file.write(model_card(soup))
+        checksum = save_with_card(soup, folder)
     return replace(soup, checksum=checksum)
 
 

@@ -15,10 +15,8 @@ import numpy as np
 
 from ..core.errors import ModelError, RecipeError
 from ..core.files import atomic_write
-from ..core.messages import counted
 from ..core.types import Heatmap, PickableObject
 from ..scoring.score_maps import ScoreMap, ScoreMaps, heights
-from ..scoring.thresholds import METRICS
 from .detector import Detector
 from .folder import ENSEMBLE, FORMAT_VERSION, TrainingFacts, read_facts, read_record, read_thresholds
 from .peaks import PeakFinder
@@ -176,7 +174,7 @@ class Ensemble(ByPicker):
         return mean
 
     def save(self, folder: Path) -> str:
-        """Writes ensemble.json, the members' folders where they are not there yet, and the card; gives the checksum."""
+        """Writes ensemble.json, and the members' folders where they are not there yet; gives the checksum."""
         names = member_names([m.detector.name for m in self.members])
         members: list[dict[str, Any]] = []
         for name, member in zip(names, self.members):
@@ -194,8 +192,6 @@ class Ensemble(ByPicker):
         }
         if self.score_maps:
             about["score_maps"] = {k: m.to_json() for k, m in self.score_maps.items()}
-        with atomic_write(folder / "README.md") as file:
-            file.write(card(self, names))
         with atomic_write(folder / ENSEMBLE) as file:
             file.write(json.dumps(about, indent=1))
         return str(about["checksum"])
@@ -276,34 +272,6 @@ def copy_model(detector: Detector, place: Path) -> None:
     for part in PARTS:
         if (source / part).is_file():
             shutil.copyfile(source / part, place / part)
-
-
-def card(ensemble: Ensemble, names: Sequence[str]) -> str:
-    """What the ensemble is, in Markdown."""
-    lines = [
-        f"# ensemble of {len(ensemble.members)}: {', '.join(o.name for o in ensemble.objects)}",
-        "",
-        f"- heatmaps averaged as {ensemble.mean}"
-        + (", scores aligned" if any(m.alignment for m in ensemble.members) else ""),
-        f"- median displacement of matched validation picks (z, y, x): "
-        f"{', '.join(f'{v:+.1f}' for v in ensemble.facts.displacement)} Å over "
-        f"{counted(ensemble.facts.displacement_matches, 'pick')}",
-        "",
-        "| object | threshold f1 | threshold czii | validation F1 | validation F4 |",
-        "|---|---|---|---|---|",
-    ]
-    for o in ensemble.objects:
-        cuts = [f"{ensemble.thresholds[m][o.name]:.3f}" for m in METRICS]
-        values = [ensemble.facts.scores.get(m, {}).get(o.name) for m in METRICS]
-        scores = ["-" if v is None else f"{v:.3f}" for v in values]
-        lines.append(f"| {o.name} | {' | '.join(cuts)} | {' | '.join(scores)} |")
-    lines += ["", "| member | method | weights |", "|---|---|---|"]
-    for name, m in zip(names, ensemble.members):
-        distinct = {f"{w:.3g}" for w in m.weights.values()}
-        text = distinct.pop() if len(distinct) == 1 else ", ".join(f"{k} {w:.3g}" for k, w in m.weights.items())
-        lines.append(f"| {name} | {m.detector.method.source} | {text} |")
-    lines += ["", "Provenance:", "", "```json", json.dumps(ensemble.facts.provenance, indent=1), "```", ""]
-    return "\n".join(lines)
 
 
 def _knows(detector: Detector, name: str) -> bool:

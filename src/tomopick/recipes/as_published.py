@@ -19,6 +19,7 @@ from ..core.messages import untold
 from ..data import atomic_write
 from ..data.labelled import picks_where_any
 from ..models.combine import CombineOptions, Validation, put_together
+from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble
 from ..picking.folder import read_record
@@ -96,7 +97,7 @@ def _carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> 
     ensemble = put_together(members, weigh, runs)
     made = {"plan": plan.name, **ensemble.facts.provenance}
     ensemble = replace(ensemble, facts=replace(ensemble.facts, provenance=made))
-    checksum = ensemble.save(out)
+    checksum = save_with_card(ensemble, out)
     return replace(ensemble, checksum=checksum, name=str(out))
 
 

@@ -13,17 +13,18 @@ import torch
 
 from .. import recipes
 from ..core.errors import ModelError, SelectionError
-from ..core.files import atomic_folder, atomic_write, require_new
+from ..core.files import atomic_folder, require_new
 from ..core.messages import counted, near_miss
 from ..core.presets import CZII_OBJECTS, CZII_VOXEL_SPACING
 from ..core.types import PickableObject
+from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble
 from ..picking.folder import TrainingFacts
 from ..picking.load import load_model
 from ..picking.normalize import FixedLimits, Normalization
 from ..scoring.thresholds import DEFAULT_THRESHOLDS, METRICS
-from ..training.fit import FitOptions, model_card, provenance
+from ..training.fit import FitOptions, provenance
 from ..training.recipe import Recipe
 from .torch_files import StoredTensor, load_tensors, plain_table, read_torch_file, tensor_tables
 
@@ -186,15 +187,13 @@ def convert(
             _save(made[0], folder)
         else:
             places = [folder / "members" / str(i + 1) for i in range(len(made))]
-            Ensemble.of([_save(detector, place) for detector, place in zip(made, places)]).save(folder)
+            save_with_card(Ensemble.of([_save(d, place) for d, place in zip(made, places)]), folder)
     return load_model(out)
 
 
 def _save(detector: Detector, folder: Path) -> Detector:
     folder.mkdir(parents=True, exist_ok=True)
-    checksum = detector.save(folder)
-    with atomic_write(folder / "README.md") as file:
-        file.write(model_card(detector))
+    checksum = save_with_card(detector, folder)
     return replace(detector, checksum=checksum, name=str(folder))
 
 

@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 from ..core.claims import claimed
 from ..core.errors import ModelError, OutputError
 from ..core.files import atomic_write, is_vacant
-from ..core.messages import counted
 from ..core.progress import bar
 from ..core.signals import held_interrupt
 from ..networks import initialise
 from ..networks.engines import choose_device
+from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.folder import FORMAT_VERSION, read_record
 from ..picking.load import load_detector
@@ -204,43 +204,7 @@ def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> D
     if data.val:
         detector = measured(detector, data, device)
     detector = replace(detector, network=detector.network.cpu().eval())
-    checksum = detector.save(out)
-    with atomic_write(out / "README.md") as file:
-        file.write(model_card(detector))
-    return replace(detector, checksum=checksum)
-
-
-def model_card(detector: Detector) -> str:
-    """What the model is, in Markdown."""
-    facts, method = detector.facts, detector.method
-    n = sum(p.numel() for p in detector.network.parameters())
-    lines = [
-        f"# {method.name}: {', '.join(o.name for o in detector.objects)}",
-        "",
-        f"- method: {method.source}; {n:,} parameters, output stride {method.network.stride}",
-        f"- learned from {_counted(facts.provenance.get('runs', []))}",
-        f"- trained at {facts.voxel_spacing:g} Å, tomogram types: {', '.join(facts.tomo_types) or 'not stated'}; "
-        f"{'dark particles on light' if facts.skewness < 0 else 'light particles on dark'}",
-        f"- median displacement of matched validation picks (z, y, x): "
-        f"{', '.join(f'{v:+.1f}' for v in facts.displacement)} Å over {counted(facts.displacement_matches, 'pick')}",
-        "",
-        "| object | radius [Å] | threshold f1 | threshold czii | validation F1 | validation F4 |",
-        "|---|---|---|---|---|---|",
-    ]
-    for o in detector.objects:
-        f1, czii = (facts.scores.get(m, {}).get(o.name) for m in ("f1", "czii"))
-        cells = [f"{v:.3f}" if v is not None else "-" for v in (f1, czii)]
-        cuts = [f"{detector.thresholds[m][o.name]:.3f}" for m in ("f1", "czii")]
-        lines.append(f"| {o.name} | {o.radius_angstrom:g} | {' | '.join(cuts)} | {' | '.join(cells)} |")
-    lines += ["", "Provenance:", "", "```json", json.dumps(facts.provenance, indent=1), "```", ""]
-    return "\n".join(lines)
-
-
-def _counted(parts: Sequence[Mapping[str, Any]]) -> str:
-    """How many runs were for what."""
-    kinds = {"train": "labelled", "unlabelled": "unlabelled", "val": "validation"}
-    counts = {text: sum(len(part.get(kind, [])) for part in parts) for kind, text in kinds.items()}
-    return ", ".join(counted(n, f"{text} run") for text, n in counts.items() if n) or "runs that are not stated"
+    return replace(detector, checksum=save_with_card(detector, out))
 
 
 def check_same(recipe: Recipe, out: Path) -> None:

@@ -1,0 +1,113 @@
+"""Model cards: what a model folder's README.md says of it, the same for a single model and for an ensemble."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.files import atomic_write
+from ..core.messages import counted
+from ..scoring.thresholds import METRICS
+from .detector import Detector
+from .ensemble import Ensemble, member_names
+from .folder import TrainingFacts
+
+CARD = "README.md"
+_PROVENANCE = "\nProvenance:"
+_OF_RUNS = {"train": "labelled ", "unlabelled": "unlabelled ", "val": "validation "}
+
+
+def save_with_card(model: Detector | Ensemble, folder: Path) -> str:
+    """Writes a model and its card into a folder that is there; gives the checksum."""
+    checksum = model.save(folder)
+    with atomic_write(folder / CARD) as file:
+        file.write(model_card(model) if isinstance(model, Detector) else ensemble_card(model))
+    return checksum
+
+
+def card_of(folder: Path) -> str:
+    """What a terminal shows of a card: all but how the model came about."""
+    return (folder / CARD).read_text(encoding="utf-8").split(_PROVENANCE)[0].rstrip()
+
+
+def model_card(detector: Detector) -> str:
+    """What the model is, in Markdown."""
+    facts, method = detector.facts, detector.method
+    n = sum(p.numel() for p in detector.network.parameters())
+    parts = facts.provenance.get("runs", [])
+    learned = [
+        _counted([r for part in parts for r in part.get(kind, [])], kind) for kind in ("train", "unlabelled", "val")
+    ]
+    lines = [
+        f"# {method.name}: {', '.join(o.name for o in detector.objects)}",
+        "",
+        f"- method: {method.source}; {n:,} parameters, output stride {method.network.stride}",
+        f"- learned from {', '.join(filter(None, learned)) or 'runs that are not stated'}",
+        f"- trained at {facts.voxel_spacing:g} Å, tomogram types: {', '.join(facts.tomo_types) or 'not stated'}; "
+        f"{'dark particles on light' if facts.skewness < 0 else 'light particles on dark'}",
+        *_figures(detector, radii=True),
+    ]
+    return "\n".join([*lines, *_came_about(facts)])
+
+
+def ensemble_card(ensemble: Ensemble) -> str:
+    """What the ensemble is, in Markdown."""
+    aligned = ", scores aligned" if any(m.alignment for m in ensemble.members) else ""
+    lines = [
+        f"# ensemble of {len(ensemble.members)}: {', '.join(o.name for o in ensemble.objects)}",
+        "",
+        f"- heatmaps averaged as {ensemble.mean}{aligned}",
+        *_figures(ensemble),
+        "",
+        "| member | method | weights |",
+        "|---|---|---|",
+    ]
+    for name, m in zip(member_names([m.detector.name for m in ensemble.members]), ensemble.members):
+        distinct = {f"{w:.3g}" for w in m.weights.values()}
+        text = distinct.pop() if len(distinct) == 1 else ", ".join(f"{k} {w:.3g}" for k, w in m.weights.items())
+        lines.append(f"| {name} | {m.detector.method.source} | {text} |")
+    return "\n".join([*lines, *_came_about(ensemble.facts)])
+
+
+def _figures(model: Detector | Ensemble, radii: bool = False) -> list[str]:
+    """Displacement, and by object thresholds and scores on the validation runs."""
+    facts = model.facts
+    moved = ", ".join(f"{v:+.1f}" for v in facts.displacement)
+    header = ["object", *(["radius [Å]"] if radii else []), "threshold f1", "threshold czii"]
+    header += ["validation F1", "validation F4"]
+    lines = [
+        f"- median displacement of matched validation picks (z, y, x): {moved} Å over "
+        f"{counted(facts.displacement_matches, 'pick')}",
+        "",
+        f"| {' | '.join(header)} |",
+        "|---" * len(header) + "|",
+    ]
+    for o in model.objects:
+        cuts = [f"{model.thresholds[m][o.name]:.3f}" for m in METRICS]
+        values = [facts.scores.get(m, {}).get(o.name) for m in METRICS]
+        scores = ["-" if v is None else f"{v:.3f}" for v in values]
+        radius = [f"{o.radius_angstrom:g}"] if radii else []
+        lines.append(f"| {' | '.join([o.name, *radius, *cuts, *scores])} |")
+    return lines
+
+
+def _came_about(facts: TrainingFacts) -> list[str]:
+    return [_PROVENANCE, "", "```json", json.dumps(shortened(facts.provenance), indent=1), "```", ""]
+
+
+def shortened(value: Any, key: str = "") -> Any:
+    """Provenance with the count and the range of runs in place of their names, which detector.json keeps."""
+    if isinstance(value, Mapping):
+        return {k: shortened(v, k) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        if key in {*_OF_RUNS, "runs"} and value and all(isinstance(run, str) for run in value):
+            first, last = min(value), max(value)
+            return f"{counted(len(value), 'run')}: {first}" + (f" to {last}" if last != first else "")
+        return [shortened(v) for v in value]
+    return value
+
+
+def _counted(runs: Sequence[str], kind: str) -> str:
+    return counted(len(runs), f"{_OF_RUNS[kind]}run") if runs else ""

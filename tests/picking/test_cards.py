@@ -1,0 +1,38 @@
+import json
+from dataclasses import replace
+
+from small import BALL, trained, untrained
+from tomopick.picking.cards import CARD, card_of, model_card, save_with_card, shortened
+from tomopick.picking.ensemble import Ensemble
+from tomopick.picking.folder import shipped
+from tomopick.picking.load import load_model
+
+RUNS = [{"project": "p", "train": [f"TS_{i:03d}" for i in range(300)], "val": ["TS_900"], "unlabelled": []}]
+
+
+def test_a_card_counts_runs_and_the_record_names_them(tmp_path):
+    detector = untrained(provenance={"seed": 3, "runs": RUNS, "measured_on": {"project": "p", "runs": ["A", "B"]}})
+    save_with_card(detector, tmp_path)
+    text = (tmp_path / CARD).read_text()
+    assert "- learned from 300 labelled runs, 1 validation run\n" in text and len(text.splitlines()) < 40
+    told = json.loads(text.split("```json\n")[1].split("\n```")[0])
+    assert told == {
+        "seed": 3,
+        "runs": [{"project": "p", "train": "300 runs: TS_000 to TS_299", "val": "1 run: TS_900", "unlabelled": []}],
+        "measured_on": {"project": "p", "runs": "2 runs: A to B"},
+    }
+    assert load_model(tmp_path).facts.provenance["runs"] == RUNS
+    assert shortened({"members": ["a", "b"]}) == {"members": ["a", "b"]}
+
+
+def test_a_terminal_shows_all_but_the_provenance(tmp_path):
+    one = load_model(trained())
+    save_with_card(Ensemble.of([one, replace(one, name="other")]), tmp_path)
+    shown = card_of(tmp_path)
+    assert shown.startswith("# ensemble of 2: ball\n") and "Provenance" not in shown and shown.endswith("| 1 |")
+    assert f"| ball | {one.thresholds['f1'][BALL.name]:.3f} |" in shown and "radius" not in shown
+    assert "| ball | 40 |" in card_of(trained())
+
+
+def test_the_shipped_models_card_is_what_it_would_be_now():
+    assert (shipped()["default"] / CARD).read_text(encoding="utf-8") == model_card(load_model("default"))
