@@ -1,12 +1,12 @@
 """The verbs that make one model of several, and `train` where it makes several of one method."""
 
-import json
 
 import pytest
 from click.testing import CliRunner
 
 from small import copick, copy_of, trained
 from tomopick.cli import main
+from tomopick.core.records import Records
 from tomopick.picking.load import load_model
 
 QUICK = ["train.steps=2", "train.batch_size=2", "train.validate_every=2", "patch.shape=16,16,16", "tiling.overlap=8",
@@ -43,7 +43,7 @@ def test_an_ensemble_is_a_model_wherever_one_is_asked_for(place, tmp_path):
     assert "weights 0.5, 0.5: f1" in made.stderr
     picked = run("pick", out, real, "--out", tmp_path, "--runs", "E", "--tomo-type", "denoised", "--device", "cpu")
     assert picked.exit_code == 0 and "ball in" in picked.stdout
-    record = json.loads(next(tmp_path.rglob("E.json")).read_text())
+    record = Records(tmp_path).last("E")
     assert record["models"] == [str(out)] and record["thresholds"] == load_model(out).thresholds["f1"]
     before = load_model(out)
     calibrated = run("calibrate", out, real, "--runs", "E", "--tomo-type", "denoised", "--metric", "precision=0.9",
