@@ -1,5 +1,6 @@
 """The verbs that make one model of several, and `train` where it makes several of one method."""
 
+from shutil import copyfile
 
 import pytest
 from click.testing import CliRunner
@@ -67,7 +68,10 @@ def test_a_soup_of_two_models_and_of_one_training(place, tmp_path):
                "denoised", "--norm", "estimate", "--device", "cpu")  # fmt: skip
     assert made.exit_code == 0, made.stderr
     assert "of 2" in made.stdout and load_model(tmp_path / "s").facts.provenance["norm"] == "estimate"
-    assert "1 file of weights in its top/" in refused("soup", place / "a", tmp_path / "t")
+    alone = copy_of(place / "a", tmp_path / "alone")
+    (alone / "top").mkdir()
+    copyfile(alone / "weights.safetensors", alone / "top" / "6.safetensors")
+    assert "1 file of weights in its top/" in refused("soup", alone, tmp_path / "t")
 
 
 @pytest.mark.parametrize("verb", ["ensemble", "soup"])
