@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -31,6 +31,9 @@ except ImportError:  # Windows
 ENDING = ".records.jsonl"
 RUNS = "runs.txt"  # beside them: what is to be picked, a run a line
 STARTED, PICKED, FAILED = "started", "picked", "failed"
+
+
+_HEAD = re.compile(rb'\{"run": ("(?:[^"\\]|\\.)*"), "status": "(\w+)", "time": (\d+(?:\.\d+)?)[,}]')
 
 
 class Records:
@@ -75,9 +78,15 @@ class Records:
 
     def runs(self) -> dict[str, dict[str, Any]]:
         """The last record of every run."""
+        return dict(self.each())
+
+    def each(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The same one by one: those of many runs need much more memory than their lines do."""
         with self._lock:
             self._read()
-            return {run: _entry(line) for run, line in (self._made | self._failed).items()}
+            lines = self._made | self._failed
+        for run, line in lines.items():
+            yield run, _entry(line)
 
     def write(self, run: str, status: str, facts: Mapping[str, Any]) -> None:
         """Adds a record.
@@ -122,11 +131,10 @@ class Records:
                         self._take(line)
 
     def _take(self, line: bytes) -> None:
-        entry = _entry(line)
-        run, status = entry.get("run"), entry.get("status")
-        if not isinstance(run, str) or status not in (STARTED, PICKED, FAILED):
+        run, status, at = _head(line)
+        if at < max(_time(self._made.get(run)), _time(self._failed.get(run))):
             return
-        if entry["time"] < max(_time(self._made.get(run)), _time(self._failed.get(run))):
+        if status not in (STARTED, PICKED, FAILED):
             return
         self._failed.pop(run, None)
         (self._failed if status == FAILED else self._made)[run] = line
@@ -194,6 +202,15 @@ def _entry(line: bytes) -> dict[str, Any]:
     return entry if isinstance(entry, dict) and isinstance(entry.get("time"), float | int) else {}
 
 
+def _head(line: bytes) -> tuple[str, str, float]:
+    """Run, status and time; no status where it is no record. As `write` writes it, it need not all be parsed."""
+    found = _HEAD.match(line)
+    if found and line.endswith(b"}") and line.count(b"{") == line.count(b"}"):
+        return json.loads(found[1]), found[2].decode(), float(found[3])
+    entry = _entry(line)
+    run, status = entry.get("run"), entry.get("status")
+    return (run, status, entry["time"]) if isinstance(run, str) and isinstance(status, str) else ("", "", 0.0)
+
+
 def _time(line: bytes | None) -> float:
-    found = re.search(rb'"time": ([\d.]+)', line) if line else None
-    return float(found[1]) if found else 0.0
+    return _head(line)[2] if line else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -94,7 +94,7 @@ def _matches(pattern: str, value: str, regex: bool) -> bool:
     return re.match(pattern, value) is not None if regex else fnmatchcase(value, pattern)
 
 
-def require_run(run: str, runs: Sequence[str], uri: str) -> None:
+def require_run(run: str, runs: Collection[str], uri: str) -> None:
     """Raises `SelectionError`, with the near misses, for a run that is not there."""
     if run not in runs:
         raise SelectionError(f"{uri}: no run '{run}'; {near_miss(run, runs)}")

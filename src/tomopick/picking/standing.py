@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from ..core.errors import ReadError
 from ..core.records import ENDING, FAILED, PICKED, RUNS, Records, expected
@@ -75,22 +74,28 @@ def records_at(out: Path) -> Path:
 def standing(records: Records, now: float | None = None) -> Standing:
     """How far the batch of these records is."""
     now = time.time() if now is None else now
-    found = records.runs()
-    wanted = sorted({*expected(records.folder), *found})
-    picked = [run for run in wanted if _status(found, run) == PICKED]
-    failed = {run: str(found[run].get("message", "")) for run in wanted if _status(found, run) == FAILED}
-    begun = {run: found[run]["time"] for run in found if found[run]["status"] not in (PICKED, FAILED)}
-    times = [found[run]["time"] for run in picked]
-    takes = median(found[run].get("seconds", 0.0) for run in picked) if picked else 0.0
+    wanted = {*expected(records.folder)}
+    picked, failed, begun = {}, {}, {}
+    seconds = []
+    for run, record in records.each():
+        wanted.add(run)
+        if record["status"] == PICKED:
+            picked[run] = record["time"]
+            seconds.append(record.get("seconds", 0.0))
+        elif record["status"] == FAILED:
+            failed[run] = str(record.get("message", ""))
+        else:
+            begun[run] = record["time"]
+    takes = median(seconds) if seconds else 0.0
     patience = max(LOST_AFTER, _PATIENCE * takes)
     silent = {run: since for run, since in begun.items() if now - since > patience}
     return Standing(
-        tuple(picked),
-        failed,
+        tuple(sorted(picked)),
+        dict(sorted(failed.items())),
         {run: since for run, since in begun.items() if run not in silent},
         silent,
-        tuple(run for run in wanted if run not in found),
-        _rate(times, now, patience),
+        tuple(sorted(wanted - {*picked, *failed, *begun})),
+        _rate(list(picked.values()), now, patience),
     )
 
 
@@ -100,10 +105,6 @@ def reasons(failed: Mapping[str, str]) -> list[tuple[str, int, str]]:
     numbers = Counter(kinds.values())
     examples = {kind: run for run, kind in reversed(kinds.items())}
     return [(failed[examples[kind]], n, examples[kind]) for kind, n in numbers.most_common()]
-
-
-def _status(found: Mapping[str, Mapping[str, Any]], run: str) -> str:
-    return str(found[run]["status"]) if run in found else ""
 
 
 def _rate(times: Sequence[float], now: float, patience: float) -> float:

@@ -53,6 +53,8 @@ class CopickProject:
         roots = (getattr(self.root.config, f"{kind}_root", None) for kind in ("static", "overlay"))
         self.where_data_lie = next((root for root in roots if root and local_path(root) is None), None)
         self._offset = CoordinateOffset.parse(coordinate_offset)
+        self._listed: Any = None
+        self._by_name: dict[str, Any] = {}
         known = [object_from_fields(o.model_dump(), self.uri) for o in self.root.config.pickable_objects]
         self.objects: tuple[PickableObject, ...] = with_specs(
             [o for o in known if o.is_particle], objects, extend=False
@@ -161,9 +163,13 @@ class CopickProject:
         return None if overlay is None else overlay / "ExperimentRuns" / component(run, "run")
 
     def _run(self, run: str) -> Any:
-        runs = {r.name: r for r in self.root.runs}
-        require_run(run, list(runs), self.uri)
-        return runs[run]
+        known = self.root.runs
+        if known is not self._listed:  # copick lists them anew now and then
+            self._listed, self._by_name = known, {r.name: r for r in known}
+        if run not in self._by_name and len(known) != len(self._by_name):  # or adds one
+            self._by_name = {r.name: r for r in known}
+        require_run(run, self._by_name, self.uri)
+        return self._by_name[run]
 
     def _tomograms(self, run: str) -> dict[TomogramEntry, Any]:
         found: dict[str, tuple[TomogramEntry, Any]] = {}

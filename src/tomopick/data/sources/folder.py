@@ -76,7 +76,7 @@ class FolderProject:
 
     def tomo_types(self, run: str) -> list[str]:
         """The tomogram of a run, as "@spacing"."""
-        require_run(run, self.runs(), self.uri)
+        require_run(run, self._volumes or self._tables, self.uri)
         return [str(entry) for entry in self._entries(run)]
 
     def grid(self, run: str, tomo_type: str | None = None) -> Grid:
@@ -102,7 +102,7 @@ class FolderProject:
 
     def picks_sets(self, run: str) -> list[PicksEntry]:
         """The objects of `RUN.csv`; one table is of one user and session, whose names nobody knows."""
-        require_run(run, self.runs(), self.uri)
+        require_run(run, self._volumes or self._tables, self.uri)
         picks = self._table(run)
         return [] if picks is None else self._sets(picks)
 
@@ -111,7 +111,7 @@ class FolderProject:
 
         Objects that `objects.json` or the arguments leave out are left out here, and that is logged.
         """
-        require_run(run, self.runs(), self.uri)
+        require_run(run, self._volumes or self._tables, self.uri)
         picks = self._table(run)
         if picks is None:
             return None
@@ -132,7 +132,7 @@ class FolderProject:
         """
         require_id(user_id, "user")
         require_id(session_id, "session")
-        require_run(picks.run, self.runs(), self.uri)
+        require_run(picks.run, self._volumes or self._tables, self.uri)
         require_objects(picks.names.tolist(), [o.name for o in self.objects], self.uri)
         path = self.table(picks.run)
         if path.exists() and not replace:
@@ -176,7 +176,7 @@ class FolderProject:
         return [TomogramEntry("", spacings[0], lambda: spacings)]
 
     def _level(self, run: str, tomo_type: str | None) -> int:
-        require_run(run, self.runs(), self.uri)
+        require_run(run, self._volumes or self._tables, self.uri)
         _, level = choose_tomogram(tomo_type, self._entries(run), f"{self.uri}: run {run}")
         return level
 
