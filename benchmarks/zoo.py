@@ -4,8 +4,8 @@
 
 Each network learns from 27 varied runs, then from 6 runs like the challenge's (with the true maps where --templates has
 them), half of its seconds each; thresholds are set on 2 further runs and 4 that nothing has learned from are scored.
-On a CPU seconds are the process's own on all cores together, volumes are smaller, and patches and batches too (64^3,
-two): each row says so. Simulations are made on the cores meanwhile, and kept in WORK/data.
+On a CPU seconds are the process's own on all cores together, volumes are smaller, and patches and batches too (48^3,
+one): each row says so. Simulations are made on the cores meanwhile, and kept in WORK/data.
 
 Repeated after an interruption it goes on where it stopped. Each row goes to --results as it is done; the page and its
 picture are made of all rows there. It needs torch, SciPy, matplotlib and safetensors alone.
@@ -41,9 +41,9 @@ from tomopick.models.combine import CombineOptions, Validation, combine
 from tomopick.models.soup import SoupOptions, make_soup
 from tomopick.networks.engines import choose_device
 from tomopick.picking.folder import read_log
-from tomopick.picking.load import Model, load_model
+from tomopick.picking.load import load_model
 from tomopick.picking.memory import Means
-from tomopick.picking.picker import Picker, PickOptions
+from tomopick.picking.picker import Model, Picker, PickOptions
 from tomopick.recipes import get
 from tomopick.scoring.curves import precision_recall
 from tomopick.scoring.intervals import bootstrap
@@ -60,9 +60,6 @@ from zoo_page import write_page
 
 METHODS = ("light", "bpd", "soup_tiny", "semietpicker", "topcup", "soup_medium", "unet25d_convnext",
            "unet25d_resnetrs", "soup_large")  # fmt: skip
-# Mirrored views that a method is published with.
-VIEWS = {"bpd": "turns", **dict.fromkeys(("soup_tiny", "soup_medium", "soup_large"), "mirrors"), "topcup": "opposite",
-         "semietpicker": "flips", "light": "flips"}  # fmt: skip
 # Ensembles as published, by their members: (recipe, seed, how many of the runs; 0 all).
 ENSEMBLES = {
     "soup": (("soup_tiny", 0, 0), ("soup_medium", 0, 0), ("soup_large", 0, 0)),
@@ -166,8 +163,9 @@ class Zoo:
         recipe = get(name)
         spec, patch = recipe.train, recipe.patch
         if self.on_cpu:
-            patch = replace(patch, shape=(64, 64, 64)) if min(patch.shape) > 64 else patch
-            spec = replace(spec, batch_size=min(spec.batch_size, 2))
+            edge = 64 if 48 % recipe.network.multiple else 48
+            patch = replace(patch, shape=(edge, edge, edge)) if min(patch.shape) > edge else patch
+            spec = replace(spec, batch_size=1)
         # An average over more steps than a tenth of the training would still remember its start.
         decay = min(spec.ema_decay, 1 - 10 / max(steps, 20)) if spec.ema_decay else 0.0
         spec = replace(spec, steps=steps, warmup_steps=min(spec.warmup_steps, max(1, steps // 10)), ema_decay=decay,
@@ -280,7 +278,7 @@ class Zoo:
         members = members or ((name, 0, 0),)
         places = [self.trained(*member) for member in members]
         models = [load_model(place) for place in places]
-        views = VIEWS.get(name, "none") if variant == "views" else "none"
+        views = views_of(name) if variant == "views" else "none"
         row = self.cost(models if variant != "soup" else models[:1], 1 if views == "none" else n_views(views))
         row |= self.training(places)
         return row | self.score(self.together(name, variant, models), views)
@@ -387,6 +385,11 @@ def tflop(model: Detector) -> float:
     return counted.get_total_flops() * tiles * float(np.prod(edges)) / float(np.prod(small)) / 1e12
 
 
+def views_of(name: str) -> str:
+    """The views that a method is published with; those of the fastest, which has none, are flips."""
+    return "flips" if name == "light" else get(name).views
+
+
 def n_views(name: str) -> int:
     """How many views a name stands for."""
     from tomopick.picking.predict import VIEWS as known
@@ -456,7 +459,7 @@ def keys(only: Sequence[str]) -> list[tuple[str, str]]:
     """All rows, in the order in which they are made."""
     found: list[tuple[str, str]] = []
     for name in METHODS:
-        found += [(name, "single"), *([(name, "views")] if name in VIEWS else [])]
+        found += [(name, "single"), *([(name, "views")] if views_of(name) != "none" else [])]
     found[2:2] = [("default", "single"), ("matched filter", "single")]
     found += [(name, "ensemble") for name in ENSEMBLES] + [(name, "soup") for name in SOUPS]
     return [key for key in found if not only or key[0] in only]

@@ -188,7 +188,7 @@ PROJECT = ["--coordinate-offset", "--object", "--voxel-spacing"]
 FLAGS = {
     "calibrate": [
         *["--device", "--dry-run", "--folds", "--json", "--map-scores", "--metric", "--runs", "--smooth"],
-        *["--tomo-type", "--truth", "--undo", *PROJECT],
+        *["--tomo-type", "--truth", "--tta", "--undo", *PROJECT],
     ],
     "convert": ["--as", "--member", "--object"],
     "curate": [
@@ -199,11 +199,11 @@ FLAGS = {
     "doctor": ["--examine", "--json", "--picks", "--pictures", "--runs", "--tomo-type", *PROJECT],
     "ensemble": [
         *["--align", "--device", "--mean", "--metric", "--per-object", "--project", "--tomo-type", "--truth"],
-        *["--val-runs", "--weights", *PROJECT],
+        *["--tta", "--val-runs", "--weights", *PROJECT],
     ],
     "evaluate": [
         *["--against", "--as", "--beta", "--device", "--distance-multiplier", "--drop-outside", "--exclude", "--json"],
-        *["--metric", "--picks", "--report", "--runs", "--tomo-type", "--truth", *PROJECT],
+        *["--metric", "--picks", "--report", "--runs", "--tomo-type", "--truth", "--tta", *PROJECT],
     ],
     "export": [
         *["--coords-angpix", "--dynamo-origin", "--min-score", "--names", "--objects", "--overwrite", "--picks"],
@@ -224,12 +224,12 @@ FLAGS = {
     ],
     "recipes": [],
     "soup": [
-        *["--device", "--metric", "--norm", "--project", "--tomo-type", "--truth", "--val-runs", "--weights"],
-        *PROJECT,
+        *["--device", "--metric", "--norm", "--project", "--tomo-type", "--truth", "--tta", "--val-runs"],
+        *["--weights", *PROJECT],
     ],
     "report": [
         *["--as", "--device", "--embed", "--metric", "--out", "--picks", "--runs", "--threshold", "--title"],
-        *["--tomo-type", "--truth", *PROJECT],
+        *["--tomo-type", "--truth", "--tta", *PROJECT],
     ],
     "status": ["--failed", "--watch"],
     "show": ["--at", "--min-score", "--out", "--picks", "--run", "--thickness", "--tomo-type", "--truth", *PROJECT],

@@ -489,3 +489,12 @@ def test_an_interruption_ends_the_batch(tmp_path, monkeypatch):
     monkeypatch.undo()
     again = list(pick_runs(picker(), project, project.runs(), tmp_path))
     assert [r.status for r in again] == ["skipped", "picked", "picked", "picked"]
+
+
+def test_views_are_those_of_the_method_unless_others_are_asked_for():
+    detector = Detector.load(trained())
+    both = replace(detector, method=replace(detector.method, views="opposite"))
+    for options, n in ({}, 2), ({"views": "none"}, 1), ({"views": "flips"}, 4):
+        picker = Picker(joined([both]), PickOptions(device="cpu", **options))
+        assert [len(p.views) for p in picker.predictors] == [n]
+    assert [len(p.views) for p in Picker(detector, PickOptions(device="cpu")).predictors] == [1]

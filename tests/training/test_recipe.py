@@ -17,9 +17,10 @@ from tomopick.networks.losses import DenseCrossEntropy, DiceCrossEntropy
 from tomopick.picking.decoders import UpsampledMaxima
 from tomopick.picking.method import Method
 from tomopick.picking.normalize import FixedLimits, RobustNormalization, ZScore
+from tomopick.picking.predict import VIEWS
 from tomopick.picking.published_tilings import ScanTiles
 from tomopick.picking.tiling import GaussianWindow, SteepWindow
-from tomopick.training.augment import Blur, Flip, Noise, Rotate
+from tomopick.training.augment import Blur, Flip, Noise, Rotate, ScaleShift
 from tomopick.training.schedules import Plateau
 from tomopick.training.targets import BallTarget, VoxelTarget
 from trainings import STEPS, brief, fit_until, losses, options, sources
@@ -183,6 +184,33 @@ def test_released_recipes_do_what_the_code_does():
         assert recipes.get(name).peaks.radius_cells(CZII_OBJECTS[3], Grid((8, 8, 8), 10.012)) == 3
     assert topcup.augment.spatial[-1] == Rotate(0.0, 44.7, 0.0, 0.5, "x")
     assert soup.train.schedule == Plateau() and recipes.get("bpd").normalize == RobustNormalization()
+
+
+def test_bpd_trains_as_its_model_card_says():
+    bpd = recipes.get("bpd_released")
+    radii = {o.name: bpd.target.radius(o) / 10 for o in CZII_OBJECTS}  # voxels of 10 Å
+    assert radii == pytest.approx({o.name: 0.8 * np.log2(o.radius_angstrom) for o in CZII_OBJECTS}, abs=0.01)
+    assert bpd.train.steps * bpd.train.batch_size == 35 * 1024
+    assert bpd.train.lr == 1e-4 and bpd.train.weight_decay == 0
+    assert not any(isinstance(step, Rotate) for step in bpd.augment.spatial)
+    assert bpd.augment.intensity == (ScaleShift(0.03, 0.03, 1.0),)
+
+
+def test_views_belong_to_the_method():
+    published = {"bpd": 7, "bpd_released": 7, "topcup": 2, "topcup_released": 2, "semietpicker": 4}
+    published |= {name: 4 for name in recipes.names() if name.startswith("soup")}
+    assert {n: len(VIEWS[recipes.get(n).views]) for n in recipes.names()} == dict.fromkeys(
+        recipes.names(), 1
+    ) | published
+    assert Recipe.from_json(recipes.get("bpd").to_json()).method.views == "turns"
+
+
+def test_semietpicker_picks_by_a_window_of_half_a_radius_and_nothing_else():
+    peaks = recipes.get("semietpicker").peaks
+    grids = {stride: Grid((8, 8, 8), 10.0 * stride) for stride in (1, 2)}
+    edges = {s: [2 * peaks.radius_cells(o, grid) + 1 for o in CZII_OBJECTS] for s, grid in grids.items()}
+    assert edges == {1: [3, 3, 5, 7, 7, 7], 2: [3] * 6}
+    assert not any(peaks.distance(o) for o in CZII_OBJECTS)
 
 
 def test_described_and_released_methods_are_there():

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..core.errors import TomopickError
-from .options import comma, named_runs, project_options
+from .options import comma, named_runs, project_options, tta_option
 
 
 def _shared(command: Any) -> Any:
@@ -21,6 +21,7 @@ def _shared(command: Any) -> Any:
         click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which of its tomograms."),
         click.option("--metric", default="f1", show_default=True, type=click.Choice(["f1", "czii"]),
                      help="What the weights make best."),
+        tta_option,
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps."),
     )[::-1]:  # fmt: skip
         command = option(command)
@@ -61,7 +62,7 @@ def ensemble_command(
     *names, out = _two_or_more(arguments, "ensemble")
     if len(names) < 2 and not (choices["align"] or place):
         raise TomopickError(f"{names[0]}: a single model is no ensemble; give two or more before OUT")
-    options = CombineOptions(**_only(choices, ("weights", "per_object", "mean", "align", "metric", "device")))
+    options = CombineOptions(**_only(choices, ("weights", "per_object", "mean", "align", "metric", "views", "device")))
     runs = _validation(place, val_runs, truth, tomo_type, choices)
     made = combine([load_model(name) for name in names], Path(out), options, runs)
     click.echo(card_of(Path(out)))
@@ -97,7 +98,7 @@ def soup_command(
     models = [load_detector(name) for name in names]
     if len(models) == 1:
         models = top_candidates(models[0])
-    options = SoupOptions(**_only(choices, ("weights", "norm", "metric", "device")))
+    options = SoupOptions(**_only(choices, ("weights", "norm", "metric", "views", "device")))
     runs = _validation(place, val_runs, truth, tomo_type, choices)
     make_soup(models, Path(out), options, runs)
     click.echo(card_of(Path(out)))

@@ -72,6 +72,15 @@ def comma(_ctx: click.Context, _param: click.Parameter, value: str | None) -> li
     return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
 
 
+tta_option = click.option(
+    "--tta",
+    "views",
+    type=click.Choice(["none", "opposite", "flips", "mirrors", "turns", "all"]),
+    help="Average over 1 (none), 2 (opposite: all axes at once), 4 (flips; or mirrors, in the xy plane alone), "
+    "7 (turns: flips and quarter turns) or 8 (all: whatever flips give together) views. Default: as the method says.",
+)
+
+
 def run_names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
     """`a,b`, or the lines of a file as `@FILE`; None where the option is not given."""
     if value is None or not value.startswith("@"):

@@ -12,7 +12,17 @@ import click
 from ..core.errors import ReadError, SelectionError, TomopickError
 from ..core.messages import counted
 from ..core.shards import Shard
-from .options import look_over, model_first, named_runs, pairs, project_options, run_names, say, shard_option
+from .options import (
+    look_over,
+    model_first,
+    named_runs,
+    pairs,
+    project_options,
+    run_names,
+    say,
+    shard_option,
+    tta_option,
+)  # fmt: skip
 
 LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 
@@ -28,15 +38,7 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 @click.option("--min-distance", "min_distances", multiple=True, callback=pairs, metavar="OBJECT=Å",
               help="Smallest distance between two picks, in place of the model's (mostly 1.2 radii).")  # fmt: skip
 @click.option("--keep-below", is_flag=True, help="Write picks below the threshold too, down to a score of 0.02.")
-@click.option(
-    "--tta",
-    "views",
-    default="none",
-    show_default=True,
-    type=click.Choice(["none", "opposite", "flips", "mirrors", "turns", "all"]),
-    help="Average over 2 (opposite: all axes at once), 4 (flips; or mirrors, in the xy plane alone), "
-    "7 (turns: flips and quarter turns) or 8 (all: whatever flips give together) views.",
-)
+@tta_option
 @click.option("--invert", is_flag=True, help="The tomograms have light particles on dark.")
 @click.option(
     "--offset",

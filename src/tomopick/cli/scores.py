@@ -10,7 +10,7 @@ import click
 
 from ..core.errors import ModelError, TomopickError
 from ..core.messages import counted
-from .options import POSITIVE, comma, model_first, pairs, project_options, run_names, say
+from .options import POSITIVE, comma, model_first, pairs, project_options, run_names, say, tta_option
 
 
 @click.command("calibrate")
@@ -24,6 +24,7 @@ from .options import POSITIVE, comma, model_first, pairs, project_options, run_n
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
 @click.option("--smooth", default="none", show_default=True, type=click.Choice(["none", "flips", "all"]),
               help="Measure on flips (and quarter turns) of each volume too.")  # fmt: skip
+@tta_option
 @click.option("--map-scores", is_flag=True,
               help="Make scores tell how often picks are right: 0.8 means four times in five.")  # fmt: skip
 @click.option("--folds", callback=comma, metavar="MODEL,MODEL,...",
@@ -113,6 +114,7 @@ def _error(shown: Any) -> str:
               help="Whose thresholds of MODEL the sliders open at.")  # fmt: skip
 @click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
               help="Where an object's slider opens.")  # fmt: skip
+@tta_option
 @click.option("--title", help="Heading of the page.")
 @click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
 @project_options
@@ -157,13 +159,14 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
 @click.option("--against", metavar="PICKS|MODEL", help="Score these too, and say how much better PICKS is.")
 @click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
               help="Whose thresholds MODEL picks with.")  # fmt: skip
+@tta_option
 @click.option("--json", "as_json", is_flag=True, help="Every figure at full precision, on standard output.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to look at, too.")
 @click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
 @project_options
 def evaluate_command(
     candidates: str, truth_place: str, as_json: bool, report: Path | None, against: str | None, metric: str,
-    device: str, exclude: list[str] | None, **choices: Any,
+    views: str | None, device: str, exclude: list[str] | None, **choices: Any,
 ) -> None:  # fmt: skip
     """Score PICKS against TRUTH; each is a CSV (object,x,y,z[,score] or Kaggle's), a folder of RUN.csv or a project.
 
@@ -184,7 +187,7 @@ def evaluate_command(
     metric_name(metric)
     model_first(candidates, truth_place, "evaluate")
     scoring = Scoring(exclude=tuple(exclude or ()), **choices)
-    options = ReportOptions(tomo_type=scoring.tomo_type, metric=metric, device=device)
+    options = ReportOptions(tomo_type=scoring.tomo_type, metric=metric, views=views, device=device)
     sides = _sides(scoring, candidates, truth_place, options)
     result = scoring.score(sides)
     if against is not None:

@@ -237,12 +237,13 @@ def _model_findings(
 
 
 def _trial_findings(tomogram: Tomogram, detector: Any, timed: bool) -> Iterator[Finding]:
-    found, seconds = [], 0.0
+    found, seconds, views = [], 0.0, 1
     for member in detector.detectors:
         values, grid = member.prepare(tomogram)
         found += [text for text in member.findings(tomogram, values) if text not in found]
         if timed:
             predictor = member.predictor()
+            views = max(views, len(predictor.views))
             edges, starts = predictor.tiling.plan(grid.shape, predictor.multiple)
             began = time.perf_counter()
             predictor.tile(np.zeros(edges, dtype=np.float32))
@@ -250,7 +251,8 @@ def _trial_findings(tomogram: Tomogram, detector: Any, timed: bool) -> Iterator[
     for text in found:
         yield Finding(WARNING, f"run {tomogram.run}", text)
     if timed:
-        yield Finding(OK, f"run {tomogram.run}", f"picking takes about {max(1, round(seconds))} s here, without --tta")
+        how = f"with the {views} views of its method" if views > 1 else "without --tta"
+        yield Finding(OK, f"run {tomogram.run}", f"picking takes about {max(1, round(seconds))} s here, {how}")
 
 
 def star_findings(path: Path) -> list[Finding]:

@@ -108,6 +108,7 @@ class CalibrationOptions:
         truth: `object:user/session` of the true picks.
         tomo_type: `TYPE[@spacing]`.
         smooth: views of each volume that are picked besides it: `none`, `flips`, `all`.
+        views: whose heatmaps are averaged in each pick (see `PickOptions`).
         map_scores: make scores tell how often picks are right.
         device: where to run.
     """
@@ -117,6 +118,7 @@ class CalibrationOptions:
     truth: str | None = None
     tomo_type: str | None = None
     smooth: str = "none"
+    views: str | None = None
     map_scores: bool = False
     device: str = "auto"
 
@@ -217,7 +219,7 @@ def _pool(
         if len(models) == 1 and run in trained_on(model, project):
             log.warning(f"run {run}: the model has learned from it; thresholds will be too good for others")
         if id(model) not in pickers:
-            pickers[id(model)] = Picker(model, PickOptions(device=options.device))
+            pickers[id(model)] = Picker(model, PickOptions(views=options.views, device=options.device))
         tomogram = project.tomogram(run, options.tomo_type)
         for view, picks_at in candidates_of(pickers[id(model)], tomogram, options.smooth):
             key = f"{run} ({view})"

@@ -89,6 +89,7 @@ class CombineOptions:
         mean: of `probabilities` or `logits`; None: as the models that are ensembles have it, else probabilities.
         align: the members' scores are aligned by their ranks first.
         metric: `f1` or `czii`, which the weights make best.
+        views: whose heatmaps are averaged in each member (see `PickOptions`).
         device, engine: where to run.
     """
 
@@ -97,6 +98,7 @@ class CombineOptions:
     mean: str | None = None
     align: bool = False
     metric: str = "f1"
+    views: str | None = None
     device: str = "auto"
     engine: str = "auto"
 
@@ -150,7 +152,7 @@ def put_together(
         return _remembering(ensemble, models, options, None, ())
     truth = runs.picks(ensemble.detectors)
     with tempfile.TemporaryDirectory(prefix="tomopick-heatmaps-") as place:
-        picker = Picker(ensemble, PickOptions(device=options.device, engine=options.engine))
+        picker = Picker(ensemble, PickOptions(views=options.views, device=options.device, engine=options.engine))
         kept = [keep_heatmaps(picker, runs.project, run, runs.tomo_type, Path(place)) for run in truth]
         if options.align:
             ensemble = _align(ensemble, kept)

@@ -52,12 +52,14 @@ class SoupOptions:
         norm: BatchNorm statistics are averaged as well (`average`), or measured anew on the runs (`estimate`), for
             the mean of two networks' statistics is not that of the mean network.
         metric: `f1` or `czii`, which the weights make best.
+        views: whose heatmaps are averaged (see `PickOptions`).
         device: where to run.
     """
 
     weights: str = "uniform"
     norm: str = "average"
     metric: str = "f1"
+    views: str | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -244,7 +246,9 @@ class _Kitchen:
         if self.runs is None:
             return soup
         # Other engines convert a network first and keep what they made of it, which a trial is not worth.
-        options = CombineOptions(metric=self.options.metric, device=self.options.device, engine="torch")
+        options = CombineOptions(
+            metric=self.options.metric, views=self.options.views, device=self.options.device, engine="torch"
+        )
         found = put_together([soup], options, self.runs)
         known = {k: getattr(found.facts, k) for k in ("scores", "displacement", "displacement_matches")}
         facts = replace(facts, **known, provenance={**facts.provenance, **_measured_on(found)})

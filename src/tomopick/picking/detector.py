@@ -130,13 +130,13 @@ class Detector(ByPicker):
         return found
 
     def predictor(
-        self, device: str | torch.device = "auto", views: str = "none", engine: EngineSpec | None = None
+        self, device: str | torch.device = "auto", views: str | None = None, engine: EngineSpec | None = None
     ) -> Predictor:
         """The network ready to run; what takes long is kept from call to call, until the weights change.
 
         Args:
             device: where.
-            views: a key of `predict.VIEWS`.
+            views: a key of `predict.VIEWS`; None: what the method says.
             engine: how; None: with the best that is installed for the device.
 
         Raises:
@@ -154,7 +154,7 @@ class Detector(ByPicker):
             spec.stride,
             spec.multiple,
             tuple(o.name for o in self.objects),
-            VIEWS[views],
+            VIEWS[self.method.views if views is None else views],
         )
 
     def blend(self, parts: Sequence[Iterable[Heatmap]]) -> Iterator[Heatmap]:

@@ -38,7 +38,7 @@ class PickOptions:
         thresholds: by object, in place of the calibrated ones.
         min_distances: by object, smallest distance between two picks, in place of the model's [Å].
         keep_below: write picks under the threshold too, down to a score of 0.02.
-        views: test-time augmentation, a key of `predict.VIEWS`.
+        views: test-time augmentation, a key of `predict.VIEWS`; None: what each method says.
         invert: the volume has light particles on dark.
         offset: `none`, or `fitted` to take the displacement out that training measured.
         save_heatmaps: write heatmaps/RUN_OBJECT_heatmap.mrc beside the picks.
@@ -53,7 +53,7 @@ class PickOptions:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     min_distances: Mapping[str, float] = field(default_factory=dict)
     keep_below: bool = False
-    views: str = "none"
+    views: str | None = None
     invert: bool = False
     offset: str = "none"
     save_heatmaps: bool = False
@@ -126,7 +126,7 @@ class Single(Protocol):
         """What is unlike the training's volumes, one line each."""
 
     def predictor(
-        self, device: str | torch.device = "auto", views: str = "none", engine: EngineSpec | None = None
+        self, device: str | torch.device = "auto", views: str | None = None, engine: EngineSpec | None = None
     ) -> Predictor:
         """The network ready to run, kept from call to call."""
 

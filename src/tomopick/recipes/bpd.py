@@ -11,6 +11,9 @@ from ..training.targets import GaussianTarget
 def bpd() -> Recipe:
     """Light 3D U-Net (28, 32, 36 channels) on Gaussian heatmaps; CZII challenge, 5th place, as described.
 
+    Its "two dual-convolution blocks" a level can be read as two convolutions or as four: here they are two, and four by
+    `network.convolutions=4`.
+
     Source: method description of BPD (Y. Ouertani, CZII CryoET challenge 2025); sigma, weights of the loss and the
     rates, which the description leaves open, are ours.
     """
@@ -19,6 +22,7 @@ def bpd() -> Recipe:
         source="BPD, CZII CryoET challenge, 5th place (described method)",
         network=UNetSpec(widths=(28, 32, 36), convolutions=2, stride=1),
         tiling=TilingSpec(window=SteepWindow()),
+        views="turns",
     )
 
 
@@ -34,4 +38,5 @@ def light() -> Recipe:
         source="tomopick; BPD at output stride 2",
         target=GaussianTarget(sigma_factor=0.5),
         network=UNetSpec(widths=(32, 48, 64), convolutions=2, stride=2),
+        views="none",
     )

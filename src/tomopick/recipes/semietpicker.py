@@ -2,6 +2,7 @@
 
 from ..networks import AsymmetricUNetSpec
 from ..networks.losses import ReweightedMSE
+from ..picking.peaks import LocalMaxima
 from ..picking.tiling import TilingSpec
 from ..training.augment import Augmentation, Flip, Noise, Rot90, ScaleShift
 from ..training.loop import TrainSpec
@@ -14,7 +15,8 @@ from ..training.targets import GaussianTarget
 def semietpicker() -> Recipe:
     """Asymmetric 3D U-Net with output stride 2 on Gaussian heatmaps of half a radius, taught by labels, then a teacher.
 
-    Needs unlabelled runs; `objective=SupervisedSpec` trains it on labels alone.
+    A pick is what nothing exceeds in a window of half a radius, above a threshold. Needs unlabelled runs;
+    `objective=SupervisedSpec` trains it on labels alone.
 
     Source: SemiETPicker, arXiv:2510.22454; stride, alpha, crop and rates, which are lost, are ours.
     """
@@ -29,4 +31,6 @@ def semietpicker() -> Recipe:
         objective=MeanTeacherSpec(),
         train=TrainSpec(batch_size=8, weight_decay=0.0),
         tiling=TilingSpec(shape=(160, 160, 160), overlap=40),
+        views="flips",
+        peaks=LocalMaxima(window=0.25, min_distance=0.0),
     )

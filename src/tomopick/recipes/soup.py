@@ -45,6 +45,7 @@ def soup_tiny() -> Recipe:
         loss=HeatmapWeightedMSE(),
         train=TrainSpec(batch_size=4),
         tiling=TilingSpec(shape=(160, 192, 192), overlap=48, window=GaussianWindow()),
+        views="mirrors",
     )
 
 
@@ -75,6 +76,7 @@ def soup_released_tiny() -> Recipe:
         loss=DiceCrossEntropy(background="first"),
         train=TrainSpec(batch_size=24, ema_decay=0.0, schedule=Plateau()),
         tiling=ScanTiles(shape=(160, 384, 384), fraction=0.25, window=GaussianWindow()),
+        views="mirrors",
         peaks=Watershed(min_cells_of=_MIN_VOXELS),
     )
 

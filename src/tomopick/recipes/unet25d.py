@@ -43,6 +43,9 @@ def unet25d_convnext() -> Recipe:
 def unet25d_resnetrs() -> Recipe:
     """2.5D U-Net on ResNet-RS 50 with joint pyramid up-sampling; CZII challenge, 4th place (tattaka's network).
 
+    Behind each of the two finest stages neighbouring slices are averaged in pairs, behind the others each with those
+    beside it; at a volume's border the mean is over those that there are.
+
     Source: Uchida & Fukui 2025, arXiv:2502.13484; sigma (half a radius), rates and mixup, which the paper leaves out,
     are ours.
     """

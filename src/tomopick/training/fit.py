@@ -29,7 +29,7 @@ from ..picking.load import load_detector
 from ..scoring.thresholds import DEFAULT_THRESHOLDS
 from .checkpoints import append_log, cut_log, keep_weights, last_state, save_last
 from .dataset import Data, gather
-from .loop import TrainState, train
+from .loop import SELECT, TrainState, train
 from .patches import PatchSampler, batches
 from .recipe import Recipe
 from .sources import Source
@@ -172,7 +172,7 @@ def fit_steps(
     draw = recipe.objective.sampler(sampler, data.unlabelled, spec.steps)
     stream = batches(draw, spec.batch_size, state.step, spec.steps, options.workers)
     objective, stage = recipe.objective.build(recipe.loss), state.stage
-    judged = any(len(v.picks) for v in data.val)
+    judged, name = any(len(v.picks) for v in data.val), SELECT[spec.select]
     with bar(spec.steps, "train", "step", state.step) as shown:
         for report in train(state, objective, stream, spec):
             row: dict[str, Any] = {"step": report.step, "loss": report.loss, "lr": report.lr, "seconds": report.seconds}
@@ -183,18 +183,19 @@ def fit_steps(
             stage = state.stage
             due = report.step % spec.validate_every == 0 or report.step == spec.steps
             if due and judged:
-                row["val_score"], row["val_f1"] = validate(detector, state, data)
+                row["val_score"], row[f"val_{spec.select}"] = validate(detector, state, data, spec.select)
                 state.notes["scores"] = [*state.notes.get("scores", []), row["val_score"]]
             if due:  # where nothing is validated all score alike, and of equals the last weights are the best
                 keep_weights(state, row.get("val_score", 0.0), out, spec.keep_top)
             append_log(out / "log.jsonl", row)
             if due:
                 save_last(state, out)
-                score = f", validation F1 {row['val_score']:.3f}" if judged else ", validation F1 -" if data.val else ""
+                shown_score = f"{row['val_score']:.3f}" if judged else "-"
+                score = f", validation {name} {shown_score}" if data.val else ""
                 log.info(f"step {report.step} of {spec.steps}: loss {report.loss:.2g}{score}; kept in {out}")
             best = state.notes.get("best") if judged else None
             shown.update(1)
-            shown.set_postfix_str(f"loss {report.loss:.4f}" + (f", best F1 {best[0]:.3f}" if best else ""))
+            shown.set_postfix_str(f"loss {report.loss:.4f}" + (f", best {name} {best[0]:.3f}" if best else ""))
             yield row
 
 

@@ -21,6 +21,8 @@ from .averaging import RunningAverage
 from .patches import Batch
 from .schedules import Cosine, Schedule
 
+SELECT = {"f1": "F1", "czii": "F4"}  # by what the best weights are told, and its name
+
 
 @dataclass(frozen=True)
 class TrainSpec:
@@ -35,6 +37,8 @@ class TrainSpec:
         ema_decay: of the running average of weights, which is what is validated and kept.
         validate_every: steps between validations.
         keep_top: how many of the best weights are kept in `top/`.
+        select: by what the best are told: `f1`, the mean over the objects of the best F1 at half a radius, or `czii`,
+            the challenge's weighted F-beta 4.
         schedule: how the learning rate falls behind the warm-up.
     """
 
@@ -47,12 +51,15 @@ class TrainSpec:
     ema_decay: float = 0.995
     validate_every: int = 500
     keep_top: int = 3
+    select: str = "f1"
     schedule: Schedule = field(default_factory=Cosine)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "validate_every", "keep_top"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.select not in SELECT:
+            raise RecipeError(f"train.select is {self.select}; it can be {' or '.join(SELECT)}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise RecipeError(f"train.lr is {self.lr:g}; it must be a positive number")
         if not 0 <= self.ema_decay < 1:

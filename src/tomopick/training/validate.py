@@ -66,18 +66,21 @@ def _height(strips: Sequence[Heatmap], name: str) -> float:
     return float(np.quantile(np.concatenate(cells), 1 - FULLEST))
 
 
-def validate(detector: Detector, state: TrainState, data: Data) -> tuple[float, dict[str, float]]:
-    """Mean over the objects of the best F1 at half a radius, with the averaged weights; and each object's."""
+def validate(detector: Detector, state: TrainState, data: Data, metric: str = "f1") -> tuple[float, dict[str, float]]:
+    """The metric (see `TrainSpec.select`) at the best thresholds, with the averaged weights; and each object's.
+
+    Of the volumes as they are, whatever views the method picks with: the best weights are told as well by one.
+    """
     network = detector.method.network.build(len(data.objects))
     network.load_state_dict(state.averages["ema"].tensors)
     device = next(state.network.parameters()).device
     # These weights are used once: nothing that converts or compiles them first pays.
-    predictor = replace(detector, network=network).predictor(device, engine=EngineSpec("torch"))
-    best = choose_thresholds(
-        validation_picks(detector, predictor, data, ["f1"]), _truth(data), data.objects, "f1", tolerance=0.0
-    )
+    predictor = replace(detector, network=network).predictor(device, "none", EngineSpec("torch"))
+    found = validation_picks(detector, predictor, data, [metric])
+    best = choose_thresholds(found, _truth(data), data.objects, metric, tolerance=0.0)
     scores = {name: c.value for name, c in best.items() if c.n_truth}
-    return float(np.mean(list(scores.values()))) if scores else 0.0, scores
+    weights = [o.score_weight if metric == "czii" else 1.0 for o in data.objects if o.name in scores]
+    return float(np.average(list(scores.values()), weights=weights)) if sum(weights) else 0.0, scores
 
 
 def _truth(data: Data) -> dict[str, Picks]:

@@ -41,6 +41,7 @@ class ReportOptions:
         metric: whose thresholds of a model the sliders open at.
         thresholds: by object, in place of those.
         title: heading of the page.
+        views: whose heatmaps a model averages (see `PickOptions`).
         device: where a model runs.
     """
 
@@ -53,6 +54,7 @@ class ReportOptions:
     metric: str = "f1"
     thresholds: Mapping[str, float] = field(default_factory=dict)
     title: str | None = None
+    views: str | None = None
     device: str = "auto"
 
 
@@ -166,7 +168,10 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
     from ...picking.peaks import distances_of
     from ...picking.picker import Picker, PickOptions
 
-    picker = Picker(load_model(what), PickOptions(metric=options.metric, keep_below=True, device=options.device))
+    picker = Picker(
+        load_model(what),
+        PickOptions(metric=options.metric, keep_below=True, views=options.views, device=options.device),
+    )
     if picker.positions_depend_on_threshold:
         log.info("its decoder finds other positions with another threshold: there are no picks below the thresholds")
     found = {}
