@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tomopick.core.errors import OutputError, TomopickError
+from tomopick.core.records import Records
 from tomopick.core.types import PickableObject, Picks
 from tomopick.data import MemoryProject, create_copick_project, open_project, read_picks_csv, write_picks_csv
 from tomopick.data.exporting import TARGETS, ExportOptions, export_picks
@@ -48,11 +49,9 @@ def test_exported_runs_and_objects_stay_in_their_folder(tmp_path, target, evil):
 @pytest.mark.parametrize("evil", EVIL)
 def test_picked_runs_stay_in_their_folder(tmp_path, evil):
     picks = Picks(evil, np.zeros((1, 3)), np.array(["ball"]))
-    output = Output(MemoryProject([PickableObject("ball", 60.0)]), evil, tmp_path / "out", "tomopick", "0")
-    for attempt in (
-        lambda: output.write_picks(picks), lambda: output.write_record({}), lambda: output.trace,
-        lambda: HeatmapFiles(output),
-    ):  # fmt: skip
+    output = Output(MemoryProject([PickableObject("ball", 60.0)]), evil, tmp_path / "out",
+                    Records(tmp_path / "out"), "tomopick", "0")  # fmt: skip
+    for attempt in (lambda: output.write_picks(picks), lambda: output.trace, lambda: HeatmapFiles(output)):
         with pytest.raises(OutputError, match="cannot be the name of a file"):
             attempt()
     assert tree(tmp_path) == []

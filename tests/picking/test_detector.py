@@ -1,8 +1,12 @@
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save
 
 from small import BALL, MODELS, RING, SPACING, copy_of, memory, recipe, tomogram, trained, untrained
 from tomopick import Detector, FitOptions, Source, Tomogram, fit
@@ -102,8 +106,15 @@ def _set(model, **changes):
         ({"format_version": None}, r"format_version None, expected 1: restore the folder"),
         ({"colour": "red"}, "detector.json: unknown entry 'colour': update tomopick"),
         ({"facts": {"voxel_spacing": 10, "mood": 1}}, "unknown entry 'mood'"),
-        ({"facts": {}}, "not a complete model"),
-        ({"objects": [{"name": "ball", "radius": 40, "weight": 2}]}, "not a complete model"),
+        ({"facts": {}}, "no 'voxel_spacing' in it"),
+        ({"facts": {"voxel_spacing": "wide"}}, "voxel_spacing is 'wide'; expected a finite number"),
+        ({"facts": {"voxel_spacing": 10, "displacement": [0, 0]}}, "displacement is a list; expected a list of 3"),
+        ({"facts": {"voxel_spacing": 10, "spectrum": {"a": 1}}}, "spectrum is a table; expected a list"),
+        ({"facts": [1]}, "the facts of the training is a list; expected a table"),
+        ({"score_maps": {"ball": {"heights": [0, 1], "scores": "x"}}}, "not a map of scores"),
+        ({"thresholds": {"f1": {"ball": "high"}, "czii": {"ball": 0.1}}}, "thresholds.f1.ball is 'high'"),
+        ({"objects": [{"name": "ball", "radius": "big"}]}, "radius is 'big'; expected a finite number"),
+        ({"objects": [{"name": "ball", "radius": 40, "weight": 2}]}, "unknown entry 'weight'"),
         ({"objects": []}, "not a complete model"),
         ({"thresholds": {"f1": {"ball": 0.3}}}, "not a complete model"),
         ({"thresholds": {"f1": {}, "czii": {"ball": 0.1}}}, "not a complete model"),
@@ -115,7 +126,7 @@ def test_what_detector_json_may_not_hold(tmp_path, changes, message):
     _set(model, **changes)
     with pytest.raises(ModelError, match=message) as found:
         load_detector(model)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(found.value) and str(model) in str(found.value)
 
 
 def _teach(model, **changes):
@@ -308,3 +319,49 @@ def test_what_holds_no_specimen_holds_no_picks():
     held = truth.select(truth.positions[:, 2] < 360)
     distances = np.linalg.norm(held.positions[:, None] - found.positions, axis=2).min(axis=1)
     assert (distances < 20).mean() > 0.7
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tiling": {"class": "LocalMaxima"}}, "Method.tiling cannot be LocalMaxima; expected TilingSpec"),
+        ({"tiling": "none"}, "Method.tiling cannot be str"),
+        ({"network": {"class": "ZScore"}}, "Method.network cannot be ZScore"),
+        ({"network": {"widths": "wide"}}, "UNetSpec.widths is 'wide'; expected a list"),
+        ({"network": {"widths": [8, 10**6]}}, "weights of another network"),
+        ({"network": {"stride": "x"}}, "UNetSpec.stride is 'x'; expected a whole number"),
+        ({"network": {"stride": 0}}, "not a complete model"),
+        ({"name": 7}, "Method.name is 7; expected text"),
+        ({"normalize": {"clip": None}}, "RobustNormalization.clip is empty; expected a finite number"),
+        ({"voxel_spacing": [1]}, "Method.voxel_spacing is a list"),
+    ],
+)
+def test_sections_of_another_type_are_said(tmp_path, changes, message):
+    model = copy_of(trained(), tmp_path / "m")
+    recipe_of = json.loads((model / "recipe.json").read_text())
+    ((section, value),) = changes.items()
+    whole = isinstance(value, dict) and "class" not in value
+    recipe_of[section] = recipe_of[section] | value if whole else value
+    (model / "recipe.json").write_text(json.dumps(recipe_of))
+    _set(model, checksum=checksum_of(model))
+    with pytest.raises(ModelError, match=re.escape(message)) as found:
+        load_detector(model)
+    assert "\n" not in str(found.value)
+
+
+def test_what_is_hashed_is_what_is_loaded(tmp_path, monkeypatch):
+    """Weights that are replaced while the model is loaded are not picked with."""
+    model, other = copy_of(trained(), tmp_path / "m"), untrained()
+    read = Path.read_bytes
+
+    def replaced(path):
+        data = read(path)
+        if path.name == "weights.safetensors":
+            weights = {k: v.contiguous() for k, v in other.network.state_dict().items()}
+            path.write_bytes(save(weights))
+        return data
+
+    wanted = load_detector(model).network.state_dict()
+    monkeypatch.setattr(Path, "read_bytes", replaced)
+    loaded = load_detector(model).network.state_dict()
+    assert all(torch.equal(v, loaded[k]) for k, v in wanted.items())

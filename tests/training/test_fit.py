@@ -124,6 +124,32 @@ def test_a_damaged_state_is_refused(whole, tmp_path):
         fit(recipe("train.steps=8", "train.validate_every=3"), sources(), out, options(resume=True))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"step": "3"}, "step is '3'; expected a whole number"),
+        ({"step": -1}, "a step below 0"),
+        ({"stage": None}, "stage is empty; expected text"),
+        ({"notes": []}, "notes is a list; expected a table"),
+        ({"notes": {"top": [[0.5, "../../evil"]]}}, r"notes.top\[0\]\[1\] is '../../evil'; expected a whole number"),
+        ({"notes": {"best": 1}}, "notes.best is 1"),
+        ({"notes": {"scores": [float("nan")]}}, "expected a finite number"),
+        ({"averages": {"ema": {}}}, "averages.ema: no 'decay' in it"),
+        ({"averages": {"other": {"decay": 0.9, "updates": 1, "forgets_start": True}}}, "cannot resume"),
+        ({"scaler": 7}, "scaler is 7"),
+    ],
+)
+def test_a_state_of_other_types_is_refused_and_nothing_removed(whole, tmp_path, changes, message):
+    out = tmp_path / "deep" / "er" / "model"
+    shutil.copytree(whole, out)
+    (tmp_path / "evil.safetensors").touch()
+    path = out / "last" / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ModelError, match=message):
+        TrainState.start(recipe().network.build(1), TrainSpec(), torch.device("cpu")).load(out / "last")
+    assert (tmp_path / "evil.safetensors").exists()
+
+
 def test_a_state_is_whole_whenever_the_saving_stops(tmp_path):
     state = TrainState.start(torch.nn.Linear(2, 1), TrainSpec(), torch.device("cpu"))
     save_last(state, tmp_path)

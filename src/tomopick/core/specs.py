@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, TypeVar
 
 from .errors import ModelError, TomopickError
-from .messages import near_miss
+from .messages import listing, near_miss
+from .reading import typed
 
 # From, to: drawn uniformly (the second: on a log scale). As an override, one number stands for both ends.
 Range = Annotated[tuple[float, float], "uniform"]
@@ -227,28 +228,68 @@ def encode(value: Any) -> Any:
     return value
 
 
-def decode(value: Any, classes: Mapping[str, type], file: str) -> Any:
+def decode(value: Any, classes: Mapping[str, type], file: str, families: Families = ()) -> Any:
     """The spec that `encode` wrote.
 
     Args:
         value: plain JSON values.
         classes: every class that may occur, by name.
         file: where the values come from, for the messages.
+        families: classes that may stand in one another's place.
 
     Raises:
-        ModelError: an unknown class or field (a newer version's, perhaps).
+        ModelError: an unknown class or field (a newer version's, perhaps), or a field of another type.
     """
     if isinstance(value, list):
-        return tuple(decode(v, classes, file) for v in value)
+        return tuple(decode(v, classes, file, families) for v in value)
     if not isinstance(value, Mapping):
         return value
     if "class" not in value:
-        return {k: decode(v, classes, file) for k, v in value.items()}
+        return {k: decode(v, classes, file, families) for k, v in value.items()}
     name = value["class"]
-    if name not in classes:
+    if not isinstance(name, str) or name not in classes:
         raise ModelError(f"{file} names the class '{name}', which this version does not know: update tomopick")
     kind = classes[name]
     unknown = set(value) - {f.name for f in fields(kind)} - {"class"}
     if unknown:
         raise ModelError(f"{file}: {name} has no field '{sorted(unknown)[0]}': update tomopick")
-    return kind(**{k: decode(v, classes, file) for k, v in value.items() if k != "class"})
+    found = {k: decode(v, classes, file, families) for k, v in value.items() if k != "class"}
+    return kind(**{k: fitting(kind, k, v, file, families) for k, v in found.items()})
+
+
+def fitting(kind: type, name: str, value: Any, file: str, families: Families) -> Any:
+    """A value read from JSON, if a spec's field can have it.
+
+    Args:
+        kind: of the spec.
+        name: of its field.
+        value: decoded.
+        file: it comes from; for the message.
+        families: classes that may stand in one another's place.
+
+    Raises:
+        ModelError: it is of another type than the field, or a class that cannot stand there.
+    """
+    field = next(f for f in fields(kind) if f.name == name)
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    where = f"{file}: {kind.__name__}.{name}"
+    if is_dataclass(default) and not isinstance(default, type):
+        family = next((f for f in families if isinstance(default, f)), (type(default),))
+        if type(value) not in family:
+            raise ModelError(
+                f"{where} cannot be {type(value).__name__}; expected {listing(c.__name__ for c in family)}"
+            )
+        return value
+    return _of_hint(typing.get_type_hints(kind, include_extras=True)[name], value, where)
+
+
+def _of_hint(hint: Any, value: Any, where: str) -> Any:
+    """As `reading.typed`, where numbers may be infinite and parts are specs already."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and isinstance(value, tuple) and value and is_dataclass(value[0]):
+        return value
+    if hint is float and isinstance(value, float) and not math.isnan(value):
+        return value
+    if origin in (types.UnionType, typing.Union) and value is not None and origin is not tuple:
+        return _of_hint(next(a for a in args if a is not type(None)), value, where)
+    return typed(hint, value, where, ModelError)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ReadError
+from .reading import parse_json, require_file
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -27,6 +27,7 @@ def read_text(path: Path, expected: str) -> str:
     Raises:
         ReadError: unreadable or no text; it says what was `expected`.
     """
+    require_file(path)
     try:
         data = path.read_bytes()
         encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
@@ -45,11 +46,9 @@ def read_json(path: Path, expected: str) -> Any:
     """
     text = read_text(path, expected)
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ReadError(
-            f"{path}: cannot be read as JSON ({str(error) or type(error).__name__}); expected {expected}"
-        ) from None
+        return parse_json(text)
+    except ValueError as error:
+        raise ReadError(f"{path}: cannot be read as JSON ({error}); expected {expected}") from None
 
 
 def checked_numbers(texts: Sequence[str], path: Path, column: str, lines: Sequence[int]) -> np.ndarray:

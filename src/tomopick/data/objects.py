@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 from ..core.errors import ReadError, SelectionError
 from ..core.messages import near_miss
+from ..core.names import shown
 from ..core.presets import PALETTE
+from ..core.reading import typed
 from ..core.text import read_json
 from ..core.types import PickableObject
 
@@ -21,15 +24,18 @@ def object_from_fields(fields: dict[str, Any], where: str) -> PickableObject:
         ReadError: no name, or a radius or label that is no number.
     """
     try:
-        name = str(fields["name"])
-        label = int(fields.get("label") or 1)
+        name = typed(str, fields["name"], "name")
+        label = typed(int, fields.get("label") or 1, "label")
         radius = None if fields.get("radius") is None else float(fields["radius"])
         metadata = fields.get("metadata") or {}
         weight = float(metadata.get("score_weight", 1.0)) if isinstance(metadata, dict) else 1.0
         r, g, b, a = (int(v) for v in fields.get("color") or PALETTE[(label - 1) % len(PALETTE)])
-    except (KeyError, TypeError, ValueError) as error:
+        if not name.strip() or not math.isfinite(weight) or (radius is not None and not 0 < radius < 1e6):
+            raise ValueError("a name, a radius above 0 and a finite weight are needed")
+    except (KeyError, TypeError, ValueError, OverflowError, ReadError) as error:
+        said = f"no {error}" if isinstance(error, KeyError) else error
         raise ReadError(
-            f"{where}: {fields!r} is no pickable object ({error!r}); expected name, radius, label"
+            f"{where}: {shown(repr(fields))} is no pickable object ({said}); expected name, radius, label"
         ) from None
     return PickableObject(name, radius, label, (r, g, b, a), weight, bool(fields.get("is_particle", True)))
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.errors import ReadError, SelectionError
 from ..core.messages import listing, near_miss
+from ..core.reading import require_file
 from ..core.records import Records
+from ..core.text import read_json
 from .objects import with_specs
 from .offset import CoordinateOffset
 from .project import Project
@@ -48,6 +49,7 @@ def open_project(
         beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
         hint = near_miss(place.name, beside) if beside else "check the path"
         raise ReadError(f"{path}: there is no such file or folder; {hint}")
+    require_file(place)
     config = place / CONFIG_NAME if (place / CONFIG_NAME).is_file() else place
     project: CopickProject | KaggleProject | FolderProject
     if config.suffix.lower() == ".json" and config.is_file():
@@ -178,8 +180,8 @@ def _folder(
 def _json(path: Path) -> dict[str, Any]:
     """What a JSON file holds; nothing where it is none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        data = read_json(path, "JSON")
+    except ReadError:
         return {}
     return data if isinstance(data, dict) else {}
 

@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import nn
 
 from ..core.errors import ModelError, RecipeError
 from ..core.files import atomic_write
+from ..core.messages import counted
 from ..core.types import Grid, Heatmap, PickableObject, Tomogram
 from ..networks.engines import EngineSpec, choose_device
 from ..scoring.score_maps import ScoreMap, ScoreMaps
 from .folder import (
     FORMAT_VERSION,
+    Decisive,
     TrainingFacts,
     checksum_of,
+    json_object,
     read_facts,
     read_object,
     read_record,
@@ -205,14 +208,15 @@ class Detector(ByPicker):
         for part in ("recipe.json", "detector.json", "weights.safetensors"):
             if not (folder / part).is_file():
                 raise ModelError(f"{folder}: no model folder: {part} is missing; expected the folder that train wrote")
-        about, recipe = read_record(folder / "detector.json"), read_record(folder / "recipe.json")
+        about, parts = read_record(folder / "detector.json"), Decisive.of(folder)
+        recipe = json_object(parts.recipe, folder / "recipe.json")
         for data, file in ((about, "detector.json"), (recipe, "recipe.json")):
             version = data.pop("format_version", None)
             if version != FORMAT_VERSION:
                 newer = isinstance(version, int) and version > FORMAT_VERSION
                 remedy = "update tomopick" if newer else "restore the folder or train again"
                 raise ModelError(f"{folder / file}: format_version {version}, expected {FORMAT_VERSION}: {remedy}")
-        if checksum_of(folder) != about.get("checksum"):
+        if parts.checksum != about.get("checksum"):
             raise ModelError(
                 f"{folder}: recipe.json or weights.safetensors was altered since it was written (checksum differs); "
                 "restore the folder or train again"
@@ -225,15 +229,35 @@ class Detector(ByPicker):
             objects = tuple(read_object(o) for o in about["objects"])
             if not objects:
                 raise KeyError("objects")
-            network = method.network.build(len(objects))
-            network.load_state_dict(load_file(folder / "weights.safetensors"))
+            network = _filled(method, len(objects), load(parts.weights))
             for tensor, values in network.state_dict().items():
                 if values.is_floating_point() and not torch.isfinite(values).all():
                     raise ModelError(f"{folder}: weights of {tensor} are not finite numbers; train again")
             facts = read_facts(about["facts"])
             thresholds = read_thresholds(about["thresholds"], objects)
             maps = {name: ScoreMap.from_json(knots) for name, knots in about.get("score_maps", {}).items()}
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, RecipeError, SafetensorError) as error:
-            raise ModelError(f"{folder}: not a complete model ({str(error).splitlines()[0]}); train again") from error
+        except ModelError as error:
+            raise ModelError(error if str(folder) in str(error) else f"{folder}: {error}") from None
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError,
+                RecipeError) as error:  # fmt: skip
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"{folder}: not a complete model ({reason}); train again") from error
         checksum, name = about["checksum"], name or str(folder)
         return cls(method, objects, network.eval(), thresholds, facts, checksum, name, maps, recipe)
+
+
+def _filled(method: Method, n_objects: int, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The network with its weights, whose shapes are compared before any memory is taken for it.
+
+    Raises:
+        RuntimeError: weights of another network.
+    """
+    with torch.device("meta"):
+        wanted = {k: v.shape for k, v in method.network.build(n_objects).state_dict().items()}
+    found = {k: v.shape for k, v in weights.items()}
+    if wanted != found:
+        other = sorted(k for k in {*wanted, *found} if wanted.get(k) != found.get(k))
+        raise RuntimeError(f"weights of another network: {counted(len(other), 'tensor')} differ, such as {other[0]}")
+    network = method.network.build(n_objects)
+    network.load_state_dict(weights)
+    return network

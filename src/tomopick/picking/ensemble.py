@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import ModelError, RecipeError
+from ..core.errors import ModelError, OutputError, RecipeError
 from ..core.files import atomic_write
+from ..core.names import component
 from ..core.types import Heatmap, PickableObject
 from ..scoring.score_maps import ScoreMap, ScoreMaps, heights
 from .detector import Detector
@@ -221,7 +222,7 @@ class Ensemble(ByPicker):
             found = cls(members, {}, read_facts(about["facts"]), about["mean"], about["checksum"], str(folder))
             thresholds = read_thresholds(about["thresholds"], found.objects)
             maps = {name: ScoreMap.from_json(knots) for name, knots in about.get("score_maps", {}).items()}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{folder}: not a complete ensemble ({error}); write it again") from error
         return replace(found, thresholds=thresholds, score_maps=maps)
 
@@ -309,10 +310,10 @@ def _log_odds(values: np.ndarray) -> np.ndarray:
 
 
 def _read_member(folder: Path, part: Mapping[str, Any]) -> Member:
-    name = part["name"]
-    if name in ("", ".", "..") or set("/\\") & set(name):
-        raise ModelError(f"{folder / ENSEMBLE}: '{name}' is no name of a member's folder; write the ensemble again")
-    place = folder / "members" / name
+    try:
+        place = folder / "members" / component(part["name"], "member")
+    except OutputError as error:
+        raise ModelError(f"{folder / ENSEMBLE}: {error}, or write the ensemble again") from None
     detector = Detector.load(place)
     if detector.checksum != part["checksum"]:
         raise ModelError(f"{place}: is another model than when the ensemble was written; write the ensemble again")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import ModelError, SelectionError
+from ..core.reading import parse_json, require_file, typed
 from ..core.types import PickableObject, Vector
 from ..scoring.thresholds import METRICS, metric_name
 
@@ -66,12 +66,38 @@ def is_model(what: str) -> bool:
     return what in shipped()
 
 
+@dataclass(frozen=True)
+class Decisive:
+    """What decides the picks, read once: what the checksum is of is what is loaded.
+
+    Attributes:
+        recipe: the bytes of recipe.json.
+        weights: the bytes of weights.safetensors.
+    """
+
+    recipe: bytes
+    weights: bytes
+
+    @classmethod
+    def of(cls, folder: Path) -> Decisive:
+        """Raises `ModelError` where a file of the folder cannot be read."""
+        names = [folder / name for name in ("recipe.json", "weights.safetensors")]
+        try:
+            for path in names:
+                require_file(path)
+            return cls(*(path.read_bytes() for path in names))
+        except OSError as error:
+            raise ModelError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from None
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of both."""
+        return hashlib.sha256(self.recipe + self.weights).hexdigest()
+
+
 def checksum_of(folder: Path) -> str:
     """Of what decides the picks: recipe and weights."""
-    digest = hashlib.sha256()
-    for part in ("recipe.json", "weights.safetensors"):
-        digest.update((folder / part).read_bytes())
-    return digest.hexdigest()
+    return Decisive.of(folder).checksum
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -81,8 +107,17 @@ def read_record(path: Path) -> dict[str, Any]:
         ModelError: it is none.
     """
     try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        require_file(path)
+        return json_object(path.read_bytes(), path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def json_object(text: bytes, path: Path) -> dict[str, Any]:
+    """The JSON object in the bytes of a file; raises `ModelError` where there is none."""
+    try:
+        data = parse_json(text)
+    except ValueError as error:
         raise ModelError(f"{path}: not valid JSON ({error}); restore the folder or train again") from error
     if not isinstance(data, dict):
         raise ModelError(f"{path}: expected a JSON object; restore the folder or train again")
@@ -90,22 +125,21 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def read_object(data: Mapping[str, Any]) -> PickableObject:
-    """A pickable object as a model folder states it."""
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    return PickableObject(**values)
+    """A pickable object as a model folder states it; raises `ModelError` where it does not."""
+    found: PickableObject = typed(PickableObject, data, "an object of the model", ModelError)
+    return found
 
 
 def read_facts(data: Mapping[str, Any]) -> TrainingFacts:
     """The facts of a training as a model folder states them.
 
     Raises:
-        ModelError: an entry that this version does not know.
+        ModelError: an entry that this version does not know, or one of another type.
     """
-    unknown = set(data) - {f.name for f in fields(TrainingFacts)}
-    if unknown:
-        raise ModelError(f"detector.json: unknown entry '{sorted(unknown)[0]}': update tomopick")
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    return TrainingFacts(**values)
+    facts: TrainingFacts = typed(TrainingFacts, data, "the facts of the training", ModelError)
+    if not 0 < facts.voxel_spacing < 1e4:
+        raise ModelError(f"the facts of the training: a voxel spacing of {facts.voxel_spacing:g} Å; train again")
+    return facts
 
 
 def read_thresholds(
@@ -123,7 +157,8 @@ def read_thresholds(
             metric_name(name)
         except SelectionError as error:
             raise ModelError(f"unknown metric '{name}' among the thresholds: update tomopick") from error
-    return {m: {o.name: float(data[m][o.name]) for o in objects} for m in names}
+    cuts: dict[str, dict[str, float]] = typed(Mapping[str, Mapping[str, float]], data, "thresholds", ModelError)
+    return {m: {o.name: float(cuts[m][o.name]) for o in objects} for m in names}
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -131,7 +166,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
+            row = parse_json(line)
         except ValueError:
             break
+        if not isinstance(row, dict):
+            break
+        rows.append(row)
     return rows

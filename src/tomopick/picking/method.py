@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import ModelError, RecipeError
-from ..core.specs import decode, encode
+from ..core.specs import decode, encode, fitting
 from ..networks import (
     AsymmetricUNetSpec,
     BPDUNetSpec,
@@ -72,12 +72,16 @@ class Method:
         """
         if data.get("class") not in ("Method", "Recipe"):
             raise ModelError("this is no recipe: expected the JSON of a Recipe")
-        parts = {f: decode(data[f], CLASSES, "recipe.json") for f in cls.__dataclass_fields__ if f in data}
+        file = "recipe.json"
+        parts = {f: decode(data[f], CLASSES, file, FAMILIES) for f in cls.__dataclass_fields__ if f in data}
         if "activation" not in data and "loss" in data:  # written before activations were
             from ..networks.losses import LOSSES
 
-            parts["activation"] = decode(data["loss"], {c.__name__: c for c in LOSSES}, "recipe.json").activation
-        return cls(**parts)
+            loss = decode(data["loss"], {c.__name__: c for c in LOSSES}, file)
+            if not isinstance(loss, LOSSES):
+                raise ModelError(f"{file}: {type(loss).__name__} is no loss; restore the folder or train again")
+            parts["activation"] = loss.activation
+        return cls(**{name: fitting(cls, name, value, file, FAMILIES) for name, value in parts.items()})
 
 
 def require_multiple(section: str, shape: tuple[int, ...] | None, network: NetworkSpec) -> None:

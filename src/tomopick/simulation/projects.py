@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import OutputError, SelectionError, TomopickError
+from ..core.errors import OutputError, ReadError, SelectionError, TomopickError
 from ..core.messages import near_miss
 from ..core.names import components
 from ..core.presets import CZII_OBJECTS
 from ..core.progress import bar
 from ..core.shards import Shard
+from ..core.text import read_json
 from ..core.types import PickableObject, Picks, Shape, Tomogram
 from ..data import CopickProject, atomic_write, create_copick_project, write_run
 from . import (
@@ -219,9 +220,9 @@ def _project(out: Path, objects: Sequence[PickableObject], facts: dict[str, Any]
 
 def _require_same(record: Path, facts: dict[str, Any]) -> None:
     try:
-        before = json.loads(record.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise OutputError(f"{record}: cannot be read ({error}); simulate into a new folder") from None
+        before = read_json(record, "the record of a simulation")
+    except ReadError as error:
+        raise OutputError(f"{error}; simulate into a new folder") from None
     before = {"files": facts["files"]} | (before if isinstance(before, dict) else {})  # older ones do not say
     if not isinstance(before["files"], dict):
         raise OutputError(f"{record}: its 'files' are no table; simulate into a new folder")

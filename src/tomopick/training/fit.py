@@ -152,9 +152,9 @@ def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, op
     mine = _data_of(detector)
     begun = state.notes.setdefault("data", mine)
     for key in mine:
-        if begun[key] != mine[key]:
+        if begun.get(key) != mine[key]:
             raise ModelError(
-                f"{out}: was begun with {key} {begun[key]}, not {mine[key]}; "
+                f"{out}: was begun with {key} {begun.get(key)}, not {mine[key]}; "
                 "resume with the same data and seed, or train into a new folder"
             )
     cut_log(out / "log.jsonl", state.step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from ..core.errors import ModelError, RecipeError
+from ..core.reading import typed
 from ..networks.engines import half_precision, place
+from ..picking.folder import json_object
 from .averaging import RunningAverage
 from .patches import Batch
 from .schedules import Cosine, Schedule
@@ -141,17 +143,17 @@ class TrainState:
             ModelError: a file is missing or belongs to another network.
         """
         try:
-            facts = json.loads((folder / "state.json").read_text())
+            facts = _Facts.of(folder)
             tensors = load_file(folder / "state.safetensors")
             parts: dict[str, dict[str, torch.Tensor]] = {}
             for key, value in tensors.items():
                 head, _, tail = key.partition("/")
                 parts.setdefault(head, {})[tail] = value
             self.network.load_state_dict(parts["network"])
-            for name, kept in facts["averages"].items():
+            for name, kept in facts.averages.items():
                 # A later stage may have begun with averages that the first does not have; of() places them.
-                average = RunningAverage.of(self.network, kept["decay"], kept["forgets_start"])
-                average.updates = kept["updates"]
+                average = RunningAverage.of(self.network, kept.decay, kept.forgets_start)
+                average.updates = kept.updates
                 for key, tensor in average.tensors.items():
                     tensor.copy_(parts["average"][f"{name}/{key}"])
                 self.averages[name] = average
@@ -161,13 +163,48 @@ class TrainState:
                 i, _, slot = key.partition("/")
                 optimizer["state"].setdefault(int(i), {})[slot] = value
             self.optimizer.load_state_dict(optimizer)
-            self.scaler.load_state_dict(facts["scaler"])
-        except (OSError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
+            self.scaler.load_state_dict(dict(facts.scaler))
+        except (OSError, LookupError, TypeError, RuntimeError, ValueError, ArithmeticError, SafetensorError) as error:
+            reason = (str(error).splitlines() or [""])[0]
             raise ModelError(
-                f"{folder}: cannot resume ({type(error).__name__}: {str(error).splitlines()[0]}); "
+                f"{folder}: cannot resume ({type(error).__name__}: {reason}); "
                 "expected the state of this recipe: train into a new folder"
             ) from error
-        self.step, self.stage, self.notes = facts["step"], facts["stage"], facts["notes"]
+        self.step, self.stage, self.notes = facts.step, facts.stage, dict(facts.notes)
+
+
+@dataclass(frozen=True)
+class _Average:
+    """What a state says of a running average beside its tensors."""
+
+    decay: float
+    updates: int
+    forgets_start: bool
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a state says beside its tensors."""
+
+    step: int
+    stage: str
+    notes: Mapping[str, Any]
+    scaler: Mapping[str, Any]
+    averages: Mapping[str, _Average]
+
+    @classmethod
+    def of(cls, folder: Path) -> _Facts:
+        """Raises `ModelError` for what is of another type: steps, for one, are parts of the names of files."""
+        path = folder / "state.json"
+        facts: _Facts = typed(cls, json_object(path.read_bytes(), path), str(path), ModelError)
+        kinds = {"scores": tuple[float, ...], "top": tuple[tuple[float, int], ...], "best": tuple[float, int]}
+        kinds["data"] = Mapping[str, Any]
+        for name, kind in kinds.items():
+            if name in facts.notes:
+                typed(kind, facts.notes[name], f"{path}.notes.{name}", ModelError)
+        if facts.step < 0 or any(step < 0 for _, step in facts.notes.get("top", [])):
+            raise ModelError(f"{path}: a step below 0; train into a new folder")
+        return facts
 
 
 class Objective(Protocol):

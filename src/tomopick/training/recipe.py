@@ -76,7 +76,7 @@ class Recipe(Method):
         """
         if data.get("class") == Method.__name__:
             raise ModelError("recipe.json says how to pick and not how it was taught; it can only be picked with")
-        recipe = decode({k: v for k, v in data.items() if k != "activation"}, _CLASSES, "recipe.json")
+        recipe = decode({k: v for k, v in data.items() if k != "activation"}, _CLASSES, "recipe.json", _FAMILIES)
         if not isinstance(recipe, cls):
             raise ModelError("this is no recipe: expected the JSON of a Recipe")
         return recipe

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.reading import parse_json
 from ...core.text import read_text
 from ...core.types import Picks
 from .base import Objects, Part, Reading, finite, voxel_notes
@@ -80,10 +81,9 @@ def _load(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            point = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            why = str(error) or type(error).__name__
-            raise ReadError(f"{path}: line {i} is no JSON ({why}); expected the portal's ndjson") from None
+            point = parse_json(line)
+        except ValueError as error:
+            raise ReadError(f"{path}: line {i} is no JSON ({error}); expected the portal's ndjson") from None
         if not isinstance(point, dict):
             raise ReadError(f"{path}: line {i} is no JSON object; expected one point a line")
         points.append(point)

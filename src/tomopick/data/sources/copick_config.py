@@ -11,6 +11,7 @@ from typing import Any
 
 from ...core.errors import OutputError, ReadError
 from ...core.files import atomic_write
+from ...core.text import read_json
 from ...core.types import PickableObject
 
 log = logging.getLogger("tomopick")
@@ -25,10 +26,7 @@ def load_root(path: Path) -> Any:
     Raises:
         ReadError: no copick configuration, or local folders that are not there.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReadError(f"{path}: cannot be read as JSON ({error}); expected a copick configuration") from None
+    data = read_json(path, "a copick configuration")
     if not isinstance(data, dict) or not isinstance(data.get("pickable_objects"), list):
         raise ReadError(f"{path}: no 'pickable_objects' in it; expected a copick configuration")
     _relocate(path, data)

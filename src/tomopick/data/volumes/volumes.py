@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.reading import require_file
 from ...core.types import Grid
 from .mrc import STACK_SUFFIXES, read_mrc, read_mrc_grid
 from .omezarr import read_level, read_levels
@@ -122,3 +123,4 @@ def checked(values: np.ndarray, where: str) -> np.ndarray:
 def _require(path: Path) -> None:
     if not path.exists():
         raise ReadError(f"{path}: there is no such file; expected a tomogram (.mrc, .rec or .zarr)")
+    require_file(path)
