@@ -216,6 +216,7 @@ FLAGS = {
         *["--pixel-size", "--session-id", "--tilt-series-pixel-size", "--tomo-type", "--tomograms-star", "--user-id"],
         *PROJECT,
     ],
+    "finish": [],
     "init": ["--keep-names", "--object", "--portal", "--preset", "--tomo-type", "--voxel-spacing"],
     "pick": [
         *["--device", "--engine", "--invert", "--keep-below", "--metric", "--min-distance", "--offset"],
@@ -238,20 +239,11 @@ FLAGS = {
         *["--templates", "--tomo-type", "--vary", "--workers"],
     ],
     "train": [
-        *["--as-published", "--device", "--drop-outside", "--folds", "--init-from", "--objects", "--picks"],
-        *[
-            "--pretrain",
-            "--pretrain-picks",
-            "--pretrain-tomo-type",
-            "--pretrain-val-runs",
-            "--resume",
-            "--seed",
-            "--seeds",
-            "--subset",
-            "--tomo-type",
-        ],
-        *["--train-runs", "--unlabelled", "--unlabelled-runs", "--unlabelled-tomo-type"],
-        *["--val-runs", "--workers", *PROJECT],
+        *["--as-published", "--device", "--drop-outside", "--folds", "--init-from", "--minutes"],
+        *["--objects", "--patience", "--picks", "--pretrain", "--pretrain-picks", "--pretrain-tomo-type"],
+        *["--pretrain-val-runs", "--resume", "--seed", "--seeds", "--subset", "--tomo-type"],
+        *["--train-runs", "--unlabelled", "--unlabelled-runs", "--unlabelled-tomo-type", "--val-runs"],
+        *["--workers", *PROJECT],
     ],
 }
 

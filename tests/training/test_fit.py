@@ -18,11 +18,14 @@ from tomopick.core.owners import CLAIM, Owner, began
 from tomopick.core.signals import held_interrupt
 from tomopick.data import MemoryProject
 from tomopick.picking.folder import read_log
+from tomopick.picking.load import load_detector
 from tomopick.training import fit as fitting
 from tomopick.training.averaging import RunningAverage
 from tomopick.training.checkpoints import cut_log, keep_weights, last_state, save_last
 from tomopick.training.dataset import gather
+from tomopick.training.fit import finish_early
 from tomopick.training.loop import TrainSpec, TrainState
+from tomopick.training.pace import MEASURED, Pace
 from trainings import fit_until, losses, options, sources
 
 
@@ -64,7 +67,7 @@ def test_resume_only_with_the_same_recipe_data_and_seed(whole, tmp_path):
     shutil.copytree(whole, out)
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     with pytest.raises(ModelError, match=r"begun with another recipe \(different: train\)"):
-        fit(recipe("train.steps=9", "train.validate_every=3"), sources(), out, options(resume=True))
+        fit(recipe("train.steps=7", "train.validate_every=3"), sources(), out, options(resume=True))
     method = recipe("train.steps=8", "train.validate_every=3")
     with pytest.raises(ModelError, match="begun with seed 0, not 1"):
         fit(method, sources(), out, options(resume=True, seed=1))
@@ -238,7 +241,9 @@ def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "append_log", press)
         before = signal.getsignal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt, match=f"interrupted at step 5 of 8; kept in {out}$"):
+        with pytest.raises(
+            KeyboardInterrupt, match=f"interrupted at step 5 of 8; kept in {out}; `tomopick finish {out}` makes a model"
+        ):
             fit(method, sources(), out, options())
         assert signal.getsignal(signal.SIGINT) is before
     assert not any("interrupted" in line for line in told)  # who catches it says it, once
@@ -443,3 +448,88 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 def test_impossible_trainings(wrong, line):
     with pytest.raises(RecipeError, match="^" + line):
         TrainSpec(**wrong)
+
+
+# ------------------------------------------------------------------------------------------ time, and an early end
+def test_an_interrupted_training_has_a_usable_model(tmp_path, caplog):
+    method, out = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model"
+    fit_until(4, method, out)
+    with caplog.at_level("WARNING", "tomopick"):
+        found = load_detector(out)
+    assert "its best so far, of step 3" in caplog.text and found.facts.provenance["step"] == 3
+    kept = load_file(out / "top" / "3.safetensors")
+    assert all(torch.equal(kept[k], v) for k, v in found.network.state_dict().items())
+    assert load_detector(out / "best").thresholds == found.thresholds
+    done = finish_early(out)
+    assert load_detector(out).checksum == done.checksum and (out / "README.md").is_file()
+    assert all(torch.equal(kept[k], v) for k, v in load_detector(out).network.state_dict().items())
+    with pytest.raises(ModelError, match="is finished already"):
+        finish_early(out)
+
+
+def test_nothing_to_finish(tmp_path):
+    fit_until(2, recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model")
+    with pytest.raises(ModelError, match="no training with a validation behind it"):
+        finish_early(tmp_path / "model")
+
+
+def test_a_training_goes_on_longer_than_it_was_begun_for(tmp_path, caplog):
+    out = tmp_path / "model"
+    fit(recipe("train.steps=4", "train.validate_every=2"), sources(), out, options())
+    with caplog.at_level("INFO", "tomopick"):
+        fit(recipe("train.steps=6", "train.validate_every=2"), sources(), out, options(resume=True))
+    assert "goes on to step 6, not 4" in caplog.text and len(losses(out)) == 6
+    assert json.loads((out / "recipe.json").read_text())["train"]["steps"] == 6
+    with pytest.raises(ModelError, match="different: train"):
+        fit(recipe("train.steps=5", "train.validate_every=2"), sources(), out, options(resume=True))
+
+
+def test_it_ends_where_nothing_gets_better(tmp_path, monkeypatch):
+    scores = iter([0.5, 0.4, 0.3, 0.2])
+    monkeypatch.setattr(fitting, "validate", lambda detector, state, data, metric: (next(scores), {}, detector))
+    out = tmp_path / "model"
+    fit(recipe("train.steps=20", "train.validate_every=2"), sources(), out, options(patience=2))
+    assert len(losses(out)) == 6
+
+
+def test_steps_fit_the_minutes(tmp_path, caplog):
+    out = tmp_path / "model"
+    method = recipe("train.steps=100000", "train.warmup_steps=500")
+    with caplog.at_level("INFO", "tomopick"):
+        fit(method, sources(), out, options(minutes=0.1))
+    steps = json.loads((out / "recipe.json").read_text())["train"]["steps"]
+    assert MEASURED < steps < 5000 and len(losses(out)) == steps
+    assert json.loads((out / "recipe.json").read_text())["train"]["warmup_steps"] == -(-steps // 10)
+    assert f"{steps} steps fit the time" in caplog.text and load_detector(out).objects[0].name == "ball"
+
+
+def test_validations_come_soon_and_take_a_tenth_of_the_time():
+    state = TrainState.__new__(TrainState)
+    state.notes = {}
+    pace = Pace(state, TrainSpec(steps=8000))
+    pace._seconds = [9.0, 9.0] + [0.5] * 8
+    assert not pace.due(10) and state.notes["due"] == 240  # two minutes of half a second
+    assert pace.due(240)
+    pace.validated(240, seconds=54.0)
+    assert state.notes["due"] == 240 + 972 and pace.due(8000)  # 54 s after 486 s of steps
+    short = Pace(state, TrainSpec(steps=80))
+    state.notes = {}
+    short._seconds = [0.5] * 10
+    assert [step for step in range(10, 81) if short.due(step) and (short.validated(step, 0.01) or True)] == [
+        *range(10, 81, 10)
+    ]
+
+
+def test_what_is_said_before_and_behind_the_first_steps(tmp_path, caplog):
+    with caplog.at_level("INFO", "tomopick"):
+        fit(recipe("train.steps=12", "train.warmup_steps=5"), sources(), tmp_path / "model", options())
+    assert "12 steps of 2 patches of 16x16x16 voxels; learns from 28 ball in 2 volumes; " in caplog.text
+    assert "the warm-up of 5 steps is more than a tenth of 12" in caplog.text
+    assert " s a step: about " in caplog.text and " GB of memory so far" in caplog.text
+
+
+def test_a_picture_is_drawn_at_each_validation(tmp_path):
+    drawn = []
+    fit(recipe("train.steps=4", "train.validate_every=2"), sources(), tmp_path / "model",
+        options(draw=lambda rows, path: drawn.append((len(rows), path.name))))  # fmt: skip
+    assert drawn == [(2, "training.png"), (4, "training.png")]

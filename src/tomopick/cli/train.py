@@ -13,7 +13,7 @@ import click
 from ..core.claims import claimed
 from ..core.errors import TomopickError
 from ..core.files import is_vacant
-from .options import comma, counts, given_for, look_over, named_runs, projects_options, run_names, say
+from .options import POSITIVE, comma, counts, given_for, look_over, named_runs, projects_options, run_names, say
 
 
 @click.command("train")
@@ -56,6 +56,9 @@ from .options import comma, counts, given_for, look_over, named_runs, projects_o
     "--workers", default=0, show_default=True, type=click.IntRange(0),
     help="Processes that make patches; 0: none besides this one.",
 )  # fmt: skip
+@click.option("--minutes", type=POSITIVE, help="How long it may take: its steps follow from how long the first took.")
+@click.option("--patience", default=0, show_default=True, type=click.IntRange(0), metavar="N",
+              help="End after N validations that brought nothing better; 0: at the last step.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training in OUT.")
 @click.option(
     "--init-from", default="", metavar="MODEL", help="Start from a model; heads of objects it knows are kept."
@@ -89,8 +92,8 @@ def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | No
     *projects, out = places
     method = _recipe(recipe, overrides, choices)
     _require_start(Path(out), choices)
-    running = {key: choices[key] for key in ("device", "seed", "workers", "resume", "init_from")}
-    options = FitOptions(**running, objects=learn)
+    names = ("device", "seed", "workers", "resume", "init_from", "minutes", "patience")
+    options = FitOptions(**{key: choices[key] for key in names}, objects=learn, draw=draw_training)
     planned = any(choices[key] for key in ("as_published", "seeds", "folds", "subset", "pretrain"))
     with claimed(out), _resumable(Path(out)):
         grounds = _grounds(projects, choices)
@@ -234,6 +237,23 @@ def _carry_out(
     if len(plan.trainings) > 1:
         say(f"{plan.name}: {len(plan.trainings)} trainings: {', '.join(t.name for t in plan.trainings)}")
     return carry_out(plan, grounds, out, options)
+
+
+@click.command("finish")
+@click.argument("model", type=click.Path(path_type=Path))
+def finish_command(model: Path) -> None:
+    """Make a model of an interrupted training: its best weights so far, with the thresholds measured for them.
+
+    MODEL is the folder that train was writing. A training that was not interrupted finishes by itself.
+
+    \b
+    Example:  tomopick finish model/
+    """
+    from ..training.fit import finish_early
+
+    finish_early(model)
+    click.echo((model / "README.md").read_text(encoding="utf-8").split("\nProvenance:")[0].rstrip())
+    click.echo(f"\nmodel in {model}")
 
 
 @click.command("recipes")

@@ -50,4 +50,5 @@ def listing(items: Iterable[object]) -> str:
 
 def counted(number: int, thing: str) -> str:
     """`1 run`, `2 runs`."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    ending = "es" if thing.endswith(("ch", "sh", "x")) else "s"
+    return f"{number} {thing}{'' if number == 1 else ending}"

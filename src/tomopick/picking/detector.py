@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ from .peaks import PeakFinder
 from .picker import ByPicker
 from .predict import VIEWS, Predictor
 from .resample import matched, spacings_differ, void_of_shape
+
+log = logging.getLogger("tomopick")
 
 UNLIKE_BEYOND = 2.5  # standard deviations of the spectrum, mean over its rings, that runs of one kind do not differ by
 LEAST_SPREAD = 0.2  # of the spectrum [decades]; a single training volume has none
@@ -204,7 +207,12 @@ class Detector(ByPicker):
         folder = Path(folder)
         finished = (folder / "detector.json").is_file() or (folder / "weights.safetensors").is_file()
         if (folder / "recipe.json").is_file() and (folder / "last").is_dir() and not finished:
-            raise ModelError(f"{folder}: its training is not finished; go on with it: train ... --resume")
+            if not (folder / "best" / "detector.json").is_file():
+                raise ModelError(f"{folder}: its training is not finished; go on with it: train ... --resume")
+            best = cls.load(folder / "best", name or str(folder))
+            step = best.facts.provenance.get("step", "?")
+            log.warning(f"{folder}: its training is not finished; what is used is its best so far, of step {step}")
+            return best
         for part in ("recipe.json", "detector.json", "weights.safetensors"):
             if not (folder / part).is_file():
                 raise ModelError(f"{folder}: no model folder: {part} is missing; expected the folder that train wrote")

@@ -6,7 +6,8 @@ import json
 import logging
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,20 @@ from safetensors.torch import load_file
 from ..core.claims import claimed
 from ..core.errors import ModelError, OutputError
 from ..core.files import atomic_write, is_vacant
+from ..core.messages import counted
 from ..core.progress import bar
 from ..core.signals import held_interrupt
 from ..networks import initialise
 from ..networks.engines import choose_device
 from ..picking.cards import save_with_card
 from ..picking.detector import Detector
-from ..picking.folder import FORMAT_VERSION, read_record
+from ..picking.folder import FORMAT_VERSION, read_log, read_record
 from ..picking.load import load_detector
 from ..scoring.thresholds import DEFAULT_THRESHOLDS
-from .checkpoints import append_log, cut_log, keep_weights, last_state, save_last
+from .checkpoints import append_log, cut_log, keep_weights, last_state, save_last, stale
 from .dataset import Data, gather
 from .loop import SELECT, TrainState, train
+from .pace import MEASURED, Pace, announce, fitted
 from .patches import PatchSampler, batches
 from .recipe import Recipe
 from .sources import Source
@@ -50,6 +53,9 @@ class FitOptions:
         resume: go on with an interrupted training in the same folder.
         init_from: model (folder or shipped name) to start from; head channels of objects it knows are kept.
         objects: names to learn; None: all that the projects define.
+        minutes: that the training may take; its steps and warm-up follow from how long the first ones took.
+        patience: it ends after so many validations in a row that brought no better score; 0: at its last step.
+        draw: told, after each validation, the rows of the log and where a picture of them belongs.
     """
 
     device: str = "auto"
@@ -58,6 +64,9 @@ class FitOptions:
     resume: bool = False
     init_from: str = ""
     objects: Sequence[str] | None = None
+    minutes: float | None = None
+    patience: int = 0
+    draw: Callable[[Sequence[Mapping[str, Any]], Path], None] | None = None
 
 
 def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: FitOptions | None = None) -> Detector:
@@ -82,7 +91,7 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
 
 
 def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptions) -> Detector:
-    device = choose_device(options.device)
+    began, device = time.monotonic(), choose_device(options.device)
     start = load_detector(options.init_from) if options.init_from else None
     if start is not None:
         recipe = like(recipe, start)
@@ -101,16 +110,38 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     facts = replace(data.facts, provenance={**provenance(options), **data.facts.provenance})
     detector = replace(detector, facts=facts)
     if options.resume:
-        _resume(state, recipe, detector, out, options)
+        recipe = _resume(state, recipe, detector, out, options)
     else:
         begin_training(recipe, detector, state, out)
+    labels = {o.name: sum(int((v.picks.names == o.name).sum()) for v in data.train) for o in data.objects}
+    announce(recipe.train, recipe.patch.shape, labels, len(data.train), sum(p.numel() for p in network.parameters()))
     with held_interrupt() as interrupted:
+        if options.minutes and state.step < MEASURED:
+            recipe = _timed(recipe, detector, state, data, out, options, 60 * options.minutes + began)
+        detector = replace(detector, recipe_json=recipe.to_json())
         for row in fit_steps(recipe, detector, state, data, out, options):
             if stop := interrupted():
                 save_last(state, out)
                 step = f"step {row['step']} of {recipe.train.steps}"
-                raise stop(f"interrupted at {step}; kept in {out}")
+                usable = (out / "best" / "detector.json").is_file()
+                kept = f"; `tomopick finish {out}` makes a model of its best so far" if usable else ""
+                raise stop(f"interrupted at {step}; kept in {out}{kept}")
     return finish(detector, data, out, device)
+
+
+def _timed(
+    recipe: Recipe, detector: Detector, state: TrainState, data: Data, out: Path, options: FitOptions, end: float
+) -> Recipe:
+    """Takes the first steps and gives the recipe whose others fit the time until `end` (of the monotonic clock)."""
+    pace = Pace(state, recipe.train)
+    for row in fit_steps(recipe, detector, state, data, out, options, pace):
+        if row["step"] >= MEASURED:
+            break
+    assert pace.seconds is not None
+    recipe = replace(recipe, train=fitted(recipe.train, pace.seconds, end - time.monotonic(), state.step))
+    state.notes["timed"] = True
+    _write_recipe(recipe, out)
+    return recipe
 
 
 def require_place(out: Path, resume: bool) -> None:
@@ -133,6 +164,10 @@ def require_place(out: Path, resume: bool) -> None:
 def begin_training(recipe: Recipe, detector: Detector, state: TrainState, out: Path) -> None:
     """A new folder with what resuming needs to know."""
     state.notes["data"] = _data_of(detector)
+    _write_recipe(recipe, out)
+
+
+def _write_recipe(recipe: Recipe, out: Path) -> None:
     with atomic_write(out / "recipe.json") as file:
         file.write(json.dumps({"format_version": FORMAT_VERSION} | recipe.to_json(), indent=1))
 
@@ -144,8 +179,8 @@ def _data_of(detector: Detector) -> dict[str, Any]:
     return {"seed": known["seed"], "objects": [o.name for o in detector.objects], "runs": runs}
 
 
-def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, options: FitOptions) -> None:
-    check_same(recipe, out)
+def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, options: FitOptions) -> Recipe:
+    recipe = check_same(recipe, out, options.minutes is not None)
     saved = last_state(out)
     if saved:
         state.load(saved)
@@ -158,14 +193,23 @@ def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, op
                 "resume with the same data and seed, or train into a new folder"
             )
     cut_log(out / "log.jsonl", state.step)
+    _write_recipe(recipe, out)  # which may be longer than it was begun
     log.info(f"resumes at step {state.step} of {recipe.train.steps}")
+    return recipe
 
 
 def fit_steps(
-    recipe: Recipe, detector: Detector, state: TrainState, data: Data, out: Path, options: FitOptions
+    recipe: Recipe,
+    detector: Detector,
+    state: TrainState,
+    data: Data,
+    out: Path,
+    options: FitOptions,
+    pace: Pace | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The loop with its watchers: log, progress bar, validation, best, top and last weights."""
     spec = recipe.train
+    pace = pace or Pace(state, spec)
     sampler = PatchSampler(
         data.train, data.objects, recipe.patch, recipe.target, recipe.augment, recipe.network.stride, options.seed
     )
@@ -175,28 +219,38 @@ def fit_steps(
     judged, name = any(len(v.picks) for v in data.val), SELECT[spec.select]
     with bar(spec.steps, "train", "step", state.step) as shown:
         for report in train(state, objective, stream, spec):
+            pace.step_done()
+            pace.told(report.step)
             row: dict[str, Any] = {"step": report.step, "loss": report.loss, "lr": report.lr, "seconds": report.seconds}
             if state.stage != "train":
                 row["stage"] = state.stage
             if state.stage not in (stage, "train"):
                 log.info(f"step {report.step} of {spec.steps}: {state.stage} begins")
             stage = state.stage
-            due = report.step % spec.validate_every == 0 or report.step == spec.steps
+            due = pace.due(report.step)
             if due and judged:
-                row["val_score"], row[f"val_{spec.select}"] = validate(detector, state, data, spec.select)
+                row["val_score"], row[f"val_{spec.select}"], detector = validate(detector, state, data, spec.select)
                 state.notes["scores"] = [*state.notes.get("scores", []), row["val_score"]]
             if due:  # where nothing is validated all score alike, and of equals the last weights are the best
-                keep_weights(state, row.get("val_score", 0.0), out, spec.keep_top)
+                keep_weights(state, row.get("val_score", 0.0), out, spec.keep_top, detector)
             append_log(out / "log.jsonl", row)
             if due:
                 save_last(state, out)
                 shown_score = f"{row['val_score']:.3f}" if judged else "-"
                 score = f", validation {name} {shown_score}" if data.val else ""
                 log.info(f"step {report.step} of {spec.steps}: loss {report.loss:.2g}{score}; kept in {out}")
+                if options.draw is not None:
+                    options.draw(read_log(out / "log.jsonl"), out / "training.png")
+                pace.validated(report.step, pace.paused())
             best = state.notes.get("best") if judged else None
             shown.update(1)
             shown.set_postfix_str(f"loss {report.loss:.4f}" + (f", best {name} {best[0]:.3f}" if best else ""))
             yield row
+            if due and judged and options.patience and stale(state) >= options.patience:
+                log.info(
+                    f"{counted(options.patience, 'validation')} brought nothing better: ends at step {report.step}"
+                )
+                return
 
 
 def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> Detector:
@@ -208,12 +262,29 @@ def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> D
     return replace(detector, checksum=save_with_card(detector, out))
 
 
-def check_same(recipe: Recipe, out: Path) -> None:
-    """Nothing, where the training in a folder was begun with this recipe.
+def finish_early(out: Path) -> Detector:
+    """Makes an unfinished training's best weights so far its model, with the thresholds that were best for them.
+
+    Raises:
+        ModelError: no training, a finished one, or none that was validated yet.
+        OutputError: it is still being trained.
+    """
+    if (out / "detector.json").is_file():
+        raise ModelError(f"{out}: is finished already")
+    if not (out / "best" / "detector.json").is_file():
+        raise ModelError(f"{out}: no training with a validation behind it; expected one that was interrupted later")
+    with claimed(out):
+        detector = Detector.load(out / "best", str(out))
+        return replace(detector, checksum=save_with_card(detector, out))
+
+
+def check_same(recipe: Recipe, out: Path, timed: bool = False) -> Recipe:
+    """The recipe to go on with, where the training in a folder was begun with this one; it may only be longer.
 
     Args:
         recipe: with a voxel spacing, or with that of the training data, whatever it was.
         out: the model folder, finished or not.
+        timed: its steps and warm-up were fitted to a time, so those in the folder count.
 
     Raises:
         ModelError: it was begun with another.
@@ -222,12 +293,20 @@ def check_same(recipe: Recipe, out: Path) -> None:
     written.pop("format_version", None)
     begun = Recipe.from_json(written)
     recipe = recipe if recipe.voxel_spacing else replace(recipe, voxel_spacing=begun.voxel_spacing)
-    if begun != recipe:
-        different = sorted(f.name for f in fields(Recipe) if getattr(begun, f.name) != getattr(recipe, f.name))
+    if timed:
+        train = replace(recipe.train, steps=begun.train.steps, warmup_steps=begun.train.warmup_steps)
+        recipe = replace(recipe, train=train)
+    longer = recipe.train.steps > begun.train.steps
+    same = replace(recipe, train=replace(recipe.train, steps=begun.train.steps)) if longer else recipe
+    if begun != same:
+        different = sorted(f.name for f in fields(Recipe) if getattr(begun, f.name) != getattr(same, f.name))
         raise ModelError(
             f"{out}: was begun with another recipe (different: {', '.join(different)}); "
-            "resume with the same recipe and overrides, or train into a new folder"
+            "resume with the same recipe and overrides (train.steps may be larger), or train into a new folder"
         )
+    if longer:
+        log.info(f"goes on to step {recipe.train.steps}, not {begun.train.steps}; the schedule is stretched over all")
+    return recipe
 
 
 def provenance(options: FitOptions) -> Mapping[str, Any]:

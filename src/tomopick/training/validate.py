@@ -66,21 +66,31 @@ def _height(strips: Sequence[Heatmap], name: str) -> float:
     return float(np.quantile(np.concatenate(cells), 1 - FULLEST))
 
 
-def validate(detector: Detector, state: TrainState, data: Data, metric: str = "f1") -> tuple[float, dict[str, float]]:
+def validate(
+    detector: Detector, state: TrainState, data: Data, metric: str = "f1"
+) -> tuple[float, dict[str, float], Detector]:
     """The metric (see `TrainSpec.select`) at the best thresholds, with the averaged weights; and each object's.
 
-    Of the volumes as they are, whatever views the method picks with: the best weights are told as well by one.
+    Of the volumes as they are, whatever views the method picks with: the best weights are told as well by one. The
+    detector given back has the thresholds that are best for these weights, and not the weights themselves.
     """
     network = detector.method.network.build(len(data.objects))
     network.load_state_dict(state.averages["ema"].tensors)
     device = next(state.network.parameters()).device
     # These weights are used once: nothing that converts or compiles them first pays.
     predictor = replace(detector, network=network).predictor(device, "none", EngineSpec("torch"))
-    found = validation_picks(detector, predictor, data, [metric])
-    best = choose_thresholds(found, _truth(data), data.objects, metric, tolerance=0.0)
+    candidates, truth = validation_picks(detector, predictor, data, [metric]), _truth(data)
+    best = choose_thresholds(candidates, truth, data.objects, metric, tolerance=0.0)
     scores = {name: c.value for name, c in best.items() if c.n_truth}
     weights = [o.score_weight if metric == "czii" else 1.0 for o in data.objects if o.name in scores]
-    return float(np.average(list(scores.values()), weights=weights)) if sum(weights) else 0.0, scores
+    # Where positions depend on the threshold, candidates are those around the best of one metric, which all share.
+    found = {m: best if m == metric else choose_thresholds(candidates, truth, data.objects, m) for m in METRICS}
+    cuts = {m: {k: c.threshold for k, c in each.items()} for m, each in found.items()}
+    known = {m: {k: float(c.value) for k, c in each.items() if c.n_truth} for m, each in found.items()}
+    detector = replace(
+        detector, thresholds={**detector.thresholds, **cuts}, facts=replace(detector.facts, scores=known)
+    )
+    return float(np.average(list(scores.values()), weights=weights)) if sum(weights) else 0.0, scores, detector
 
 
 def _truth(data: Data) -> dict[str, Picks]:

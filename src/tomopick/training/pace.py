@@ -1,0 +1,117 @@
+"""How long a training takes: when it is looked at, how many steps fit a time, and what is said about that."""
+
+from __future__ import annotations
+
+import logging
+import math
+import resource
+import sys
+import time
+from dataclasses import replace
+
+from ..core.messages import counted
+from ..core.progress import duration
+from .loop import TrainSpec, TrainState
+
+log = logging.getLogger("tomopick")
+
+MEASURED = 10  # steps after which the rest is reckoned; the first two are slow and do not count
+SOON = 120.0  # [s] until the first validation, at most
+LOOKS = 8  # validations that make a curve, at least
+SHARE = 0.1  # of the time that validations may take
+
+
+class Pace:
+    """Watches the clock of one training; what decides the validations is kept in the state's notes.
+
+    Args:
+        state: of the training.
+        spec: how it is trained; `validate_every` of 0 leaves the interval to this.
+        trial: only to measure the first steps: nothing is validated and nothing said.
+    """
+
+    def __init__(self, state: TrainState, spec: TrainSpec, trial: bool = False) -> None:
+        self.state, self.spec, self.trial = state, spec, trial
+        self._last = time.monotonic()
+        self._seconds: list[float] = []
+
+    def step_done(self) -> None:
+        """Called after each step, and once more after what was done between two (which then does not count)."""
+        now = time.monotonic()
+        self._seconds.append(now - self._last)
+        self._last = now
+
+    def paused(self) -> float:
+        """Seconds since the last step, which are not the next one's."""
+        now = time.monotonic()
+        passed, self._last = now - self._last, now
+        return passed
+
+    @property
+    def seconds(self) -> float | None:
+        """Of a step, patches included; None before enough were taken."""
+        taken = sorted(self._seconds[2:])
+        return sum(taken) / len(taken) if len(self._seconds) >= MEASURED else None
+
+    def due(self, step: int) -> bool:
+        """Whether the weights are to be validated after this step."""
+        if self.trial or step == self.spec.steps:
+            return not self.trial
+        if self.spec.validate_every:
+            return step % self.spec.validate_every == 0
+        notes = self.state.notes
+        if "due" not in notes and self.seconds is not None:
+            every = max(1, min(math.ceil(self.spec.steps / LOOKS), int(SOON / self.seconds)))
+            notes["due"], notes["every"] = max(step, every), every
+        return step >= notes.get("due", self.spec.steps)
+
+    def validated(self, step: int, seconds: float) -> None:
+        """After a validation that took so long: when the next one is, so that they do not take too much of the time."""
+        if "every" not in self.state.notes:
+            return
+        each = self.seconds or seconds
+        least = math.ceil(seconds * (1 - SHARE) / SHARE / each)
+        every = max(self.state.notes["every"], least)
+        self.state.notes["every"], self.state.notes["due"] = every, step + every
+
+    def told(self, step: int) -> None:
+        """Says once how long the rest will take."""
+        if len(self._seconds) == MEASURED and step < self.spec.steps and not self.trial:
+            assert self.seconds is not None
+            left = duration(self.seconds * (self.spec.steps - step) / (1 - SHARE))
+            log.info(f"{self.seconds:.2g} s a step: about {left} left; {_memory():.1f} GB of memory so far")
+
+
+def fitted(spec: TrainSpec, seconds_a_step: float, seconds_left: float, step: int) -> TrainSpec:
+    """The training that fits a time: its steps, and a warm-up of a tenth of them where it would be longer.
+
+    Args:
+        spec: as the recipe has it.
+        seconds_a_step: measured.
+        seconds_left: until it is to end, the last validation included.
+        step: how many were taken already.
+    """
+    steps = step + max(1, int(seconds_left * (1 - SHARE) / seconds_a_step))
+    found = replace(spec, steps=steps, warmup_steps=min(spec.warmup_steps, math.ceil(steps / 10)))
+    log.info(f"{counted(steps, 'step')} fit the time; warm-up {found.warmup_steps}")
+    return found
+
+
+def announce(spec: TrainSpec, shape: tuple[int, ...], labels: dict[str, int], runs: int, parameters: int) -> None:
+    """Says, before the first step, what will be done."""
+    known = ", ".join(f"{n} {name}" for name, n in labels.items())
+    log.info(
+        f"{counted(spec.steps, 'step')} of {counted(spec.batch_size, 'patch')} of {'x'.join(map(str, shape))} voxels; "
+        f"learns from {known} in {counted(runs, 'volume')}; {parameters:,} parameters"
+    )
+    if spec.warmup_steps > max(1, spec.steps / 10):
+        log.warning(
+            f"the warm-up of {spec.warmup_steps} steps is more than a tenth of {spec.steps}: the learning rate reaches "
+            f"its top late or never; set train.warmup_steps={math.ceil(spec.steps / 10)} or train longer"
+        )
+
+
+def _memory() -> float:
+    """The largest resident memory of this process so far [GB]."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
