@@ -35,6 +35,7 @@ class TrainSpec:
         batch_size: patches a batch.
         lr: largest learning rate of AdamW; reached after `warmup_steps`.
         weight_decay: of AdamW.
+        warmup_steps: in which the learning rate rises to `lr`.
         clip_norm: largest norm of the gradient.
         ema_decay: of the running average of weights, which is what is validated and kept.
         validate_every: steps between validations; 0: the first within two minutes, then often enough for a curve and

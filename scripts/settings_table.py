@@ -1,0 +1,83 @@
+"""Writes the tables of settings in docs/training.md from the code: names, defaults, and what the docstrings say.
+
+    python scripts/settings_table.py [--check]
+
+With --check it says whether the page is up to date, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from tomopick.networks import losses
+from tomopick.training import augment, mean_teacher, objectives, patches, schedules, targets
+from tomopick.training.loop import TrainSpec
+
+PAGE = Path(__file__).parent.parent / "docs" / "training.md"
+BEGIN, END = "<!-- settings: written by scripts/settings_table.py -->", "<!-- end of settings -->"
+SECTIONS = (
+    ("train", TrainSpec),
+    ("train.schedule", schedules.Cosine, schedules.StepDecay, schedules.Plateau),
+    ("patch", patches.PatchSpec),
+    ("augment.spatial", augment.Flip, augment.Rot90, augment.Rotate),
+    ("augment.intensity", augment.ScaleShift, augment.Blur, augment.Noise, augment.DropBlock),
+    ("target", targets.GaussianTarget, targets.FixedGaussianTarget, targets.BallTarget, targets.VoxelTarget),
+    ("loss", losses.HeatmapWeightedMSE, losses.ReweightedMSE, losses.DenseCrossEntropy, losses.DiceCrossEntropy,
+     losses.FocalTversky),
+    ("objective", objectives.SupervisedSpec, mean_teacher.MeanTeacherSpec),
+)  # fmt: skip
+
+
+def described(kind: type) -> dict[str, str]:
+    """What the docstring says of each attribute; one line may be of several."""
+    text = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
+    text = re.split(r"\n(?=\S)", text)[0]
+    found: dict[str, str] = {}
+    for entry in re.split(r"\n(?= {4}\S)", text):
+        names, _, meaning = entry.strip().partition(":")
+        for name in names.split(","):
+            found[name.strip()] = " ".join(meaning.split())
+    return found
+
+
+def tables() -> str:
+    """All tables, as Markdown."""
+    lines = [BEGIN]
+    for section, *kinds in SECTIONS:
+        for kind in kinds:
+            known = described(kind)
+            title = f"`{section}`" if len(kinds) == 1 else f"`{section}={kind.__name__}`"
+            first = inspect.cleandoc(kind.__doc__ or "").splitlines()[0]
+            lines += ["", f"### {title}", "", first]
+            if fields(kind):
+                lines += ["", "| setting | default | what it does |", "|---|---|---|"]
+            for f in fields(kind):
+                default = f.default if f.default is not MISSING else f.default_factory()
+                shown = type(default).__name__ if hasattr(default, "__dataclass_fields__") else _shown(default)
+                lines.append(f"| `{f.name}` | {shown} | {known.get(f.name, '').replace('|', '&#124;')} |")
+    return "\n".join([*lines, "", END])
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(type(v).__name__ if hasattr(v, "__dataclass_fields__") else str(v) for v in value) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if value not in ({}, None) else "none"
+
+
+def page() -> str:
+    """The page with its tables as the code has them."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    return before + tables() + rest.partition(END)[2]
+
+
+if __name__ == "__main__":
+    wanted = page()
+    if "--check" in sys.argv:
+        sys.exit(0 if PAGE.read_text(encoding="utf-8") == wanted else f"{PAGE}: run scripts/settings_table.py")
+    PAGE.write_text(wanted, encoding="utf-8")
