@@ -138,7 +138,7 @@ def main() -> None:
 
         shipped: Detector = load_detector(args.shipped)
         began = time.perf_counter()
-        found = shipped.pick(test, options=PickOptions(device=args.device, views=args.views)).of(OBJECT.name)
+        found = shipped.pick(test, options=PickOptions(device=args.device, views=args.views)).picks.of(OBJECT.name)
         seconds = time.perf_counter() - began
         rows.append(report(f"shipped '{args.shipped}', no training", found, truth, {"pick_seconds": seconds}))
 
@@ -155,7 +155,7 @@ def main() -> None:
             seconds = time.perf_counter() - began
         cut = thresholds_with_views(detector, parts["strip"], args.device, args.views)
         began = time.perf_counter()
-        found = detector.pick(test, cut, PickOptions(device=args.device, views=args.views))
+        found = detector.pick(test, cut, PickOptions(device=args.device, views=args.views)).picks
         extra = {"train_seconds": seconds, "pick_seconds": time.perf_counter() - began}
         rows.append(report(f"{args.recipe}, trained from scratch", found, truth, extra))
 
@@ -170,7 +170,7 @@ def thresholds_with_views(
 ) -> dict[str, float]:
     """The threshold that is best on the strip, chosen with the same test-time augmentation as the picking."""
     tomogram, truth = strip
-    candidates = detector.pick(tomogram, {OBJECT.name: 0.05}, PickOptions(device=device, views=views))
+    candidates = detector.pick(tomogram, {OBJECT.name: 0.05}, PickOptions(device=device, views=views)).picks
     best = calibrate({truth.run: candidates}, {truth.run: truth}, detector.objects, "f1", tolerance=0.01)
     return {OBJECT.name: best[OBJECT.name].threshold}
 

@@ -31,7 +31,8 @@ from tomopick import Detector, FitOptions, Source, fit
 from tomopick import simulation as simulator
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.data import atomic_write, create_copick_project, open_project, write_run
-from tomopick.models.combine import CombineOptions, Validation, combine
+from tomopick.data.runs import Runs
+from tomopick.models.combine import CombineOptions, combine
 from tomopick.models.soup import SoupOptions, make_soup, top_candidates
 from tomopick.networks.engines import choose_device
 from tomopick.picking.load import load_model
@@ -220,7 +221,7 @@ def pick(bench: Bench, name: str, variant: str) -> dict[str, Any]:
 
 def _model(bench: Bench, name: str, variant: str) -> Path:
     """The folder to pick with; made where it is a mean of several."""
-    models, runs = bench.work / "models", Validation(bench.project(), bench.scale.runs()["val"])
+    models, runs = bench.work / "models", Runs(bench.project(), bench.scale.runs()["val"])
     out = models / f"{name}-{variant}"
     if variant in ("single", "tta"):
         return models / f"{name}-0"

@@ -193,7 +193,7 @@ class Bench:
             picks = self.project.picks(run)
             truth[run] = picks.among([o.name for o in objects])
             tomogram = self.project.tomogram(run, "denoised")
-            candidates[run] = detector.pick(tomogram, {o.name: LOWEST_SCORE for o in objects}, options)
+            candidates[run] = detector.pick(tomogram, {o.name: LOWEST_SCORE for o in objects}, options).picks
         cut = {run: picks.above(detector.thresholds["f1"]) for run, picks in candidates.items()}
         left = ["beta-amylase"] if len(objects) > 3 else []
         found = matched_scores(cut, truth, objects, exclude=left)

@@ -133,7 +133,7 @@ def set_thresholds(detector: Detector, out: Path, args: argparse.Namespace) -> N
     with bar(len(jobs), "set thresholds", "run") as shown:
         for job in jobs:
             tomogram, truth[job[2]] = one(job)
-            candidates[job[2]] = detector.pick(tomogram, floor, PickOptions(device=args.device))
+            candidates[job[2]] = detector.pick(tomogram, floor, PickOptions(device=args.device)).picks
             shown.update(1)
     found = {m: calibrate(candidates, truth, detector.objects, m, tolerance=0.005) for m in ("f1", "czii")}
     thresholds = {m: {k: c.threshold for k, c in best.items()} for m, best in found.items()}
@@ -153,7 +153,7 @@ def score(detector: Detector, seeds: list[int], args: argparse.Namespace) -> Non
         run = f"seed {seed}"
         truth[run] = picks
         began = time.perf_counter()
-        candidates[run] = detector.pick(tomogram, detector.thresholds["czii"], PickOptions(device=args.device))
+        candidates[run] = detector.pick(tomogram, detector.thresholds["czii"], PickOptions(device=args.device)).picks
         seconds += time.perf_counter() - began
     result = czii_score(candidates, truth, detector.objects)
     print(f"demo phantoms of seeds {seeds}, {seconds / len(seeds):.1f} s each to pick, thresholds for czii")

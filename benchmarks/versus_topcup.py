@@ -190,7 +190,7 @@ def calibrated(detector: Detector, views: str, held: Any) -> dict[str, float]:
     """Thresholds for F-beta 4 on the held-out tomograms; of an object that was never found, out of the way."""
     options = PickOptions(device="cpu", views=views)
     floor = {o.name: LOWEST_SCORE for o in detector.objects}
-    found = {run: detector.pick(held.tomogram(run), floor, options) for run in held.runs()}
+    found = {run: detector.pick(held.tomogram(run), floor, options).picks for run in held.runs()}
     truth = {run: held.picks(run) for run in held.runs()}
     best = calibrate(found, truth, detector.objects, "czii", tolerance=0.002)
     return {name: cut.threshold if cut.calibrated else 0.5 for name, cut in best.items()}

@@ -37,7 +37,8 @@ from tomopick.core.files import atomic_write
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.types import Grid
 from tomopick.data import MemoryProject
-from tomopick.models.combine import CombineOptions, Validation, combine
+from tomopick.data.runs import Runs
+from tomopick.models.combine import CombineOptions, combine
 from tomopick.models.soup import SoupOptions, make_soup
 from tomopick.networks.engines import choose_device
 from tomopick.picking.folder import read_log
@@ -292,7 +293,7 @@ class Zoo:
         runs = self.sizes.runs()["V"]
         if variant == "soup":
             return make_soup(models, out, SoupOptions(device=self.device))
-        grid = Validation(self.project(runs), runs) if name == "soup" else None
+        grid = Runs(self.project(runs), runs) if name == "soup" else None
         return combine(models, out, CombineOptions("grid" if grid else "uniform", device=self.device), grid)
 
     def cost(self, models: Sequence[Any], views: int) -> dict[str, Any]:

@@ -22,9 +22,9 @@ def test_parts_are_disjoint_and_whole_in_whatever_order_the_runs_come(names, of,
 def test_parse():
     assert Shard.parse("3/8") == Shard(3, 8) and str(Shard(3, 8)) == "3/8"
     for text, line in {
-        "0/8": "--shard 0/8: parts are counted from 1",
-        "9/8": "--shard 9/8: parts are counted from 1",
-        "3": "--shard '3' is not I/N",
+        "0/8": "`shard=0/8`: parts are counted from 1",
+        "9/8": "`shard=9/8`: parts are counted from 1",
+        "3": "`shard=3` is not I/N",
         "a/8": "'a' is no whole number",
         "-1/8": "'-1' is no whole number",
         "auto/x": "'x' is no whole number",
@@ -64,7 +64,7 @@ def test_the_scheduler_says_which(text, environment, shard):
         ("auto", slurm(1, [1, 2, 3, 9]), "not 1 to N"),
         ("auto", slurm(3, range(1, 9, 2)), "not 1 to N"),
         ("auto", {"PBS_ARRAY_INDEX": "5"}, r"PBS does not say how many tasks there are; write auto/N"),
-        ("auto/4", {"PBS_ARRAY_INDEX": "5"}, "--shard 5/4: parts are counted from 1"),
+        ("auto/4", {"PBS_ARRAY_INDEX": "5"}, "`shard=5/4`: parts are counted from 1"),
         ("auto", {"LSB_JOBINDEX": "0", "LSB_JOBINDEX_END": "0"}, "no task of an array"),
         ("auto", {"SGE_TASK_ID": "undefined"}, "no task of an array"),
     ],

@@ -164,7 +164,7 @@ def test_objects_get_radii(project, tmp_path):
     assert [o.radius for o in again.objects] == [150.0, 135.0]
     with pytest.raises(SelectionError, match="no object 'ribosom'; did you mean 'ribosome'"):
         open_project(tmp_path / "p", objects=["ribosom:135"])
-    with pytest.raises(SelectionError, match="--tomo-type TYPE@7"):
+    with pytest.raises(SelectionError, match="`tomo_type=TYPE@7`"):
         open_project(tmp_path / "p", voxel_spacing=7.0)
 
 

@@ -120,11 +120,11 @@ def test_scores_runs_objects_and_existing_output(project, tmp_path, told):
     export_picks(project, "coords", tmp_path / "c", options)
     assert told[-1] == "counted in voxels of 10 Å of a volume of 61 x 40 x 20 (x, y, z)"
     before = path.read_bytes()
-    with pytest.raises(OutputError, match=r"exists already.*--overwrite"):
+    with pytest.raises(OutputError, match=r"exists already.*`overwrite`"):
         export_picks(project, "csv", path, ExportOptions())
     assert path.read_bytes() == before
     export_picks(project, "csv", path, ExportOptions(overwrite=True))
-    with pytest.raises(SelectionError, match=r"no picks to export with --min-score 1.5"):
+    with pytest.raises(SelectionError, match=r"no picks to export with `min_score=1.5`"):
         export_picks(project, "csv", tmp_path / "b.csv", ExportOptions(min_score=1.5))
     with pytest.raises(SelectionError, match="no run 'TS_3'"):
         export_picks(project, "csv", tmp_path / "b.csv", ExportOptions(runs=["TS_3"]))
@@ -181,7 +181,7 @@ def test_pyramid_level_and_several_spacings(tmp_path):
         made, [fine, Tomogram("TS_1", fine.values[:10, :20, :30], Grid((10, 20, 30), 20.5), "wbp")], picks_of("TS_1")
     )
     options = ExportOptions(objects=["ribosome"])
-    with pytest.raises(SelectionError, match=r"--tomo-type: denoised@10.000, wbp@20.500"):
+    with pytest.raises(SelectionError, match=r"`tomo_type`: denoised@10.000, wbp@20.500"):
         export_picks(made, "coords", tmp_path / "a.coords", options)
     (level,) = export_picks(made, "coords", tmp_path / "l.coords", replace(options, tomo_type="denoised@20"))
     wanted = (picks_of("TS_1").of("ribosome").positions[:, ::-1] / 10 - 0.5) / 2
@@ -199,13 +199,13 @@ def test_picks_and_tomograms_in_different_places(tmp_path):
         write_mrc(tmp_path / "tomograms" / f"rec_{run}_10.00Apx.mrc", tomogram(run).values, 10.0)
         write_picks_csv(tmp_path / "picks" / f"{run}.csv", picks_of(run))
     picks, tomograms = open_project(tmp_path / "picks"), open_project(tmp_path / "tomograms")
-    with pytest.raises(SelectionError, match="--tomograms PROJECT"):
+    with pytest.raises(SelectionError, match="with `tomograms`"):
         export_picks(picks, "imod", tmp_path / "models", ExportOptions())
     files = export_picks(picks, "imod", tmp_path / "models", ExportOptions(tomograms=tomograms))
     assert sorted(p.name for p in files) == ["TS_1.mod", "TS_2.mod"]
     files = export_picks(picks, "coords", tmp_path / "c", ExportOptions(voxel_spacing=10.0))
     assert len(files) == 4
-    with pytest.raises(SelectionError, match="--tomograms-star"):
+    with pytest.raises(SelectionError, match="`tomograms_star`"):
         export_picks(picks, "relion5", tmp_path / "p.star", ExportOptions(voxel_spacing=10.0))
 
 
@@ -214,7 +214,7 @@ def test_to_copick(project, tmp_path):
     made = open_project(config)
     assert made.runs() == ["TS_1", "TS_2"]
     same(made.picks("TS_1", "*:me/0"), picks_of("TS_1"))
-    with pytest.raises(OutputError, match=r"has picks of me/0.*--session-id"):
+    with pytest.raises(OutputError, match=r"has picks of me/0.*`session_id`"):
         export_picks(project, "copick", tmp_path / "new", ExportOptions(user_id="me"))
     export_picks(project, "copick", tmp_path / "new", ExportOptions(user_id="me", session_id="1", min_score=0.5))
     assert len(open_project(config).picks("TS_1", "*:me/1")) < 8

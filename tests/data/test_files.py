@@ -87,7 +87,7 @@ def test_mrc_origin_is_not_heeded(tmp_path):
 @pytest.mark.parametrize("spacing", [0.0, 1.0])
 def test_mrc_without_voxel_size(tmp_path, spacing):
     path = mrc(tmp_path / "a.mrc", spacing=spacing)
-    with pytest.raises(ReadError, match="--voxel-spacing"):
+    with pytest.raises(ReadError, match="`voxel_spacing`"):
         volume_grids(path)
     assert volume_grids(path, 7.84)[0].voxel_spacing == 7.84
 
@@ -103,7 +103,7 @@ def test_mrc_anisotropy_is_said(tmp_path, caplog):
     assert "not cubes" in caplog.text and grid.voxel_spacing == pytest.approx(10.1)
     assert len(caplog.records) == 1  # once a file, however often it is looked at
     flat = mrc(tmp_path / "c.mrc", spacing=(10.0, 10.0, 13.0))
-    with pytest.raises(ReadError, match=r"voxels of 13 x 10 x 10 Å \(z, y, x\) are not cubes; .*--voxel-spacing"):
+    with pytest.raises(ReadError, match=r"voxels of 13 x 10 x 10 Å \(z, y, x\) are not cubes; .*`voxel_spacing`"):
         volume_grids(flat)
     assert volume_grids(flat, 11.0)[0].voxel_spacing == 11.0
 

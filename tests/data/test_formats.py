@@ -67,7 +67,7 @@ def test_registry_and_protocol():
     assert get_format("dynamo", origin=1, layout=None).origin == 1
     with pytest.raises(SelectionError, match="did you mean 'relion5'"):
         get_format("relion55")
-    with pytest.raises(SelectionError, match="--origin is of dynamo, not of relion5"):
+    with pytest.raises(SelectionError, match="`origin` is of dynamo, not of relion5"):
         get_format("relion5", origin=1)
 
 
@@ -377,7 +377,7 @@ def test_relion_optics_groups(tmp_path):
     path = star(
         tmp_path / "b.star", {"optics": optics, "particles": {k: v for k, v in rows.items() if "Group" not in k}}
     )
-    with pytest.raises(ReadError, match=r"optics groups are mixed up.*--tilt-series-pixel-size"):
+    with pytest.raises(ReadError, match=r"optics groups are mixed up.*`pixel_size`"):
         FORMATS["relion4"].read(path, reading_of(frame))
     given = FORMATS["relion4"].read(tmp_path / "a.star", reading_of(frame, pixel_size=10.0))[0]
     np.testing.assert_allclose(given.positions[0], [280, 480, 1320])
@@ -498,7 +498,7 @@ def test_numbered_tomograms_need_a_list(tmp_path):
     path = tmp_path / "all.tbl"
     save(FORMATS["dynamo"].write([(make_picks(f.run, GRID), f) for f in frames], path, OBJECTS))
     path.with_suffix(".doc").unlink()
-    with pytest.raises(SelectionError, match="--index-map"):
+    with pytest.raises(SelectionError, match="`index_map=FILE`"):
         FORMATS["dynamo"].read(path, reading_of(*frames))
     listed = tmp_path / "mine.csv"
     listed.write_text("1,TS_2\n2,TS_1\n")
@@ -511,7 +511,7 @@ def test_numbered_tomograms_need_a_list(tmp_path):
 
 def test_class_numbers_that_nobody_knows(tmp_path):
     path = written(tmp_path, "dynamo")
-    with pytest.raises(SelectionError, match="--as OBJECT"):
+    with pytest.raises(SelectionError, match="`name=OBJECT`"):
         FORMATS["dynamo"].read(path, reading_of(frame_of("TS_1", GRID), labels={7: "a", 8: "b"}))
 
 
@@ -550,14 +550,14 @@ def test_bad_files_are_one_line(tmp_path, key, name, content, message):
 def test_what_nobody_says(tmp_path):
     picks = make_picks("TS_1", GRID)
     blank = RunFrame("TS_1")
-    for key, option in (("relion5", "--tomograms-star"), ("relion4", "--tilt-series-pixel-size"),
-                        ("coords", "--voxel-spacing"), ("warp", "--voxel-spacing")):  # fmt: skip
+    for key, option in (("relion5", "`tomograms_star`"), ("relion4", "`tilt_series_pixel_size`"),
+                        ("coords", "`voxel_spacing`"), ("warp", "`voxel_spacing`")):  # fmt: skip
         with pytest.raises(SelectionError, match=option):
             FORMATS[key].write([(picks, blank)], tmp_path / "a", OBJECTS)
     path = star(tmp_path / "a.star", {"particles": ROW})
-    with pytest.raises(ReadError, match="--tilt-series-pixel-size"):
+    with pytest.raises(ReadError, match="`pixel_size`"):
         FORMATS["relion4"].read(path, reading_of(blank))
-    with pytest.raises(SelectionError, match="--tomo-type: a@5, a@10"):
+    with pytest.raises(SelectionError, match="`tomo_type`: a@5, a@10"):
         FORMATS["coords"].write([(picks, RunFrame("TS_1", choices=("a@5", "a@10")))], tmp_path / "a", OBJECTS)
 
 

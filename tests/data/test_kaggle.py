@@ -60,7 +60,7 @@ def test_kaggle_writes_beside_the_truth(kaggle):
     same(project.picks("TS_1", "*:tomopick/1"), picks("TS_1", ["ribosome"]))
     with pytest.raises(SelectionError, match="no object 'gold'"):
         open_project(kaggle, objects=["gold:5"])
-    with pytest.raises(SelectionError, match="leave --voxel-spacing out"):
+    with pytest.raises(SelectionError, match="leave `voxel_spacing` out"):
         open_project(kaggle, voxel_spacing=10.0)
 
 

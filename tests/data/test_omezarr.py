@@ -104,7 +104,7 @@ BAD_ZARR = {
     "flat": (lambda p: ome_zarr(p, [volume()[0]]), r"level 's0' is \(12, 14\)"),
     "negative": (lambda p: ome_zarr(p, [volume()], spacing=-1.0), "positive"),
     "json": (lambda p: (ome_zarr(p, [volume()]), (p / ".zattrs").write_text("{")), "cannot be read as Zarr"),
-    "one angstrom": (lambda p: ome_zarr(p, [volume()], spacing=1.0), "voxel size 1 x 1 x 1 .*--voxel-spacing"),
+    "one angstrom": (lambda p: ome_zarr(p, [volume()], spacing=1.0), "voxel size 1 x 1 x 1 .*`voxel_spacing`"),
     "image": (lambda p: ome_zarr(p, [volume((1, 12, 14))]), "single image"),
     "not rotated": (lambda p: ome_zarr(p, [volume((32, 8, 24))]), "thin along y, not z"),
     "exchanged": (lambda p: ome_zarr(p, [volume((32, 24, 8))]), "thin along x, not z"),
@@ -134,7 +134,7 @@ def test_zarr_without_scale(tmp_path):
     path = ome_zarr(tmp_path / "A.zarr", [volume()])
     group = zarr.open_group(str(path), mode="a")
     group.attrs["multiscales"] = [{"datasets": [{"path": "s0"}]}]
-    with pytest.raises(ReadError, match="--voxel-spacing"):
+    with pytest.raises(ReadError, match="`voxel_spacing`"):
         volume_grids(path)
     assert volume_grids(path, 7.0)[0].voxel_spacing == 7.0
 

@@ -240,7 +240,7 @@ def test_tables_alone(tmp_path):
     assert len(project.picks("A")) == 1
     with pytest.raises(SelectionError, match="no tomograms"):
         project.grid("A")
-    with pytest.raises(SelectionError, match="--voxel-spacing"):
+    with pytest.raises(SelectionError, match="`voxel_spacing`"):
         open_project(tmp_path, coordinate_offset="1").picks("A")
     shifted = open_project(tmp_path, coordinate_offset="1", voxel_spacing=10.0).picks("A")
     np.testing.assert_allclose(shifted.positions, [[60, 70, 80]])
@@ -275,7 +275,7 @@ def test_open_says_what_it_expected(folder, tmp_path_factory):
     (folder / "notes.txt").write_text("")
     with pytest.raises(ReadError, match="no tomogram by its name"):
         open_project(folder / "notes.txt")
-    with pytest.raises(SelectionError, match="--voxel-spacing -1"):
+    with pytest.raises(SelectionError, match="`voxel_spacing=-1"):
         open_project(folder, voxel_spacing=-1)
     with pytest.raises(SelectionError, match="did you mean 'czii'"):
         open_project(folder, coordinate_offset="czi")

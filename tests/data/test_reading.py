@@ -119,7 +119,7 @@ def test_export_does_not_take_another_tomogram(tmp_path):
     table.write_text(star(f"{columns} rlnTomoReconstructedTomogram", "TS_07a 2.5 256 240 160 a.mrc",
                           "TS_09 2.5 256 240 160 tomo/13pf_MT_Vol.mrc", block="global"))  # fmt: skip
     project = open_project(tmp_path / "t", objects=["ribosome:150"])
-    with pytest.raises(SelectionError, match=r"no tomogram of run 'TS_01a'.*--names"):
+    with pytest.raises(SelectionError, match=r"no tomogram of run 'TS_01a'.*`names=FILE`"):
         export_picks(project, "relion5", tmp_path / "o.star", ExportOptions(runs=["TS_01a"], tomograms_star=table))
     options = ExportOptions(runs=["13pf_MT_Vol"], tomograms_star=table)
     (out,) = export_picks(project, "relion5", tmp_path / "o.star", options)
@@ -232,7 +232,7 @@ def test_picks_in_one_corner_or_all_outside_are_refused(tmp_path):
     voxels = rng.uniform(0, [64, 60, 40], (12, 3))
     table = "object,x,y,z\n" + "".join(f"ribosome,{x:.2f},{y:.2f},{z:.2f}\n" for x, y, z in voxels)
     text = refused(tmp_path, "TS_1.csv", table)
-    assert "all 12 picks lie within" in text and "are they in voxels?" in text and "--pixel-size" in text
+    assert "all 12 picks lie within" in text and "are they in voxels?" in text and "`pixel_size`" in text
     project, _ = brought(tmp_path, "TS_1.csv", table, "TS_1", pixel_size=10.0)
     np.testing.assert_allclose(xyz(project, "TS_1"), voxels * 10, atol=0.06)
     far = "object,x,y,z\nribosome,6000,5000,3000\nribosome,5000,4000,3900\n"
@@ -411,7 +411,7 @@ def test_relions_lists_of_coordinate_files(tmp_path, block):
     project, _ = brought(tmp_path, "list.star", listed, *(f"TS_{i}" for i in (1, 2, 3, 4)), pixel_size=10.0)
     assert xyz(project, "TS_1") == [(120, 200, 100), (300, 310, 320)] and xyz(project, "TS_2") == [(50, 60, 70)]
     assert xyz(project, "TS_3") == [(330, 320, 230)] and xyz(project, "TS_4") == []
-    assert "--tilt-series-pixel-size" in refused(tmp_path, "list.star", listed)
+    assert "`pixel_size`" in refused(tmp_path, "list.star", listed)
 
 
 def test_boxes_and_lists_of_others(tmp_path):
@@ -432,7 +432,7 @@ def test_boxes_and_lists_of_others(tmp_path):
 
 def test_what_is_not_read_says_what_to_use(tmp_path):
     text = star("rlnTomoParticlesFile rlnTomoTomogramsFile", "p.star t.star", block="optimisation_set")
-    assert "import p.star --tomograms-star t.star instead" in refused(tmp_path, "optimisation_set.star", text)
+    assert "import p.star with `tomograms_star=t.star` instead" in refused(tmp_path, "optimisation_set.star", text)
     assert "never opened; give the .coords" in refused(tmp_path, "TS_1.tloc", "\x80")
     assert "have no z; give the .cbox" in refused(tmp_path, "TS_1.box", "1 2 3 4\n")
 
@@ -550,7 +550,7 @@ def test_overwriting_in_a_folder(tmp_path):
     project = open_project(tmp_path / "t", objects=["ribosome:150"])
     path = tmp_path / "TS_1.coords"
     path.write_text("12 20 10\n")
-    with pytest.raises(OutputError, match=r"move TS_1\.csv elsewhere, or replace it with --overwrite") as caught:
+    with pytest.raises(OutputError, match=r"move TS_1\.csv elsewhere, or replace it with `overwrite`") as caught:
         import_picks([path], project, ImportOptions())
     assert "--session-id" not in str(caught.value)
     import_picks([path], project, ImportOptions(overwrite=True))
@@ -584,7 +584,7 @@ def test_options_go_to_the_projects_that_can_take_them(tmp_path):
     assert first.grid("TS_1").voxel_spacing == 12.0
     first, second = open_projects(both, objects=["ribosome:140", "ball:60"])
     assert second.objects[0].radius == 140 and first.objects[0].radius == 140
-    with pytest.raises(SelectionError, match=r"--object ball:60: .* no object 'ball'; there is ribosome"):
+    with pytest.raises(SelectionError, match=r"`objects=ball:60`: .* no object 'ball'; there is ribosome"):
         open_projects([both[1], both[1]], objects=["ball:60"])
     with pytest.raises(SelectionError, match="states its voxel spacings"):
         open_projects([both[1], both[1]], voxel_spacing=10.0)

@@ -11,6 +11,7 @@ from tomopick import Detector, FitOptions, Source, fit
 from tomopick.core.errors import ModelError, SelectionError
 from tomopick.core.types import Picks
 from tomopick.data import MemoryProject
+from tomopick.data.runs import Runs
 from tomopick.models.calibrate import (
     Believed,
     Calibrated,
@@ -76,9 +77,9 @@ def test_picks_of_every_view_come_back_to_where_the_particles_are(views, number)
 def test_thresholds_are_written_used_and_undone(tmp_path, told):
     folder = small.copy_of(small.trained(), tmp_path / "m")
     before = (folder / "detector.json").read_text()
-    options = CalibrationOptions("precision=0.90", runs=["B", "C"], device="cpu", smooth="flips")
+    options = CalibrationOptions("precision=0.90", device="cpu", smooth="flips")
     model = Detector.load(folder)
-    result = measure([model], small.memory(), options)
+    result = measure([model], Runs(small.memory(), ["B", "C"]), options)
     assert any("has learned from it" in line for line in told)  # B is of its training
     assert result.runs == ("B", "C")
     write_thresholds(folder, result, options)
@@ -88,7 +89,7 @@ def test_thresholds_are_written_used_and_undone(tmp_path, told):
     assert {m: after.thresholds[m] for m in ("f1", "czii")} == model.thresholds and after.checksum == model.checksum
 
     write_thresholds(
-        folder, measure([after], small.memory(), CalibrationOptions("czii", ["A", "B"], device="cpu")),
+        folder, measure([after], Runs(small.memory(), ["A", "B"]), CalibrationOptions("czii", device="cpu")),
         CalibrationOptions("czii"),
     )  # fmt: skip
     assert Detector.load(folder).thresholds["czii"] != after.thresholds["czii"]
@@ -102,8 +103,8 @@ def test_thresholds_are_written_used_and_undone(tmp_path, told):
 
 def test_picking_with_a_precision_that_was_or_was_not_calibrated(tmp_path):
     folder = small.copy_of(small.trained(), tmp_path / "m")
-    options = CalibrationOptions("precision=0.9", ["C"], device="cpu")
-    result = measure([Detector.load(folder)], small.memory(), options)
+    options = CalibrationOptions("precision=0.9", device="cpu")
+    result = measure([Detector.load(folder)], Runs(small.memory(), ["C"]), options)
     write_thresholds(folder, result, options)
     picker = Picker(Detector.load(folder), PickOptions(metric="precision=0.90", device="cpu"))
     assert picker.thresholds == {"ball": result.thresholds["ball"].threshold}
@@ -189,7 +190,7 @@ def test_mapped_scores_are_more_honest_on_runs_that_the_map_has_not_seen():
 
 def test_the_precision_asked_for_is_reached_on_those_runs():
     model, project = Detector.load(small.trained()), small.memory()
-    result = measure([model], project, CalibrationOptions("precision=0.9", ["C"], device="cpu"))
+    result = measure([model], Runs(project, ["C"]), CalibrationOptions("precision=0.9", device="cpu"))
     cut = {"ball": result.thresholds["ball"].threshold}
     picker = Picker(model, PickOptions(thresholds=cut, device="cpu"))
     picks, _ = picker.pick(project.tomogram("C"))
@@ -211,13 +212,13 @@ def test_folds_pick_only_what_they_have_not_learned():
 def test_what_cannot_be_measured_says_so():
     model, project = Detector.load(small.trained()), small.memory()
     cases = (
-        (CalibrationOptions(runs=["D"]), "no run 'D'"),
-        (CalibrationOptions(metric="best"), "none of czii, f1"),
-        (CalibrationOptions(runs=["A"], smooth="turns"), "none of none, flips, all"),
+        (["D"], CalibrationOptions(), "no run 'D'"),
+        (None, CalibrationOptions(metric="best"), "none of czii, f1"),
+        (["A"], CalibrationOptions(smooth="turns"), "none of none, flips, all"),
     )
-    for options, message in cases:
+    for runs, options, message in cases:
         with pytest.raises(SelectionError, match=message):
-            measure([model], project, options)
+            measure([model], Runs(project, runs), options)
     empty = small.MemoryProject([small.BALL])
     empty.add(small.tomogram()[0])
     with pytest.raises(SelectionError, match="no true picks of ball"):
@@ -238,7 +239,7 @@ def test_where_positions_depend_on_the_threshold_each_one_is_decoded_anew():
     for cut in (0.1, 0.5):
         alone, _ = Picker(model, PickOptions(thresholds={"ball": cut}, device="cpu")).pick(project.tomogram("C"))
         assert np.allclose(np.sort(found[cut].positions, axis=0), np.sort(alone.positions, axis=0))
-    result = measure([model], project, CalibrationOptions(runs=["C"], device="cpu"))
+    result = measure([model], Runs(project, ["C"]), CalibrationOptions(device="cpu"))
     cut = result.thresholds["ball"].threshold
     values = []
     for at in GRID:
@@ -285,6 +286,6 @@ def test_training_measures_thresholds_of_components_on_the_grid(tmp_path):
     tried = {}
     project = small.memory()
     for cut in (*GRID, made.thresholds["f1"]["ball"]):
-        picks = made.pick(project.tomogram("C"), {"ball": cut})
+        picks = made.pick(project.tomogram("C"), {"ball": cut}).picks
         tried[cut] = matched_scores({"C": picks}, {"C": project.picks("C")}, [small.BALL]).objects["ball"][0].fbeta
     assert tried[made.thresholds["f1"]["ball"]] >= 0.99 * max(tried.values())

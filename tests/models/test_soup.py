@@ -10,7 +10,7 @@ from torch import nn
 from small import BALL, RING, memory, recipe, trained, untrained
 from tomopick import FitOptions, Source, fit
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError
-from tomopick.models.combine import Validation
+from tomopick.data.runs import Runs
 from tomopick.models.soup import SoupOptions, check_alike, estimate_norms, make_soup, mean_state, top_candidates
 from tomopick.picking.load import load_detector
 
@@ -22,7 +22,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def runs():
-    return Validation(memory(("D", "E")))
+    return Runs(memory(("D", "E")))
 
 
 def noisy(model, scale, name, seed=1):
@@ -127,7 +127,7 @@ def test_models_that_cannot_be_averaged(model):
 
 @pytest.mark.parametrize("wrong", [{"weights": "grid"}, {"weights": "greedy"}, {"norm": "estimate"}])
 def test_without_runs_nothing_can_be_measured(model, tmp_path, wrong):
-    with pytest.raises(SelectionError, match="measured on validation runs; give --project and --val-runs"):
+    with pytest.raises(SelectionError, match="measured on validation runs; give `runs`"):
         make_soup([model, model], tmp_path / "s", options(**wrong))
     assert not (tmp_path / "s").exists()
 

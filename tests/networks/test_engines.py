@@ -115,7 +115,7 @@ def reference():
     detector = load_model(small.trained())
     tomogram, _ = small.tomogram("X", 7)
     plain = how("torch", "f32")
-    return detector, tomogram, detector.heatmap(tomogram, plain), detector.pick(tomogram, options=plain)
+    return detector, tomogram, detector.heatmap(tomogram, plain), detector.pick(tomogram, options=plain).picks
 
 
 def how(engine, precision):
@@ -127,7 +127,7 @@ def test_engines_agree_on_a_trained_model(reference, name, precision, bound):
     detector, tomogram, heatmap, picks = reference
     options = how(name, precision)
     assert difference(detector.heatmap(tomogram, options).values, heatmap.values) < bound
-    agree(detector.pick(tomogram, options=options), picks)
+    agree(detector.pick(tomogram, options=options).picks, picks)
 
 
 def agree(found, expected):
@@ -148,7 +148,7 @@ def test_eight_bits_cost_little(reference):
     assert str(predictor.engine) == "openvino int8 on cpu"
     found = difference(detector.heatmap(tomogram, how("auto", "int8")).values, heatmap.values)
     assert 1e-3 < found < 0.1  # it is not float32 under another name
-    again = detector.pick(tomogram, options=how("auto", "int8"))
+    again = detector.pick(tomogram, options=how("auto", "int8")).picks
     assert abs(len(again) - len(picks)) <= 1
     for name in set(picks.names):
         for position in again.of(name).positions:
@@ -172,7 +172,7 @@ def test_the_shipped_model_picks_alike_with_the_fastest_engine(tmp_path):
     low = {o.name: 0.3 for o in detector.objects}
     picks = []
     for name, precision in (("torch", "f32"), ("auto", "half")):
-        picks.append(detector.pick(tomogram, low, how(name, precision)))
+        picks.append(detector.pick(tomogram, low, how(name, precision)).picks)
     expected, found = picks
     assert len(expected) >= 3
     # What lies on the threshold may fall on either side of it.

@@ -47,7 +47,7 @@ def test_saving_and_loading_gives_the_same_heatmap(tmp_path):
 def test_folders_of_earlier_versions(folder, tmp_path):
     """What an earlier version has written loads for ever, and finds what it found."""
     model = load_model(copy_of(folder, tmp_path / "m"))
-    found = model.pick(tomogram("X", 9, objects=model.objects)[0])
+    found = model.pick(tomogram("X", 9, objects=model.objects)[0]).picks
     wanted = json.loads((folder / "picks.json").read_text())
     assert found.names.tolist() == [row[0] for row in wanted]
     np.testing.assert_allclose(found.positions, [row[1:4] for row in wanted], atol=0.05)  # other processors
@@ -152,7 +152,7 @@ def test_a_model_taught_by_a_newer_version_picks_and_is_not_trained_further(tmp_
     model = copy_of(trained(), tmp_path / "m")
     _teach(model, **{"activation": {"class": "Rectified"}, "views": "none"} | changes)  # the stored one is older
     found, plain, volume = load_detector(model), load_detector(trained()), tomogram("Z", 9)[0]
-    assert np.array_equal(found.pick(volume).scores, plain.pick(volume).scores)
+    assert np.array_equal(found.pick(volume).picks.scores, plain.pick(volume).picks.scores)
     # A copy says what is not understood as it stands there, and so has the same checksum.
     again = tmp_path / "again"
     again.mkdir()
@@ -292,7 +292,7 @@ def test_picks_are_those_of_the_whole_heatmap():
     detector = Detector.load(trained())
     volume, _ = tomogram("Z", 9, (24, 96, 48))
     whole = detector.method.peaks(detector.heatmap(volume), detector.objects, detector.thresholds["f1"])
-    strips = detector.pick(volume)
+    strips = detector.pick(volume).picks
     assert len(strips) > 5
     assert np.allclose(strips.positions, whole.positions) and np.allclose(strips.scores, whole.scores)
     assert np.all(np.diff(strips.scores) <= 0)

@@ -10,7 +10,8 @@ import pytest
 from small import BALL, RING, copy_of, memory, recipe, tomogram, trained, untrained
 from tomopick import Detector, Grid, Heatmap
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError
-from tomopick.models.combine import CombineOptions, Validation, combine, put_together, rank_maps
+from tomopick.data.runs import Runs
+from tomopick.models.combine import CombineOptions, combine, put_together, rank_maps
 from tomopick.models.kept_heatmaps import keep_heatmaps
 from tomopick.picking.decoders import Components
 from tomopick.picking.ensemble import Alignment, Ensemble, Member, _digest, equal_members, member_names
@@ -33,7 +34,7 @@ def project():
 
 
 def combined(models, out, project=None, **options):
-    runs = None if project is None else Validation(project)
+    runs = None if project is None else Runs(project)
     return combine(models, out, CombineOptions(device="cpu", engine="torch", **options), runs)
 
 
@@ -182,8 +183,8 @@ def test_the_first_that_stays_says_how_peaks_are_found(project, models, monkeypa
     monkeypatch.setattr("tomopick.models.combine.search", lambda n, value: ((0.0, 1.0), value((0.0, 1.0))))
     other = replace(models[0], method=replace(models[0].method, peaks=Components()))
     options = CombineOptions(weights="grid", device="cpu", engine="torch")
-    made = put_together([other, models[1]], options, Validation(project))
-    alone = put_together([models[1]], CombineOptions(device="cpu", engine="torch"), Validation(project))
+    made = put_together([other, models[1]], options, Runs(project))
+    alone = put_together([models[1]], CombineOptions(device="cpu", engine="torch"), Runs(project))
     assert [m.detector.name for m in made.members] == [models[1].name] and made.peaks == models[1].method.peaks
     assert made.thresholds == alone.thresholds and made.facts.scores == alone.facts.scores
 
@@ -191,7 +192,7 @@ def test_the_first_that_stays_says_how_peaks_are_found(project, models, monkeypa
 def test_runs_that_only_idle_members_predicted_do_not_count(models, tmp_path):
     other = replace(models[1], facts=replace(models[1].facts, provenance={"runs": [{"train": ["C"], "val": []}]}))
     pair, runs = Ensemble.of([models[0], other]), memory(("C", "D"), BOTH)
-    kept = [keep_heatmaps(picker(pair), runs, run, None, tmp_path) for run in ("C", "D")]
+    kept = [keep_heatmaps(picker(pair), Runs(runs), run, tmp_path) for run in ("C", "D")]
     left = [k.among([1]) for k in kept]
     assert [k.members for k in kept] == [(0,), (0, 1)] and [k.members for k in left] == [(), (0,)]
     (mine,), (_, same) = next(left[1].heatmaps()), next(kept[1].heatmaps())
@@ -205,9 +206,9 @@ def test_members_have_folders_of_their_own():
 
 def test_a_run_is_predicted_by_those_that_have_not_learned_from_it(models, tmp_path, told):
     other = replace(models[1], facts=replace(models[1].facts, provenance={"runs": [{"train": ["C"], "val": []}]}))
-    runs = Validation(memory(("A", "C"), BOTH))
+    runs = Runs(memory(("A", "C"), BOTH))
     pair = Ensemble.of([models[0], other])
-    kept = [keep_heatmaps(picker(pair), runs.project, run, None, tmp_path) for run in ("A", "C")]
+    kept = [keep_heatmaps(picker(pair), runs, run, tmp_path) for run in ("A", "C")]
     assert [k.members for k in kept] == [(1,), (0,)]
     assert [line.split(":")[0] for line in told] == ["run A", "run C"] and "1 of 2 members" in told[0]
     # Of run C nothing is known about rings, so none of its rings counts as missed.
@@ -219,9 +220,9 @@ def test_a_run_is_predicted_by_those_that_have_not_learned_from_it(models, tmp_p
 
 def test_where_all_have_learned_from_a_run_it_must_be_named(models, told):
     project = memory(("A",))
-    with pytest.raises(SelectionError, match=r"no run with true picks of ball .*; name some with --val-runs"):
-        put_together([models[0]], CombineOptions(device="cpu"), Validation(project))
-    put_together([models[0]], CombineOptions(device="cpu", engine="torch"), Validation(project, ["A"]))
+    with pytest.raises(SelectionError, match=r"no run with true picks of ball .*; name some with `names`"):
+        put_together([models[0]], CombineOptions(device="cpu"), Runs(project))
+    put_together([models[0]], CombineOptions(device="cpu", engine="torch"), Runs(project, ["A"]))
     assert "every member has learned from it" in told[0]
 
 
@@ -232,7 +233,7 @@ def test_heatmaps_of_unlike_scale_agree_once_aligned(models, project):
     flat.network.head.weight.data /= 5
     flat.network.head.bias.data /= 5
     options = CombineOptions(align=True, device="cpu", engine="torch")
-    made = put_together([models[1], flat], options, Validation(project))
+    made = put_together([models[1], flat], options, Runs(project))
     for height in (0.3, 0.5, 1.0):  # the last beyond every candidate
         one, two = (float(m.alignment["ball"](np.array(h))) for m, h in zip(made.members, (height, height / 5)))
         assert one == pytest.approx(two, rel=0.05) and one == pytest.approx(0.6 * height, rel=0.05)
@@ -330,7 +331,7 @@ def test_without_runs_thresholds_are_the_mean_and_nothing_can_be_measured(models
     made = combined(models, tmp_path / "e")
     assert made.thresholds == Ensemble.of(models).thresholds and "the mean of the models'" in told[0]
     for wrong in ({"weights": "grid"}, {"align": True}):
-        with pytest.raises(SelectionError, match="measured on validation runs; give --project and --val-runs"):
+        with pytest.raises(SelectionError, match="measured on validation runs; give `runs`"):
             combined(models, tmp_path / "f", **wrong)
     with pytest.raises(OutputError, match="exists already"):
         combined(models, tmp_path / "e")

@@ -52,9 +52,9 @@ EDGES = st.tuples(st.integers(9, 21), st.integers(17, 45), st.integers(17, 39))
 @given(shape=EDGES)
 def test_all_ways_give_the_same_picks_and_none_outside(name, shape, tmp_path_factory):
     model, volume = detector(name), noise(shape)
-    found = model.pick(volume, LOW, PLAIN)
+    found = model.pick(volume, LOW, PLAIN).picks
     assert volume.grid.contains(found.positions).all()
-    same(Ensemble.of([model]).pick(volume, LOW, PLAIN), found)
+    same(Ensemble.of([model]).pick(volume, LOW, PLAIN).picks, found)
     options = replace(PLAIN, thresholds=LOW)
     same(Picker(model, options).pick(volume)[0], found)
     place = tmp_path_factory.mktemp("disk")
@@ -66,7 +66,7 @@ def test_all_ways_give_the_same_picks_and_none_outside(name, shape, tmp_path_fac
 
 def test_cells_beyond_an_odd_edge_hold_no_picks():
     model, volume = detector("topcup_released"), noise((25, 65, 49))
-    found = model.pick(volume, LOW, PLAIN)
+    found = model.pick(volume, LOW, PLAIN).picks
     assert len(found) > 20 and volume.grid.contains(found.positions).all()
     # The network answers for half a cell more along each axis, and finds something there.
     everything = model.peaks(model.heatmap(volume, PLAIN), model.objects, LOW)
@@ -108,8 +108,8 @@ def test_what_is_unlike_the_training_is_logged(caplog):
     wide = replace(volume, grid=replace(volume.grid, voxel_spacing=1.5 * SPACING))
     picks, unlike = Picker(model, PLAIN).pick(wide)
     assert unlike == ["voxel spacing 15 Å resampled to the model's 10 Å"]
-    same(model.pick(wide, options=PLAIN), picks)
-    same(Ensemble.of([model]).pick(wide, options=PLAIN), picks)
+    same(model.pick(wide, options=PLAIN).picks, picks)
+    same(Ensemble.of([model]).pick(wide, options=PLAIN).picks, picks)
     assert [r.getMessage() for r in caplog.records] == [f"run A: {unlike[0]}"] * 2
 
 

@@ -43,7 +43,7 @@ def test_one_volume(tmp_path):
     assert result.status == "picked" and result.counts == {"ball": len(found)}
     assert f1(found, truth) > 0.7
     assert np.all(np.diff(found.scores) <= 0)
-    api = Detector.load(trained()).pick(project.tomogram("A"))
+    api = Detector.load(trained()).pick(project.tomogram("A")).picks
     assert np.allclose(api.positions, found.positions, atol=1e-3) and np.allclose(api.scores, found.scores, atol=1e-6)
     names = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*"))
     assert names[:3] == ["A.csv", "objects.json", "records"] and len(names) == 4 and names[3].endswith(RECORDS)

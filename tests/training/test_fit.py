@@ -342,7 +342,7 @@ def test_runs_that_others_labelled_are_left_out(told):
     with pytest.raises(SelectionError, match="no picks '\\*:nobody/0'"):
         gather(recipe(), [Source(project, picks="*:nobody/0")])
     project.write_picks(tomogram("A", 0)[1], "second", "0")
-    with pytest.raises(SelectionError, match="several picks of 'ball'; say which with --picks"):
+    with pytest.raises(SelectionError, match="several picks of 'ball'; say which with `picks`"):
         gather(recipe(), [Source(project, picks="*:*/0", val_runs=["C"])])
 
 
@@ -351,7 +351,7 @@ def test_named_runs_with_picks_of_two_users_are_refused_too():
     project.add(*tomogram("C", 2), "second", "0")
     for runs in ({"train_runs": ["A", "C"], "val_runs": ["B"]}, {"train_runs": ["A", "B"], "val_runs": ["C"]},
                  {"val_runs": ["C"]}):  # fmt: skip
-        with pytest.raises(SelectionError, match=r"memory: several picks; say which with --picks: .*second/0"):
+        with pytest.raises(SelectionError, match=r"memory: several picks; say which with `picks`: .*second/0"):
             gather(recipe(), [Source(project, **runs)])
     data = gather(recipe(), [Source(project, picks="*:*/*", train_runs=["A", "C"], val_runs=["B"])])
     assert len(data.train) == 2

@@ -268,7 +268,7 @@ def test_every_recipe_trains_picks_and_comes_back(name, tmp_path):
     assert found.values.shape == (1, *(n // method.network.stride for n in volume.grid.shape))
     assert np.isfinite(found.values).all() and found.values.min() >= 0
     np.testing.assert_array_equal(found.values, Detector.load(tmp_path / "again").heatmap(volume).values)
-    picks = back.pick(volume, thresholds={"ball": float(np.quantile(found.values, 0.9))})
+    picks = back.pick(volume, thresholds={"ball": float(np.quantile(found.values, 0.9))}).picks
     assert set(picks.names) <= {"ball"} and np.isfinite(picks.positions).all()
 
 

@@ -14,6 +14,7 @@ from .convert import convert_command
 from .curate import curate_command
 from .export_model import export_model_command
 from .files import doctor_command, export_command, import_command, init_command, show_command
+from .flags import with_flags
 from .options import plain_log, say
 from .pick import pick_command
 from .scores import calibrate_command, evaluate_command, report_command
@@ -27,10 +28,10 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with plain_log(bool(ctx.params.get("quiet"))), ending_cleanly():
+            with plain_log(bool(ctx.params.get("quiet")), lambda: ctx.invoked_subcommand), ending_cleanly():
                 return super().invoke(ctx)
         except TomopickError as error:
-            say(f"error: {' '.join(str(error).splitlines())}")
+            say(with_flags(f"error: {' '.join(str(error).splitlines())}", ctx.invoked_subcommand))
         except KeyboardInterrupt as stop:
             say(str(stop) or "interrupted; what was finished is kept: repeat the command to go on")
             ctx.exit(143 if isinstance(stop, Terminated) else 130)

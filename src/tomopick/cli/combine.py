@@ -127,11 +127,11 @@ def _validation(
 ) -> Any:
     """The runs to measure on; None where no project is given."""
     from ..data import open_project
-    from ..models.combine import Validation
+    from ..data.runs import Runs
 
     if place is None:
         if val_runs is not None:
             raise TomopickError("--val-runs are runs of a project; say which with --project PROJECT")
         return None
     opened = open_project(place, **_only(choices, ("voxel_spacing", "objects", "coordinate_offset")))
-    return Validation(opened, named_runs(val_runs, opened, [opened]), truth, tomo_type)
+    return Runs(opened, named_runs(val_runs, opened, [opened]), tomo_type, truth)

@@ -38,12 +38,14 @@ def _command(verb: str, summary: str, example: str, fill: Callable[[str, dict[st
 
     def run(config: str, **given: Any) -> None:
         assert original.callback is not None
-        try:
-            with plain_log():
+        # The verb's own name, for the flags that are its own.
+        inner = click.Context(original, parent=click.get_current_context(), info_name=verb)
+        with inner, plain_log(verb_of=lambda: verb):
+            try:
                 original.callback(**fill(config, {**_STATED, **given}))
-        except TomopickError as error:
-            say(f"error: {' '.join(str(error).splitlines())}")
-            sys.exit(2)
+            except TomopickError as error:
+                say(f"error: {' '.join(str(error).splitlines())}")
+                sys.exit(2)
 
     text = f"{summary}\n\n\b\nExample:\n  {example}\n\nSource: `tomopick {verb}`; see tomopick {verb} --help."
     return click.Command(

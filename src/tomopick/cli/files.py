@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ..core.errors import TomopickError
+from .flags import with_flags
 from .options import POSITIVE, comma, numbers, project_options, run_names, say
 
 
@@ -208,7 +209,7 @@ def doctor_command(
         if pictures is not None:
             for run in checkup.names(opened)[:examine]:
                 _draw(opened, run, checkup, pictures)
-    click.echo(json.dumps([f.to_json() for f in found], indent=1) if as_json else report(found))
+    click.echo(with_flags(json.dumps([f.to_json() for f in found], indent=1) if as_json else report(found)))
     if has_errors(found):
         sys.exit(1)
 

@@ -15,6 +15,7 @@ import click
 from ..core.errors import ReadError, TomopickError
 from ..core.messages import near_miss
 from ..core.shards import Shard
+from .flags import with_flags
 
 
 class _Positive(click.FloatRange):
@@ -31,9 +32,13 @@ POSITIVE = _Positive(min=0, min_open=True)
 
 
 def say(line: str) -> None:
-    """One line on standard error, a remark only where it is not quiet; standard output is for results."""
+    """One line on standard error with the flags of its fields, a remark only where it is not quiet.
+
+    Standard output is for results.
+    """
     if logging.getLogger("tomopick").level > logging.INFO and not line.startswith(("error:", "warning:")):
         return
+    line = with_flags(line)
     if "tqdm" in sys.modules and sys.stderr.isatty():
         # Above a progress bar that may be there, not into it.
         sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
@@ -42,13 +47,14 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def plain_log(quiet: bool = False) -> Iterator[None]:
+def plain_log(quiet: bool = False, verb_of: Callable[[], str | None] = lambda: None) -> Iterator[None]:
     """What the library tells as plain lines while a verb runs (copick sets up a log of its own, in columns).
 
     Args:
         quiet: warnings alone.
+        verb_of: gives the verb, whose flags are named.
     """
-    log, handler = logging.getLogger("tomopick"), _Lines()
+    log, handler = logging.getLogger("tomopick"), _Lines(verb_of)
     before = log.propagate, log.level
     log.addHandler(handler)
     log.propagate = False
@@ -62,9 +68,14 @@ def plain_log(quiet: bool = False) -> Iterator[None]:
 
 
 class _Lines(logging.Handler):
+    def __init__(self, verb_of: Callable[[], str | None]) -> None:
+        super().__init__()
+        self.verb_of = verb_of
+
     def emit(self, record: logging.LogRecord) -> None:
         level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
-        say(f"{level}{record.getMessage()}")
+        # Threads that tell something have no context of their own.
+        say(with_flags(f"{level}{record.getMessage()}", self.verb_of()))
 
 
 def comma(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:

@@ -36,7 +36,8 @@ from .options import POSITIVE, comma, model_first, pairs, project_options, run_n
 @project_options
 def calibrate_command(
     model: Path, place: str | None, undoing: bool, dry_run: bool, as_json: bool, folds: list[str] | None,
-    voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
+    runs: list[str] | None, truth: str | None, tomo_type: str | None, voxel_spacing: float | None,
+    objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
 ) -> None:  # fmt: skip
     """Measure the best thresholds of MODEL on the true picks of PROJECT and write them into its folder.
 
@@ -50,6 +51,7 @@ def calibrate_command(
       tomopick calibrate model/ --undo
     """
     from ..data import open_project
+    from ..data.runs import Runs
     from ..models.calibrate import CalibrationOptions, measure, undo, write_thresholds
     from ..picking.load import load_model
     from ..scoring.thresholds import metric_name
@@ -68,7 +70,7 @@ def calibrate_command(
     target = load_model(model)
     models = [load_model(m) for m in folds] if folds else [target]
     project = open_project(place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
-    result = measure(models, project, options, target)
+    result = measure(models, Runs(project, runs, tomo_type, truth), options, target)
     if not dry_run:
         write_thresholds(model, result, options)
     if options.map_scores and not dry_run:

@@ -4,7 +4,8 @@
 class TomopickError(Exception):
     """Base of every error that a user can mend.
 
-    The message says what was found, what was expected and what to do, and names the file or run.
+    The message says what was found, what was expected and what to do, and names the file or run. A field or argument
+    that it speaks of stands in backticks, `field` or `field=value`; the command line puts its own flags there.
     """
 
 
@@ -21,15 +22,15 @@ class NoPicksError(SelectionError):
 
 
 class SeveralPicksError(SelectionError):
-    """Several sets of picks fit. Which option chooses among them only the caller knows, who names it anew.
+    """Several sets of picks fit. Which field chooses among them only the caller knows, who names it anew.
 
     Attributes:
         found: where there are several.
         wanted: what to choose from.
     """
 
-    def __init__(self, found: str, wanted: str, option: str = "--picks") -> None:
-        super().__init__(f"{found}; say which with {option}: {wanted}")
+    def __init__(self, found: str, wanted: str, field: str = "picks") -> None:
+        super().__init__(f"{found}; say which with `{field}`: {wanted}")
         self.found, self.wanted = found, wanted
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import fields, replace
 from difflib import SequenceMatcher, get_close_matches
+from typing import Any, TypeVar
 
+from .errors import SelectionError
+
+Options = TypeVar("Options", bound=Any)  # a dataclass
 SHOWN = 12  # names in one message; more is noise
 
 _untold: ContextVar[bool] = ContextVar("untold", default=False)
@@ -46,6 +52,27 @@ def listing(items: Iterable[object]) -> str:
     texts = [str(item) for item in items]
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return ", ".join(texts[:SHOWN]) + more
+
+
+def with_fields(options: Options, given: Mapping[str, Any]) -> Options:
+    """Options with some fields given by name.
+
+    Raises:
+        SelectionError: a name that is no field, with the near misses.
+    """
+    known = [f.name for f in fields(options)]
+    for name in given:
+        if name not in known:
+            raise SelectionError(f"there is no argument '{name}'; {near_miss(name, known)}")
+    return replace(options, **given)
+
+
+def require_arguments(function: Callable[..., Any], given: Iterable[str]) -> None:
+    """Raises `SelectionError`, with the near misses, for a name that is no keyword of a function."""
+    known = [name for name, p in inspect.signature(function).parameters.items() if p.default is not p.empty]
+    for name in given:
+        if name not in known:
+            raise SelectionError(f"there is no argument '{name}'; {near_miss(name, known)}")
 
 
 def counted(number: int, thing: str) -> str:

@@ -48,7 +48,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.of:
-            raise SelectionError(f"--shard {self}: parts are counted from 1 to their number; write for example 1/8")
+            raise SelectionError(f"`shard={self}`: parts are counted from 1 to their number; write for example 1/8")
 
     @classmethod
     def parse(cls, text: str, environment: Mapping[str, str] = os.environ) -> Shard:
@@ -61,7 +61,7 @@ class Shard:
         if number == AUTO:
             return _told(environment, _whole(of, text) if slash else None)
         if not slash:
-            raise SelectionError(f"--shard '{text}' is not I/N; write for example 3/8, or auto in an array of jobs")
+            raise SelectionError(f"`shard={text}` is not I/N; write for example 3/8, or auto in an array of jobs")
         return cls(_whole(number, text), _whole(of, text))
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class Shard:
 
 def _whole(text: str, given: str) -> int:
     if not text.strip().isdecimal():
-        raise SelectionError(f"--shard '{given}': '{text}' is no whole number; write for example 3/8, or auto/8")
+        raise SelectionError(f"`shard={given}`: '{text}' is no whole number; write for example 3/8, or auto/8")
     return int(text)
 
 
@@ -95,14 +95,14 @@ def _told(environment: Mapping[str, str], of: int | None) -> Shard:
         first, last, count = (number(v) for v in (array.first, array.last, array.count))
         first = 1 if first is None else first
         if last is None:
-            raise SelectionError(f"--shard auto: {array.name} does not say how many tasks there are; write auto/N")
+            raise SelectionError(f"`shard=auto`: {array.name} does not say how many tasks there are; write auto/N")
         tasks = last - first + 1
         if first not in (0, 1) or (number(array.step) or 1) != 1 or (count or tasks) != tasks:
             raise SelectionError(
-                f"--shard auto: this {array.name} array is not 1 to N ({first} to {last}, with gaps or not from 1), "
+                f"`shard=auto`: this {array.name} array is not 1 to N ({first} to {last}, with gaps or not from 1), "
                 "so its tasks cannot know how many parts there are; write auto/N"
             )
         return Shard(index - first + 1, tasks)
     raise SelectionError(
-        f"--shard {AUTO}: this is no task of an array of {', '.join(a.name for a in ARRAYS)}; write I/N, such as 1/8"
+        f"`shard={AUTO}`: this is no task of an array of {', '.join(a.name for a in ARRAYS)}; write I/N, such as 1/8"
     )

@@ -106,7 +106,7 @@ class PickableObject:
         if self.radius is None or not self.radius > 0:
             raise TomopickError(
                 f"object '{self.name}' has no radius; give it in the project's pickable objects, "
-                f"or as --object {self.name}:RADIUS (in Å)"
+                f"or as `objects={self.name}:RADIUS` (in Å)"
             )
         return float(self.radius)
 

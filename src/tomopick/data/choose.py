@@ -135,7 +135,7 @@ def choose_tomogram(query: str | None, entries: Sequence[TomogramEntry], where: 
         return _at_spacing(query or "", _number(spacing_text, where), typed, where)
     if len(typed) > 1:
         raise SelectionError(
-            f"{where}: several tomograms; say which with --tomo-type: {listing(sorted(map(str, typed)))}"
+            f"{where}: several tomograms; say which with `tomo_type`: {listing(sorted(map(str, typed)))}"
         )
     return typed[0], 0
 

@@ -102,7 +102,7 @@ def export_picks(project: Project, target: str, out: Path, options: ExportOption
 def require_target(target: str) -> None:
     """Raises `SelectionError`, with the near misses, for a format that picks cannot be written in."""
     if target not in TARGETS:
-        raise SelectionError(f"--to {target}: no such format; {near_miss(target, TARGETS)}")
+        raise SelectionError(f"`target={target}`: no such format; {near_miss(target, TARGETS)}")
 
 
 def _chosen(project: Project, options: ExportOptions) -> list[Picks]:
@@ -129,7 +129,7 @@ def _chosen(project: Project, options: ExportOptions) -> list[Picks]:
     if not found and missing is not None:
         raise missing
     if not found:
-        asked = [f"{k} {v}" for k, v in (("--picks", options.picks), ("--min-score", options.min_score)) if v]
+        asked = [f"`{k}={v}`" for k, v in (("picks", options.picks), ("min_score", options.min_score)) if v]
         raise SelectionError(
             f"{project.uri}: no picks to export{' with ' + ' and '.join(asked) if asked else ''}; "
             "expected at least one, so check the runs and the choice"
@@ -161,7 +161,7 @@ def frames(project: Project, runs: Sequence[str], options: ExportOptions) -> lis
             if title is None:
                 raise SelectionError(
                     f"{options.tomograms_star}: no tomogram of run '{run}'; {near_miss(run, rows)}; or say which it is "
-                    "with --names FILE"
+                    "with `names=FILE`"
                 )
             frame = with_row(frame, rows[title])
         elif run in options.names:
@@ -244,7 +244,7 @@ def _export_copick(project: Project, found: Sequence[Picks], out: Path, options:
             if other.has_picks(picks.run, options.user_id, options.session_id) and not options.overwrite:
                 raise OutputError(
                     f"{other.uri}: run {run} has picks of {options.user_id}/{options.session_id}; expected none, so "
-                    "choose another --session-id or replace them with --overwrite"
+                    "choose another `session_id` or replace them with `overwrite`"
                 )
         for picks, _ in moved:
             other.write_picks(picks, options.user_id, options.session_id)

@@ -85,7 +85,7 @@ def import_picks(files: Sequence[Path], project: Project, options: ImportOptions
     if not found and unmatched:
         raise SelectionError(
             f"{listing(files)}: nothing for the runs of {project.uri} ({listing(project.runs())}); the files name "
-            f"{listing(unmatched)}; rename the files or the runs alike, or map them with --names FILE"
+            f"{listing(unmatched)}; rename the files or the runs alike, or map them with `names=FILE`"
         )
     if isinstance(project, FolderProject):
         project.admit(sorted({name for picks in found.values() for name in picks.names.tolist()}))
@@ -120,11 +120,11 @@ def _refuse_what_is_there(project: Project, run: str, options: ImportOptions) ->
     if isinstance(project, FolderProject):
         raise OutputError(
             f"{project.uri}: run {run} has picks already, and a folder holds one table a run; expected none, so move "
-            f"{project.table(run).name} elsewhere, or replace it with --overwrite"
+            f"{project.table(run).name} elsewhere, or replace it with `overwrite`"
         )
     raise OutputError(
         f"{project.uri}: run {run} has picks already (of {options.user_id}/{options.session_id}); expected none, so "
-        "choose another --session-id or replace them with --overwrite"
+        "choose another `session_id` or replace them with `overwrite`"
     )
 
 
@@ -136,7 +136,7 @@ def _judge(found: Mapping[str, Picks], grids: Mapping[str, Grid], project: Proje
     if options.pixel_size is not None:
         log.warning(why)
         return
-    raise SelectionError(f"{project.uri}: {why}; say what 1 of the coordinates is with --pixel-size (in Å)")
+    raise SelectionError(f"{project.uri}: {why}; say what 1 of the coordinates is with `pixel_size` (in Å)")
 
 
 def read_files(files: Sequence[Path], project: Project, options: ImportOptions) -> tuple[dict[str, Picks], list[str]]:

@@ -12,16 +12,14 @@ from . import Project
 from .choose import require_one_pair
 
 
-def picks_where_any(
-    project: Project, runs: Sequence[str], query: str | None, option: str = "--picks"
-) -> dict[str, Picks]:
+def picks_where_any(project: Project, runs: Sequence[str], query: str | None, field: str = "picks") -> dict[str, Picks]:
     """The picks of those runs that have what the query asks for.
 
     Args:
         project: with the picks.
         runs: to look at.
         query: `object:user/session`.
-        option: that the query was given with, for the messages.
+        field: that the query was given as, for the messages.
 
     Raises:
         SelectionError: none has, or a run has several sets that fit, or the runs together have them of several users
@@ -30,7 +28,7 @@ def picks_where_any(
     try:
         return _where_any(project, runs, query)
     except SeveralPicksError as error:
-        raise SeveralPicksError(error.found, error.wanted, option) from None
+        raise SeveralPicksError(error.found, error.wanted, field) from None
 
 
 def _where_any(project: Project, runs: Sequence[str], query: str | None) -> dict[str, Picks]:

@@ -174,7 +174,7 @@ class RunNames:
         if len(found) > 1:
             raise SelectionError(
                 f"'{name}' could be any of the runs {listing(found)}; expected one, so name it exactly as one of them "
-                "or say which it is with --names FILE"
+                "or say which it is with `names=FILE`"
             )
         if found:
             self.shortened[name] = found[0]

@@ -54,11 +54,11 @@ def init_project(
         OutputError: `out` is there already, or cannot be written.
     """
     if preset and preset not in OBJECT_PRESETS:
-        raise SelectionError(f"--preset {preset}: no such preset; there is {listing(OBJECT_PRESETS)}")
+        raise SelectionError(f"`preset={preset}`: no such preset; there is {listing(OBJECT_PRESETS)}")
     chosen = with_specs(OBJECT_PRESETS.get(preset, ()), objects, extend=True)
     if not chosen:
         raise SelectionError(
-            "no objects; copick wants them named, so give --object NAME:RADIUS (radius in Å) or --preset"
+            "no objects; copick wants them named, so give `objects=NAME:RADIUS` (radius in Å) or `preset`"
         )
     for o in chosen:
         require_id(o.name, "object")
@@ -100,7 +100,7 @@ def portal_config(datasets: Iterable[int], out: Path, objects: Sequence[str] = (
         name = object_alias(o.name, PORTAL_IDENTIFIERS)
         if name not in PORTAL_IDENTIFIERS:
             raise SelectionError(
-                f"--object {o.name}: the portal finds objects by identifiers (GO, UniProtKB), and that of '{o.name}' "
+                f"`objects={o.name}`: the portal finds objects by identifiers (GO, UniProtKB), and that of '{o.name}' "
                 f"is not known here; known are {listing(PORTAL_IDENTIFIERS)}; for others use `copick config dataportal`"
             )
         chosen.append(replace(o, name=name, radius=o.radius or radii.get(name)))

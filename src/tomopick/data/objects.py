@@ -86,7 +86,7 @@ def with_specs(known: Sequence[PickableObject], specs: Sequence[str], extend: bo
             label = max((o.label for o in objects.values()), default=0) + 1
             objects[name] = PickableObject(name, radius, label, PALETTE[(label - 1) % len(PALETTE)])
         else:
-            raise SelectionError(f"--object {spec}: the project has no object '{name}'; {near_miss(name, objects)}")
+            raise SelectionError(f"`objects={spec}`: the project has no object '{name}'; {near_miss(name, objects)}")
     return tuple(objects.values())
 
 
@@ -97,5 +97,5 @@ def _parse(spec: str) -> tuple[str, float | None]:
     except ValueError:
         radius = -1.0
     if not name or (radius is not None and not 0 < radius < float("inf")):
-        raise SelectionError(f"--object {spec}: expected NAME:RADIUS with the radius in Å, such as ribosome:150")
+        raise SelectionError(f"`objects={spec}`: expected NAME:RADIUS with the radius in Å, such as ribosome:150")
     return name, radius

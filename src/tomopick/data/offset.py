@@ -79,5 +79,5 @@ class CoordinateOffset:
             return 1.0  # no offset: any number gives zero
         raise SelectionError(
             f"{where}: a coordinate offset is in voxels, but there is neither a tomogram nor a voxel spacing in the "
-            "picks; say it with --voxel-spacing"
+            "picks; say it with `voxel_spacing`"
         )

@@ -44,7 +44,7 @@ def open_project(
     place = Path(path).expanduser()
     offset = CoordinateOffset.parse(coordinate_offset)
     if voxel_spacing is not None and not 0 < voxel_spacing < float("inf"):
-        raise SelectionError(f"--voxel-spacing {voxel_spacing}: expected a positive number in Å")
+        raise SelectionError(f"`voxel_spacing={voxel_spacing}`: expected a positive number in Å")
     if not place.exists():
         beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
         hint = near_miss(place.name, beside) if beside else "check the path"
@@ -111,7 +111,7 @@ def require_taken(opened: Sequence[Opened], voxel_spacing: float | None = None) 
             known = sorted({o.name for other in opened for o in other.project.objects})
             name = spec.strip().partition(":")[0]
             raise SelectionError(
-                f"--object {spec}: {listing(o.project.uri for o in opened)}: no object '{name}'; "
+                f"`objects={spec}`: {listing(o.project.uri for o in opened)}: no object '{name}'; "
                 f"{near_miss(name, known)}"
             )
     if voxel_spacing is not None and not any(other.spaced for other in opened):
@@ -189,8 +189,8 @@ def _json(path: Path) -> dict[str, Any]:
 def _refuse_spacing(path: str | Path, voxel_spacing: float | None, kind: str) -> None:
     if voxel_spacing is not None:
         raise SelectionError(
-            f"{path}: {kind} states its voxel spacings; leave --voxel-spacing out, "
-            f"and choose a tomogram with --tomo-type TYPE@{voxel_spacing:g}"
+            f"{path}: {kind} states its voxel spacings; leave `voxel_spacing` out, "
+            f"and choose a tomogram with `tomo_type=TYPE@{voxel_spacing:g}`"
         )
 
 

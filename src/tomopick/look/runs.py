@@ -57,7 +57,7 @@ def draw_run(
     if min_score is not None:
         shown = shown.select(shown.scores >= min_score)
     tomogram = project.tomogram(name, tomo_type)
-    true = picks_where_any(project, [name], truth, "--truth").get(name) if truth else None
+    true = picks_where_any(project, [name], truth, "truth").get(name) if truth else None
     objects = _objects([*project.objects, *source.objects], [shown, *([] if true is None else [true])])
     centre = None if at is None else (float(at[0]), float(at[1]), float(at[2]))
     if centre is not None and not tomogram.grid.contains(np.array([centre]))[0]:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ModelError, SelectionError
-from ..core.messages import counted, near_miss
+from ..core.messages import counted
 from ..core.types import Grid, Heatmap, Picks, Tomogram
 from ..data import Project, atomic_write
-from ..data.labelled import picks_where_any
+from ..data.runs import Runs
 from ..picking.folder import model_file, read_record
 from ..picking.peaks import LOWEST_SCORE, distances_of
 from ..picking.picker import Model, Picker, PickOptions, Single
@@ -56,7 +56,7 @@ def candidates_of(picker: Picker, tomogram: Tomogram, views: str = "none") -> It
     """
     cuts = GRID if picker.positions_depend_on_threshold else (LOWEST_SCORE,)
     if views not in SMOOTHING_VIEWS:
-        raise SelectionError(f"--smooth '{views}' is none of {', '.join(SMOOTHING_VIEWS)}")
+        raise SelectionError(f"`smooth={views}` is none of {', '.join(SMOOTHING_VIEWS)}")
     for name, view in {"as is": View(), **SMOOTHING_VIEWS[views]}.items():
         turned = _seen(tomogram, view)
         rows, unlike = picker.rows(turned)
@@ -88,7 +88,7 @@ def out_of_fold(models: Sequence[Model], project: Project, run: str) -> Model:
             return model
     raise SelectionError(
         f"run {run}: every model given has learned from it; thresholds measured on it would be too good, so leave "
-        "it out of --runs, or give the model of another fold"
+        "it out of `names`, or give the model of another fold"
     )
 
 
@@ -104,9 +104,6 @@ class CalibrationOptions:
 
     Attributes:
         metric: `czii`, `f1` or `precision=P`.
-        runs: to measure on; None: all with truth.
-        truth: `object:user/session` of the true picks.
-        tomo_type: `TYPE[@spacing]`.
         smooth: views of each volume that are picked besides it: `none`, `flips`, `all`.
         views: whose heatmaps are averaged in each pick (see `PickOptions`).
         map_scores: make scores tell how often picks are right.
@@ -114,9 +111,6 @@ class CalibrationOptions:
     """
 
     metric: str = "f1"
-    runs: Sequence[str] | None = None
-    truth: str | None = None
-    tomo_type: str | None = None
     smooth: str = "none"
     views: str | None = None
     map_scores: bool = False
@@ -161,23 +155,23 @@ def _number(value: float) -> float | None:
 
 
 def measure(
-    models: Sequence[Model], project: Project, options: CalibrationOptions, target: Model | None = None
+    models: Sequence[Model], runs: Runs | Project, options: CalibrationOptions, target: Model | None = None
 ) -> Calibrated:
     """Picks the runs down to a low score and finds the best threshold of each object.
 
     Args:
         models: one, or those of a cross-validation: each run is picked by one that has not learned from it.
-        project: with tomograms and truth.
+        runs: with tomograms and truth; those without such picks are left out, unless they are named.
         options: how.
         target: whose thresholds are measured, and whose objects; the first of `models` where None.
 
     Raises:
         SelectionError: no truth, unknown runs or metric, or a run that every fold has learned from.
     """
-    metric, target = metric_name(options.metric), target or models[0]
+    metric, target, runs = metric_name(options.metric), target or models[0], Runs.of(runs)
     objects = target.objects
-    truth = _truth(project, options, [o.name for o in objects])
-    found, wanted, groups = _pool(models, project, truth, [o.name for o in objects], options)
+    truth = _truth(runs, [o.name for o in objects])
+    found, wanted, groups = _pool(models, runs, truth, [o.name for o in objects], options)
     for line in crowded(truth, objects, distances_of(target.peaks, objects)):
         log.warning(line)
     best = choose_thresholds(found, wanted, objects, metric)
@@ -204,7 +198,7 @@ def measure(
 
 def _pool(
     models: Sequence[Model],
-    project: Project,
+    runs: Runs,
     truth: Mapping[str, Picks],
     names: Sequence[str],
     options: CalibrationOptions,
@@ -215,12 +209,12 @@ def _pool(
     wanted: dict[str, Picks] = {}
     groups: list[list[str]] = [[] for _ in range(min(len(truth), _GROUPS))]
     for i, (run, references) in enumerate(truth.items()):
-        model = models[0] if len(models) == 1 else out_of_fold(models, project, run)
-        if len(models) == 1 and run in trained_on(model, project):
+        model = models[0] if len(models) == 1 else out_of_fold(models, runs.project, run)
+        if len(models) == 1 and run in trained_on(model, runs.project):
             log.warning(f"run {run}: the model has learned from it; thresholds will be too good for others")
         if id(model) not in pickers:
             pickers[id(model)] = Picker(model, PickOptions(views=options.views, device=options.device))
-        tomogram = project.tomogram(run, options.tomo_type)
+        tomogram = runs.tomogram(run)
         for view, picks_at in candidates_of(pickers[id(model)], tomogram, options.smooth):
             key = f"{run} ({view})"
             groups[i % len(groups)].append(key)
@@ -231,23 +225,15 @@ def _pool(
         n = counted(len(found[min(found)][key]), "candidate")
         log.info(f"run {run}: {n}, {counted(len(references), 'true particle')}")
     if len({picker.positions_depend_on_threshold for picker in pickers.values()}) > 1:
-        raise SelectionError("the models of --folds find peaks in different ways; give models of one recipe")
+        raise SelectionError("`models` find peaks in different ways; give models of one recipe")
     return found, wanted, groups
 
 
-def _truth(project: Project, options: CalibrationOptions, names: Sequence[str]) -> dict[str, Picks]:
-    known = project.runs()
-    for run in options.runs or ():
-        if run not in known:
-            raise SelectionError(f"{project.uri}: no run '{run}'; {near_miss(run, known)}")
-    truth = picks_where_any(project, options.runs or known, options.truth, "--truth")
-    for run in options.runs or ():
-        if run not in truth:
-            raise SelectionError(f"{project.uri}: run '{run}' has no picks to measure on; leave it out of --runs")
-    kept = {run: p.among(names) for run, p in truth.items()}
+def _truth(runs: Runs, names: Sequence[str]) -> dict[str, Picks]:
+    kept = {run: p.among(names) for run, p in runs.labelled("picks").items()}
     if not any(len(p) for p in kept.values()):
         raise SelectionError(
-            f"{project.uri}: no true picks of {', '.join(names)}; name them with --truth OBJECT:USER/SESSION"
+            f"{runs.uri}: no true picks of {', '.join(names)}; name them with `picks=OBJECT:USER/SESSION`"
         )
     return kept
 

@@ -15,9 +15,8 @@ from ..core.errors import RecipeError, SelectionError
 from ..core.files import require_new
 from ..core.messages import listing
 from ..core.types import PickableObject, Picks
-from ..data import Project, atomic_folder
-from ..data.choose import require_run
-from ..data.labelled import picks_where_any
+from ..data import atomic_folder
+from ..data.runs import Runs
 from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.ensemble import MEANS, Alignment, Ensemble, Member
@@ -37,46 +36,24 @@ KNOTS = 32  # of an alignment
 _FEWEST = 8  # candidates of an object that an alignment can rest on
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Runs that weights and thresholds are measured on.
+def unlearned(runs: Runs, detectors: Sequence[Detector]) -> dict[str, Picks]:
+    """The true picks to measure on, by run: of the runs that are named, else of those that not all have learned from.
 
-    Attributes:
-        project: with tomograms and truth.
-        runs: None: all with truth that at least one of the models has not learned from.
-        truth: `object:user/session` of the true picks.
-        tomo_type: `TYPE[@spacing]`.
+    Raises:
+        SelectionError: a run that is not there or has none, or no run that a model has not learned from.
     """
-
-    project: Project
-    runs: Sequence[str] | None = None
-    truth: str | None = None
-    tomo_type: str | None = None
-
-    def picks(self, detectors: Sequence[Detector]) -> dict[str, Picks]:
-        """The true picks, by run.
-
-        Raises:
-            SelectionError: a run that is not there or has none, or no run that a model has not learned from.
-        """
-        known = self.project.runs()
-        for run in self.runs or ():
-            require_run(run, known, self.project.uri)
-        found = picks_where_any(self.project, self.runs or known, self.truth, "--truth")
-        for run in self.runs or ():
-            if run not in found:
-                raise SelectionError(f"{self.project.uri}: run {run} has no picks to measure on; name others")
-        if self.runs is None:
-            seen_by_all = set.intersection(*(trained_on(d, self.project) for d in detectors))
-            found = {run: p for run, p in found.items() if run not in seen_by_all}
-        names = [o.name for d in detectors for o in d.objects]
-        found = {run: p.among(names) for run, p in found.items()}
-        if not any(len(p) for p in found.values()):
-            raise SelectionError(
-                f"{self.project.uri}: no run with true picks of {listing(sorted(set(names)))} that a model has not "
-                "learned from; name some with --val-runs"
-            )
-        return found
+    found = runs.labelled("picks")
+    if runs.names is None:
+        seen_by_all = set.intersection(*(trained_on(d, runs.project) for d in detectors))
+        found = {run: p for run, p in found.items() if run not in seen_by_all}
+    names = [o.name for d in detectors for o in d.objects]
+    found = {run: p.among(names) for run, p in found.items()}
+    if not any(len(p) for p in found.values()):
+        raise SelectionError(
+            f"{runs.uri}: no run with true picks of {listing(sorted(set(names)))} that a model has not learned from; "
+            "name some with `names`"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -110,11 +87,11 @@ class CombineOptions:
         if self.metric not in METRICS:
             raise SelectionError(f"metric '{self.metric}' is none of {', '.join(METRICS)}")
         if self.per_object and self.weights != "grid":
-            raise RecipeError("weights by object are found on a grid; add --weights grid")
+            raise RecipeError("weights by object are found on a grid; add `weights=grid`")
 
 
 def combine(
-    models: Sequence[Detector | Ensemble], out: Path, options: CombineOptions, runs: Validation | None = None
+    models: Sequence[Detector | Ensemble], out: Path, options: CombineOptions, runs: Runs | None = None
 ) -> Ensemble:
     """Writes the ensemble folder `out`; ensembles among the models are taken apart into their members.
 
@@ -135,9 +112,7 @@ def combine(
     return replace(ensemble, checksum=checksum, name=str(out))
 
 
-def put_together(
-    models: Sequence[Detector | Ensemble], options: CombineOptions, runs: Validation | None = None
-) -> Ensemble:
+def put_together(models: Sequence[Detector | Ensemble], options: CombineOptions, runs: Runs | None = None) -> Ensemble:
     """The ensemble that `combine` writes."""
     ensemble = Ensemble.of(models)
     cuts = {metric: heights(values, ensemble.score_maps) for metric, values in ensemble.thresholds.items()}
@@ -147,13 +122,13 @@ def put_together(
     if runs is None:
         if options.weights != "uniform" or options.align:
             what = "weights" if options.weights != "uniform" else "an alignment"
-            raise SelectionError(f"{what} are measured on validation runs; give --project and --val-runs")
+            raise SelectionError(f"{what} are measured on validation runs; give `runs`")
         log.info("not measured on any run: thresholds are the mean of the models'")
         return _remembering(ensemble, models, options, None, ())
-    truth = runs.picks(ensemble.detectors)
+    truth = unlearned(runs, ensemble.detectors)
     with tempfile.TemporaryDirectory(prefix="tomopick-heatmaps-") as place:
         picker = Picker(ensemble, PickOptions(views=options.views, device=options.device, engine=options.engine))
-        kept = [keep_heatmaps(picker, runs.project, run, runs.tomo_type, Path(place)) for run in truth]
+        kept = [keep_heatmaps(picker, runs, run, Path(place)) for run in truth]
         if options.align:
             ensemble = _align(ensemble, kept)
         if options.weights == "grid":
@@ -227,7 +202,7 @@ def _weighed(ensemble: Ensemble, kept: Sequence[Kept], truth: Mapping[str, Picks
     if all(len(k.members) < 2 for k in kept):
         raise SelectionError(
             "weights cannot be told apart: no run is left that two members have not learned from; name other "
-            "--val-runs, or take equal weights"
+            "runs (`names`), or take equal weights"
         )
 
     @cache
@@ -332,7 +307,7 @@ def _remembering(
     ensemble: Ensemble,
     models: Sequence[Detector | Ensemble],
     options: CombineOptions,
-    runs: Validation | None,
+    runs: Runs | None,
     on: Sequence[str],
 ) -> Ensemble:
     """With the record of what it was made of and how."""

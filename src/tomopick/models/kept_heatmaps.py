@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.progress import bar
 from ..core.types import Grid, Heatmap, Picks, Tomogram, holds
-from ..data import Project
+from ..data.runs import Runs
 from ..picking.ensemble import Ensemble
 from ..picking.picker import Picker
 from ..picking.rows import decode_rows, on_one_grid
@@ -66,22 +66,22 @@ class Kept:
         return picks.select(holds(self.grid, void, picks.positions))
 
 
-def keep_heatmaps(picker: Picker, project: Project, run: str, tomo_type: str | None, place: Path) -> Kept:
+def keep_heatmaps(picker: Picker, runs: Runs, run: str, place: Path) -> Kept:
     """Predicts a run with the members that have not learned from it.
 
     Args:
         picker: of the ensemble.
-        project, run, tomo_type: what to predict.
+        runs, run: what to predict.
         place: folder for the heatmaps, two bytes a cell, object and member.
     """
     n_members = len(picker.detectors)
-    unseen = [i for i, d in enumerate(picker.detectors) if run not in trained_on(d, project)]
+    unseen = [i for i, d in enumerate(picker.detectors) if run not in trained_on(d, runs.project)]
     if not unseen:
         log.warning(f"run {run}: every member has learned from it; thresholds will be too good for others")
     members = tuple(unseen or range(n_members))
     if unseen and len(unseen) < n_members:
         log.info(f"run {run}: predicted by {len(unseen)} of {n_members} members, that have not learned from it")
-    tomogram = project.tomogram(run, tomo_type)
+    tomogram = runs.tomogram(run)
     strips = []
     with bar(1, run, "tile") as shown:
 

@@ -22,6 +22,7 @@ from ..core.errors import ModelError, RecipeError, SelectionError
 from ..core.files import require_new
 from ..core.messages import counted, untold
 from ..data import atomic_folder
+from ..data.runs import Runs
 from ..networks.engines import choose_device, place
 from ..picking.cards import save_with_card
 from ..picking.detector import Detector
@@ -31,7 +32,7 @@ from ..picking.resample import spacings_differ
 from ..picking.tiling import TilingSpec, cut
 from ..scoring.thresholds import METRICS
 from ..training.recipe import Recipe
-from .combine import CombineOptions, Validation, put_together
+from .combine import CombineOptions, put_together, unlearned
 from .weight_search import Shares, greedy, search
 
 log = logging.getLogger("tomopick")
@@ -68,7 +69,7 @@ class SoupOptions:
                 raise RecipeError(f"{name} '{getattr(self, name)}' is none of {', '.join(known)}")
 
 
-def make_soup(models: Sequence[Detector], out: Path, options: SoupOptions, runs: Validation | None = None) -> Detector:
+def make_soup(models: Sequence[Detector], out: Path, options: SoupOptions, runs: Runs | None = None) -> Detector:
     """Writes the model folder `out`.
 
     Args:
@@ -88,7 +89,7 @@ def make_soup(models: Sequence[Detector], out: Path, options: SoupOptions, runs:
     check_alike(models)
     if runs is None and (options.weights != "uniform" or options.norm == "estimate"):
         what = "weights" if options.weights != "uniform" else "BatchNorm statistics"
-        raise SelectionError(f"{what} are measured on validation runs; give --project and --val-runs")
+        raise SelectionError(f"{what} are measured on validation runs; give `runs`")
     kitchen = _Kitchen(models, options, runs)
     shares = kitchen.shares()
     soup = kitchen.judged(shares)
@@ -203,7 +204,7 @@ def estimate_norms(network: nn.Module, batches: Iterator[torch.Tensor], device: 
 class _Kitchen:
     """Soups of given shares of some models, tasted on the runs."""
 
-    def __init__(self, models: Sequence[Detector], options: SoupOptions, runs: Validation | None):
+    def __init__(self, models: Sequence[Detector], options: SoupOptions, runs: Runs | None):
         self.models, self.options, self.runs = list(models), options, runs
         self.states = [m.network.state_dict() for m in models]
         self.facts = _joint(models)
@@ -267,8 +268,8 @@ class _Kitchen:
         recipe, rng = Recipe.from_json(self.models[0].recipe_json), np.random.default_rng(0)
         shape, size = recipe.patch.shape, recipe.train.batch_size
         tiles: list[tuple[float, np.ndarray]] = []
-        for run in self.runs.picks(self.models):
-            values, grid = self.models[0].prepare(self.runs.project.tomogram(run, self.runs.tomo_type))
+        for run in unlearned(self.runs, self.models):
+            values, grid = self.models[0].prepare(self.runs.tomogram(run))
             _, starts = TilingSpec(shape, 0).plan(grid.shape, recipe.network.multiple)
             # Each tile draws a number, and those with the lowest are kept: a fair choice, however many there are.
             tiles += [(rng.random(), cut(values, start, shape)) for start in itertools.product(*starts)]

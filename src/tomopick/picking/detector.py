@@ -46,7 +46,7 @@ UNLIKE_BEYOND = 2.5  # standard deviations of the spectrum, mean over its rings,
 LEAST_SPREAD = 0.2  # of the spectrum [decades]; a single training volume has none
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Detector(ByPicker):
     """A network with everything needed to pick with it.
 

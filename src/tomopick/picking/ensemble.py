@@ -72,7 +72,7 @@ class Member:
     alignment: Mapping[str, Alignment] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ensemble(ByPicker):
     """Several detectors that pick as one; for callers it is a `Model`, as a `Detector` is.
 

@@ -7,14 +7,14 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from .. import __version__
 from ..core.errors import SelectionError
-from ..core.messages import near_miss
+from ..core.messages import near_miss, with_fields
 from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram, holds
 from ..networks.engines import EngineSpec, choose_device
 from ..scoring.score_maps import ScoreMaps, heights, mapped
@@ -24,6 +24,9 @@ from .method import Method
 from .peaks import LOWEST_SCORE, PeakFinder, with_distances
 from .predict import Predictor, predict_rows
 from .rows import decode_rows, join_rows
+
+if TYPE_CHECKING:  # files are read where a path is given, not where a network runs
+    from .found import Found, Volume
 
 log = logging.getLogger("tomopick")
 
@@ -176,12 +179,15 @@ class Model(Protocol):
     def rows(self, tomogram: Tomogram, options: PickOptions | None = None) -> Iterator[Heatmap]:
         """Finished rows of heatmap, strip by strip."""
 
-    def heatmap(self, tomogram: Tomogram, options: PickOptions | None = None) -> Heatmap:
+    def heatmap(
+        self, volume: Volume, options: PickOptions | None = None, *, voxel_spacing: float | None = None, **how: Any
+    ) -> Heatmap:
         """The whole heatmap in memory."""
 
     def pick(
-        self, tomogram: Tomogram, thresholds: Mapping[str, float] | None = None, options: PickOptions | None = None
-    ) -> Picks:
+        self, volume: Volume, thresholds: Mapping[str, float] | None = None, options: PickOptions | None = None,
+        *, voxel_spacing: float | None = None, **how: Any,
+    ) -> Found:  # fmt: skip
         """Scored picks above the thresholds, best first."""
 
 
@@ -194,31 +200,51 @@ class ByPicker:
         _tell(tomogram.run, unlike)
         return rows
 
-    def heatmap(self: Model, tomogram: Tomogram, options: PickOptions | None = None) -> Heatmap:
-        """The whole heatmap in memory."""
-        return join_rows(self.rows(tomogram, options))
+    def heatmap(
+        self: Model, volume: Volume, options: PickOptions | None = None, *,
+        voxel_spacing: float | None = None, **how: Any,
+    ) -> Heatmap:  # fmt: skip
+        """The whole heatmap in memory; arguments are those of `pick`."""
+        from .found import as_tomogram
+
+        return join_rows(self.rows(as_tomogram(volume, voxel_spacing), with_fields(options or PickOptions(), how)))
 
     def pick(
-        self: Model, tomogram: Tomogram, thresholds: Mapping[str, float] | None = None,
-        options: PickOptions | None = None,
-    ) -> Picks:  # fmt: skip
-        """Scored picks above the thresholds, best first; what is unlike the training is logged.
+        self: Model, volume: Volume, thresholds: Mapping[str, float] | None = None,
+        options: PickOptions | None = None, *, voxel_spacing: float | None = None, **how: Any,
+    ) -> Found:  # fmt: skip
+        """Scored picks above the thresholds, best first; what is unlike the training is logged too.
+
+        Networks that were made ready are kept from call to call.
 
         Args:
-            tomogram: to pick.
+            volume: a (z, y, x) array, a tomogram, or the path of a volume.
             thresholds: by object, in place of those that `options` mean.
             options: how to pick.
+            voxel_spacing: of an array [Å]; of a file, in place of its header's.
+            how: fields of `PickOptions`, in place of those of `options`.
+
+        Raises:
+            TomopickError: a volume that cannot be read or has no voxel spacing, options that do not fit.
         """
-        options = options or PickOptions()
+        from .found import Found, as_tomogram
+
+        tomogram, options = as_tomogram(volume, voxel_spacing), with_fields(options or PickOptions(), how)
         options = replace(options, thresholds={**options.thresholds, **(thresholds or {})})
         picks, unlike = Picker(self, options).pick(tomogram)
         _tell(tomogram.run, unlike)
-        return picks
+        return Found(picks, tuple(unlike), _heatmap=lambda: join_rows(Picker(self, options).rows(tomogram)[0]))
+
+    def __repr__(self: Model) -> str:
+        names = ", ".join(o.name for o in self.objects)
+        cuts = "/".join(self.thresholds)
+        size = f" of {len(self.detectors)}" if len(self.detectors) > 1 else ""
+        return f"<{type(self).__name__}{size} '{self.name}': {names}; at {self.facts.voxel_spacing:g} Å; for {cuts}>"
 
 
 def _tell(run: str, unlike: Iterable[str]) -> None:
     for line in unlike:
-        log.warning("run %s: %s", run, line)
+        log.warning(f"run {run}: {line}" if run else line)
 
 
 class Picker:

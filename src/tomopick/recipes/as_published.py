@@ -18,7 +18,8 @@ from ..core.files import is_vacant
 from ..core.messages import untold
 from ..data import atomic_write
 from ..data.labelled import picks_where_any
-from ..models.combine import CombineOptions, Validation, put_together
+from ..data.runs import Runs
+from ..models.combine import CombineOptions, put_together
 from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble
@@ -212,14 +213,14 @@ class _Shares:
         chosen = replace(first, tomo_type=types[0] if types else None, train_runs=(), val_runs=val, unlabelled_runs=())
         return [learned, chosen]
 
-    def validation(self) -> Validation | None:
+    def validation(self) -> Runs | None:
         """The runs that the ensemble is measured on: all folds', else those of the split."""
         source, types = self.grounds.sources[0], self.grounds.tomo_types[0]
         folds = {run for t in self.plan.members for run in t.val_runs or ()}
         runs = sorted(folds) or list(self.splits[0][1])
         if not runs:
             return None
-        return Validation(source.project, runs, source.picks, types[0] if types else None)
+        return Runs(source.project, runs, types[0] if types else None, source.picks)
 
     def to_json(self) -> dict[str, Any]:
         """By which an interrupted plan's data are known again."""

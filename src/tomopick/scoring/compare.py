@@ -208,7 +208,7 @@ class Scoring:
         found, _, project = self._read(candidates, self.picks, "--picks") if read else ({}, (), None)
         if read and not found:
             raise SelectionError(f"{candidates}: no picks to score; name others with --picks")
-        wanted, objects, other = self._read(truth, self.truth, "--truth")
+        wanted, objects, other = self._read(truth, self.truth, "truth")
         if not wanted:
             raise SelectionError(f"{truth}: no true picks; name others with --truth")
         made = None
@@ -250,7 +250,7 @@ class Scoring:
         return found
 
     def _read(
-        self, place: str, query: str | None, option: str
+        self, place: str, query: str | None, field: str
     ) -> tuple[dict[str, Picks], tuple[PickableObject, ...], Project | None]:
         """Picks by run, the objects that have them, and the project where it is one."""
         if Path(place).suffix.lower() == ".csv":
@@ -265,10 +265,10 @@ class Scoring:
             coordinate_offset=self.coordinate_offset,
         )
         # What one side has no place for may be meant for the other; true are the objects of the truth.
-        if option == "--truth":
+        if field == "truth":
             require_taken([given], self.voxel_spacing)
         project = given.project
-        found = picks_where_any(project, self.runs or project.runs(), query, option)
+        found = picks_where_any(project, self.runs or project.runs(), query, field)
         objects = project.objects
         if objects and all(o.radius is None for o in objects):  # known by their names alone, as in a table
             objects = self._known({o.name for o in objects})

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from ..core.types import PickableObject, Picks
 from .matching import REACH, Counts, at_every_cut, neighbours, scorable, scored_picks
 
-Runs = Mapping[str, Picks]
+_ByRun = Mapping[str, Picks]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class PrecisionRecall:
 
 
 def precision_recall(
-    candidates: Runs, truth: Runs, objects: Sequence[PickableObject], *, radius: float = REACH
+    candidates: _ByRun, truth: _ByRun, objects: Sequence[PickableObject], *, radius: float = REACH
 ) -> dict[str, PrecisionRecall]:
     """The curve of each object over all its scores, all runs together, one-to-one and greedy by score.
 
@@ -96,7 +96,9 @@ class Confusion:
     counts: np.ndarray
 
 
-def confusion(candidates: Runs, truth: Runs, objects: Sequence[PickableObject], *, radius: float = REACH) -> Confusion:
+def confusion(
+    candidates: _ByRun, truth: _ByRun, objects: Sequence[PickableObject], *, radius: float = REACH
+) -> Confusion:
     """Picks against true particles of any object: one-to-one, greedy by score, within `radius` radii of the *true* one.
 
     Raises:
@@ -125,7 +127,7 @@ def confusion(candidates: Runs, truth: Runs, objects: Sequence[PickableObject], 
     return Confusion(names, counts)
 
 
-def duplicates(runs: Runs, objects: Sequence[PickableObject], *, radius: float = REACH) -> dict[str, int]:
+def duplicates(runs: _ByRun, objects: Sequence[PickableObject], *, radius: float = REACH) -> dict[str, int]:
     """Picks of each object that lie within `radius` radii of a better one of it (equal scores: of an earlier one).
 
     Given true particles, which have no scores, it counts those that were written down twice.

@@ -13,7 +13,7 @@ from ..core.types import PickableObject, Picks
 from .curves import precision_recall
 from .intervals import Difference
 from .localisation import Localisation
-from .matching import scored_picks
+from .matching import REACH, scored_picks
 from .score_maps import reliability
 from .scores import CziiScore, MatchedScores
 
@@ -31,7 +31,7 @@ class Ranking:
     expected_error: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """Both ways of scoring, with 95 % intervals of the mean F1 at half a radius and of the CZII score.
 
@@ -104,8 +104,21 @@ class Scores:
         needed = "\n-: AP and ECE need true particles and picks of different scores, the others need hits"
         return table + (needed if any("-" in row for row in rows) else "")
 
+    @property
+    def f1(self) -> float:
+        """The mean F1 of the objects at half a radius, that of `interval`."""
+        return self.matched.macro_f1[self.matched.radii.index(REACH)]
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return f"Scores(czii {self.czii.score:.4f}, f1 {self.f1:.4f}, 95 % {low:.4f} to {high:.4f})"
+
     def json_text(self) -> str:
-        """Every figure at full precision; null where there is none."""
+        """`to_json` as text."""
+        return json.dumps(self.to_json(), indent=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure at full precision; None where there is none."""
         f1, czii = ([None if np.isnan(v) else v for v in drawn] for drawn in (self.interval, self.czii_interval))
         data: dict[str, Any] = {
             "czii": self.czii.to_json(),
@@ -118,7 +131,7 @@ class Scores:
         if self.differences:
             told = {m: {"other": d.a, **d.difference.to_json()} for m, d in self.differences.items()}
             data["against"] = {"picks": self.against, "difference": told}
-        return json.dumps(data | {"dropped_outside": self.dropped_outside}, indent=1)
+        return data | {"dropped_outside": self.dropped_outside}
 
 
 def _shown(value: float, form: str) -> str:

@@ -25,7 +25,7 @@ TOLERANCE = 0.002  # of the best F within which a threshold is as good as anothe
 # Where picks are found anew at each threshold; denser where F-beta 4 has its optimum.
 GRID: tuple[float, ...] = (0.02, 0.03, 0.05, 0.07, *(round(0.1 + 0.05 * k, 2) for k in range(18)), 0.98)
 
-Found = Mapping[float, Mapping[str, Picks]]  # lowest height -> run -> picks found with it
+Candidates = Mapping[float, Mapping[str, Picks]]  # lowest height -> run -> picks found with it
 
 
 def metric_name(metric: str) -> str:
@@ -135,7 +135,7 @@ def calibrate(
 
 
 def calibrate_grid(
-    candidates: Found,
+    candidates: Candidates,
     truth: Mapping[str, Picks],
     objects: Sequence[PickableObject],
     metric: str,
@@ -170,7 +170,7 @@ def calibrate_grid(
 
 
 def choose_thresholds(
-    found: Found,
+    found: Candidates,
     truth: Mapping[str, Picks],
     objects: Sequence[PickableObject],
     metric: str,
@@ -197,7 +197,7 @@ def found_uphill(
     objects: Sequence[PickableObject],
     metrics: Sequence[str],
     lowest: Mapping[str, float],
-) -> Found:
+) -> Candidates:
     """Picks whose positions depend on the threshold, found at few of those in `GRID`: around the best of them.
 
     Each object is picked at every third threshold, from the best of these on at its neighbours, until none is better.
@@ -242,7 +242,7 @@ def _value(metric: str, picks: Mapping[str, Picks], truth: Mapping[str, Picks], 
     return float(fbeta(np.array([len(hits)]), np.array([len(scores)]), n_truth, beta)[0])
 
 
-def picks_for(found: Found, thresholds: Mapping[str, float]) -> dict[str, Picks]:
+def picks_for(found: Candidates, thresholds: Mapping[str, float]) -> dict[str, Picks]:
     """All picks found once, or of those found with several thresholds each object's with the one nearest to its own."""
     runs = next(iter(found.values()))
     if len(found) == 1:

@@ -16,7 +16,7 @@ from ..picking.peaks import LOWEST_SCORE
 from ..picking.predict import Predictor, predict_rows
 from ..picking.rows import decode_rows
 from ..scoring.localisation import median_shift
-from ..scoring.thresholds import METRICS, Found, choose_thresholds, found_uphill, picks_for
+from ..scoring.thresholds import METRICS, Candidates, choose_thresholds, found_uphill, picks_for
 from .dataset import Data
 from .loop import TrainState
 from .patches import LabelledVolume
@@ -28,7 +28,7 @@ log = logging.getLogger("tomopick")
 FULLEST = 0.1
 
 
-def validation_picks(detector: Detector, predictor: Predictor, data: Data, metrics: Sequence[str]) -> Found:
+def validation_picks(detector: Detector, predictor: Predictor, data: Data, metrics: Sequence[str]) -> Candidates:
     """Candidates of the validation volumes, by lowest height and volume: all down to a low one, or around the best.
 
     Args:

@@ -23,7 +23,7 @@ OF_THE_TRAINING = ("last", "best", "top")
 def picks_of(folder: Path) -> list[list]:
     """Of a volume that the model has not seen: [object, z, y, x, score]."""
     model = load_model(folder)
-    found = model.pick(small.tomogram("X", 9, objects=model.objects)[0])
+    found = model.pick(small.tomogram("X", 9, objects=model.objects)[0]).picks
     return [[n, *p, s] for n, p, s in zip(found.names.tolist(), found.positions.tolist(), found.scores.tolist())]
 
 

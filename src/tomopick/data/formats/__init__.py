@@ -89,7 +89,7 @@ def get_format(key: str, **choices: Any) -> PicksFormat:
     for name in given:
         if name not in known:
             takers = [k for k, f in FORMATS.items() if name in {g.name for g in fields(f)}]  # type: ignore[arg-type]
-            raise SelectionError(f"--{name.replace('_', '-')} is of {listing(takers)}, not of {key}; leave it out")
+            raise SelectionError(f"`{name}` is of {listing(takers)}, not of {key}; leave it out")
     return replace(found, **given)
 
 
@@ -110,5 +110,5 @@ def detect(path: Path) -> str:
     if path.suffix.lower() in _BY_SUFFIX:
         return _BY_SUFFIX[path.suffix.lower()]
     raise ReadError(
-        f"{path}: no known format by its ending; expected .star, .json, {', '.join(_BY_SUFFIX)}, or say --from"
+        f"{path}: no known format by its ending; expected .star, .json, {', '.join(_BY_SUFFIX)}, or say `format`"
     )

@@ -56,12 +56,12 @@ class RunFrame:
         if self.grid is None and self.choices:
             raise SelectionError(
                 f"run {self.run}: {format_name} counts in voxels, and the tomograms differ in theirs; "
-                f"say which with --tomo-type: {listing(self.choices)}"
+                f"say which with `tomo_type`: {listing(self.choices)}"
             )
         if self.grid is None:
             raise SelectionError(
                 f"run {self.run}: {format_name} counts in voxels, and there is no tomogram to count in; "
-                "give the tomograms with --tomograms PROJECT, or their voxel size with --voxel-spacing"
+                "give the tomograms with `tomograms`, or their voxel size with `voxel_spacing`"
             )
         return self.grid
 
@@ -70,7 +70,7 @@ class RunFrame:
         if self.centre is None:
             raise SelectionError(
                 f"run {self.run}: {format_name} counts from the middle of the tomogram, whose size is not known; "
-                "give RELION's tomograms.star with --tomograms-star, or the tomograms with --tomograms PROJECT"
+                "give RELION's tomograms.star with `tomograms_star`, or the tomograms with `tomograms`"
             )
         return np.asarray(self.centre, dtype=np.float64)
 
@@ -158,7 +158,7 @@ class Reading:
             return np.zeros(0, dtype=np.str_)
         raise SelectionError(
             f"{path}: does not say which object the picks are; expected one of "
-            f"{listing(known) or 'the objects of the project'}, so name it with --as OBJECT"
+            f"{listing(known) or 'the objects of the project'}, so name it with `name=OBJECT`"
         )
 
     def object(self, said: str) -> str:
@@ -231,7 +231,7 @@ def save(files: Mapping[Path, bytes], overwrite: bool = False) -> list[Path]:
     taken = [str(path) for path, data in files.items() if path.exists() and not _holds(path, data)]
     if taken and not overwrite:
         raise OutputError(
-            f"{listing(taken)}: exists already; expected a new name, so choose another or replace it with --overwrite"
+            f"{listing(taken)}: exists already; expected a new name, so choose another or replace it with `overwrite`"
         )
     write_together(files)
     return list(files)

@@ -112,7 +112,7 @@ def _column(name: str, table: Any, optics: Any, path: Path) -> np.ndarray | None
 def _mixed_up(path: Path, why: str) -> ReadError:
     return ReadError(
         f"{path}: optics groups are mixed up ({why}); expected rlnOpticsGroup in both tables, or say the pixel size "
-        "with --tilt-series-pixel-size"
+        "with `pixel_size`"
     )
 
 

@@ -64,7 +64,7 @@ class Dynamo:
 
     def notes(self, parts: Sequence[Part]) -> list[str]:
         """The volume and the origin."""
-        return [*voxel_notes(parts), f"the first voxel has the number {self.origin} (--dynamo-origin)"]
+        return [*voxel_notes(parts), f"the first voxel has the number {self.origin} (`origin`)"]
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The particles at coordinate plus shift."""

@@ -40,7 +40,7 @@ def read_index_map(path: Path) -> dict[int, str]:
 def numbered_frames(numbers: np.ndarray, path: Path, reading: Reading) -> list[tuple[int, RunFrame]]:
     """The frames of the tomograms that a file numbers; those that no run is called by are noted and left out.
 
-    The list is `--index-map`, else the file's own name with `.doc`, else `indices_column_20.doc` beside it.
+    The list is `index_map`, else the file's own name with `.doc`, else `indices_column_20.doc` beside it.
 
     Raises:
         SelectionError: several tomograms or runs, and no list.
@@ -58,5 +58,5 @@ def numbered_frames(numbers: np.ndarray, path: Path, reading: Reading) -> list[t
             return [(unique[0], frame)]
     raise SelectionError(
         f"{path}: numbers its tomograms ({', '.join(map(str, unique[:8]))}) and nothing says which runs they are; "
-        "give the list with --index-map FILE (lines 'number path-or-name'; Dynamo's indices_column_20.doc)"
+        "give the list with `index_map=FILE` (lines 'number path-or-name'; Dynamo's indices_column_20.doc)"
     )

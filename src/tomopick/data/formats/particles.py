@@ -62,7 +62,7 @@ def _optimisation_set(path: Path, blocks: Blocks) -> ReadError:
     row = table.iloc[0] if len(table) else {}
     particles = row.get("rlnTomoParticlesFile", "particles.star")
     tomograms = row.get("rlnTomoTomogramsFile", "")
-    more = f" --tomograms-star {tomograms}" if tomograms else ""
+    more = f" with `tomograms_star={tomograms}`" if tomograms else ""
     return ReadError(f"{path}: names files of particles and holds none; import {particles}{more} instead")
 
 
@@ -137,7 +137,7 @@ def _positions(rows: Any, sizes: np.ndarray, frame: RunFrame, path: Path) -> np.
     if np.isnan(sizes).any():
         raise ReadError(
             f"{path}: rlnCoordinateX, Y, Z are in pixels whose size the file does not say; give the tilt series' with "
-            "--tilt-series-pixel-size (in Å; the tomogram's own if they were counted there), or --tomograms-star"
+            "`pixel_size` (in Å; the tomogram's own if they were counted there), or `tomograms_star`"
         )
     return columns(rows, PIXELS, path)[:, ::-1] * sizes
 
@@ -166,7 +166,7 @@ def _poses(rows: Any, sizes: np.ndarray, path: Path) -> tuple[np.ndarray | None,
         pixels = columns(rows, PIXEL_SHIFTS, path)
         if np.any(pixels) and np.isnan(sizes).any():
             raise ReadError(
-                f"{path}: rlnOriginX, Y, Z are in pixels whose size nothing says; give it with --tilt-series-pixel-size"
+                f"{path}: rlnOriginX, Y, Z are in pixels whose size nothing says; give it with `pixel_size`"
             )
         shifts = pixels * np.nan_to_num(sizes)[:, ::-1]
     numbers = pd.DataFrame(dict(zip(_SHIFTS, shifts.T)))
@@ -236,8 +236,8 @@ def _read_listed_text(path: Path, name: str, reading: Reading) -> list[Picks]:
     size = reading.pixel_size or frame.pixel_size
     if size is None:
         raise ReadError(
-            f"{path}: counts in pixels whose size the list does not say; give it with --tilt-series-pixel-size, or "
-            "RELION's tomograms.star with --tomograms-star"
+            f"{path}: counts in pixels whose size the list does not say; give it with `pixel_size`, or "
+            "RELION's tomograms.star with `tomograms_star`"
         )
     turns = None
     if numbers.shape[1] == 6:

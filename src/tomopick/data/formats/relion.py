@@ -87,7 +87,7 @@ def _pixel_size(frame: RunFrame) -> float:
     if frame.pixel_size is None:
         raise SelectionError(
             f"run {frame.run}: RELION 4 counts in pixels of the tilt series, whose size is not known; "
-            "give it with --tilt-series-pixel-size (in Å), or RELION's tomograms.star with --tomograms-star"
+            "give it with `tilt_series_pixel_size` (in Å), or RELION's tomograms.star with `tomograms_star`"
         )
     return frame.pixel_size
 

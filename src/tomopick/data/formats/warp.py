@@ -19,7 +19,7 @@ class Warp:
     """Warp: `rlnCoordinate[XYZ]` in voxels of `coords_angpix` from the centre of the first, `rlnMicrographName`.
 
     Attributes:
-        coords_angpix: the voxel size the coordinates count in [Å], to be repeated as `--coords_angpix`; by default
+        coords_angpix: the voxel size the coordinates count in [Å], to be repeated to WarpTools; by default
             the tomograms' own.
 
     Source: warpem.github.io/warp/reference/warptools/tomogram_particle_files ("starting from zero at the center of the
@@ -55,7 +55,7 @@ def _common_spacing(parts: Sequence[Part]) -> float:
     if max(spacings) > 1.001 * min(spacings):
         raise SelectionError(
             f"Warp reads one voxel size a file, and the tomograms have {sorted(spacings)} Å; choose one with "
-            "--coords-angpix"
+            "`coords_angpix`"
         )
     return parts[0][1].need_grid("Warp").voxel_spacing
 

@@ -207,7 +207,7 @@ def _check_is_volume(path: Path, header: Any, insisted: bool) -> None:
     if int(header.nsymbt) and kind in TILT_HEADERS and not insisted:
         raise ReadError(
             f"{path}: a tilt series of {nz} images by its extended header ({kind.decode()}); expected a tomogram; if "
-            "it is one, say so with its --voxel-spacing, or call it NAME_rec.mrc"
+            "it is one, say so with its `voxel_spacing`, or call it NAME_rec.mrc"
         )
     if ispg == 0 and not RECONSTRUCTION.search(path.name.lower()):
         _check_named_mrc(path, nz)
@@ -226,7 +226,7 @@ def _check_named_mrc(path: Path, images: int) -> None:
     warn_once(f"{path}: ISPG 0 in its header, as of an image stack; it is taken for a tomogram")
 
 
-def _grid(path: Path, header: Any, voxel_spacing: float | None, remedy: str = "say it with --voxel-spacing") -> Grid:
+def _grid(path: Path, header: Any, voxel_spacing: float | None, remedy: str = "say it with `voxel_spacing`") -> Grid:
     shape = (int(header.nz), int(header.ny), int(header.nx))
     if voxel_spacing is not None:
         return Grid(shape, voxel_spacing)

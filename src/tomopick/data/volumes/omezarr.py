@@ -54,7 +54,7 @@ def read_levels(store: Any, where: str, voxel_spacing: float | None = None) -> t
     group = _group(store, where)
     stated = read_multiscale(group.attributes, where)
     # Only stores that lie in a folder take a spacing from the command line.
-    remedy = "say it with --voxel-spacing" if isinstance(store, (str, Path)) else "correct its metadata"
+    remedy = "say it with `voxel_spacing`" if isinstance(store, (str, Path)) else "correct its metadata"
     if voxel_spacing is None and not stated.scaled:
         raise ReadError(f"{where}: no voxel size in its metadata; expected a scale, so {remedy}")
     found = sorted(stated.datasets, key=lambda dataset: float(np.mean(dataset.sizes)))

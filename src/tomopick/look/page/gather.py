@@ -226,7 +226,7 @@ def _truth(project: Project, runs: Sequence[str], same: bool, options: ReportOpt
     if options.truth is None and same:
         log.info("no --truth OBJECT:USER/SESSION was given: nothing is scored")
         return {}
-    found = picks_where_any(project, runs, options.truth, "--truth")
+    found = picks_where_any(project, runs, options.truth, "truth")
     if not found:
         log.info("no run has true picks: nothing is scored")
     return found

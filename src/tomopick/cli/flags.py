@@ -1,0 +1,99 @@
+"""The one table of flags: what the library calls a field, the command line calls by its flag.
+
+Messages name fields as `field` or `field=value`, between backticks; here the flags are put in their place.
+"""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+# The library's fields and arguments -> what is typed. Where a verb has another flag for one, it stands below.
+FLAGS = {
+    "bound": "--bound",
+    "coordinate_offset": "--coordinate-offset",
+    "coords_angpix": "--coords-angpix",
+    "densities": "--density",
+    "device": "--device",
+    "drop_outside": "--drop-outside",
+    "engine": "--engine",
+    "folds": "--folds",
+    "format": "--from",
+    "index_map": "--index-map",
+    "init_from": "--init-from",
+    "invert": "--invert",
+    "layout": "--star-layout",
+    "metric": "--metric",
+    "min_score": "--min-score",
+    "name": "--as",
+    "names": "--runs",
+    "objects": "--object",
+    "origin": "--dynamo-origin",
+    "out": "--out",
+    "overwrite": "--overwrite",
+    "picks": "--picks",
+    "pixel_size": "--tilt-series-pixel-size",
+    "precision": "--precision",
+    "preset": "--preset",
+    "resume": "--resume",
+    "run": "--run",
+    "runs": "--runs",
+    "session_id": "--session-id",
+    "shape": "--shape",
+    "shard": "--shard",
+    "simulated": "--pretrain",
+    "smooth": "--smooth",
+    "subset": "--subset",
+    "target": "--to",
+    "thresholds": "--threshold",
+    "tilt_series_pixel_size": "--tilt-series-pixel-size",
+    "tilt_range": "--tilt-range",
+    "tomo_type": "--tomo-type",
+    "tomograms": "--tomograms",
+    "tomograms_star": "--tomograms-star",
+    "train_runs": "--train-runs",
+    "truth": "--truth",
+    "unlabelled": "--unlabelled",
+    "unlabelled_runs": "--unlabelled-runs",
+    "user_id": "--user-id",
+    "val_runs": "--val-runs",
+    "views": "--tta",
+    "voxel_spacing": "--voxel-spacing",
+    "weights": "--weights",
+    "workers": "--workers",
+}
+OF_VERB = {
+    "calibrate": {"models": "--folds", "picks": "--truth"},
+    "ensemble": {"runs": "--project and --val-runs", "names": "--val-runs", "picks": "--truth"},
+    "export": {"names": "--names"},
+    "import": {"names": "--names"},
+    "soup": {"runs": "--project and --val-runs", "names": "--val-runs", "picks": "--truth"},
+    "train": {"names": "--train-runs"},
+}
+
+FIELD = re.compile(r"`(\w+)(?:=([^`]*))?`")
+
+
+def with_flags(text: str, verb: str | None = None) -> str:
+    """The message as the command line says it: `tomo_type=wbp` becomes --tomo-type wbp.
+
+    Args:
+        text: of the library.
+        verb: whose flags; None: that of the command in progress.
+    """
+    verb = verb or _verb()
+    known = {**FLAGS, **OF_VERB.get(verb or "", {})}
+
+    def typed(found: re.Match[str]) -> str:
+        flag, value = known.get(found[1]), found[2]
+        if flag is None:
+            return found[0]
+        return f"{flag} {value}" if value else flag
+
+    return FIELD.sub(typed, text)
+
+
+def _verb() -> str | None:
+    context = click.get_current_context(silent=True)
+    return context.info_name if context else None

@@ -1,0 +1,85 @@
+"""Fields in messages of the library are flags in those of the command line."""
+
+import ast
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+import tomopick
+from tomopick.cli import main
+from tomopick.cli.flags import FIELD, FLAGS, OF_VERB, with_flags
+
+ROOT = Path(tomopick.__file__).parent
+LIBRARY = [p for p in sorted(ROOT.rglob("*.py")) if p.relative_to(ROOT).parts[0] != "cli"]
+ROOMS_WITHOUT_FLAGS = ("core", "data")
+OF = {verb: {o for p in command.params for o in p.opts} for verb, command in main.commands.items()}
+ALL = {flag for flags in OF.values() for flag in flags if flag.startswith("--")}
+
+
+def texts(path):
+    """Every string of a file, docstrings too; parts of f-strings one by one."""
+    return [
+        n.value
+        for n in ast.walk(ast.parse(path.read_text()))
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    ]
+
+
+def test_flags_stand_for_fields():
+    assert with_flags("say which with `tomo_type`: wbp@10", "pick") == "say which with --tomo-type: wbp@10"
+    assert with_flags("`objects=ribosome`: no such", "pick") == "--object ribosome: no such"
+    assert with_flags("name others with `picks`", "calibrate") == "name others with --truth"
+    assert with_flags("give `runs`", "soup") == "give --project and --val-runs"
+    assert with_flags("a `strange` word and `detector.json`", "pick") == "a `strange` word and `detector.json`"
+
+
+def test_every_flag_of_the_table_exists():
+    for flag in FLAGS.values():
+        assert flag in ALL, flag
+    for verb, table in OF_VERB.items():
+        for text in table.values():
+            assert set(re.findall(r"--[a-z-]+", text)) <= OF[verb], (verb, text)
+
+
+@pytest.fixture(scope="module")
+def fields():
+    """Every field and argument of the library."""
+    names = set()
+    for path in LIBRARY:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.arg):
+                names.add(node.arg)
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                names.add(node.target.id)
+    return names
+
+
+def test_every_field_of_the_table_is_one(fields):
+    assert set(FLAGS).union(*OF_VERB.values()) <= fields
+
+
+@pytest.mark.parametrize("room", ROOMS_WITHOUT_FLAGS)
+def test_the_library_names_no_flags(room):
+    for path in LIBRARY:
+        if path.relative_to(ROOT).parts[0] == room:
+            for text in texts(path):
+                named = {flag for flag in re.findall(r"--[a-z][a-z-]*\b(?!_)", text) if flag in ALL}
+                assert not named, f"{path}: '{text}' names {', '.join(named)}; write the field in backticks"
+
+
+def test_what_messages_call_a_field_is_one(fields):
+    for path in LIBRARY:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise) and node.exc is not None:
+                said = [n.value for n in ast.walk(node.exc) if isinstance(n, ast.Constant)]
+                for field in FIELD.finditer(" ".join(text for text in said if isinstance(text, str))):
+                    assert field[1] in fields, f"{path}: `{field[1]}` is no field"
+
+
+def test_flags_of_each_context(tmp_path):
+    context = click.Context(main.commands["calibrate"], info_name="calibrate")
+    with context:
+        assert with_flags("name them with `picks=OBJECT:USER/SESSION`") == "name them with --truth OBJECT:USER/SESSION"
+    assert with_flags("name them with `picks`") == "name them with --picks"
