@@ -9,9 +9,12 @@ from typing import Any
 from matplotlib import pyplot
 
 from tomopick.core.files import atomic_write
+from tomopick.recipes import names
+from tomopick.recipes.catalogue import ENTRIES, START
 
 PICTURE = "methods.png"
 BASE = "matched filter"
+_NO_NETWORK = {"matched filter": "-"}
 TITLES = {"single": "one network", "views": "with views", "ensemble": "ensemble", "soup": "weights averaged"}
 Row = Mapping[str, Any]
 
@@ -23,22 +26,32 @@ def latest(rows: Iterable[Row]) -> list[Row]:
         key = (row["recipe"], row["variant"])
         if key not in best or row.get("budget", 0) >= best[key].get("budget", 0):
             best[key] = row
-    names = list(dict.fromkeys(row["recipe"] for row in best.values()))
-    return sorted(best.values(), key=lambda row: (names.index(row["recipe"]), list(TITLES).index(row["variant"])))
+    order = list(dict.fromkeys(row["recipe"] for row in best.values()))
+    return sorted(best.values(), key=lambda row: (order.index(row["recipe"]), list(TITLES).index(row["variant"])))
 
 
 def write_page(rows: Sequence[Row], page: Path) -> None:
-    """The table into the page, between its two marks where it has them, and the picture beside it."""
+    """Both tables into the page, each between its two marks, and the picture beside it."""
     shown = latest(rows)
-    text = table(shown)
-    begin, end = "<!-- zoo: begin -->", "<!-- zoo: end -->"
-    old = page.read_text(encoding="utf-8") if page.is_file() else ""
-    head, found, rest = old.partition(begin)
-    tail = rest.partition(end)[2]
-    made = f"{head}{begin}\n{text}\n{end}{tail}" if found else f"{old}\n{begin}\n{text}\n{end}\n"
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    for name, made in (("methods", methods()), ("results", table(shown))):
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        head, found, rest = text.partition(begin)
+        made = f"{begin}\n{made}\n{end}"
+        text = head + made + rest.partition(end)[2] if found else f"{text}\n{made}\n"
     with atomic_write(page) as file:
-        file.write(made)
+        file.write(text)
     picture(shown, page.with_name(PICTURE))
+
+
+def methods() -> str:
+    """What each method is good for, its published score and whose checkpoints it takes, in Markdown."""
+    lines = ["| recipe | good for | published, private test runs | checkpoints |", "|---|---|---|---|"]
+    for name in [START, *(n for n in names() if n != START)]:
+        entry = ENTRIES[name]
+        convert = f"`tomopick convert FILE OUT --as {name}`: {entry.weights}" if entry.weights else "-"
+        lines.append(f"| `{name}` | {entry.good_for} | {entry.private or '-'} | {convert} |")
+    return "\n".join(lines)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -52,7 +65,7 @@ def table(rows: Sequence[Row]) -> str:
         scores = " | ".join(_score(row, name) for name in ("F4", "F1", "AP"))
         budget = f"{row['budget']:g}" if row.get("budget") else "-"
         lines.append(
-            f"| `{row['recipe']}` | {TITLES[row['variant']]} | {row['parameters']:,} | {row['tflop']:.3g} | "
+            f"| `{row['recipe']}` | {_title(row)} | {row['parameters']:,} | {row['tflop']:.3g} | "
             f"{row['steps'] or '-'} | {budget} | {scores} | {row['pick_seconds']:.1f} | {row['memory_gb']:.1f} |"
         )
     devices = sorted({(row["device"], "x".join(map(str, row["tomogram"]))) for row in rows})
@@ -60,6 +73,10 @@ def table(rows: Sequence[Row]) -> str:
     patches = [f"`{row['recipe']}` {'x'.join(map(str, row['patch']))} by {row['batch']}" for row in rows
                if row["variant"] == "single" and row.get("patch")]  # fmt: skip
     return "\n".join([*lines, *(["Patches and batches: " + ", ".join(patches) + "."] if patches else [])])
+
+
+def _title(row: Row) -> str:
+    return _NO_NETWORK.get(row["recipe"], TITLES[row["variant"]])
 
 
 def _score(row: Row, name: str) -> str:
@@ -70,8 +87,7 @@ def _score(row: Row, name: str) -> str:
 def picture(rows: Sequence[Row], file: Path) -> None:
     """F4 with its interval by row; F4 against arithmetic; and how the loss of each network fell."""
     figure, (bars, cost, loss) = pyplot.subplots(1, 3, figsize=(15, 0.3 * len(rows) + 2.6), layout="constrained")
-    names = list(dict.fromkeys(row["recipe"] for row in rows))
-    colours = dict(zip(names, pyplot.get_cmap("tab20").colors * 2))
+    colours = dict(zip(dict.fromkeys(row["recipe"] for row in rows), pyplot.get_cmap("tab20").colors * 2))
     marks = dict(zip(TITLES, "osD^"))
     for i, row in enumerate(rows):
         low, high = row["F4_interval"]
@@ -90,7 +106,7 @@ def picture(rows: Sequence[Row], file: Path) -> None:
     for value in base:
         bars.axvline(value, color="0.6", linestyle=":")
         cost.axhline(value, color="0.6", linestyle=":", label="matched filter")
-    bars.set(yticks=range(len(rows)), yticklabels=[f"{row['recipe']}, {TITLES[row['variant']]}" for row in rows],
+    bars.set(yticks=range(len(rows)), yticklabels=[f"{row['recipe']}, {_title(row)}" for row in rows],
              xlabel="weighted F4 (95 % interval over runs)", xlim=(0, 1))  # fmt: skip
     bars.invert_yaxis()
     cost.set(xscale="log", xlabel="TFLOP a volume of 184 x 630 x 630", ylabel="weighted F4", ylim=(0, 1))

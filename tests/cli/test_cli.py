@@ -23,6 +23,8 @@ from tomopick.picking.folder import shipped
 from tomopick.picking.load import load_detector
 from tomopick.picking.picker import PickOptions
 from tomopick.picking.predict import VIEWS
+from tomopick.recipes import names
+from tomopick.recipes.catalogue import ENTRIES
 from tomopick.scoring.compare import Scoring
 from tomopick.scoring.intervals import bootstrap_f1
 from tomopick.scoring.scores import czii_score, matched_scores
@@ -89,7 +91,8 @@ def test_the_program(tmp_path):
 
 def test_recipes():
     text = run("recipes").output
-    assert "bpd" in text and "light" in text
+    assert all(name in text for name in names()) and set(ENTRIES) == set(names())
+    assert text.splitlines()[2].split()[:5] == ["light", "922,886", "2", "64x64x64", "1"]
     assert json.loads(run("recipes", "bpd").output)["network"]["widths"] == [28, 32, 36]
 
 

@@ -136,3 +136,11 @@ def test_a_method_of_several_recipes_says_which(tmp_path):
 def test_numbers_of_runs_must_be_numbers(place, tmp_path):
     result = run("train", "light", place / "real" / "copick.json", tmp_path / "m", "--subset", "2,x")
     assert result.exit_code == 2 and "no numbers of 1 or more" in result.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(place, tmp_path):
+    real = place / "real" / "copick.json"
+    command = ("train", "light", real, tmp_path / "m", "--tomo-type", "denoised", "--device", "cpu", *QUICK)
+    text = run(*command, "--seeds", "2", "--dry-run").stdout
+    assert "seed0" in text and "seed1" in text and "2 training(s), about" in text
+    assert not list(tmp_path.iterdir())

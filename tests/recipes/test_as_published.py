@@ -11,7 +11,8 @@ from tomopick.core.errors import ModelError, OutputError, RecipeError, Selection
 from tomopick.picking.ensemble import Ensemble
 from tomopick.picking.folder import is_model
 from tomopick.picking.load import load_detector, load_model
-from tomopick.recipes.as_published import Grounds, carry_out, labelled_runs
+from tomopick.recipes.as_published import Grounds, carry_out, labelled_runs, runs_of
+from tomopick.recipes.dry_run import look_ahead, table
 from tomopick.recipes.plans import METHODS, Plan, Training, Wanted, folds_of, plan_of, published
 
 CZII = ("TS_5_4", "TS_69_2", "TS_6_4", "TS_6_6", "TS_73_6", "TS_86_3", "TS_99_9")
@@ -103,9 +104,34 @@ def test_pieces_multiply():
     assert plan_of("light", Wanted()).trainings == (Training("light", recipes.get("light")),)
 
 
+def test_topcup_as_released_is_two_seeds_of_three_configurations_on_all_runs():
+    plan = published("topcup_released", Wanted(runs=CZII))
+    assert [t.name for t in plan.trainings] == [
+        f"{kind}-seed{n}" for kind in ("resnet34", "resnet34-deep", "efficientnet") for n in (0, 1)
+    ]
+    assert {t.val_runs for t in plan.members} == {()} and plan.mean == "logits"
+    assert {(t.recipe.loss.particle, t.recipe.network.encoder) for t in plan.members} == {
+        (256.0, "resnet34"), (64.0, "resnet34"), (64.0, "efficientnet-b3")}  # fmt: skip
+    with pytest.raises(SelectionError, match="learns from experimental runs alone: leave --pretrain out"):
+        published("topcup_released", Wanted(runs=CZII, simulated=True))
+
+
+def test_the_soup_as_released_averages_the_weights_of_its_folds():
+    plan = published("soup_released_big", Wanted(runs=CZII, simulated=True, tomo_types=("denoised", "wbp")))
+    soups = {name: [t for t in plan.members if t.soup == name] for name in ("tiny", "medium", "big-one", "big-all")}
+    assert {name: len(part) for name, part in soups.items()} == {"tiny": 7, "medium": 7, "big-one": 3, "big-all": 3}
+    assert sorted(t.val_runs for t in soups["big-all"]) == [("TS_69_2",), ("TS_86_3",), ("TS_99_9",)]
+    assert {name: part[0].tomo_type for name, part in soups.items()} == {
+        "tiny": "denoised", "medium": None, "big-one": "denoised", "big-all": None}  # fmt: skip
+    assert {t.name: t.subset for t in plan.trainings if t.simulated} == {
+        "pretrained-tiny": 6, "pretrained-medium": 6, "pretrained-big": None}  # fmt: skip
+    assert plan.mean == "logits" and plan.weights == "uniform"
+
+
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_plans_can_be_told_apart_by_their_json(name):
-    asked = Wanted(runs=CZII, simulated=not name.startswith("bpd"), tomo_types=("denoised",))
+    alone = name.startswith("bpd") or name == "topcup_released"
+    asked = Wanted(runs=CZII, simulated=not alone, tomo_types=("denoised",))
     plan = published(name, asked)
     assert isinstance(plan, Plan) and json.loads(json.dumps(plan.to_json())) == plan.to_json()
     overridden = published(name, Wanted(("train.lr=0.5",), runs=CZII, simulated=asked.simulated))
@@ -257,3 +283,35 @@ def test_members_without_validation_runs_keep_the_mean_of_their_thresholds(tmp_p
     with pytest.raises(SelectionError, match="soup weighs its members on validation runs and there is none"):
         carry_out(published("soup", wanted(simulated)), simulated, tmp_path / "s", options())
     assert made.objects == (BALL,)
+
+
+def test_folds_whose_weights_are_averaged_make_one_member_each(tmp_path):
+    where = grounds("ABC", {})
+    recipe = recipes.get("light").override(list(SMALL))
+    trainings = [Training(f"{s}{run}", recipe, 0, (run,), soup=s) for s in ("one", "two") for run in "AB"]
+    made = carry_out(Plan("light", tuple(trainings), mean="logits"), where, tmp_path / "m", options())
+    assert [d.facts.provenance["shares"] for d in made.detectors] == ["uniform"] * 2 and made.mean == "logits"
+    assert [len(d.facts.provenance["soup"]) for d in made.detectors] == [2, 2]
+    again = carry_out(Plan("light", tuple(trainings), mean="logits"), where, tmp_path / "m", options(resume=True))
+    assert again.checksum == made.checksum
+
+
+def test_on_all_runs_means_all_unless_some_are_named():
+    recipe = recipes.get("light").override(list(SMALL))
+    plan = Plan("light", (Training("a", recipe, val_runs=()),))
+    assert [row[1:] for row in runs_of(plan, grounds("ABCDE"), options())] == [(5, 0, 0)]
+    assert [row[1:] for row in runs_of(plan, grounds("ABCDE", val_runs=["B"]), options())] == [(4, 1, 0)]
+
+
+def test_a_look_ahead_tells_runs_steps_and_what_they_cost(tmp_path):
+    where = grounds("ABCD", {}, val_runs=["D"])
+    plan = published("topcup", wanted(where, (*NARROW, "network.encoder=resnet34"), subsets=(1, 2)))
+    rows = look_ahead(plan, where, options())
+    assert [(r.name, r.train, r.val, r.start) for r in rows] == [
+        ("pretrained", 2, 1, ""), ("runs1", 1, 1, "pretrained"), ("runs2", 2, 1, "pretrained")]  # fmt: skip
+    parameters = sum(p.numel() for p in plan.trainings[0].recipe.network.build(1).parameters())
+    assert all(r.steps == 2 and r.seconds > 0 and r.memory > 4 * parameters for r in rows)
+    text = table(rows).splitlines()
+    assert len(text) == 2 + 3 + 2 and "3 training(s)" in text[-1]
+    with pytest.raises(SelectionError, match=r"runs6: 6 runs to learn from"):
+        look_ahead(published("topcup", wanted(where, NARROW)), where, options())

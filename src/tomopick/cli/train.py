@@ -38,6 +38,8 @@ from .options import POSITIVE, comma, counts, given_for, look_over, named_runs, 
 @click.option("--unlabelled-tomo-type", metavar="TYPE[@SPACING]",
               help="What to read of them. Default: as of the first PROJECT.")  # fmt: skip
 @click.option("--as-published", is_flag=True, help="All trainings of the published METHOD, into one ensemble.")
+@click.option("--dry-run", is_flag=True,
+              help="Print the trainings with their runs, steps, time and memory here, and train nothing.")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), help="Train that often, with seeds from --seed on, into one ensemble.")
 @click.option("--folds", type=click.IntRange(2),
               help="Divide the runs by name into so many parts; each validates one member of an ensemble.")  # fmt: skip
@@ -94,6 +96,9 @@ def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | No
     _require_start(Path(out), choices)
     names = ("device", "seed", "workers", "resume", "init_from", "minutes", "patience")
     options = FitOptions(**{key: choices[key] for key in names}, objects=learn, draw=draw_training)
+    if choices["dry_run"]:
+        click.echo(_looked_ahead(recipe, overrides, _grounds(projects, choices), options, choices))
+        return
     planned = any(choices[key] for key in ("as_published", "seeds", "folds", "subset", "pretrain"))
     with claimed(out), _resumable(Path(out)):
         grounds = _grounds(projects, choices)
@@ -220,11 +225,9 @@ def _types(values: tuple[str, ...], i: int, n: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(t.strip() for value in values for t in value.split(",") if t.strip()))
 
 
-def _carry_out(
-    method: str, overrides: list[str], grounds: Any, out: Path, options: Any, choices: dict[str, Any]
-) -> Any:
-    """A method of several trainings."""
-    from ..recipes.as_published import carry_out, labelled_runs
+def _plan(method: str, overrides: list[str], grounds: Any, options: Any, choices: dict[str, Any]) -> Any:
+    """The trainings that are asked for."""
+    from ..recipes.as_published import labelled_runs
     from ..recipes.plans import Wanted, plan_of, published
 
     asked = {"seeds": choices["seeds"], "folds": choices["folds"], "subsets": choices["subset"]}
@@ -233,7 +236,23 @@ def _carry_out(
         tuple(overrides), options.seed, **asked, tomo_types=grounds.tomo_types[0], runs=runs,
         simulated=grounds.simulated is not None,
     )  # fmt: skip
-    plan = (published if choices["as_published"] else plan_of)(method, wanted)
+    return (published if choices["as_published"] else plan_of)(method, wanted)
+
+
+def _looked_ahead(method: str, overrides: list[str], grounds: Any, options: Any, choices: dict[str, Any]) -> str:
+    """A table of what the trainings learn from and cost."""
+    from ..recipes.dry_run import look_ahead, table
+
+    return table(look_ahead(_plan(method, overrides, grounds, options, choices), grounds, options))
+
+
+def _carry_out(
+    method: str, overrides: list[str], grounds: Any, out: Path, options: Any, choices: dict[str, Any]
+) -> Any:
+    """A method of several trainings."""
+    from ..recipes.as_published import carry_out
+
+    plan = _plan(method, overrides, grounds, options, choices)
     if len(plan.trainings) > 1:
         say(f"{plan.name}: {len(plan.trainings)} trainings: {', '.join(t.name for t in plan.trainings)}")
     return carry_out(plan, grounds, out, options)
@@ -259,7 +278,10 @@ def finish_command(model: Path) -> None:
 @click.command("recipes")
 @click.argument("name", required=False)
 def recipes_command(name: str | None) -> None:
-    """List the recipes, or show all fields of the one called NAME.
+    """List the recipes and what each is good for, or show all fields of the one called NAME.
+
+    The score is the one published on the challenge's private test runs (weighted F-beta 4), which needs its data; the
+    docs compare all on simulated runs.
 
     \b
     Example:  tomopick recipes bpd
@@ -274,17 +296,15 @@ def recipes_command(name: str | None) -> None:
     from tabulate import tabulate
 
     from ..networks import count_parameters
+    from ..picking.predict import VIEWS
+    from ..recipes.catalogue import ENTRIES, START
 
     rows = []
-    for method in all_recipes.names():
-        recipe = all_recipes.get(method)
-        rows.append(
-            [
-                method,
-                f"{count_parameters(recipe.network, 6):,}",
-                recipe.network.stride,
-                "x".join(map(str, recipe.patch.shape)),
-                recipe.source,
-            ]
-        )
-    click.echo(tabulate(rows, headers=["recipe", "parameters", "stride", "patch", "source"], disable_numparse=True))
+    for method in [START, *(n for n in all_recipes.names() if n != START)]:
+        recipe, entry = all_recipes.get(method), ENTRIES[method]
+        parameters, patch = f"{count_parameters(recipe.network, 6):,}", "x".join(map(str, recipe.patch.shape))
+        views = len(VIEWS[recipe.views])
+        rows.append([method, parameters, recipe.network.stride, patch, views, entry.private or "-", entry.good_for])
+    header = ["recipe", "parameters", "stride", "patch", "views", "published score", "good for"]
+    click.echo(tabulate(rows, headers=header, disable_numparse=True))
+    click.echo(f"\nStart with {START}: tomopick train {START} PROJECT OUT; or pick with a model that ships: `default`.")

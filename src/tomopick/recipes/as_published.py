@@ -20,6 +20,7 @@ from ..data import atomic_write
 from ..data.labelled import picks_where_any
 from ..data.runs import Runs
 from ..models.combine import CombineOptions, put_together
+from ..models.soup import SoupOptions, make_soup
 from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble
@@ -92,14 +93,44 @@ def _carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> 
     if (out / "ensemble.json").is_file():
         log.info(f"{out}: the ensemble was finished before")
         return load_model(out)
-    members = [load_detector(place.of(t)) for t in plan.members]
+    members = _members(plan, place, options)
     runs = shares.validation()
-    weigh = CombineOptions(weights=plan.weights if runs else "uniform", device=options.device)
+    weigh = CombineOptions(weights=plan.weights if runs else "uniform", mean=plan.mean, device=options.device)
     ensemble = put_together(members, weigh, runs)
     made = {"plan": plan.name, **ensemble.facts.provenance}
     ensemble = replace(ensemble, facts=replace(ensemble.facts, provenance=made))
     checksum = save_with_card(ensemble, out)
     return replace(ensemble, checksum=checksum, name=str(out))
+
+
+def runs_of(plan: Plan, grounds: Grounds, options: FitOptions) -> list[tuple[Training, int, int, int]]:
+    """How many training, validation and unlabelled runs each training of a plan has.
+
+    Raises:
+        SelectionError: the runs do not suffice for the plan.
+    """
+    shares, found = _Shares.of(plan, grounds, options), []
+    for training in plan.trainings:
+        plans = plans_of(shares.sources(training), training.seed)
+        parts = [(len(p.train), len(p.val), len(p.unlabelled)) for p in plans]
+        found.append((training, *(sum(column) for column in zip(*parts))))
+    return found
+
+
+def _members(plan: Plan, place: _Places, options: FitOptions) -> list[Detector]:
+    """The models that are put together: trainings, and the averages of those that make a soup."""
+    groups: dict[str, list[Training]] = {}
+    for training in plan.members:
+        groups.setdefault(training.soup or f"/{training.name}", []).append(training)
+    found = []
+    for name, trainings in groups.items():
+        models, out = [load_detector(place.of(t)) for t in trainings], place.out / "soups" / name
+        if name.startswith("/") or len(models) == 1:
+            found += models
+        else:
+            made = load_detector(out) if out.exists() else make_soup(models, out, SoupOptions(device=options.device))
+            found.append(made)
+    return found
 
 
 @dataclass(frozen=True)
@@ -175,18 +206,22 @@ class _Shares:
 
     def _pool(self, training: Training) -> list[str]:
         """The first source's runs that a training may learn from, in the shuffled order."""
-        kept = self.splits[0][1] if training.val_runs is None else training.val_runs
-        return [run for run in self.order if run not in kept]
+        return [run for run in self.order if run not in self._kept(training)]
+
+    def _kept(self, training: Training) -> Sequence[str]:
+        """The first source's runs that a training is validated on: of one that names none, those the user names."""
+        if training.val_runs:
+            return training.val_runs
+        return self.splits[0][1] if training.val_runs is None or self.grounds.sources[0].val_runs else ()
 
     def _first(self, training: Training) -> tuple[list[str], list[str]]:
         """Training and validation runs of the first source."""
-        val = self.splits[0][1] if training.val_runs is None else training.val_runs
-        return sorted(self._pool(training)[: training.subset]), list(val)
+        return sorted(self._pool(training)[: training.subset]), list(self._kept(training))
 
     def sources(self, training: Training) -> list[Source]:
         """What a training learns from: a source for each type of each project."""
         if training.simulated:
-            return self._simulated()
+            return self._simulated(training.subset)
         found = []
         for i, (source, types) in enumerate(zip(self.grounds.sources, self.grounds.tomo_types)):
             if not source.labelled:
@@ -196,16 +231,22 @@ class _Shares:
             kinds: Sequence[str | None] = types or (None,)
             if training.tomo_type is not None and training.tomo_type in types:
                 kinds = (training.tomo_type,)
-            alone = source.val_runs is None and not val
+            alone = source.val_runs is None and not val and training.val_runs is None
             found.append(replace(source, tomo_type=kinds[0], train_runs=train, val_runs=None if alone else val))
             for kind in kinds[1:]:
                 found.append(replace(source, tomo_type=kind, train_runs=train, val_runs=(), unlabelled_runs=()))
         return found
 
-    def _simulated(self) -> list[Source]:
-        """What pretraining learns from, and the runs that it is chosen on: none where these are folds of the plan's."""
+    def _simulated(self, subset: int | None) -> list[Source]:
+        """What pretraining learns from, and the runs that it is chosen on: none where these are folds of the plan's.
+
+        A subset are the first runs by name.
+        """
         assert self.grounds.simulated is not None
         learned = replace(self.grounds.simulated, val_runs=self.grounds.simulated.val_runs or ())
+        if subset is not None:
+            kept = [run for run in labelled_runs(learned) if run not in (learned.val_runs or ())]
+            learned = replace(learned, train_runs=kept[:subset])
         val, folded = self.splits[0][1], any(t.val_runs is not None for t in self.plan.trainings)
         if learned.val_runs or folded or not val:
             return [learned]
@@ -216,8 +257,7 @@ class _Shares:
     def validation(self) -> Runs | None:
         """The runs that the ensemble is measured on: all folds', else those of the split."""
         source, types = self.grounds.sources[0], self.grounds.tomo_types[0]
-        folds = {run for t in self.plan.members for run in t.val_runs or ()}
-        runs = sorted(folds) or list(self.splits[0][1])
+        runs = sorted({run for t in self.plan.members for run in self._kept(t)})
         if not runs:
             return None
         return Runs(source.project, runs, types[0] if types else None, source.picks)

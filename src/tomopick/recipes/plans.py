@@ -31,6 +31,8 @@ class Training:
         tomo_type: the one it learns from; None: all that were asked for, together.
         simulated: it learns from the simulated project.
         start: name of the training whose weights it starts from; "": none.
+        soup: name of the model that is the mean of its weights and those of the others that say the same; "": it is a
+            member by itself.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Training:
     tomo_type: str | None = None
     simulated: bool = False
     start: str = ""
+    soup: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,13 @@ class Plan:
         name: of the method.
         trainings: see `Training`.
         weights: of the members: `uniform`, or `grid` searched on the validation runs.
+        mean: of the members' `probabilities` or `logits`.
     """
 
     name: str
     trainings: tuple[Training, ...]
     weights: str = "uniform"
+    mean: str = "probabilities"
 
     @property
     def members(self) -> tuple[Training, ...]:
@@ -67,7 +72,10 @@ class Plan:
         shown = [{**vars(t), "recipe": t.recipe.to_json()} for t in self.trainings]
         for row in shown:
             row["val_runs"] = None if row["val_runs"] is None else list(row["val_runs"])
-        return {"name": self.name, "trainings": shown, "weights": self.weights}
+            if not row["soup"]:  # plans that were begun before there were some say nothing of it
+                del row["soup"]
+        mean = {} if self.mean == "probabilities" else {"mean": self.mean}
+        return {"name": self.name, "trainings": shown, "weights": self.weights, **mean}
 
 
 @dataclass(frozen=True)
@@ -239,7 +247,79 @@ def _semietpicker(wanted: Wanted) -> Plan:
     return plan_of("semietpicker", wanted)
 
 
+def _bpd_released(wanted: Wanted) -> Plan:
+    """BPD as released: four seeds on experimental runs alone, whose heatmaps are averaged.
+
+    Source: y284/biological-particle-detector and its model card.
+    """
+    _needs_no_simulated("bpd_released", wanted)
+    four = replace(wanted, seeds=wanted.seeds or 4)
+    return Plan("bpd_released", tuple(_expanded(wanted.recipe("bpd_released"), four)))
+
+
+# Overrides of its three configurations.
+_TOPCUP = {
+    "resnet34": (),
+    "resnet34-deep": ("loss.head_weights=0,0,1,1", "loss.particle=64"),
+    "efficientnet": ("network.encoder=efficientnet-b3", "network.unused=false", "loss.particle=64"),
+}
+
+
+def _topcup_released(wanted: Wanted) -> Plan:
+    """TopCUP as released: two seeds of three configurations, each on all runs; logits are averaged.
+
+    Nothing is validated: the last weights are taken, and thresholds are the defaults until `tomopick calibrate`.
+
+    Source: ChristofHenkel/kaggle-cryoet-1st-place-segmentation.
+    """
+    _needs_no_simulated("topcup_released", wanted)
+    two, everything = replace(wanted, seeds=wanted.seeds or 2), () if wanted.folds is None else None
+    trainings: list[Training] = []
+    for name, changes in _TOPCUP.items():
+        recipe = wanted.recipe("topcup_released").override(list(changes))
+        trainings += _expanded(recipe, two, name, val=everything)
+    return Plan("topcup_released", tuple(trainings), mean="logits")
+
+
+_SOUP_BIG_FOLDS = ("TS_69_2", "TS_86_3", "TS_99_9")  # by their validation run
+_SOUP_SIMULATED = 6  # runs that the two smaller sizes are pretrained on; the largest: all
+
+
+def _soup_released(wanted: Wanted) -> Plan:
+    """The Soup as released: each size once a fold, the folds' weights averaged, the logits of the four averages too.
+
+    The tiny one learns from the first tomogram type, the medium one from all, the big one once from either.
+
+    Source: the Soup's released code. Of runs of other names the big one has the first three of the folds.
+    """
+    _needs_simulated("soup_released", wanted)
+    folds = folds_of(wanted.runs, wanted.folds or min(7, max(2, len(wanted.runs))))
+    big = [fold for fold in folds if set(fold) <= set(_SOUP_BIG_FOLDS)]
+    kind = wanted.tomo_types[0] if wanted.tomo_types else None
+    # Of each size the soups and their tomogram type; None: all.
+    members: dict[str, list[tuple[str, str | None]]] = {
+        "tiny": [("tiny", kind)],
+        "medium": [("medium", None)],
+        "big": [("big-one", kind), ("big-all", None)],
+    }
+    trainings: list[Training] = []
+    for size in members:
+        recipe = wanted.recipe(f"soup_released_{size}")
+        (first,) = _pretraining(recipe, wanted, size)
+        trainings.append(first if size == "big" else replace(first, subset=_SOUP_SIMULATED))
+        for name, one in members[size]:
+            for fold in folds if size != "big" else big or folds[:3]:
+                training = Training(f"{name}-{fold_name(fold)}", recipe, wanted.seed, fold, None, one, start=first.name)
+                trainings.append(replace(training, soup=name))
+    return Plan("soup_released", tuple(trainings), mean="logits")
+
+
 METHODS: dict[str, Callable[[Wanted], Plan]] = {
+    "bpd_released": _bpd_released,
+    "topcup_released": _topcup_released,
+    **dict.fromkeys(
+        ("soup_released", *(f"soup_released_{size}" for size in ("tiny", "medium", "big"))), _soup_released
+    ),
     "bpd": _bpd,
     **dict.fromkeys(("soup", "soup_tiny", "soup_medium", "soup_large"), _soup),
     "topcup": _topcup,
@@ -259,6 +339,11 @@ def _needs_simulated(method: str, wanted: Wanted) -> None:
             f"{method} as published starts from simulated runs: give their project with --pretrain (tomopick simulate "
             "makes one)"
         )
+
+
+def _needs_no_simulated(method: str, wanted: Wanted) -> None:
+    if wanted.simulated:
+        raise SelectionError(f"{method} as published learns from experimental runs alone: leave --pretrain out")
 
 
 def _pretraining(recipe: Recipe, wanted: Wanted, name: str) -> tuple[Training, ...]:

@@ -1,0 +1,120 @@
+"""What a plan would do, told before anything is trained: runs, steps, time and memory of each training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..core.types import PickableObject
+from ..networks.engines import autocast, choose_device, place
+from ..training.fit import FitOptions
+from ..training.recipe import Recipe
+from ..training.sources import objects_of
+from .as_published import Grounds, runs_of
+from .plans import Plan
+
+_STATE_BYTES = 5 * 4  # a parameter: itself, its gradient, two moments and a running average
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One training of a plan.
+
+    Attributes:
+        name: of its folder.
+        recipe: the method.
+        train, val, unlabelled: how many runs (of each tomogram type) it has.
+        steps: of training.
+        start: what it starts from; "" for new weights.
+        seconds: of its steps on this device; validations and reading come on top.
+        memory: of a step [bytes].
+    """
+
+    name: str
+    recipe: str
+    train: int
+    val: int
+    unlabelled: int
+    steps: int
+    start: str
+    seconds: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Of one patch: seconds and bytes; and bytes of the network's state."""
+
+    seconds: float
+    patch: int
+    state: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, n_objects: int, device: torch.device) -> _Cost:
+        """Measured by one step on an empty patch, after one that does not count."""
+        network = place(recipe.network.build(n_objects), device).train()
+        patch = torch.zeros((1, 1, *recipe.patch.shape), device=device)
+        held: dict[int, int] = {}
+
+        def hold(tensor: torch.Tensor) -> torch.Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        began = 0.0
+        for _ in range(2):
+            held.clear()
+            began = time.perf_counter()
+            with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor), autocast(device):
+                logits = network(patch)
+                outputs = (logits,) if isinstance(logits, torch.Tensor) else logits
+                loss = sum(output.float().square().mean() for output in outputs)
+            assert isinstance(loss, torch.Tensor)
+            loss.backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+        parameters = sum(p.numel() for p in network.parameters())
+        return cls(time.perf_counter() - began, sum(held.values()), parameters * _STATE_BYTES)
+
+
+def look_ahead(plan: Plan, grounds: Grounds, options: FitOptions) -> list[Planned]:
+    """Every training of a plan with what it learns from and costs here; nothing is written.
+
+    Raises:
+        TomopickError: as carrying the plan out would at once.
+    """
+    device = choose_device(options.device)
+    objects: Sequence[PickableObject] = objects_of([s for s in grounds.sources if s.labelled], options.objects)
+    measured: dict[str, _Cost] = {}
+    found = []
+    for training, train, val, unlabelled in runs_of(plan, grounds, options):
+        recipe = training.recipe
+        key = f"{recipe.network} {recipe.patch.shape}"  # trainings differ in much else that costs nothing
+        cost = measured.get(key) or _Cost.of(recipe, len(objects), device)
+        measured[key] = cost
+        spec, patches = recipe.train, float(recipe.train.batch_size)
+        seconds = cost.seconds * patches * spec.steps
+        if recipe.objective.semi_supervised:  # an unlabelled patch beside each labelled one, and the teacher's views
+            seconds *= 2.5
+            patches *= 2
+        memory = cost.patch * patches + cost.state
+        row = (training.name, recipe.name, train, val, unlabelled, spec.steps, training.start or options.init_from)
+        found.append(Planned(*row, seconds, memory))
+    return found
+
+
+def table(rows: Sequence[Planned]) -> str:
+    """The trainings as text, with their sum."""
+    from tabulate import tabulate
+
+    header = ["training", "recipe", "runs", "validated on", "unlabelled", "steps", "starts from", "hours", "GiB a step"]
+    shown = [
+        [r.name, r.recipe, r.train, r.val, r.unlabelled, f"{r.steps:,}", r.start or "-", f"{r.seconds / 3600:.2g}",
+         f"{r.memory / 2**30:.1f}"]
+        for r in rows
+    ]  # fmt: skip
+    total = sum(r.seconds for r in rows) / 3600
+    text = tabulate(shown, headers=header, disable_numparse=True, colalign=("left", "left", *["right"] * 4, "left"))
+    return f"{text}\n\n{len(rows)} training(s), about {total:.2g} h of steps here; reading and validation come on top"
