@@ -290,7 +290,10 @@ def test_offset_forms():
     assert not CoordinateOffset.parse("none") and CoordinateOffset.parse("czii")
 
 
-@pytest.mark.parametrize("value, hint", [("czi", "did you mean 'czii'"), ("1,2", "presets"), ("1,nan,2", "presets")])
+@pytest.mark.parametrize(
+    "value, hint",
+    [("czi", "did you mean 'czii'"), ("1,2", "a preset; there is czii"), ("1,nan,2", "a preset; there is")],
+)
 def test_offset_unknown(value, hint):
     with pytest.raises(SelectionError, match=hint):
         CoordinateOffset.parse(value)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
 from ..core.errors import SelectionError
+from ..core.messages import near_miss
 from ..core.presets import COORDINATE_OFFSETS, CZII_VOXEL_SPACING
 from ..core.types import Picks, Vector
 
@@ -49,9 +49,8 @@ class CoordinateOffset:
         if len(numbers) == 1:
             numbers *= 3
         if len(numbers) != 3 or not np.all(np.isfinite(numbers)):
-            close = get_close_matches(str(value), COORDINATE_OFFSETS, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"presets: {', '.join(COORDINATE_OFFSETS)}"
-            raise SelectionError(f"no coordinate offset '{value}'; expected a preset or z,y,x in voxels; {hint}")
+            hint = near_miss(str(value), COORDINATE_OFFSETS)
+            raise SelectionError(f"no coordinate offset '{value}'; expected z,y,x in voxels or a preset; {hint}")
         return cls((numbers[0], numbers[1], numbers[2]))
 
     def __bool__(self) -> bool:

@@ -20,9 +20,9 @@ from ..data.runs import Runs
 from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.ensemble import MEANS, Alignment, Ensemble, Member
+from ..picking.measured import with_measured
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.picker import Picker, PickOptions
-from ..scoring.localisation import median_shift
 from ..scoring.score_maps import heights
 from ..scoring.thresholds import GRID, METRICS, Calibration, choose_thresholds
 from .calibrate import trained_on
@@ -287,20 +287,7 @@ def _pool(
 def _calibrated(ensemble: Ensemble, kept: Sequence[Kept], truth: Mapping[str, Picks]) -> Ensemble:
     """Thresholds, scores and displacement, as measured; what could not be measured keeps the members' mean."""
     found, wanted, objects = _pool(ensemble, kept, truth)
-    thresholds, scores = {}, {}
-    for metric in METRICS:
-        best = choose_thresholds(found, wanted, objects, metric)
-        before = ensemble.thresholds[metric]
-        cuts = {name: c.threshold if c.calibrated else before[name] for name, c in best.items()}
-        thresholds[metric] = {**before, **cuts}
-        scores[metric] = {name: float(c.value) for name, c in best.items() if c.n_truth}
-        for name, c in best.items():
-            if not c.calibrated and metric == METRICS[0]:
-                log.warning(f"no validation particle of {name} was found; its thresholds are the mean of the models'")
-    middle = min(found, key=lambda cut: abs(cut - float(np.mean(list(thresholds[METRICS[0]].values())))))
-    shift, n = median_shift(found[middle], wanted, objects, thresholds[METRICS[0]])
-    facts = replace(ensemble.facts, displacement=shift, displacement_matches=int(n), scores=scores)
-    return replace(ensemble, thresholds=thresholds, facts=facts)
+    return with_measured(ensemble, found, wanted, objects, "the mean of the models'")
 
 
 def _remembering(

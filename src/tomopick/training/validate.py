@@ -12,11 +12,11 @@ import torch
 from ..core.types import Heatmap, Picks, holds
 from ..networks.engines import EngineSpec
 from ..picking.detector import Detector
+from ..picking.measured import with_measured
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.predict import Predictor, predict_rows
 from ..picking.rows import decode_rows
-from ..scoring.localisation import median_shift
-from ..scoring.thresholds import METRICS, Candidates, choose_thresholds, found_uphill, picks_for
+from ..scoring.thresholds import METRICS, Candidates, choose_thresholds, found_uphill
 from .dataset import Data
 from .loop import TrainState
 from .patches import LabelledVolume
@@ -100,18 +100,4 @@ def _truth(data: Data) -> dict[str, Picks]:
 def measured(detector: Detector, data: Data, device: torch.device) -> Detector:
     """The detector with what the validation volumes tell: thresholds, displacement and scores."""
     candidates = validation_picks(detector, detector.predictor(device), data, METRICS)
-    truth = _truth(data)
-    found = {metric: choose_thresholds(candidates, truth, data.objects, metric) for metric in METRICS}
-    thresholds = {metric: {k: c.threshold for k, c in best.items()} for metric, best in found.items()}
-    for name, cut in found["f1"].items():
-        if not cut.calibrated:
-            what = f"validation particle of {name} was found" if cut.n_truth else f"true {name} to validate on"
-            log.warning(f"no {what}; its thresholds are the defaults")
-    shift, n = median_shift(picks_for(candidates, thresholds["f1"]), truth, data.objects, thresholds["f1"])
-    facts = replace(
-        detector.facts,
-        displacement=shift,
-        displacement_matches=int(n),
-        scores={metric: {k: float(c.value) for k, c in best.items() if c.n_truth} for metric, best in found.items()},
-    )
-    return replace(detector, thresholds=thresholds, facts=facts)
+    return with_measured(detector, candidates, _truth(data), data.objects, "the defaults")

@@ -1,0 +1,47 @@
+"""What picks of validation runs tell of a model: thresholds, scores and where its picks lie."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from ..core.types import PickableObject, Picks
+from ..scoring.localisation import median_shift
+from ..scoring.thresholds import METRICS, Found, choose_thresholds, picks_for
+from .detector import Detector
+from .ensemble import Ensemble
+
+log = logging.getLogger("tomopick")
+AnyModel = TypeVar("AnyModel", Detector, Ensemble)
+
+
+def with_measured(
+    model: AnyModel, found: Found, truth: Mapping[str, Picks], objects: Sequence[PickableObject], before: str
+) -> AnyModel:
+    """The model with thresholds, scores and displacement as measured; what could not be measured keeps its thresholds.
+
+    Args:
+        model: whose picks they are.
+        found: lowest height -> run -> picks.
+        truth: run -> true particles.
+        objects: that are measured.
+        before: what the thresholds are that the model has so far, for the warning.
+
+    Raises:
+        TomopickError: no truth, names not among `objects`, values that are not finite.
+    """
+    best = {metric: choose_thresholds(found, truth, objects, metric) for metric in METRICS}
+    thresholds = {
+        metric: {**model.thresholds[metric], **{name: c.threshold for name, c in cuts.items() if c.calibrated}}
+        for metric, cuts in best.items()
+    }
+    for name, c in best["f1"].items():
+        if not c.calibrated:
+            what = f"validation particle of {name} was found" if c.n_truth else f"true {name} to validate on"
+            log.warning(f"no {what}; its thresholds are {before}")
+    shift, n = median_shift(picks_for(found, thresholds["f1"]), truth, objects, thresholds["f1"])
+    scores = {metric: {k: float(c.value) for k, c in cuts.items() if c.n_truth} for metric, cuts in best.items()}
+    facts = replace(model.facts, displacement=shift, displacement_matches=int(n), scores=scores)
+    return replace(model, thresholds=thresholds, facts=facts)
