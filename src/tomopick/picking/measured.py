@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ..core.types import PickableObject, Picks
 from ..scoring.localisation import median_shift
-from ..scoring.thresholds import METRICS, Found, choose_thresholds, picks_for
+from ..scoring.thresholds import METRICS, Candidates, choose_thresholds, picks_for
 from .detector import Detector
 from .ensemble import Ensemble
 
@@ -18,7 +18,7 @@ AnyModel = TypeVar("AnyModel", Detector, Ensemble)
 
 
 def with_measured(
-    model: AnyModel, found: Found, truth: Mapping[str, Picks], objects: Sequence[PickableObject], before: str
+    model: AnyModel, found: Candidates, truth: Mapping[str, Picks], objects: Sequence[PickableObject], before: str
 ) -> AnyModel:
     """The model with thresholds, scores and displacement as measured; what could not be measured keeps its thresholds.
 
