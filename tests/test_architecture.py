@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,18 @@ sys.exit(f"imported {{sorted(heavy)}}" if heavy else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_sources_cite_is_in_the_repository():
+    cited = set()
+    for path in FILES:
+        text = path.read_text()
+        assert not re.search(r"(?<!docs/)\b(methods|design|conventions)\.md", text), path
+        cited |= set(re.findall(r"docs/(\w+\.md),?\s+section (\d+)", text))
+    assert cited
+    for name, section in cited:
+        page = ROOT.parents[1] / "docs" / name
+        assert re.search(rf"^## {section}\. ", page.read_text(), re.M), f"{name} section {section}"
 
 
 @pytest.mark.parametrize(("module", "most"), [("picking.picker", 52), ("picking.load", 56)])

@@ -11,6 +11,7 @@ import pytest
 
 import tomopick as tp
 from small import BALL, TINY, folder, memory, tomogram, trained, untrained
+from tomopick.picking.folder import LearnedFrom
 
 ROOT = Path(__file__).parent.parent
 CPU = {"device": "cpu", "engine": "torch"}
@@ -111,7 +112,7 @@ def test_a_training_from_the_top(tmp_path):
     made = tp.fit("light", runs, str(tmp_path / "m"), overrides=small, val_runs=["B"], seed=3, device="cpu")
     again = tp.load(tmp_path / "m")
     assert made.checksum == again.checksum and made.facts.provenance["seed"] == 3
-    assert made.facts.provenance["runs"][0] == {"project": "memory", "train": ["A"], "val": ["B"]}
+    assert made.facts.learned_from == (LearnedFrom("memory", ("A",), ("B",)),)
 
 
 def test_models_of_models_and_their_files(tmp_path):

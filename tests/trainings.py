@@ -81,7 +81,7 @@ def fit_until(step, method, out, **more):
     torch.manual_seed(0)
     network = method.network.build(len(data.objects))
     state = TrainState.start(network, method.train, torch.device("cpu"))
-    facts = replace(data.facts, provenance={**fitting.provenance(options()), **data.facts.provenance})
+    facts = replace(data.facts, provenance=fitting.provenance(options()))
     detector = replace(untrained(), method=method.method, recipe_json=method.to_json(), network=network, facts=facts)
     fitting.begin_training(method, detector, state, out)
     for row in fitting.fit_steps(method, detector, state, data, out, options(**more)):

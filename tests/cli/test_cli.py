@@ -457,8 +457,8 @@ def test_several_projects_each_with_its_own_type(tmp_path):
     run("train", "light", *projects, tmp_path / "model", *more, *call)
     facts = load_detector(tmp_path / "model").facts
     assert facts.tomo_types == ("denoised", "raw")
-    assert [r["train"] for r in facts.provenance["runs"]] == [["A"], ["X"]]
-    assert [r["val"] for r in facts.provenance["runs"]] == [[], ["Y"]]
+    assert [r.train for r in facts.learned_from] == [("A",), ("X",)]
+    assert [r.val for r in facts.learned_from] == [(), ("Y",)]
     three = ["--tomo-type", "a", "--tomo-type", "b", "--tomo-type", "c"]
     line = refused("train", "light", *projects, tmp_path / "m", *three, *call)
     assert "--tomo-type was given 3 times for 2 projects" in line

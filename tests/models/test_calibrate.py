@@ -250,7 +250,7 @@ def test_where_positions_depend_on_the_threshold_each_one_is_decoded_anew():
     # Nothing is kept below the threshold: a lower one would not give more picks but others.
     below, _ = Picker(model, PickOptions(keep_below=True, device="cpu")).pick(project.tomogram("C"))
     assert (below.scores >= model.thresholds["f1"]["ball"]).all()
-    seen, fresh = Detector.load(small.trained()), replace(model, facts=replace(model.facts, provenance={}))
+    seen, fresh = Detector.load(small.trained()), replace(model, facts=replace(model.facts, learned_from=()))
     with pytest.raises(SelectionError, match="find peaks in different ways"):
         measure([seen, fresh], project, CalibrationOptions(device="cpu"))
 

@@ -58,7 +58,7 @@ def test_a_soup_is_a_model_like_any_other(model, runs, tmp_path):
     assert found.thresholds["f1"] != model.thresholds["f1"] and found.facts.scores["f1"]["ball"] > 0.8
     record = found.facts.provenance
     assert [part["share"] for part in record["soup"]] == [0.5, 0.5] and record["soup"][1]["model"] == "other"
-    assert record["measured_on"]["runs"] == ["D", "E"] and len(record["runs"]) == 1
+    assert record["measured_on"]["runs"] == ["D", "E"] and len(found.facts.learned_from) == 1
     assert found.facts.spectrum == pytest.approx(model.facts.spectrum)
     mean = mean_state([model.network.state_dict(), noisy(model, 0.05, "").network.state_dict()], [0.5, 0.5])
     for key, value in found.network.state_dict().items():

@@ -19,7 +19,6 @@ from tomopick.networks import (
     UNet25DSpec,
     UNetSpec,
     count_parameters,
-    initialise,
 )
 from tomopick.networks.blocks import Conv3d, depth_to_space
 from tomopick.networks.convnext import ConvNeXt
@@ -449,13 +448,13 @@ def test_pretrained_encoders(tmp_path, suffix, prefix):
     else:
         save_file(weights, spec.pretrained)
     network = spec.build(2)
-    initialise(spec, network)
+    spec.initialise(network)
     torch.testing.assert_close(network.backbone.stages[2].blocks[3].gamma, weights[prefix + "stages.2.blocks.3.gamma"])
     stem = weights[prefix + "stem.0.weight"]
     torch.testing.assert_close(network.backbone.stem[0].weight[:, 3], stem[:, 0] * 0.6)
     plain = UNetSpec((4, 6)).build(1)
     before = [p.detach().clone() for p in plain.parameters()]
-    initialise(UNetSpec((4, 6)), plain)  # has nothing to fill
+    UNetSpec((4, 6)).initialise(plain)  # has nothing to fill
     assert all(torch.equal(p, b) for p, b in zip(plain.parameters(), before))
 
 
@@ -481,7 +480,7 @@ def test_pretrained_2d_encoders_are_inflated(tmp_path):
         weights[renamed] = torch.randn(shape, generator=torch_seed) if value.is_floating_point() else value
     save_file(weights, spec.pretrained)
     network = spec.build(2)
-    initialise(spec, network)
+    spec.initialise(network)
     found = network.encoder.state_dict()
     kernel = weights["blocks.2.1.conv_dw.weight"]
     torch.testing.assert_close(found["_blocks.2.6._depthwise_conv.weight"].sum(dim=2), kernel, rtol=1e-4, atol=1e-5)
@@ -492,7 +491,7 @@ def test_pretrained_2d_encoders_are_inflated(tmp_path):
     save_file(flat, spec.pretrained)
     with torch.no_grad():
         network.encoder.layer3[1].conv2.weight.zero_()
-    initialise(spec, network)
+    spec.initialise(network)
     again = network.encoder.layer3[1].conv2.weight.sum(dim=2)
     torch.testing.assert_close(again, flat["layer3.1.conv2.weight"], rtol=1e-4, atol=1e-5)
 

@@ -4,24 +4,26 @@ from dataclasses import replace
 from small import BALL, trained, untrained
 from tomopick.picking.cards import CARD, card_of, model_card, save_with_card, shortened
 from tomopick.picking.ensemble import Ensemble
-from tomopick.picking.folder import shipped
+from tomopick.picking.folder import LearnedFrom, shipped
 from tomopick.picking.load import load_model
 
-RUNS = [{"project": "p", "train": [f"TS_{i:03d}" for i in range(300)], "val": ["TS_900"], "unlabelled": []}]
+RUNS = LearnedFrom("p", tuple(f"TS_{i:03d}" for i in range(300)), ("TS_900",))
 
 
 def test_a_card_counts_runs_and_the_record_names_them(tmp_path):
-    detector = untrained(provenance={"seed": 3, "runs": RUNS, "measured_on": {"project": "p", "runs": ["A", "B"]}})
+    detector = untrained(
+        learned_from=(RUNS,), provenance={"seed": 3, "measured_on": {"project": "p", "runs": ["A", "B"]}}
+    )
     save_with_card(detector, tmp_path)
     text = (tmp_path / CARD).read_text()
     assert "- learned from 300 labelled runs, 1 validation run\n" in text and len(text.splitlines()) < 40
     told = json.loads(text.split("```json\n")[1].split("\n```")[0])
     assert told == {
         "seed": 3,
-        "runs": [{"project": "p", "train": "300 runs: TS_000 to TS_299", "val": "1 run: TS_900", "unlabelled": []}],
+        "runs": [{"project": "p", "train": "300 runs: TS_000 to TS_299", "val": "1 run: TS_900"}],
         "measured_on": {"project": "p", "runs": "2 runs: A to B"},
     }
-    assert load_model(tmp_path).facts.provenance["runs"] == RUNS
+    assert load_model(tmp_path).facts.learned_from == (RUNS,)
     assert shortened({"members": ["a", "b"]}) == {"members": ["a", "b"]}
 
 

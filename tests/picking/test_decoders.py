@@ -106,8 +106,8 @@ def test_nothing_above_the_threshold():
     for peaks in (Components(), Watershed(), UpsampledMaxima()):
         assert len(peaks(heatmap(np.zeros((2, 4, 5, 6), dtype=np.float32)), (A, B), CUTS)) == 0
         assert len(decode_rows([], peaks, (A, B), CUTS, "TS_1")) == 0
-    assert Components.positions_depend_on_threshold and Watershed.positions_depend_on_threshold
-    assert not getattr(UpsampledMaxima, "positions_depend_on_threshold", False)
+    assert Components().positions_depend_on_threshold and Watershed().positions_depend_on_threshold
+    assert not UpsampledMaxima().positions_depend_on_threshold
 
 
 # -- watershed ---------------------------------------------------------------------------------------------------

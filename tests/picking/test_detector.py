@@ -14,7 +14,7 @@ from tomopick.core.errors import ModelError, TomopickError
 from tomopick.networks.activations import Sigmoid
 from tomopick.networks.losses import FocalTversky
 from tomopick.picking.decoders import Components
-from tomopick.picking.folder import checksum_of, shipped
+from tomopick.picking.folder import LearnedFrom, checksum_of, shipped
 from tomopick.picking.load import load_detector, load_model
 from tomopick.picking.picker import PickOptions
 from tomopick.picking.resample import resample
@@ -23,8 +23,9 @@ from tomopick.training.recipe import Recipe
 
 def test_saving_and_loading_gives_the_same_heatmap(tmp_path):
     facts = {
-        "tomo_types": ("wbp",), "spectrum": (1.0, -2.5), "skewness": -0.3, "contrast": {"ball": -1.2},
+        "tomo_types": ("wbp",), "spectrum": (1.0, -2.5) * 8, "skewness": -0.3, "contrast": {"ball": -1.2},
         "displacement": (0.5, -0.25, 1.0), "displacement_matches": 7, "scores": {"f1": {"ball": 0.1 + 0.2}},
+        "learned_from": (LearnedFrom("p", ("A", "B"), ("C",)), LearnedFrom("q", unlabelled=("D",))),
         "provenance": {"seed": 3, "versions": {"torch": "x"}},
     }  # fmt: skip
     made = replace(untrained((BALL, RING), **facts), thresholds={"f1": {"ball": 0.1 + 0.2, "ring": 0.5},
@@ -314,7 +315,7 @@ def test_what_holds_no_specimen_holds_no_picks():
     values[:, :, 40:] = 300.0
     filled = Tomogram("A", values, volume.grid)
     model = Detector.load(trained())
-    found = model.pick(filled, {"ball": 0.02})
+    found = model.pick(filled, {"ball": 0.02}).picks
     assert len(found) and filled.void[:, :, 40:].all() and (found.positions[:, 2] < 395).all()
     held = truth.select(truth.positions[:, 2] < 360)
     distances = np.linalg.norm(held.positions[:, None] - found.positions, axis=2).min(axis=1)

@@ -15,7 +15,7 @@ from tomopick.models.combine import CombineOptions, combine, put_together, rank_
 from tomopick.models.kept_heatmaps import keep_heatmaps
 from tomopick.picking.decoders import Components
 from tomopick.picking.ensemble import Alignment, Ensemble, Member, _digest, equal_members, member_names
-from tomopick.picking.folder import TrainingFacts, model_file
+from tomopick.picking.folder import LearnedFrom, TrainingFacts, model_file
 from tomopick.picking.load import joined, load_detector, load_model
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.scoring.thresholds import choose_thresholds
@@ -145,7 +145,7 @@ def test_thresholds_are_those_of_the_ensemble_itself(models, project, tmp_path):
     assert made.thresholds["f1"] != Ensemble.of(models).thresholds["f1"]
     assert max(map(abs, made.facts.displacement)) < 5 and made.facts.displacement_matches > 10
     assert made.facts.provenance["measured_on"] == {"project": project.uri, "runs": ["C", "D"]}
-    assert {run for part in made.facts.provenance["runs"] for run in part["train"]} == {"A", "B"}
+    assert {run for part in made.facts.learned_from for run in part.train} == {"A", "B"}
 
 
 def swapped(model):
@@ -190,7 +190,7 @@ def test_the_first_that_stays_says_how_peaks_are_found(project, models, monkeypa
 
 
 def test_runs_that_only_idle_members_predicted_do_not_count(models, tmp_path):
-    other = replace(models[1], facts=replace(models[1].facts, provenance={"runs": [{"train": ["C"], "val": []}]}))
+    other = replace(models[1], facts=replace(models[1].facts, learned_from=(LearnedFrom(train=("C",)),)))
     pair, runs = Ensemble.of([models[0], other]), memory(("C", "D"), BOTH)
     kept = [keep_heatmaps(picker(pair), Runs(runs), run, tmp_path) for run in ("C", "D")]
     left = [k.among([1]) for k in kept]
@@ -205,7 +205,7 @@ def test_members_have_folders_of_their_own():
 
 
 def test_a_run_is_predicted_by_those_that_have_not_learned_from_it(models, tmp_path, told):
-    other = replace(models[1], facts=replace(models[1].facts, provenance={"runs": [{"train": ["C"], "val": []}]}))
+    other = replace(models[1], facts=replace(models[1].facts, learned_from=(LearnedFrom(train=("C",)),)))
     runs = Runs(memory(("A", "C"), BOTH))
     pair = Ensemble.of([models[0], other])
     kept = [keep_heatmaps(picker(pair), runs, run, tmp_path) for run in ("A", "C")]

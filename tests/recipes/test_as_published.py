@@ -9,7 +9,7 @@ from telling import interrupted_at
 from tomopick import FitOptions, Source, recipes
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError
 from tomopick.picking.ensemble import Ensemble
-from tomopick.picking.folder import is_model
+from tomopick.picking.folder import LearnedFrom, is_model
 from tomopick.picking.load import load_detector, load_model
 from tomopick.recipes.as_published import Grounds, carry_out, labelled_runs, runs_of
 from tomopick.recipes.dry_run import look_ahead, table
@@ -176,7 +176,7 @@ def test_a_plan_goes_on_after_an_interruption_between_members_and_within_one(tmp
     again = carry_out(plan, where, tmp_path / "cut", options(resume=True))
     assert again.checksum == resumed.checksum and "the ensemble was finished before" in told[-1]
     # All members were validated on the same run, whatever their seed.
-    assert len({tuple(d.facts.provenance["runs"][0]["val"]) for d in whole.detectors}) == 1
+    assert len({tuple(d.facts.learned_from[0].val) for d in whole.detectors}) == 1
     check_refusals(plan, where, tmp_path)
 
 
@@ -204,7 +204,7 @@ def test_the_soup_starts_from_simulations_and_weighs_its_members(tmp_path, told)
     start = load_detector(tmp_path / "soup" / "pretrained-tiny")
     member = load_detector(tmp_path / "soup" / "members" / "tiny-denoised")
     assert member.facts.provenance["init_from"] == str(tmp_path / "soup" / "pretrained-tiny")
-    assert [(part["train"], part["val"]) for part in start.facts.provenance["runs"]] == [(["P", "Q"], []), ([], ["D"])]
+    assert [(list(part.train), list(part.val)) for part in start.facts.learned_from] == [(["P", "Q"], []), ([], ["D"])]
     assert not made.pick(where.sources[0].project.tomogram("D"), {"ball": 1.0})
 
 
@@ -214,7 +214,7 @@ def test_pretraining_learns_from_all_its_runs(tmp_path):
         carry_out(plan, where, tmp_path / name, options())
         start = tmp_path / name / "pretrained"
         made = load_detector(start if start.is_dir() else tmp_path / f"{name}-pretrained")
-        return [(part["train"], part["val"]) for part in made.facts.provenance["runs"]]
+        return [(list(part.train), list(part.val)) for part in made.facts.learned_from]
 
     assert started("named", grounds("AB", {"val_runs": ["Q"]})) == [(["P"], ["Q"])]
     assert started("chosen", grounds("AB", {}, val_runs=["B"])) == [(["P", "Q"], []), ([], ["B"])]
@@ -229,7 +229,7 @@ def test_topcup_learns_from_growing_subsets(tmp_path):
     assert not (tmp_path / "no").exists()
     plan = published("topcup", wanted(where, (*NARROW, "network.encoder=resnet34"), subsets=(1, 2)))
     made = carry_out(plan, where, tmp_path / "t", options())
-    one, two = (set(d.facts.provenance["runs"][0]["train"]) for d in made.detectors)
+    one, two = (set(d.facts.learned_from[0].train) for d in made.detectors)
     assert len(one) == 1 and len(two) == 2 and one < two
 
 
@@ -238,9 +238,10 @@ def test_the_fourth_place_is_measured_out_of_fold(tmp_path, told):
     plan = published("unet25d", wanted(where, (*SLICED, "patch.shape=16,32,32"), folds=2))
     made = carry_out(plan, where, tmp_path / "u", options())
     assert [d.method.name for d in made.detectors] == ["unet25d_convnext", "unet25d_resnetrs"]
-    assert [d.facts.provenance["runs"] for d in made.detectors] == [
-        [{"project": "memory", "train": ["B"], "val": ["A"]}], [{"project": "memory", "train": ["A"], "val": ["B"]}],
-    ]  # fmt: skip
+    assert [d.facts.learned_from for d in made.detectors] == [
+        (LearnedFrom("memory", ("B",), ("A",)),),
+        (LearnedFrom("memory", ("A",), ("B",)),),
+    ]
     assert sum("predicted by 1 of 2 members" in line for line in told) == 2
     assert made.facts.provenance["measured_on"]["runs"] == ["A", "B"]
 
@@ -250,7 +251,7 @@ def test_semietpicker_gives_one_model(tmp_path):
     plan = published("semietpicker", wanted(where, NARROW))
     made = carry_out(plan, where, tmp_path / "s", options())
     assert made.checksum == load_detector(tmp_path / "s").checksum
-    assert made.facts.provenance["runs"][0]["unlabelled"] == ["C", "D"]
+    assert made.facts.learned_from[0].unlabelled == ("C", "D")
     assert (tmp_path / "s-pretrained" / "detector.json").is_file()
     with pytest.raises(OutputError, match="exists already"):
         carry_out(plan, where, tmp_path / "s", options())
@@ -268,7 +269,7 @@ def test_several_types_of_the_same_runs_are_learned_from_together(tmp_path):
     where = Grounds((Source(project, val_runs=["C"]),), (("denoised", "wbp"),))
     made = carry_out(plan_of("light", wanted(where)), where, tmp_path / "m", options())
     assert made.facts.tomo_types == ("denoised", "wbp")
-    parts = [(part["train"], part["val"]) for part in made.facts.provenance["runs"]]
+    parts = [(list(part.train), list(part.val)) for part in made.facts.learned_from]
     assert parts == [(["A", "B"], ["C"]), (["A", "B"], [])]
     alone = Grounds((Source(memory("A")),), (("denoised", "wbp"),))
     with pytest.raises(SelectionError, match="several tomogram types of the only labelled run A"):

@@ -110,7 +110,7 @@ def test_published_tables(block):
 
 
 def brute_force(found, wanted, reach):
-    """The definition of methods.md 2.1, case by case."""
+    """The definition of docs/conventions.md, section 3, case by case."""
     if not len(wanted):
         return 0, len(found), 0
     if not len(found):

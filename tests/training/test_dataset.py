@@ -57,7 +57,7 @@ def test_only_the_first_project_holds_runs_back():
 def test_without_any_validation_all_is_learned_from_and_the_last_weights_are_kept(tmp_path, told):
     source = Source(memory(("A", "B")), val_runs=())
     made = fit(recipe("train.steps=4", "train.validate_every=2"), [source], tmp_path / "m", FitOptions("cpu"))
-    assert made.facts.provenance["runs"][0]["train"] == ["A", "B"] and not made.facts.scores
+    assert made.facts.learned_from[0].train == ("A", "B") and not made.facts.scores
     assert made.thresholds == {metric: {"ball": cut} for metric, cut in DEFAULT_THRESHOLDS.items()}
     assert "no run is validated on: the last weights are kept, with thresholds that nothing has measured" in told
     kept, last = (load_file(tmp_path / "m" / f) for f in ("weights.safetensors", "top/4.safetensors"))

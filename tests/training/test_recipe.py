@@ -172,7 +172,7 @@ def test_widths():
 
 
 def test_released_recipes_do_what_the_code_does():
-    """methods.md sections 4.2, 4.3, 5, 7, 9, 10."""
+    """Constants of the published code, which the recipes name as their sources."""
     topcup, soup, bpd = (recipes.get(name) for name in ("topcup_released", "soup_released_tiny", "bpd_released"))
     assert topcup.normalize == soup.normalize == recipes.get("unet25d_convnext").normalize == ZScore()
     assert bpd.normalize == FixedLimits(-1.1769942479337e-05, 1.2801160441345688e-05)

@@ -24,7 +24,7 @@ from tomopick.networks.losses import (
     HeatmapWeightedMSE,
     ReweightedMSE,
 )
-from tomopick.picking.folder import read_log
+from tomopick.picking.folder import LearnedFrom, read_log
 from tomopick.training.augment import Augmentation, DropBlock, Flip, Noise, Rot90
 from tomopick.training.averaging import RunningAverage
 from tomopick.training.dataset import gather
@@ -300,9 +300,7 @@ def test_an_interrupted_training_goes_on_to_the_last_bit(whole, tmp_path, step):
 
 def test_what_was_learned_from_is_recorded(whole):
     detector = Detector.load(whole)
-    assert detector.facts.provenance["runs"][0] == {
-        "project": "memory", "train": ["A", "B"], "val": ["C"], "unlabelled": ["D"]
-    }  # fmt: skip
+    assert detector.facts.learned_from[0] == LearnedFrom("memory", ("A", "B"), ("C",), ("D",))
     assert "learned from 2 labelled runs, 1 unlabelled run, 1 validation run" in (whole / "README.md").read_text()
     assert [row["stage"] for row in read_log(whole / "log.jsonl")] == ["burn-in"] * 4 + ["co-training"] * 4
     assert Recipe.from_json(detector.recipe_json).objective == METHOD.objective
@@ -351,9 +349,7 @@ def test_another_project_gives_runs_of_its_own_type_spacing_and_objects(told):
     wanted = recipe().normalize(other.tomogram("Y", "wbp"))  # like the labelled ones
     np.testing.assert_array_equal(data.unlabelled[1].values, wanted)
     assert data.facts.tomo_types == ("denoised", "wbp")
-    assert data.facts.provenance["runs"][1] == {
-        "project": "others", "train": [], "val": [], "unlabelled": ["X", "Y"]
-    }  # fmt: skip
+    assert data.facts.learned_from[1] == LearnedFrom("others", unlabelled=("X", "Y"))
     assert not any("nothing is learned" in line for line in told)
 
 

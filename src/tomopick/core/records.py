@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any
+from typing import Any, Final, Literal
 
 from .errors import OutputError
 from .files import atomic_write
@@ -30,7 +30,10 @@ except ImportError:  # Windows
 
 ENDING = ".records.jsonl"
 RUNS = "runs.txt"  # beside them: what is to be picked, a run a line
-STARTED, PICKED, FAILED = "started", "picked", "failed"
+Status = Literal["started", "picked", "failed"]
+STARTED: Final = "started"
+PICKED: Final = "picked"
+FAILED: Final = "failed"
 
 
 _HEAD = re.compile(rb'\{"run": ("(?:[^"\\]|\\.)*"), "status": "(\w+)", "time": (\d+(?:\.\d+)?)[,}]')
@@ -88,7 +91,7 @@ class Records:
         for run, line in lines.items():
             yield run, _entry(line)
 
-    def write(self, run: str, status: str, facts: Mapping[str, Any]) -> None:
+    def write(self, run: str, status: Status, facts: Mapping[str, Any]) -> None:
         """Adds a record.
 
         Raises:

@@ -94,8 +94,7 @@ def out_of_fold(models: Sequence[Model], project: Project, run: str) -> Model:
 
 def trained_on(model: Model | Single, project: Project) -> set[str]:
     """The runs of this project that the model's record says it learned from (by name, in whatever project)."""
-    parts = model.facts.provenance.get("runs", [])
-    return {run for part in parts for run in part.get("train", [])} & set(project.runs())
+    return {run for part in model.facts.learned_from for run in part.train} & set(project.runs())
 
 
 @dataclass(frozen=True)
@@ -174,8 +173,8 @@ def measure(
     found, wanted, groups = _pool(models, runs, truth, [o.name for o in objects], options)
     for line in crowded(truth, objects, distances_of(target.peaks, objects)):
         log.warning(line)
-    best = choose_thresholds(found, wanted, objects, metric)
-    judged = picks_for(found, {k: c.threshold for k, c in best.items()})
+    best = choose_thresholds(found, wanted, objects, metric)  # heights, by object
+    judged = picks_for(found, {k: c.threshold for k, c in best.items()})  # by run and view, scored by height
     maps, held_out = target.score_maps, {}
     if options.map_scores:
         measured = [o for o in objects if o.name in best]
@@ -186,10 +185,11 @@ def measure(
     believed = {}
     for o in objects:
         if o.name in best:
-            heights, hits, _ = scored_picks(judged, wanted, o)
+            heights, hits, _ = scored_picks(judged, wanted, o)  # (pick,) each
             now = target.score_maps[o.name](heights) if o.name in target.score_maps else heights
             later = held_out.get(o.name, (np.zeros(0), np.zeros(0, dtype=bool)))
             believed[o.name] = Believed(reliability(now, hits), reliability(*later))
+    # Thresholds are scores, so they move with the maps: from heights, and from what the maps were before.
     moved = rescaled({k: c.threshold for k, c in best.items()}, {}, maps)
     thresholds = {k: replace(c, threshold=moved[k]) for k, c in best.items()}
     before = rescaled(target.thresholds.get(metric, {}), target.score_maps, maps)

@@ -274,8 +274,7 @@ def _pool(
     ensemble: Ensemble, kept: Sequence[Kept], truth: Mapping[str, Picks]
 ) -> tuple[dict[float, dict[str, Picks]], dict[str, Picks], tuple[PickableObject, ...]]:
     """Picks of all kept runs by threshold, and the truth of what was picked there at all."""
-    depend = bool(getattr(ensemble.peaks, "positions_depend_on_threshold", False))
-    cuts = GRID if depend else (LOWEST_SCORE,)
+    cuts = GRID if ensemble.peaks.positions_depend_on_threshold else (LOWEST_SCORE,)
     found = {cut: {k.run: k.picks(ensemble, cut) for k in kept} for cut in cuts}
     wanted = {}
     for k in kept:
@@ -307,5 +306,4 @@ def _remembering(
         "measured_on": {"project": runs.project.uri, "runs": list(on)} if runs else None,
         "versions": {"tomopick": __version__},
     }
-    facts = ensemble.facts
-    return replace(ensemble, facts=replace(facts, provenance={**made, "runs": facts.provenance.get("runs", [])}))
+    return replace(ensemble, facts=replace(ensemble.facts, provenance=made))

@@ -293,12 +293,10 @@ def _joint(models: Sequence[Detector]) -> TrainingFacts:
         spectra = {k: tuple(np.mean([getattr(f, k) for f in facts], axis=0).tolist()) for k in _SPECTRA}
     names = {name for f in facts for name in f.contrast}
     contrast = {k: float(np.mean([f.contrast[k] for f in facts if k in f.contrast])) for k in sorted(names)}
-    runs = []
-    for part in (part for f in facts for part in f.provenance.get("runs", [])):
-        runs += [part] if part not in runs else []
+    runs = tuple(dict.fromkeys(part for f in facts for part in f.learned_from))
     return replace(
         joint_facts(models), **spectra, contrast=contrast, scores={}, voxel_spacing=facts[0].voxel_spacing,
-        provenance={"runs": runs},
+        learned_from=runs,
     )  # fmt: skip
 
 

@@ -2,16 +2,14 @@
 
 A softmax network's spec has `background=True`: one channel more than objects; where it lies is the loss's business.
 In training a network may return a tuple of logits, coarsest first, all of which the loss may judge (deep supervision);
-otherwise it returns the finest alone. A spec with `pretrained` has `initialise(network)`, which fills a new network
-with those weights; building one, as loading a model folder does, never needs them.
+otherwise it returns the finest alone. A spec with `pretrained` fills a new network with those weights in `initialise`;
+building one, as loading a model folder does, never needs them.
 """
 
-from typing import Protocol
-
 import torch
-from torch import nn
 
 from .asymmetric_unet import AsymmetricUNet, AsymmetricUNetSpec
+from .blocks import NetworkSpec
 from .bpd_unet import BPDUNet, BPDUNetSpec
 from .flexible_unet import FlexibleUNet, FlexibleUNetSpec
 from .residual_unet import ResidualUNet, ResidualUNetSpec
@@ -36,37 +34,10 @@ __all__ = [
     "UNet25DSpec",
     "UNetSpec",
     "count_parameters",
-    "initialise",
 ]
-
-
-class NetworkSpec(Protocol):
-    """What a recipe needs to know about a network before it is built."""
-
-    @property
-    def stride(self) -> int:
-        """Voxels an output cell measures along each axis."""
-
-    @property
-    def multiple(self) -> int:
-        """What the edges of patches and tiles must be divisible by."""
-
-    def build(self, n_objects: int) -> nn.Module:
-        """A network with new random weights: (b, 1, z, y, x) -> logits (b, n_objects, ...)."""
 
 
 def count_parameters(spec: NetworkSpec, n_objects: int) -> int:
     """Parameters of a network, frozen and unused ones too, without the memory or the time to make them."""
     with torch.device("meta"):
         return sum(p.numel() for p in spec.build(n_objects).parameters())
-
-
-def initialise(spec: NetworkSpec, network: nn.Module) -> None:
-    """Fills a new network with the pretrained weights that its spec names, if it names any; before training only.
-
-    Raises:
-        ModelError: the file is missing or of another network.
-    """
-    fill = getattr(spec, "initialise", None)
-    if fill is not None:
-        fill(network)

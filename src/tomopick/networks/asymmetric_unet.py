@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from ..core.errors import RecipeError
-from .blocks import Conv3d, exactly
+from .blocks import Conv3d, NetworkSpec, exactly
 from .flexible_unet import DECODER, Decoder
 from .pretrained import load_pretrained
 from .resnet3d import ResNet3D
 
 
 @dataclass(frozen=True)
-class AsymmetricUNetSpec:
+class AsymmetricUNetSpec(NetworkSpec):
     """A 3D ResNet-34 with a stem of three convolutions, and a decoder that ends at the output's grid.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -102,7 +102,35 @@ def depth_to_space(x: torch.Tensor, factor: int) -> torch.Tensor:
     return x.reshape(batch, -1, f * z, f * y, f * w)
 
 
-class SlicedSpec:
+class NetworkSpec(Protocol):
+    """What a recipe needs to know about a network before it is built."""
+
+    @property
+    def stride(self) -> int:
+        """Voxels an output cell measures along each axis."""
+
+    @property
+    def multiple(self) -> int:
+        """What the edges of patches and tiles must be divisible by."""
+
+    def build(self, n_objects: int) -> nn.Module:
+        """A network with new random weights: (b, 1, z, y, x) -> logits (b, n_objects, ...)."""
+
+    @property
+    def background(self) -> bool:
+        """Whether it has a channel for "none of the objects"; where that lies is the activation's business."""
+        return False
+
+    def initialise(self, network: nn.Module) -> None:
+        """Fills a new network with the pretrained weights that the spec names, if it names any; before training only.
+
+        Raises:
+            ModelError: the file is missing or of another network.
+        """
+        return
+
+
+class SlicedSpec(NetworkSpec):
     """What the specs of 2.5D networks share: output stride 1, padding inside, a 2D `backbone` with weights to load."""
 
     width: float

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from ..core.errors import RecipeError
-from .blocks import conv_norm_act, exactly
+from .blocks import NetworkSpec, conv_norm_act, exactly
 
 
 @dataclass(frozen=True)
-class BPDUNetSpec:
+class BPDUNetSpec(NetworkSpec):
     """A 3D U-Net of three levels without a skip at the finest; output stride 1.
 
     The input is normalised by BatchNorm, halved twice by averaging, doubled by trilinear interpolation and then by a

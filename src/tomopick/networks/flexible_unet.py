@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..core.errors import RecipeError
-from .blocks import Conv3d, exactly
+from .blocks import Conv3d, NetworkSpec, exactly
 from .efficientnet3d import EfficientNet3D, rename_timm
 from .pretrained import load_pretrained
 from .resnet3d import ResNet3D
@@ -21,7 +21,7 @@ DECODER = (256, 128, 64, 32, 16)  # channels at strides 16, 8, 4, 2, 1
 
 
 @dataclass(frozen=True)
-class FlexibleUNetSpec:
+class FlexibleUNetSpec(NetworkSpec):
     """A 3D U-Net on a classification network; output stride 2.
 
     Attributes:

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from ..core.errors import RecipeError
-from .blocks import Conv3d
+from .blocks import Conv3d, NetworkSpec
 
 
 @dataclass(frozen=True)
-class ResidualUNetSpec:
+class ResidualUNetSpec(NetworkSpec):
     """A 3D U-Net: residual units down, transposed convolutions up, instance norm, PReLU; output stride 1.
 
     Attributes:

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from ..core.errors import RecipeError
-from .blocks import TrilinearUp, conv_norm_act
+from .blocks import NetworkSpec, TrilinearUp, conv_norm_act
 
 
 @dataclass(frozen=True)
-class UNetSpec:
+class UNetSpec(NetworkSpec):
     """A 3D U-Net: strided convolutions down, trilinear interpolation and convolutions up, skips, linear head.
 
     Attributes:

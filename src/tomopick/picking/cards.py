@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,16 @@ def model_card(detector: Detector) -> str:
     """What the model is, in Markdown."""
     facts, method = detector.facts, detector.method
     n = sum(p.numel() for p in detector.network.parameters())
-    parts = facts.provenance.get("runs", [])
     learned = [
-        _counted([r for part in parts for r in part.get(kind, [])], kind) for kind in ("train", "unlabelled", "val")
+        counted(runs, f"{text}run")
+        for kind, text in _OF_RUNS.items()
+        if (runs := sum(len(asdict(part)[kind]) for part in facts.learned_from))
     ]
     lines = [
         f"# {method.name}: {', '.join(o.name for o in detector.objects)}",
         "",
         f"- method: {method.source}; {n:,} parameters, output stride {method.network.stride}",
-        f"- learned from {', '.join(filter(None, learned)) or 'runs that are not stated'}",
+        f"- learned from {', '.join(learned) or 'runs that are not stated'}",
         f"- trained at {facts.voxel_spacing:g} Å, tomogram types: {', '.join(facts.tomo_types) or 'not stated'}; "
         f"{'dark particles on light' if facts.skewness < 0 else 'light particles on dark'}",
         *_figures(detector, radii=True),
@@ -94,7 +96,9 @@ def _figures(model: Detector | Ensemble, radii: bool = False) -> list[str]:
 
 
 def _came_about(facts: TrainingFacts) -> list[str]:
-    return [_PROVENANCE, "", "```json", json.dumps(shortened(facts.provenance), indent=1), "```", ""]
+    runs = [{k: v for k, v in asdict(part).items() if v or k != "unlabelled"} for part in facts.learned_from]
+    told = shortened({**facts.provenance, **({"runs": runs} if runs else {})})
+    return [_PROVENANCE, "", "```json", json.dumps(told, indent=1), "```", ""]
 
 
 def shortened(value: Any, key: str = "") -> Any:
@@ -107,7 +111,3 @@ def shortened(value: Any, key: str = "") -> Any:
             return f"{counted(len(value), 'run')}: {first}" + (f" to {last}" if last != first else "")
         return [shortened(v) for v in value]
     return value
-
-
-def _counted(runs: Sequence[str], kind: str) -> str:
-    return counted(len(runs), f"{_OF_RUNS[kind]}run") if runs else ""

@@ -149,9 +149,9 @@ class Watershed(_Groups):
         radius = max(1, round(self.separation * obj.radius_angstrom / spacing))
         centres, heights = [np.zeros((0, 3))], [np.zeros(0)]
         for cells, values in groups.each(least):
-            part = parted(cells, groups.shape, radius)
-            sizes = np.bincount(part)
-            sums = np.stack([np.bincount(part, axis) for axis in cells.T], axis=1)
+            part = parted(cells, groups.shape, radius)  # (m,) by cell
+            sizes = np.bincount(part)  # (part,), as `highest` is
+            sums = np.stack([np.bincount(part, axis) for axis in cells.T], axis=1)  # (part, 3)
             highest = np.full(len(sizes), -np.inf)
             np.maximum.at(highest, part, values)
             large = (sizes >= least) & (sizes > 0)
@@ -184,13 +184,13 @@ class Groups:
     def add(self, values: np.ndarray, threshold: float) -> None:
         """The next rows, (z, y, x)."""
         structure = ndimage.generate_binary_structure(3, CONNECTIVITIES[self.connectivity])
-        labels, n = ndimage.label(values > threshold, structure)
-        at = np.argwhere(labels)
-        piece, heights = labels[tuple(at.T)] - 1, values[tuple(at.T)]
+        labels, n = ndimage.label(values > threshold, structure)  # (z, y, x) numbers of pieces from 1, and how many
+        at = np.argwhere(labels)  # (cell, 3)
+        piece, heights = labels[tuple(at.T)] - 1, values[tuple(at.T)]  # (cell,) each
         at[:, 1] += self._rows
         ones_and_indices = (None, *at.T)
         self._sums.append(np.stack([np.bincount(piece, w, minlength=n) for w in ones_and_indices], axis=1))
-        highest = np.full(n, -np.inf)
+        highest = np.full(n, -np.inf)  # (piece,)
         np.maximum.at(highest, piece, heights)
         self._heights.append(highest)
         if self.keeps_cells:
@@ -204,6 +204,7 @@ class Groups:
         self._rows += values.shape[1]
 
     def _touch(self, before: np.ndarray, after: np.ndarray, structure: np.ndarray) -> None:
+        """Notes which pieces of two neighbouring planes, (z, x), touch one another; `structure` (3, 3) says how."""
         padded = np.pad(before, 1)
         for z, x in np.argwhere(structure):
             moved = padded[z : z + before.shape[0], x : x + before.shape[1]]
@@ -218,16 +219,16 @@ class Groups:
 
     def _whole(self) -> tuple[np.ndarray, int]:
         """The group of each piece, and how many groups there are."""
-        pairs = np.concatenate([np.zeros((0, 2), dtype=int), *self._pairs])
+        pairs = np.concatenate([np.zeros((0, 2), dtype=int), *self._pairs])  # (n, 2) pieces that touch
         graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(self._count, self._count))
         n, group = connected_components(graph, directed=False) if self._count else (0, np.zeros(0, dtype=int))
         return group, int(n)
 
     def totals(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(n,) cells, (n, 3) sums of their indices and (n,) largest values of the groups."""
-        group, n = self._whole()
-        sums = np.concatenate([np.zeros((0, 4)), *self._sums])
-        joined = np.stack([np.bincount(group, column, minlength=n) for column in sums.T], axis=1)
+        group, n = self._whole()  # (piece,)
+        sums = np.concatenate([np.zeros((0, 4)), *self._sums])  # (piece, 4)
+        joined = np.stack([np.bincount(group, column, minlength=n) for column in sums.T], axis=1)  # (group, 4)
         heights = np.full(n, -np.inf)
         np.maximum.at(heights, group, np.concatenate([np.zeros(0), *self._heights]))
         return joined[:, 0], joined[:, 1:], heights
@@ -237,9 +238,9 @@ class Groups:
         group, n = self._whole()
         if not n:
             return
-        owners = group[np.concatenate(self._owners)]
-        sizes = np.bincount(owners, minlength=n)
-        large = np.flatnonzero(sizes[owners] >= least)
+        owners = group[np.concatenate(self._owners)]  # (cell,) its group
+        sizes = np.bincount(owners, minlength=n)  # (group,)
+        large = np.flatnonzero(sizes[owners] >= least)  # places in `owners` of the cells of large groups
         order = large[np.argsort(owners[large], kind="stable")]
         cells, values = np.concatenate(self._cells)[order], np.concatenate(self._values)[order]
         ends = np.cumsum(sizes[sizes >= least]).tolist()
@@ -277,20 +278,20 @@ class UpsampledMaxima(LocalMaxima):
         """Maxima that reach their object's threshold in the core of a strip."""
         core = strip.core or slice(0, strip.grid.shape[1])
         channels = [strip.objects.index(obj.name) for obj in objects]
-        nothing = np.maximum(1 - strip.values.sum(axis=0), SMALLEST)
+        nothing = np.maximum(1 - strip.values.sum(axis=0), SMALLEST)  # (z, y, x)
         odds = [t / max(1 - t, SMALLEST) for t in (thresholds[obj.name] for obj in objects)]
         near = np.zeros(strip.grid.shape, dtype=bool)
         for channel, least in zip(channels, odds):
             near |= strip.values[channel] >= least * nothing
-        cells = np.argwhere(ndimage.binary_dilation(near, np.ones((3, 3, 3), dtype=bool)))
-        logits = np.log(np.maximum(np.concatenate([strip.values, nothing[None]]), SMALLEST))
+        cells = np.argwhere(ndimage.binary_dilation(near, np.ones((3, 3, 3), dtype=bool)))  # (n, 3)
+        logits = np.log(np.maximum(np.concatenate([strip.values, nothing[None]]), SMALLEST))  # (object + 1, z, y, x)
         at, heights = _doubled(logits, cells, channels)
         spacing = strip.grid.voxel_spacing / 2
         shape = (2 * strip.grid.shape[0], 2 * strip.grid.shape[1], 2 * strip.grid.shape[2])
         grid = Grid(shape, spacing, tuple(o - spacing / 2 for o in strip.grid.origin))  # type: ignore[arg-type]
         found = []
         for obj, own in zip(objects, heights):
-            fine = np.zeros(shape, dtype=np.float32)
+            fine = np.zeros(shape, dtype=np.float32)  # (2 z, 2 y, 2 x)
             fine[tuple(at.T)] = own
             threshold, radius = thresholds[obj.name], self.radius_cells(obj, strip.grid)
             voxels = maxima(fine, radius, threshold, slice(max(0, 2 * core.start - 3), 2 * core.stop + 3))
@@ -300,12 +301,12 @@ class UpsampledMaxima(LocalMaxima):
 
     def _peaks(self, fine: np.ndarray, voxels: np.ndarray, core: slice) -> tuple[np.ndarray, np.ndarray]:
         """Positions [voxels] and heights of the plateaus whose first row lies in the core."""
-        plateau = merge_plateaus(voxels)
+        plateau = merge_plateaus(voxels)  # (n,) by voxel
         _, leader = np.unique(plateau, return_index=True)
         first = np.full(len(leader), fine.shape[1])
         np.minimum.at(first, plateau, voxels[:, 1])
-        indices = refine(fine, voxels)[0] if self.refined else voxels.astype(float)
-        sums = np.stack([np.bincount(plateau, axis) for axis in indices.T], axis=1)
+        indices = refine(fine, voxels)[0] if self.refined else voxels.astype(float)  # (n, 3)
+        sums = np.stack([np.bincount(plateau, axis) for axis in indices.T], axis=1)  # (plateau, 3)
         middle = sums / np.maximum(np.bincount(plateau), 1)[:, None]
         keep = (first >= core.start) & (first < core.stop)
         return middle[keep], fine[tuple(voxels[leader].T)][keep].astype(float)
@@ -326,10 +327,10 @@ def _doubled(logits: np.ndarray, cells: np.ndarray, channels: Sequence[int]) -> 
         for child in product((0, 1), repeat=3):
             # A voxel lies a quarter of a cell from its own cell's middle, towards the neighbour on its side.
             step = 2 * np.array(child) - 1
-            total = np.zeros((logits.shape[0], len(part)), dtype=np.float32)
+            total = np.zeros((logits.shape[0], len(part)), dtype=np.float32)  # (channel, n): logits, then softmax
             for corner in product((0, 1), repeat=3):
                 weight = np.float32(np.prod([0.25 if c else 0.75 for c in corner]))
-                neighbour = np.clip(part + np.array(corner) * step, 0, last)
+                neighbour = np.clip(part + np.array(corner) * step, 0, last)  # (n, 3)
                 total += weight * logits[(slice(None), *neighbour.T)]
             total -= total.max(axis=0, initial=-np.inf)
             np.exp(total, out=total)

@@ -239,14 +239,13 @@ def joint_facts(models: Sequence[Detector | Ensemble]) -> TrainingFacts:
         return facts[0]
     types = {t for f in facts for t in f.tomo_types}
     z, y, x = np.mean([f.displacement for f in facts], axis=0).tolist()
-    runs = [part for f in facts for part in f.provenance.get("runs", [])]
     return TrainingFacts(
         voxel_spacing=min(f.voxel_spacing for f in facts),
         tomo_types=tuple(sorted(types)),
         skewness=float(np.mean([f.skewness for f in facts])),
         displacement=(z, y, x),
         displacement_matches=sum(f.displacement_matches for f in facts),
-        provenance={"runs": runs},
+        learned_from=tuple(part for f in facts for part in f.learned_from),
     )
 
 

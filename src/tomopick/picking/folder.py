@@ -19,6 +19,23 @@ ENSEMBLE = "ensemble.json"  # what makes a folder an ensemble
 
 
 @dataclass(frozen=True)
+class LearnedFrom:
+    """Runs of one project that a training used: what may not be measured on afterwards.
+
+    Attributes:
+        project: where they are.
+        train: whose labels were learned from.
+        val: that weights and thresholds were chosen by.
+        unlabelled: that were learned from without labels.
+    """
+
+    project: str = ""
+    train: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrainingFacts:
     """What a detector remembers of its training, to judge its inputs by and to be judged by.
 
@@ -32,7 +49,8 @@ class TrainingFacts:
         displacement: median (prediction - truth) of matched validation picks, zyx [Å].
         displacement_matches: how many picks that rests on.
         scores: validation scores by metric and object.
-        provenance: runs, versions, seed, commit and the like.
+        learned_from: which runs, project by project.
+        provenance: versions, seed, commit and the like, for readers.
     """
 
     voxel_spacing: float
@@ -44,6 +62,7 @@ class TrainingFacts:
     displacement: Vector = (0.0, 0.0, 0.0)
     displacement_matches: int = 0
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    learned_from: tuple[LearnedFrom, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -136,6 +155,11 @@ def read_facts(data: Mapping[str, Any]) -> TrainingFacts:
     Raises:
         ModelError: an entry that this version does not know, or one of another type.
     """
+    if isinstance(data, Mapping) and "learned_from" not in data:  # written before it was a field of its own
+        provenance = data.get("provenance", {})
+        if isinstance(provenance, Mapping):
+            others = {k: v for k, v in provenance.items() if k != "runs"}
+            data = {**data, "provenance": others, "learned_from": provenance.get("runs", [])}
     facts: TrainingFacts = typed(TrainingFacts, data, "the facts of the training", ModelError)
     if not 0 < facts.voxel_spacing < 1e4:
         raise ModelError(f"the facts of the training: a voxel spacing of {facts.voxel_spacing:g} Å; train again")

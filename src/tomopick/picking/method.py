@@ -55,7 +55,7 @@ class Method:
     def __post_init__(self) -> None:
         if self.views not in VIEWS:
             raise RecipeError(f"views cannot be '{self.views}'; expected one of {', '.join(VIEWS)}")
-        require_multiple("tiling", getattr(self.tiling, "shape", None), self.network)
+        require_multiple("tiling", self.tiling.shape, self.network)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the inverse."""

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.errors import OutputError
 from ..core.files import hidden, remove, sweep
 from ..core.names import component
-from ..core.records import Records
+from ..core.records import STARTED, Records
 from ..core.types import Grid, Heatmap, PickableObject, Picks
 from ..data import Project, atomic_write, write_mrc, write_picks_csv
 from ..data.objects import read_objects
@@ -89,7 +89,7 @@ class Output:
         if not found:
             return False
         # A run that was cut off may have left its picks without saying so.
-        if record.get("status") == "started" or record.get("output") == found:
+        if record.get("status") == STARTED or record.get("output") == found:
             return True
         where = f"picks of {self.user_id}/{self.session_id} in {self.project.uri}"
         held = where if self.project.keeps_picks else str(self._csv)

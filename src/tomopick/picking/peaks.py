@@ -48,7 +48,7 @@ def window_maximum(values: np.ndarray, radius: int) -> np.ndarray:
 
 def _running_maximum(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
     n = values.shape[axis]
-    moved = np.moveaxis(values, axis, 0)
+    moved = np.moveaxis(values, axis, 0)  # (n, the other two)
     lowest = -np.inf if np.issubdtype(values.dtype, np.floating) else np.iinfo(values.dtype).min
     padded = np.full((n + 2 * radius, *moved.shape[1:]), lowest, dtype=values.dtype)
     padded[radius : radius + n] = moved
@@ -75,13 +75,13 @@ def refine(values: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarra
         (n, 3) fractional indices, within half a voxel of `peaks`, and (n,) heights there.
     """
     shifts = np.zeros(peaks.shape, dtype=np.float64)
-    centre = values[tuple(peaks.T)].astype(np.float64)
+    centre = values[tuple(peaks.T)].astype(np.float64)  # (n,)
     factor, term = np.ones(len(peaks)), np.zeros(len(peaks))
     for axis in range(3):
         inside = (peaks[:, axis] > 0) & (peaks[:, axis] < values.shape[axis] - 1)
         step = np.zeros(3, dtype=int)
         step[axis] = 1
-        below = values[tuple((peaks[inside] - step).T)].astype(np.float64)
+        below = values[tuple((peaks[inside] - step).T)].astype(np.float64)  # (m,) of those that have both neighbours
         above = values[tuple((peaks[inside] + step).T)].astype(np.float64)
         middle = centre[inside]
         positive = (below > 0) & (above > 0) & (middle > 0)
@@ -196,8 +196,12 @@ def merge_plateaus(voxels: np.ndarray) -> np.ndarray:
 
 
 class PeakFinder(Protocol):
-    """How picks are found in a heatmap. Where their positions depend on the threshold, it says so in an attribute
-    `positions_depend_on_threshold`."""
+    """How picks are found in a heatmap."""
+
+    @property
+    def positions_depend_on_threshold(self) -> bool:
+        """Whether another threshold gives other positions, and not only more or fewer of them."""
+        return False
 
     def halo(self, objects: Sequence[PickableObject], grid: Grid) -> int:
         """Rows that a strip needs on either side of its core [cells]."""
@@ -235,7 +239,7 @@ def with_distances(peaks: PeakFinder, distances: Mapping[str, float]) -> PeakFin
 
 
 @dataclass(frozen=True)
-class LocalMaxima:
+class LocalMaxima(PeakFinder):
     """Local maxima of each object's heatmap become its picks.
 
     A voxel is a peak where no voxel of a cube around it is larger and its height reaches the threshold; touching

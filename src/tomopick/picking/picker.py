@@ -368,7 +368,7 @@ class Picker:
     @property
     def positions_depend_on_threshold(self) -> bool:
         """Whether the decoder finds other positions with another threshold, and not only more or fewer."""
-        return bool(getattr(self.peaks, "positions_depend_on_threshold", False))
+        return self.peaks.positions_depend_on_threshold
 
     def picks_at(self, rows: Iterable[Heatmap], tomogram: Tomogram | Prepared, floor: Mapping[str, float]) -> Picks:
         """Picks of finished rows down to the heights `floor`; their scores are heights, not yet mapped."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import product, zip_longest
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ..core.errors import ModelError, RecipeError
-from ..core.types import Grid, Heatmap
+from ..core.types import Grid, Heatmap, Shape
 from ..networks.activations import Activation
 from ..networks.engines import Engine
-from .tiling import Tiling, cut
+from .tiling import Starts, Tiling, cut
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Predictor:
     @property
     def of_logits(self) -> bool:
         """Whether logits are averaged over tiles and views, and not heatmaps."""
-        return bool(getattr(self.tiling, "of_logits", False))
+        return self.tiling.of_logits
 
     @property
     def channels(self) -> int:
@@ -139,54 +140,127 @@ def predict_rows(predictor: Predictor, run: str, values: np.ndarray, grid: Grid)
         values: (z, y, x) normalised volume.
         grid: of `values`.
     """
-    stride = predictor.stride
-    out = predictor.output_grid(grid)
+    out, stride = predictor.output_grid(grid), predictor.stride
     edges, starts = predictor.tiling.plan(grid.shape, predictor.multiple)
-    if any(axis[-1] // stride + edge // stride < n for axis, edge, n in zip(starts, edges, out.shape)):
+    _require_covered(predictor, grid, edges, starts)
+    cells = (edges[0] // stride, edges[1] // stride, edges[2] // stride)
+    along_z, along_y, along_x = (
+        _places(axis, predictor.tiling.window(edge), stride, n) for axis, edge, n in zip(starts, cells, out.shape)
+    )
+    whole = predictor.tiling.weights(cells)  # (z, y, x) of a tile, or None
+    # Weights that are no product are summed beside what they weigh.
+    rows = _Rows(predictor.channels + int(whole is not None), out.shape)
+    done, total = 0, len(along_z) * len(along_y) * len(along_x)
+    for y, following in zip_longest(along_y, along_y[1:]):
+        ready = (following.cell if following else out.shape[1]) - y.cell  # rows that no later tile reaches
+        rows.begin(ready, len(y.weights))
+        for z, x in product(along_z, along_x):
+            tile = cut(values, (z.voxel, y.voxel, x.voxel), edges)
+            for first, heat in _weighted(predictor, tile, whole, (z.weights, y.weights, x.weights)):
+                rows.add(heat, z.cell + first, x.cell)
+            done += 1
+            predictor.progress(done, total)
+        finished = rows.take()  # ([channel, or channel + 1,] z, ready, x)
+        mean = finished if whole is None else finished[:-1] / finished[-1:]
+        strip_grid = out.crop((0, y.cell, 0), (out.shape[0], ready, out.shape[2]))
+        heat = predictor.activated(mean)  # (object, z, ready, x)
+        _require_finite(heat, run)
+        yield Heatmap(run, heat, strip_grid, predictor.objects)
+        del finished, mean, heat  # before the next are made
+
+
+class _Rows:
+    """Rows of heatmap under construction, (channel, z, y, x) with z and x whole: the sum of what tiles brought so far.
+
+    Along y they are those that no tile behind the present ones reaches, which are then taken, and behind these those
+    that the next tiles reach too, which are carried on.
+    """
+
+    def __init__(self, channels: int, shape: Shape):
+        self._channels, self._z, self._x = channels, shape[0], shape[2]
+        self._finished = self._carried = self._zeros(0)
+
+    def begin(self, ready: int, height: int) -> None:
+        """Goes on to the next tiles along y, `height` rows of which `ready` will be finished by them."""
+        before = self._carried  # (channel, z, rows that these tiles share with those before, x)
+        self._finished, self._carried = self._zeros(ready), self._zeros(height - ready)
+        shared = before.shape[2]
+        self._finished[:, :, :shared] = before[:, :, :ready]
+        self._carried[:, :, : max(0, shared - ready)] = before[:, :, ready:]
+
+    def add(self, heat: np.ndarray, z: int, x: int) -> None:
+        """Adds (channel, z, height, x) of a tile, the first of whose cells is the one at z and x."""
+        ready = self._finished.shape[2]
+        box = np.s_[:, z : z + heat.shape[1], :, x : x + heat.shape[3]]
+        self._finished[box] += heat[:, :, :ready]
+        self._carried[box] += heat[:, :, ready:]
+
+    def take(self) -> np.ndarray:
+        """The finished rows, (channel, z, ready, x); they are let go of."""
+        finished, self._finished = self._finished, self._zeros(0)
+        return finished
+
+    def _zeros(self, rows: int) -> np.ndarray:
+        return np.zeros((self._channels, self._z, rows, self._x), dtype=np.float32)
+
+
+class _Place(NamedTuple):
+    """Where a tile lies along an axis.
+
+    Attributes:
+        voxel, cell: its first, of the volume and of the heatmap.
+        weights: (n,) of its cells, as many as the heatmap has there; over all tiles they sum to 1 in every cell.
+    """
+
+    voxel: int
+    cell: int
+    weights: np.ndarray
+
+
+def _places(starts: Sequence[int], window: np.ndarray, stride: int, n: int) -> list[_Place]:
+    """Tiles along an axis of n cells, from their first voxels and the (n,) window of their weights."""
+    cells = [start // stride for start in starts]
+    return [_Place(*place) for place in zip(starts, cells, _shares(window, cells, n))]
+
+
+def _require_covered(predictor: Predictor, grid: Grid, edges: Shape, starts: Starts) -> None:
+    """Raises `RecipeError` where the last tiles end before the volume's last cells."""
+    stride, cells = predictor.stride, predictor.output_grid(grid).shape
+    if any(axis[-1] // stride + edge // stride < n for axis, edge, n in zip(starts, edges, cells)):
         kind, size = type(predictor.tiling).__name__, "x".join(map(str, grid.shape))
         raise RecipeError(
             f"tiling {kind} leaves the end of a volume of {size} voxels uncovered where a cell measures {stride}; "
             "take another: tiling=TilingSpec"
         )
-    weights = [_shares(predictor.tiling.window(e // stride), [s // stride for s in axis], n)
-               for e, axis, n in zip(edges, starts, out.shape)]  # fmt: skip
-    done, total = 0, len(starts[0]) * len(starts[1]) * len(starts[2])
-    whole = predictor.tiling.weights((edges[0] // stride, edges[1] // stride, edges[2] // stride))
-    # Weights that are no product are summed beside what they weigh.
-    channels = predictor.channels + int(whole is not None)
-    carried = np.zeros((channels, out.shape[0], 0, out.shape[2]), dtype=np.float32)
-    for (y, wy), following in zip_longest(zip(starts[1], weights[1]), starts[1][1:]):
-        first = y // stride
-        ready = (out.shape[1] if following is None else following // stride) - first  # rows that no later tile reaches
-        finished, coming = (
-            np.zeros((*carried.shape[:2], n, out.shape[2]), np.float32) for n in (ready, len(wy) - ready)
+
+
+def _require_finite(heat: np.ndarray, run: str) -> None:
+    """Raises `ModelError` where a network answered with what is no number."""
+    if not np.isfinite(heat.sum(dtype=np.float64)):
+        raise ModelError(
+            f"run {run}: the network's answer is not finite: its weights are damaged or diverged in training, or "
+            "its numbers exceed half precision; try --precision f32, or another model"
         )
-        shared = carried.shape[2]
-        finished[:, :, :shared], coming[:, :, : max(0, shared - ready)] = carried[:, :, :ready], carried[:, :, ready:]
-        carried = coming  # lets go of what was carried
-        for z, wz in zip(starts[0], weights[0]):
-            for x, wx in zip(starts[2], weights[2]):
-                for slab, heat in predictor.parts(cut(values, (z, y, x), edges)):
-                    heat = heat[:, : max(0, len(wz) - slab.start), : len(wy), : len(wx)]
-                    if whole is not None:
-                        heat = _weighed(heat, whole[slab], 1 / len(predictor.views))
-                    heat *= wz[slab, None, None] * wy[:, None] * wx
-                    box = np.s_[:, z // stride + slab.start : z // stride + slab.start + heat.shape[1]]
-                    across = slice(x // stride, x // stride + len(wx))
-                    finished[*box, :, across] += heat[:, :, :ready]
-                    coming[*box, :, across] += heat[:, :, ready:]
-                done += 1
-                predictor.progress(done, total)
-        strip_grid = out.crop((0, first, 0), (out.shape[0], ready, out.shape[2]))
-        mean = finished if whole is None else finished[:-1] / finished[-1:]
-        heat = predictor.activated(mean)
-        if not np.isfinite(heat.sum(dtype=np.float64)):
-            raise ModelError(
-                f"run {run}: the network's answer is not finite: its weights are damaged or diverged in training, or "
-                "its numbers exceed half precision; try --precision f32, or another model"
-            )
-        yield Heatmap(run, heat, strip_grid, predictor.objects)
-        del finished, mean, heat  # before the next are made; so with every strip below
+
+
+def _weighted(
+    predictor: Predictor, tile: np.ndarray, whole: np.ndarray | None, along: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """What a tile adds: first z of a slab in it, and the slab's (channel, z, y, x), no further than the heatmap goes.
+
+    Args:
+        predictor: runs the network.
+        tile: (z, y, x) normalised.
+        whole: (z, y, x) weights of its cells that are no product, or None; they come out as one channel more.
+        along: (n,) weights along z, y and x.
+    """
+    wz, wy, wx = along
+    for slab, heat in predictor.parts(tile):  # (channel, z of the slab, y, x)
+        heat = heat[:, : max(0, len(wz) - slab.start), : len(wy), : len(wx)]
+        if whole is not None:
+            heat = _weighed(heat, whole[slab], 1 / len(predictor.views))  # (channel + 1, z of the slab, y, x)
+        heat *= wz[slab, None, None] * wy[:, None] * wx
+        yield slab.start, heat
 
 
 def _weighed(heat: np.ndarray, weight: np.ndarray, share: float) -> np.ndarray:

@@ -91,8 +91,8 @@ def average(strips: Sequence[Heatmap], weights: Sequence[Mapping[str, float]]) -
     """
     objects = tuple(dict.fromkeys(name for strip in strips for name in strip.objects))
     first = strips[0]
-    total = np.zeros((len(objects), *first.grid.shape), dtype=np.float32)
-    for name, channel in zip(objects, total):
+    total = np.zeros((len(objects), *first.grid.shape), dtype=np.float32)  # (object, z, y, x)
+    for name, channel in zip(objects, total):  # (z, y, x)
         known = [(s.values[s.objects.index(name)], w[name]) for s, w in zip(strips, weights) if name in s.objects]
         for values, weight in known:
             if weight:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock, get_native_id
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -29,6 +29,10 @@ _NICENESS = 19  # niceness of reading ahead; 0 is a usual thread's, 19 the most
 _PATIENCE = 0.5  # for a run's files before the next is predicted [s]: tables take less, heatmaps take longer
 
 
+Outcome = Literal["picked", "skipped", "failed"]
+SKIPPED: Final = "skipped"
+
+
 @dataclass(frozen=True)
 class RunResult:
     """What became of one run.
@@ -42,7 +46,7 @@ class RunResult:
     """
 
     run: str
-    status: str
+    status: Outcome
     counts: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     messages: tuple[str, ...] = ()
@@ -116,7 +120,7 @@ class _Work:
                     same = all(before.get(k) == v for k, v in self.mark.items())
                     if self.output.check_ours(before, found, self.mark["place"]) and before["status"] == PICKED:
                         if same:
-                            return RunResult(self.run, "skipped", before["counts"], 0.0)
+                            return RunResult(self.run, SKIPPED, before["counts"], 0.0)
                         self.found.append("picks made before with another model, input or settings are replaced")
                 tomogram = self.project.tomogram(self.run, tomo_type)
             self.prepared: Prepared | None = self.picker.prepare(tomogram)
@@ -149,7 +153,7 @@ class _Work:
                 picks = picks.select(~np.isin(picks.names, self.homeless))
             with self.turn:
                 output.write_picks(picks)
-        result = RunResult(self.run, "picked", picker.counts(picks), self.seconds, tuple(self.found))
+        result = RunResult(self.run, PICKED, picker.counts(picks), self.seconds, tuple(self.found))
         facts = {
             "models": list(picker.model.names),
             "thresholds": picker.thresholds,

@@ -79,10 +79,17 @@ Starts = tuple[list[int], list[int], list[int]]
 
 
 class Tiling(Protocol):
-    """How a volume is cut: every tile has the same shape, and starts are the same along an axis for all of them.
+    """How a volume is cut: every tile has the same shape, and starts are the same along an axis for all of them."""
 
-    Where logits are to be averaged in place of heatmaps, an attribute `of_logits` is True.
-    """
+    @property
+    def shape(self) -> Shape | None:
+        """(z, y, x) of the largest tile [voxels]; None: it is left open."""
+        return None
+
+    @property
+    def of_logits(self) -> bool:
+        """Whether logits are averaged over tiles and views, and not heatmaps."""
+        return False
 
     def plan(self, volume: Shape, multiple: int) -> tuple[Shape, Starts]:
         """Shape of the tiles and their first voxels along each axis; both divisible by `multiple`."""

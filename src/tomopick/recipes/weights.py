@@ -246,7 +246,7 @@ def _detector(
     recipe = _recipe(layout, list(copy.table))
     theirs = load_tensors(path, copy.table)  # refuses shapes that are none
     entries = theirs[layout.head].shape[0] if theirs[layout.head].ndim else 0
-    channels = entries // layout.per_object - int(getattr(recipe.network, "background", False))
+    channels = entries // layout.per_object - int(recipe.network.background)
     if channels != len(objects):
         raise ModelError(
             f"{path}: has channels for {channels} objects, not {len(objects)} ({', '.join(o.name for o in objects)}); "

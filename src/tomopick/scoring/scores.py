@@ -111,7 +111,7 @@ def czii_score(
     Raises:
         TomopickError: no truth, names that are not among `objects`, values that are not finite, no positive weight.
 
-    Source: methods.md sections 2.1 and 15 (the metric of Kaggle's czii-cryo-et-object-identification).
+    Source: docs/conventions.md section 3 (the metric of Kaggle's czii-cryo-et-object-identification).
     """
     particles = scorable(candidates, truth, objects)
     weights = {o.name: float(o.score_weight) for o in particles}
@@ -208,7 +208,8 @@ def matched_scores(
     Raises:
         TomopickError: no truth, names that are not among `objects`, values that are not finite.
 
-    Source: SemiETPicker, arXiv:2510.22454 (F1 at 0.5 and 0.75 radius); the matching rule is ours, methods.md 2.2.
+    Source: SemiETPicker, arXiv:2510.22454 (F1 at 0.5 and 0.75 radius); the matching rule is ours, docs/conventions.md
+    section 4.
     """
     particles = scorable(candidates, truth, objects, exclude)
     counts, places = {}, {}

@@ -16,7 +16,7 @@ from .matching import REACH, at_every_cut, fbeta, neighbours, scorable, scored_p
 from .scores import CZII_BETA
 
 # A peak's score where nothing could be measured: F1 wants picks that are about as likely right as wrong, F-beta 4 gains
-# from any pick that is right once in twenty times (it must be more often than F / 17, methods.md section 2.1).
+# from any pick that is right once in twenty times (it must be more often than F / 17, docs/conventions.md section 3).
 DEFAULT_THRESHOLDS = {"f1": 0.3, "czii": 0.05}
 METRICS = tuple(DEFAULT_THRESHOLDS)  # that every model has thresholds for; `precision=P` may come on top
 
@@ -118,7 +118,7 @@ def calibrate(
     Raises:
         TomopickError: unknown metric; no truth, names not among `objects`, values that are not finite.
 
-    Source: methods.md section 2.1 for F4 = 17 TP / (16 N + M).
+    Source: docs/conventions.md section 3 for F4 = 17 TP / (16 N + M).
     """
     metric = metric_name(metric)
     result = {}

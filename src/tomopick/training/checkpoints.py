@@ -29,7 +29,7 @@ def keep_weights(state: TrainState, score: float, out: Path, keep_top: int, dete
         detector: with thresholds of these weights; then `best/` is a model folder.
     """
     data = save({k: v.detach().cpu().contiguous() for k, v in state.averages["ema"].tensors.items()})
-    top = [tuple(t) for t in state.notes.get("top", [])]
+    top = [(kept, step) for kept, step in state.notes.get("top", [])]
     top = sorted([*top, (score, state.step)], reverse=True)
     for _, step in top[keep_top:]:
         (out / "top" / f"{step}.safetensors").unlink(missing_ok=True)
@@ -41,7 +41,7 @@ def keep_weights(state: TrainState, score: float, out: Path, keep_top: int, dete
     best = state.notes.get("best")
     # A tie goes to the later weights: they have seen more.
     if best is None or score >= best[0]:
-        state.notes["best"] = [score, state.step]
+        state.notes["best"] = (score, state.step)
         if detector is None:
             with atomic_write(out / "best" / "weights.safetensors", binary=True) as file:
                 file.write(data)

@@ -75,7 +75,7 @@ def gather(
     with bar(sum(len(p.train) + len(p.val) + len(p.unlabelled) for p in plans), "read", "run") as shown:
         for plan, picks in zip(plans, labels):
             _require_likely(plan.source, picks)
-            known = _known(plan.source, picks, objects)
+            known = _known(plan.source, picks, objects)  # names; other objects' absence says nothing there
             read: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
             for part, runs in (("train", plan.train), ("val", plan.val)):
                 for run in runs:
@@ -99,7 +99,7 @@ def gather(
             f"{name} is light on dark at its picks (contrast {facts.contrast[name]:+.2f}); expected dark on "
             "light: check the volume's sign or the picks' axes"
         )
-    facts = replace(facts, provenance={"runs": [plan.to_json() for plan in plans]})
+    facts = replace(facts, learned_from=tuple(plan.learned_from for plan in plans))
     return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled)
 
 

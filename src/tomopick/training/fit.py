@@ -22,7 +22,6 @@ from ..core.files import atomic_write, is_vacant
 from ..core.messages import counted
 from ..core.progress import bar
 from ..core.signals import held_interrupt
-from ..networks import initialise
 from ..networks.engines import choose_device
 from ..picking.cards import save_with_card
 from ..picking.detector import Detector
@@ -99,7 +98,7 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
     torch.manual_seed(options.seed)
     network = recipe.network.build(len(data.objects))
-    initialise(recipe.network, network)
+    recipe.network.initialise(network)
     if start is not None:
         take_over(network, recipe, data.objects, start)
     state = TrainState.start(network, recipe.train, device)
@@ -107,7 +106,7 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     detector = Detector(
         recipe.method, data.objects, network, untrained, data.facts, name=str(out), recipe_json=recipe.to_json()
     )
-    facts = replace(data.facts, provenance={**provenance(options), **data.facts.provenance})
+    facts = replace(data.facts, provenance=provenance(options))
     detector = replace(detector, facts=facts)
     if options.resume:
         recipe = _resume(state, recipe, detector, out, options)
@@ -174,9 +173,9 @@ def _write_recipe(recipe: Recipe, out: Path) -> None:
 
 def _data_of(detector: Detector) -> dict[str, Any]:
     """What decides the batches besides the recipe, as JSON values."""
-    known = detector.facts.provenance
-    runs = [[run["train"], run["val"], run.get("unlabelled", [])] for run in known["runs"]]
-    return {"seed": known["seed"], "objects": [o.name for o in detector.objects], "runs": runs}
+    facts = detector.facts
+    runs = [[list(part.train), list(part.val), list(part.unlabelled)] for part in facts.learned_from]
+    return {"seed": facts.provenance["seed"], "objects": [o.name for o in detector.objects], "runs": runs}
 
 
 def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, options: FitOptions) -> Recipe:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, cast
 
 import torch
 from safetensors import SafetensorError
@@ -85,6 +85,23 @@ class TrainSpec:
         return self.lr * warm * self.schedule(min(1.0, progress), scores)
 
 
+class Notes(TypedDict, total=False):
+    """What is remembered of a training's course; an entry is missing until there is something.
+
+    `scores` of all validations so far, which a schedule may go by; `best`: score and step; `top`: the same of each of
+    the weights that are kept; `data`: what decides the batches besides the recipe; `every` and `due`: steps from one
+    validation to the next, and where the next is; `timed`: whether the clock decides how far it goes.
+    """
+
+    scores: list[float]
+    best: tuple[float, int]
+    top: list[tuple[float, int]]
+    data: dict[str, Any]
+    every: int
+    due: int
+    timed: bool
+
+
 @dataclass
 class TrainState:
     """Everything that changes during training; `save` and `load` carry it through an interruption.
@@ -96,7 +113,8 @@ class TrainState:
         averages: running averages by name; `ema` is the one that is validated and kept.
         step: how many steps have been taken.
         stage: of objectives that have several (`train` where there is one).
-        notes: JSON values of whoever watches (best scores so far).
+        notes: of whoever watches, as JSON values.
+        shapes: of the batches that the network is known to take; not kept.
     """
 
     network: nn.Module
@@ -105,7 +123,8 @@ class TrainState:
     averages: dict[str, RunningAverage]
     step: int = 0
     stage: str = "train"
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
+    shapes: set[torch.Size] = field(default_factory=set)
 
     @classmethod
     def start(cls, network: nn.Module, spec: TrainSpec, device: torch.device) -> TrainState:
@@ -174,7 +193,7 @@ class TrainState:
                 f"{folder}: cannot resume ({type(error).__name__}: {reason}); "
                 "expected the state of this recipe: train into a new folder"
             ) from error
-        self.step, self.stage, self.notes = facts.step, facts.stage, dict(facts.notes)
+        self.step, self.stage, self.notes = facts.step, facts.stage, cast(Notes, dict(facts.notes))
 
 
 @dataclass(frozen=True)

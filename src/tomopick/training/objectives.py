@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ..core.errors import RecipeError
 from ..networks.engines import autocast
@@ -119,17 +122,37 @@ def predicted(state: TrainState, volume: torch.Tensor) -> Logits:
     Raises:
         RecipeError: the patches are too small to be normalised at the network's coarsest level.
     """
+    first = volume.shape not in state.shapes
+    looked_at = normalisable(state.network, volume.shape) if first else nullcontext()
+    with autocast(volume.device), drawn_for(state.step, volume.device), looked_at:
+        logits: Logits = state.network(volume)
+    state.shapes.add(volume.shape)
+    return logits
+
+
+@contextmanager
+def normalisable(network: nn.Module, shape: torch.Size) -> Iterator[None]:
+    """Has every normalisation look at what it is given before it computes, while batches of a new `shape` go through.
+
+    Raises:
+        RecipeError: one is given a single value a channel, whose deviation is none.
+    """
+
+    def look(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        b, _, *cells = inputs[0].shape  # (b, channel, z, y, x)
+        if math.prod(cells) * (b if isinstance(norm, _BatchNorm) else 1) == 1:
+            raise RecipeError(
+                f"batches of {shape[0]} patches of {','.join(map(str, shape[2:]))} leave a single value at the "
+                "network's coarsest level, which cannot be normalised; expected more: raise patch.shape or "
+                "train.batch_size"
+            )
+
+    hooks = [m.register_forward_pre_hook(look) for m in network.modules() if isinstance(m, _NormBase) and m.training]
     try:
-        with autocast(volume.device), drawn_for(state.step, volume.device):
-            return state.network(volume)
-    except ValueError as error:
-        if "more than 1" not in str(error):
-            raise
-        shape = ",".join(map(str, volume.shape[2:]))
-        raise RecipeError(
-            f"batches of {len(volume)} patches of {shape} leave a single value at the network's coarsest "
-            "level, which cannot be normalised; expected more: raise patch.shape or train.batch_size"
-        ) from error
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @dataclass(frozen=True)

@@ -45,13 +45,13 @@ class Recipe(Method):
         object.__setattr__(self, "activation", self.loss.activation)
         require_multiple("patch", self.patch.shape, self.network)
         super().__post_init__()
-        wants, has = self.activation.background, getattr(self.network, "background", False)
+        wants, has = self.activation.background, self.network.background
         if bool(wants) != has:
             loss, network = type(self.loss).__name__, type(self.network).__name__
             raise RecipeError(
                 f"loss {loss} {'needs a' if wants else 'has no'} channel for the background, but network {network} "
                 f"has {'one' if has else 'none'}; take another of the two"
-                + (f", or set network.background={str(not has).lower()}" if hasattr(self.network, "background") else "")
+                + (f", or set network.background={str(not has).lower()}" if "background" in vars(self.network) else "")
             )
 
     @property

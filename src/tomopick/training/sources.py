@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from ..core.messages import counted, near_miss
 from ..core.types import PickableObject
 from ..data import Project
 from ..data.labelled import picks_where_any
+from ..picking.folder import LearnedFrom
 from .recipe import Recipe
 
 log = logging.getLogger("tomopick")
@@ -81,10 +81,11 @@ class SourceRuns:
         """The runs that are learned from without labels."""
         return list(self.source.unlabelled_runs)
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def learned_from(self) -> LearnedFrom:
         """For the model's record."""
-        kept = {"project": self.source.project.uri, "train": self.train, "val": self.val}
-        return kept | ({"unlabelled": self.unlabelled} if self.unlabelled else {})
+        uri = self.source.project.uri
+        return LearnedFrom(uri, tuple(self.train), tuple(self.val), tuple(self.unlabelled))
 
 
 def plans_of(sources: Sequence[Source], seed: int) -> list[SourceRuns]:

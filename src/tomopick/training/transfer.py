@@ -67,17 +67,18 @@ def take_over(network: nn.Module, method: Method, objects: Sequence[PickableObje
             value.copy_(theirs[key])
             continue
         here, there = value, theirs[key]
-        index: list[torch.Tensor] = []
+        places: list[torch.Tensor] = []  # of what is taken over, axis by axis: (n,) each
         for axis, block in enumerate(axes[key]):
-            if not block:
-                index.append(torch.arange(here.shape[axis]))
+            if not block:  # as long whatever the objects
+                places.append(torch.arange(here.shape[axis]))
                 continue
             wanted = _labels(method, names, here.shape[axis], block)
             given = _labels(start.method, known, there.shape[axis], block)
+            # Entry i here and entry j there are of the same object.
             pairs = [(i, given.index(label)) for i, label in enumerate(wanted) if label in given]
-            index.append(torch.tensor([i for i, _ in pairs], dtype=torch.long))
+            places.append(torch.tensor([i for i, _ in pairs], dtype=torch.long))
             there = there.index_select(axis, torch.tensor([j for _, j in pairs], dtype=torch.long))
-        here[torch.meshgrid(*index, indexing="ij")] = there
+        here[torch.meshgrid(*places, indexing="ij")] = there  # both as long as `places` along every axis
     kept, new = [n for n in names if n in known], [n for n in names if n not in known]
     log.info(f"starts from {start.name}; heads kept: {', '.join(kept) or 'none'}; new: {', '.join(new) or 'none'}")
 

@@ -47,7 +47,7 @@ def validation_picks(detector: Detector, predictor: Predictor, data: Data, metri
         found = {run: decode_rows(strips, peaks, chosen, cuts, run) for run, strips in rows.items()}
         return {run: _judged(picks, volumes[run]) for run, picks in found.items()}
 
-    if not getattr(peaks, "positions_depend_on_threshold", False):
+    if not peaks.positions_depend_on_threshold:
         return {LOWEST_SCORE: pick_at({o.name: LOWEST_SCORE for o in data.objects})}
     rows = held = {run: list(strips) for run, strips in rows.items()}
     lowest = {o.name: _height([s for strips in held.values() for s in strips], o.name) for o in data.objects}
