@@ -198,6 +198,7 @@ def test_evaluation_needs_no_torch():
 
 
 PROJECT = ["--coordinate-offset", "--object", "--voxel-spacing"]
+FOREIGN = ["--index-map", "--names", "--pixel-size", "--tilt-series-pixel-size", "--tomograms-star"]
 FLAGS = {
     "calibrate": [
         *["--device", "--dry-run", "--folds", "--json", "--map-scores", "--metric", "--runs", "--smooth"],
@@ -216,7 +217,7 @@ FLAGS = {
     ],
     "evaluate": [
         *["--against", "--as", "--beta", "--device", "--distance-multiplier", "--drop-outside", "--exclude", "--json"],
-        *["--metric", "--picks", "--report", "--runs", "--tomo-type", "--truth", "--tta", *PROJECT],
+        *["--metric", "--picks", "--report", "--runs", "--tomo-type", "--truth", "--tta", *FOREIGN, *PROJECT],
     ],
     "export": [
         *["--coords-angpix", "--dynamo-origin", "--min-score", "--names", "--objects", "--overwrite", "--picks"],
@@ -243,7 +244,7 @@ FLAGS = {
     ],
     "report": [
         *["--as", "--device", "--embed", "--metric", "--out", "--picks", "--runs", "--threshold", "--title"],
-        *["--tomo-type", "--truth", "--tta", *PROJECT],
+        *["--tomo-type", "--truth", "--tta", *FOREIGN, *PROJECT],
     ],
     "status": ["--failed", "--watch"],
     "show": ["--at", "--min-score", "--out", "--picks", "--run", "--thickness", "--tomo-type", "--truth", *PROJECT],

@@ -605,3 +605,39 @@ def test_picks_in_voxels_are_refused_by_training_and_said_by_the_doctor(tmp_path
     assert len(found) == 1 and "are they in voxels?" in found[0].text and "--pixel-size" in found[0].fix
     with pytest.raises(SelectionError, match="are they in voxels"):
         _require_likely(Source(project), {"TS_1": project.picks("TS_1")})
+
+
+def test_other_programs_files_are_scored_as_they_are_imported(tmp_path):
+    """What a file does not say can be said to evaluate too, and its columns are read by the same rules."""
+    from tomopick.scoring.compare import Scoring
+
+    folder(tmp_path / "t", "TS_1")
+    truth = Picks("TS_1", np.array([[100, 200, 120], [300, 310, 320]]), ["ribosome"] * 2)
+    write_picks_csv(tmp_path / "t" / "TS_1.csv", truth)
+    path = tmp_path / "p.star"
+    path.write_text(star(f"{HERE} rlnTomoName", "48 80 40 Position_9", "128 124 120 Position_9"))
+    listed = tmp_path / "names.txt"
+    listed.write_text("Position_9 TS_1\n")
+    given = {"objects": ("ribosome:150",)}
+    with pytest.raises(SelectionError, match="no picks of a run"):
+        Scoring(**given)(str(path), str(tmp_path / "t"))
+    foreign = {"names": listed, "pixel_size": 2.5}
+    assert Scoring(**given, foreign=foreign)(str(path), str(tmp_path / "t")).czii.score == 1.0
+    with pytest.raises(ReadError, match="--tilt-series-pixel-size"):
+        Scoring(**given, foreign={"names": listed})(str(path), str(tmp_path / "t"))
+
+
+def test_a_few_picks_in_voxels_are_refused_by_import(tmp_path):
+    table = "object,x,y,z\nribosome,12,20,10\nribosome,30,31,32\nribosome,50,40,30\n"
+    assert "are they in voxels?" in refused(tmp_path, "TS_1.csv", table)
+
+
+def test_the_doctor_knows_which_table_is_of_which_tomogram(tmp_path):
+    from tomopick.look.doctor import cheap_findings
+
+    folder(tmp_path / "t", "rec_TS_1_10.00Apx")
+    write_picks_csv(tmp_path / "t" / "TS_1.CSV", Picks("", [[100, 200, 300]] * 2, ["ribosome"] * 2))
+    write_picks_csv(tmp_path / "t" / "TS_2.csv", Picks("", [[100, 200, 300]], ["ribosome"]))
+    found = [f.text for f in cheap_findings(open_project(tmp_path / "t", objects=["ribosome:150"]))]
+    assert any(text.startswith("TS_2.csv belongs to no tomogram") for text in found)
+    assert not any("TS_1.CSV belongs" in text for text in found)

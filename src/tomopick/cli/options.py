@@ -179,6 +179,25 @@ projects_options = _opening_options(
 )  # fmt: skip
 
 
+# How files of other programs are read, by whoever reads them: fields of `ImportOptions`.
+FOREIGN = ("tomograms_star", "pixel_size", "names", "index_map")
+
+
+def foreign_options(command: Any) -> Any:
+    """What verbs that read other programs' files understand."""
+    file = click.Path(path_type=Path)
+    for option in (
+        click.option("--index-map", type=file, help="List 'number name' for files that number their tomograms."),
+        click.option("--names", type=file, metavar="FILE",
+                     help="List 'NAME RUN': what files call runs that are called otherwise here."),
+        click.option("--tilt-series-pixel-size", "--pixel-size", "pixel_size", type=POSITIVE,
+                     help="Of a file's coordinates in Å, in place of what it says."),
+        click.option("--tomograms-star", type=file, help="RELION's tomograms.star: sizes and names."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def shape_of(text: str) -> tuple[int, int, int]:
     """`z,y,x` in voxels."""
     try:

@@ -10,7 +10,18 @@ import click
 
 from ..core.errors import ModelError, TomopickError
 from ..core.messages import counted
-from .options import POSITIVE, comma, model_first, pairs, project_options, run_names, say, tta_option
+from .options import (
+    FOREIGN,
+    POSITIVE,
+    comma,
+    foreign_options,
+    model_first,
+    pairs,
+    project_options,
+    run_names,
+    say,
+    tta_option,
+)
 
 
 @click.command("calibrate")
@@ -119,6 +130,7 @@ def _error(shown: Any) -> str:
 @tta_option
 @click.option("--title", help="Heading of the page.")
 @click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
+@foreign_options
 @project_options
 def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     """Write one HTML file to look at picks with: sections, threshold sliders, curves, galleries, averages.
@@ -139,7 +151,8 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     metric_name(choices["metric"])
     model_first(what, place, "report")
     project = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
-    report = gather_report(what, place, project, ReportOptions(**choices))
+    foreign = {key: choices.pop(key) for key in FOREIGN}
+    report = gather_report(what, place, project, ReportOptions(foreign=foreign, **choices))
     write_report(report, out)
     click.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {counted(len(report.runs), 'run')})")
 
@@ -165,6 +178,7 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Every figure at full precision, on standard output.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to look at, too.")
 @click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
+@foreign_options
 @project_options
 def evaluate_command(
     candidates: str, truth_place: str, as_json: bool, report: Path | None, against: str | None, metric: str,
@@ -188,7 +202,8 @@ def evaluate_command(
 
     metric_name(metric)
     model_first(candidates, truth_place, "evaluate")
-    scoring = Scoring(exclude=tuple(exclude or ()), **choices)
+    foreign = {key: choices.pop(key) for key in FOREIGN}
+    scoring = Scoring(exclude=tuple(exclude or ()), foreign=foreign, **choices)
     options = ReportOptions(tomo_type=scoring.tomo_type, metric=metric, views=views, device=device)
     sides = _sides(scoring, candidates, truth_place, options)
     result = scoring.score(sides)

@@ -24,6 +24,7 @@ from ..data.formats.particles import M_NAME, normalised, score_column
 from ..data.formats.star import CENTRED, LIST_FILE, NAMES, PIXELS, particle_block
 from ..data.formats.star_text import read_documents
 from ..data.names import object_alias, tomo_type_alias
+from ..data.sources.folder import tables_in
 from ..data.tables import is_picks_csv
 from ..data.volumes.volumes import MRC_SUFFIXES, volume_run
 from ..picking.normalize import RobustNormalization, contrast_at, skewness
@@ -131,7 +132,8 @@ def _stray_tables(project: Project) -> list[Finding]:
     if not isinstance(project, FolderProject) or not place.is_dir():
         return []
     runs = {run for path in place.iterdir() if (run := volume_run(path)) is not None}
-    tables = [p for p in sorted(place.glob("*.csv")) if runs and p.stem not in runs and is_picks_csv(p)]
+    taken = {project.table(run) for run in runs}
+    tables = [p for p in tables_in(place) if runs and p not in taken and is_picks_csv(p)]
     return [
         Finding(WARNING, "", f"{p.name} belongs to no tomogram, for they are matched by name", near_miss(p.stem, runs))
         for p in tables

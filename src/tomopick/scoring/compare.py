@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +99,7 @@ class Scoring:
         exclude: objects left out of the mean F1.
         drop_outside: leave out picks outside their tomogram (they are counted, and refused otherwise).
         voxel_spacing, objects, coordinate_offset: how projects are opened; the offset holds for tables as well.
+        foreign: how files of other programs are read, fields of `ImportOptions`.
     """
 
     picks: str | None = None
@@ -112,6 +114,7 @@ class Scoring:
     voxel_spacing: float | None = None
     objects: Sequence[str] = ()
     coordinate_offset: str = "none"
+    foreign: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, candidates: str, truth: str) -> Scores:
         """Scores the picks at `candidates` against those at `truth`: see `sides`."""
@@ -243,7 +246,7 @@ class Scoring:
 
         if project is None:
             raise SelectionError(f"{place}: a file of another program needs a project as TRUTH, with its tomograms")
-        options = ImportOptions(name=self.name, tomo_type=self.tomo_type)
+        options = ImportOptions(name=self.name, tomo_type=self.tomo_type, **self.foreign)
         found, unmatched = read_files([Path(place)], project, options)
         for name in unmatched:
             log.info(f"no run for '{name}'; {near_miss(name, project.runs())}")

@@ -43,6 +43,7 @@ class ReportOptions:
         title: heading of the page.
         views: whose heatmaps a model averages (see `PickOptions`).
         device: where a model runs.
+        foreign: how files of other programs are read, fields of `ImportOptions`.
     """
 
     picks: str | None = None
@@ -56,6 +57,7 @@ class ReportOptions:
     title: str | None = None
     views: str | None = None
     device: str = "auto"
+    foreign: Mapping[str, Any] = field(default_factory=dict)
 
 
 def gather_report(what: str, place: str, opening: Mapping[str, Any], options: ReportOptions) -> Report:
@@ -203,7 +205,7 @@ def _read(
     elif Path(what).is_file() and is_foreign(Path(what)):
         from ...data.importing import ImportOptions, read_files
 
-        choices = ImportOptions(name=options.name, tomo_type=options.tomo_type)
+        choices = ImportOptions(name=options.name, tomo_type=options.tomo_type, **options.foreign)
         (found, _), objects = read_files([Path(what)], project, choices), ()
     else:
         source = open_taking(what, **{**opening, "voxel_spacing": None}).project
