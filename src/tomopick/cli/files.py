@@ -12,7 +12,7 @@ import click
 
 from ..core.errors import TomopickError
 from .flags import with_flags
-from .options import POSITIVE, comma, numbers, project_options, run_names, say
+from .options import POSITIVE, comma, foreign_options, numbers, project_options, run_names, say
 
 
 def _copick_options(user: str) -> Callable[[Any], Any]:
@@ -118,19 +118,9 @@ def export_command(
 )
 @click.option("--as", "name", metavar="OBJECT", help="The object of all picks, where the files do not say.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="The tomogram whose voxels were counted.")
-@click.option("--tomograms-star", type=click.Path(path_type=Path), help="RELION's tomograms.star: sizes and names.")
-@click.option(
-    "--tilt-series-pixel-size",
-    "--pixel-size",
-    "pixel_size",
-    type=POSITIVE,
-    help="Of the coordinates in Å, in place of what the files say.",
-)
-@click.option("--index-map", type=click.Path(path_type=Path), help="List 'number name' for Dynamo tables and .em.")
+@foreign_options
 @click.option("--dynamo-origin", type=click.IntRange(0, 1), help="Dynamo: number of the first voxel. Default: 0.")
 @click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
-@click.option("--names", "names", type=click.Path(path_type=Path), metavar="FILE",
-              help="List 'NAME RUN': what the files call runs that are called otherwise here.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace picks of this user and session; in a folder, RUN.csv.")
 @_copick_options("imported")
 @project_options
