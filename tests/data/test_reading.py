@@ -129,13 +129,13 @@ def test_export_does_not_take_another_tomogram(tmp_path):
     assert "TS_07a" in out.read_text()
 
 
-def test_a_folders_table_is_found_by_the_same_rule(tmp_path, caplog):
+def test_a_folders_table_is_found_by_the_same_rule(tmp_path, told):
     folder(tmp_path / "t", "rec_TS_07_10.00Apx", "rec_TS_08_10.00Apx")
     write_picks_csv(tmp_path / "t" / "TS_07.CSV", Picks("", [[100, 200, 300]], ["ribosome"]))
     write_picks_csv(tmp_path / "t" / "TS_08a.csv", Picks("", [[100, 200, 300]], ["ribosome"]))
     project = open_project(tmp_path / "t", objects=["ribosome:150"])
     assert xyz(project, "rec_TS_07_10.00Apx") == [(300, 200, 100)] and project.picks("rec_TS_08_10.00Apx") is None
-    assert "TS_07 as run rec_TS_07_10.00Apx" in caplog.text
+    assert any("TS_07 as run rec_TS_07_10.00Apx" in line for line in told)
     alone = open_project(tmp_path / "t" / "rec_TS_07_10.00Apx.mrc", objects=["ribosome:150"])
     assert len(alone.picks("rec_TS_07_10.00Apx")) == 1
     write_picks_csv(tmp_path / "t" / "TS_07_10.00Apx.csv", Picks("", [[1, 2, 3]], ["ribosome"]))
@@ -641,3 +641,18 @@ def test_the_doctor_knows_which_table_is_of_which_tomogram(tmp_path):
     found = [f.text for f in cheap_findings(open_project(tmp_path / "t", objects=["ribosome:150"]))]
     assert any(text.startswith("TS_2.csv belongs to no tomogram") for text in found)
     assert not any("TS_1.CSV belongs" in text for text in found)
+
+
+def test_two_sides_find_their_runs_by_the_same_rule(tmp_path, told):
+    from tomopick.scoring.compare import Scoring
+
+    folder(tmp_path / "t", "rec_TS_1_10.00Apx", "TS_2a")
+    (tmp_path / "p").mkdir()
+    for run in ("TS_1", "TS_2"):
+        write_picks_csv(tmp_path / "p" / f"{run}.csv", Picks(run, [[100, 200, 300]], ["ribosome"]))
+    for run in ("rec_TS_1_10.00Apx", "TS_2a"):
+        write_picks_csv(tmp_path / "t" / f"{run}.csv", Picks(run, [[100, 200, 300]], ["ribosome"]))
+    scores = Scoring(objects=("ribosome:150",))(str(tmp_path / "p"), str(tmp_path / "t"))
+    assert scores.czii.objects["ribosome"].true_positives == 1
+    assert scores.czii.objects["ribosome"].false_negatives == 1  # TS_2 is not TS_2a
+    assert any("TS_1 as run rec_TS_1_10.00Apx" in line for line in told)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ..core.errors import ReadError, SelectionError
 from ..core.messages import listing
 from ..core.text import read_text
+from ..core.types import Picks
+
+log = logging.getLogger("tomopick")
 
 # The CryoET Data Portal's names of the CZII challenge's objects and tomogram types.
 PORTAL_OBJECTS: dict[str, str] = {
@@ -218,6 +223,19 @@ class RunNames:
         if not self.shortened:
             return []
         return [f"found by a shortened name: {listing(f'{name} as run {run}' for name, run in self.shortened.items())}"]
+
+
+def called_alike(found: Mapping[str, Picks], runs: Sequence[str]) -> dict[str, Picks]:
+    """Picks by run; those of runs that are called otherwise in `runs` are renamed by the same rule, and that is said.
+
+    Raises:
+        SelectionError: a name could be any of two runs.
+    """
+    names = RunNames([run for run in runs if run not in found])
+    renamed = {run: (names.find(run) or run) if run and run not in runs else run for run in found}
+    for line in names.said():
+        log.info(line)
+    return {renamed[run]: replace(picks, run=renamed[run]) for run, picks in found.items()}
 
 
 def read_names(path: Path) -> dict[str, str]:

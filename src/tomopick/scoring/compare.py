@@ -18,6 +18,7 @@ from ..core.types import PickableObject, Picks
 from ..data import Project, read_picks_csv
 from ..data.formats import is_foreign
 from ..data.labelled import outside_text, picks_where_any
+from ..data.names import called_alike
 from ..data.objects import with_specs
 from ..data.open import open_taking, require_taken
 from ..data.plausible import require_likely
@@ -380,6 +381,7 @@ def _paired(
         return {run: replace(found[""], run=run) for run in wanted}, wanted
     if set(wanted) == {""} and len(found) == 1:
         return found, {run: replace(wanted[""], run=run) for run in found}
+    found = called_alike(found, list(wanted))
     if not set(found) & set(wanted):
         raise SelectionError(
             f"{candidates} has runs {', '.join(sorted(found)[:5])} and {truth} has {', '.join(sorted(wanted)[:5])}: "

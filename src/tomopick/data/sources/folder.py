@@ -263,5 +263,5 @@ def _matched(tables: Sequence[Path], runs: Sequence[str], asked: str | None = No
     if asked is not None:
         names.shortened = {name: run for name, run in names.shortened.items() if run == asked}
     for line in names.said():
-        log.warning("%s: tables %s", tables[0].parent, line)
+        log.info(f"{tables[0].parent}: tables {line}")
     return found | shortened

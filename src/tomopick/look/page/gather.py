@@ -18,6 +18,7 @@ from ...core.types import PickableObject, Picks, Tomogram
 from ...data import Project, open_project, read_picks_csv
 from ...data.formats import is_foreign
 from ...data.labelled import picks_where_any
+from ...data.names import RunNames, called_alike
 from ...data.open import open_taking
 from ...data.plausible import require_likely
 from ...picking.folder import is_model
@@ -209,9 +210,10 @@ def _read(
         (found, _), objects = read_files([Path(what)], project, choices), ()
     else:
         source = open_taking(what, **{**opening, "voxel_spacing": None}).project
-        there = source.runs()
-        found = picks_where_any(source, [run for run in runs if run in there], options.picks)
+        names = RunNames(runs)
+        found = picks_where_any(source, [run for run in source.runs() if names.find(run)], options.picks)
         objects = source.objects  # type: ignore[assignment]
+    found = called_alike(found, runs)
     picks = {run: found[run] for run in runs if run in found}
     if not picks:
         raise SelectionError(
