@@ -653,6 +653,6 @@ def test_two_sides_find_their_runs_by_the_same_rule(tmp_path, told):
     for run in ("rec_TS_1_10.00Apx", "TS_2a"):
         write_picks_csv(tmp_path / "t" / f"{run}.csv", Picks(run, [[100, 200, 300]], ["ribosome"]))
     scores = Scoring(objects=("ribosome:150",))(str(tmp_path / "p"), str(tmp_path / "t"))
-    assert scores.czii.objects["ribosome"].true_positives == 1
-    assert scores.czii.objects["ribosome"].false_negatives == 1  # TS_2 is not TS_2a
+    assert scores.czii.objects["ribosome"].tp == 1
+    assert scores.czii.objects["ribosome"].fn == 1  # TS_2 is not TS_2a
     assert any("TS_1 as run rec_TS_1_10.00Apx" in line for line in told)
