@@ -623,7 +623,7 @@ def test_other_programs_files_are_scored_as_they_are_imported(tmp_path):
         Scoring(**given)(str(path), str(tmp_path / "t"))
     foreign = {"names": listed, "pixel_size": 2.5}
     assert Scoring(**given, foreign=foreign)(str(path), str(tmp_path / "t")).czii.score == 1.0
-    with pytest.raises(ReadError, match="--tilt-series-pixel-size"):
+    with pytest.raises(ReadError, match="`pixel_size`"):
         Scoring(**given, foreign={"names": listed})(str(path), str(tmp_path / "t"))
 
 

@@ -66,8 +66,10 @@ FLAGS = {
 OF_VERB = {
     "calibrate": {"models": "--folds", "picks": "--truth"},
     "ensemble": {"runs": "--project and --val-runs", "names": "--val-runs", "picks": "--truth"},
+    "evaluate": {"names": "--names"},
     "export": {"names": "--names"},
     "import": {"names": "--names"},
+    "report": {"names": "--names"},
     "soup": {"runs": "--project and --val-runs", "names": "--val-runs", "picks": "--truth"},
     "train": {"names": "--train-runs"},
 }
