@@ -228,10 +228,12 @@ def _next(values: Mapping[int, Sequence[float]], first: int) -> int | None:
         if i not in values:
             return i
     for k in range(len(next(iter(values.values())))):
-        top = max(values, key=lambda i: values[i][k])
-        for i in (top + 1, top - 1):
-            if i not in values and first <= i < len(GRID):
-                return i
+        best = max(v[k] for v in values.values())
+        # Of several that are as good, one may stand beside a better one.
+        for top in (i for i in sorted(values, reverse=True) if values[i][k] == best):
+            for i in (top + 1, top - 1):
+                if i not in values and first <= i < len(GRID):
+                    return i
     return None
 
 
