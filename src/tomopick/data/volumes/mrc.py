@@ -19,6 +19,7 @@ from ...core.types import Grid
 from .checks import checked_spacing, require_volume, warn_once
 
 ITEM_BYTES = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}  # the modes that hold one real number a voxel
+AT_ONCE = 2**24  # bytes of a file that are read at a time
 LAST_MODE = 101  # 4-bit, the highest number MRC2014 gives away
 HEADER_BYTES = 1024
 STACK_SUFFIXES = (".st", ".ali", ".mrcs")
@@ -38,7 +39,7 @@ def read_mrc_grid(path: Path, voxel_spacing: float | None = None) -> Grid:
     Raises:
         ReadError: no MRC file, truncated, not one volume with z as its first axis, or no voxel size.
     """
-    with _open(path, header_only=True, insisted=voxel_spacing is not None) as mrc:
+    with _open(path, insisted=voxel_spacing is not None) as mrc:
         return _grid(path, mrc.header, voxel_spacing)
 
 
@@ -48,29 +49,50 @@ def read_mrc(path: Path, voxel_spacing: float | None = None) -> tuple[np.ndarray
     Raises:
         ReadError: as `read_mrc_grid`.
     """
-    with _open(path, header_only=False, insisted=voxel_spacing is not None) as mrc:
-        grid = _grid(path, mrc.header, voxel_spacing)
-        if mrc.data is None or mrc.data.shape != grid.shape:
-            raise ReadError(f"{path}: ends before its {grid.shape} voxels do; expected a whole file, so copy it again")
-        data = mrc.data.view(np.uint8) if _unsigned_bytes(mrc.header) else mrc.data
-        # One pass from the memory map to float32 in native byte order.
-        return np.array(data, dtype=np.float32, order="C"), grid
+    grid, offset, dtype = mrc_layout(path, voxel_spacing)
+    return _floats(path, grid.shape, offset, dtype), grid
 
 
 def mrc_layout(path: Path, voxel_spacing: float | None = None) -> tuple[Grid, int, np.dtype[Any]]:
-    """The grid, where the voxels begin [bytes], and how each is stored; of a file that is not gzipped.
+    """The grid, where the (unzipped) voxels begin [bytes], and how each is stored.
 
     Raises:
         ReadError: as `read_mrc_grid`.
     """
-    with _open(path, header_only=True, insisted=voxel_spacing is not None) as mrc:
-        header = mrc.header
-        stored = np.dtype("u1") if _unsigned_bytes(header) else mode_dtype(int(header.mode))
-        return (
-            _grid(path, header, voxel_spacing),
-            HEADER_BYTES + int(header.nsymbt),
-            stored.newbyteorder(header.mode.dtype.byteorder),
-        )
+    with _open(path, insisted=voxel_spacing is not None) as mrc:
+        return _layout(path, mrc.header, voxel_spacing)
+
+
+def _layout(
+    path: Path, header: Any, voxel_spacing: float | None, remedy: str = "say it with --voxel-spacing"
+) -> tuple[Grid, int, np.dtype[Any]]:
+    stored = np.dtype("u1") if _unsigned_bytes(header) else mode_dtype(int(header.mode))
+    dtype = stored.newbyteorder(header.mode.dtype.byteorder)
+    return _grid(path, header, voxel_spacing, remedy), HEADER_BYTES + int(header.nsymbt), dtype
+
+
+def _floats(path: Path, shape: tuple[int, int, int], offset: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """The voxels, read a few sections at a time: nothing as large is held beside them, nor more read than there is."""
+    values = np.empty(shape, dtype=np.float32)
+    section = shape[1] * shape[2] * dtype.itemsize
+    step = max(1, AT_ONCE // section)
+    zipped = path.suffix.lower() == ".gz"
+    try:
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            file.seek(offset)
+            for z in range(0, shape[0], step):
+                part = values[z : z + step]
+                data = file.read(len(part) * section)
+                if len(data) != len(part) * section:
+                    raise ReadError(
+                        f"{path}: ends before its {shape} voxels do; expected a whole file, so copy it again"
+                    )
+                part[...] = np.frombuffer(data, dtype).reshape(part.shape)
+            if zipped and len(file.read(section)) == section:
+                raise ReadError(f"{path}: goes on behind the {shape} voxels of its header; save the volume anew")
+    except (OSError, EOFError, zlib.error) as error:
+        raise ReadError(f"{path}: cannot be read as MRC ({error}); expected a whole MRC volume") from None
+    return values
 
 
 def mode_dtype(mode: int) -> np.dtype[Any]:
@@ -91,11 +113,9 @@ def read_map(path: Path, voxel_spacing: float | None, remedy: str) -> tuple[np.n
     Raises:
         ReadError: no MRC file, truncated, or no voxel size.
     """
-    with _open(path, header_only=False, volume=False) as mrc:
-        grid = _grid(path, mrc.header, voxel_spacing, remedy)
-        if mrc.data is None or mrc.data.shape != grid.shape:
-            raise ReadError(f"{path}: ends before its {grid.shape} voxels do; expected a whole map, so copy it again")
-        return np.array(mrc.data, dtype=np.float32, order="C"), grid
+    with _open(path, volume=False) as mrc:
+        grid, offset, dtype = _layout(path, mrc.header, voxel_spacing, remedy)
+    return _floats(path, grid.shape, offset, dtype), grid
 
 
 def write_mrc(path: str | Path, values: np.ndarray, grid: Grid | float) -> None:
@@ -122,7 +142,7 @@ def write_mrc(path: str | Path, values: np.ndarray, grid: Grid | float) -> None:
 
 
 @contextmanager
-def _open(path: Path, header_only: bool, volume: bool = True, insisted: bool = False) -> Iterator[Any]:
+def _open(path: Path, volume: bool = True, insisted: bool = False) -> Iterator[Any]:
     import mrcfile
 
     if path.name.lower().removesuffix(".gz").endswith(STACK_SUFFIXES):
@@ -133,10 +153,7 @@ def _open(path: Path, header_only: bool, volume: bool = True, insisted: bool = F
         with warnings.catch_warnings():
             # mrcfile warns about what `_check` says better, with the file's name and what to do.
             warnings.simplefilter("ignore")
-            # A memory map of a gzipped file is not possible.
-            reader = mrcfile.open if zipped or header_only else mrcfile.mmap
-            more = {"header_only": True} if header_only else {}
-            mrc = reader(path, mode="r", permissive=True, **more)
+            mrc = mrcfile.open(path, mode="r", permissive=True, header_only=True)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReadError(f"{path}: cannot be read as MRC ({reason}); expected a whole MRC volume") from None

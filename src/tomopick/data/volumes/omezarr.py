@@ -82,7 +82,11 @@ def read_level(store: Any, level: Level, where: str) -> np.ndarray:
     Raises:
         ReadError: a chunk cannot be read, or most are missing.
     """
-    return np.ascontiguousarray(open_level(store, level, where)[:], dtype=np.float32)
+    sections, shape = open_level(store, level, where), level.grid.shape
+    values = np.empty(shape, dtype=np.float32)
+    for z in range(0, shape[0], sections.step):
+        values[z : z + sections.step] = sections[z : z + sections.step]
+    return values
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,13 @@ class _Sections:
     array: Any
     leading: int
     where: str
+
+    @property
+    def step(self) -> int:
+        """Sections of a chunk: read by as many, each is opened once."""
+        return (
+            max(1, int(self.array.chunks[self.leading])) if self.leading == 0 else int(self.array.shape[self.leading])
+        )
 
     def __getitem__(self, sections: slice) -> np.ndarray:
         """(z, y, x) of some sections."""
