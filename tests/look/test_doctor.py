@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from real_data import real
+from small import untrained
 from tomopick.core.errors import SelectionError
 from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
 from tomopick.data import FolderProject, MemoryProject, read_picks_csv, read_volume, write_mrc
@@ -180,6 +181,7 @@ class FakeDetector:
     objects = (PickableObject("apo-ferritin", 60.0), PickableObject("ribosome", 150.0))
     facts = TrainingFacts(10.0, ("denoised",))
     peaks = LocalMaxima()
+    method, network = untrained(objects).method, untrained(objects).network
 
     @property
     def detectors(self):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 
 from ..core.errors import TomopickError
 from ..core.messages import counted, listing, near_miss
-from ..core.types import Grid, PickableObject, Picks, Tomogram
+from ..core.types import Grid
 from ..data import CopickProject, FolderProject, KaggleProject, Project
 from ..data.choose import require_run
 from ..data.formats.counted import columns, counted_in
@@ -27,8 +26,6 @@ from ..data.names import object_alias, tomo_type_alias
 from ..data.sources.folder import tables_in
 from ..data.tables import is_picks_csv
 from ..data.volumes.volumes import MRC_SUFFIXES, volume_run
-from ..picking.normalize import RobustNormalization, contrast_at, skewness
-from .centring import displacement
 from .checks import (
     ERROR,
     OK,
@@ -41,6 +38,7 @@ from .checks import (
     spacing_findings,
     type_findings,
 )
+from .voxels import seen_part, trial_findings, voxel_findings
 
 _KINDS = {CopickProject: "copick project", KaggleProject: "CZII challenge as Kaggle has it", FolderProject: "folder"}
 
@@ -107,10 +105,10 @@ def findings(project: Project, checkup: Checkup = Checkup(), detector: Any = Non
     able = {run: types for run, types in _types(project, checkup.names(project), []).items() if types}
     for i, (run, types) in enumerate(list(able.items())[: checkup.examine]):
         try:
-            tomogram = project.tomogram(run, checkup.tomo_type or types[0])
-            found += _voxel_findings(tomogram, project, checkup.picks)
+            seen = seen_part(project, run, checkup.tomo_type or types[0])
+            found += voxel_findings(seen, project, checkup.picks)
             if detector is not None:
-                found += _trial_findings(tomogram, detector, i == 0)
+                found += trial_findings(seen, detector, i == 0)
         except TomopickError as error:
             found.append(Finding(ERROR, f"run {run}", str(error)))
     return found
@@ -163,54 +161,6 @@ def has_errors(found: Sequence[Finding]) -> bool:
     return any(f.level == ERROR for f in found)
 
 
-def _voxel_findings(tomogram: Tomogram, project: Project, query: str | None) -> Iterator[Finding]:
-    where = f"run {tomogram.run}"
-    values = RobustNormalization()(tomogram)
-    void = tomogram.void
-    skew = skewness(values, void)
-    low, high = float(tomogram.specimen.min()), float(tomogram.specimen.max())
-    yield Finding(OK, where, f"grey values {low:.4g} to {high:.4g}, skewness {skew:+.2f}")
-    if void is not None:
-        share = np.count_nonzero(void) / void.size
-        text = f"{share:.2%} of its voxels hold no specimen (filled up, or left out by a mask)"
-        yield Finding(OK, where, text, "they are left out of the grey scale and are not picked")
-    try:
-        picks = project.picks(tomogram.run, query) or Picks.empty(tomogram.run)
-    except TomopickError:
-        picks = Picks.empty(tomogram.run)  # said by the cheap part
-    light = []
-    for o in project.objects:
-        positions = picks.of(o.name).positions
-        if not len(positions) or not o.radius:
-            continue
-        contrast = contrast_at(values, tomogram.grid, positions, o.radius, void)
-        light += [o.name] if contrast > 0.1 else []
-        yield from _offset_findings(values, tomogram, positions, o)
-    if light:
-        text = f"{listing(light)} lighter than what is around them"
-        yield Finding(WARNING, where, text, "expected dark particles: pick and train with --invert, or check the picks")
-    elif not len(picks) and skew > 0.15:
-        yield Finding(WARNING, where, "looks inverted: light particles on dark?", "if so, pick with --invert")
-
-
-def _offset_findings(
-    values: np.ndarray, tomogram: Tomogram, positions: np.ndarray, o: PickableObject
-) -> Iterator[Finding]:
-    found = displacement(values, tomogram.grid, positions, o.radius_angstrom)
-    if found is None:
-        return
-    text = ", ".join(f"{v:+.2f}" for v in found.voxels)
-    where = f"run {tomogram.run}, {o.name}"
-    if found.significant:
-        given = ",".join(f"{np.round(v * 2) / 2 + 0.0:g}" for v in found.voxels)
-        yield Finding(
-            WARNING, where, f"particles lie {text} voxels (z, y, x) from their {found.n} picks",
-            f"--coordinate-offset {given} (czii is 0.5,0.5,0.5)",
-        )  # fmt: skip
-    else:
-        yield Finding(OK, where, f"picks sit in the middle ({text} voxels z, y, x; {found.n} averaged)")
-
-
 def _model_findings(
     project: Project, types: Mapping[str, Sequence[str]], grids: Mapping[str, Grid], detector: Any
 ) -> Iterator[Finding]:
@@ -232,29 +182,12 @@ def _model_findings(
             text = f"types {listing(sorted(kinds))} are none the model learned from ({listing(facts.tomo_types)})"
             yield Finding(WARNING, "model", text, "expect poorer picks")
     if grids:
-        voxels = max(int(np.prod(g.shape)) * (g.voxel_spacing / facts.voxel_spacing) ** 3 for g in grids.values())
-        yield Finding(
-            OK, "model", f"picking the largest run takes about {3 * 4 * voxels / 2**30 + 1:.1f} GiB of memory"
-        )
+        from ..picking.footprint import picking_bytes
 
-
-def _trial_findings(tomogram: Tomogram, detector: Any, timed: bool) -> Iterator[Finding]:
-    found, seconds, views = [], 0.0, 1
-    for member in detector.detectors:
-        values, grid = member.prepare(tomogram)
-        found += [text for text in member.findings(tomogram, values) if text not in found]
-        if timed:
-            predictor = member.predictor()
-            views = max(views, len(predictor.views))
-            edges, starts = predictor.tiling.plan(grid.shape, predictor.multiple)
-            began = time.perf_counter()
-            predictor.tile(np.zeros(edges, dtype=np.float32))
-            seconds += (time.perf_counter() - began) * len(starts[0]) * len(starts[1]) * len(starts[2])
-    for text in found:
-        yield Finding(WARNING, f"run {tomogram.run}", text)
-    if timed:
-        how = f"with the {views} views of its method" if views > 1 else "without --tta"
-        yield Finding(OK, f"run {tomogram.run}", f"picking takes about {max(1, round(seconds))} s here, {how}")
+        # Most voxels to read, or most once they are of the model's size.
+        sizes = (lambda g: np.prod(g.shape), lambda g: np.prod(g.shape) * g.voxel_spacing**3)
+        most = max(picking_bytes(detector.detectors, max(grids.values(), key=size)) for size in sizes)
+        yield Finding(OK, "model", f"picking the largest run takes about {most / 2**30:.1f} GiB of memory")
 
 
 def star_findings(path: Path) -> list[Finding]:

@@ -126,10 +126,15 @@ def left_by_groups(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sy
     return free
 
 
+def tile_bytes(device: torch.device) -> float:
+    """Memory that a tile may take on a device."""
+    free = free_memory(device)
+    return free * GPU_SHARE if device.type == "cuda" else min(free * CPU_SHARE, max(CPU_ENOUGH, free / 32))
+
+
 def means(network: nn.Module, multiple: int, stride: int, n_objects: int, device: torch.device) -> Means:
     """What tiles of a network on a device are planned from."""
-    free = free_memory(device)
-    share = free * GPU_SHARE if device.type == "cuda" else min(free * CPU_SHARE, max(CPU_ENOUGH, free / 32))
+    share = tile_bytes(device)
     cell = 4 * n_objects / stride**3  # bytes of heatmap over voxels
     return Means(
         overlap=reach(network, multiple, stride),

@@ -1,0 +1,50 @@
+"""How much memory picking a volume takes at its highest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..core.types import Grid
+from .detector import Detector
+from .memory import STRIP, bytes_per_voxel, tile_bytes
+from .resample import spacings_differ
+
+PROCESS = 0.55 * 2**30  # Python, the libraries and what the engine makes of a network [bytes]
+
+
+def picking_bytes(detectors: Sequence[Detector], grid: Grid) -> int:
+    """Bytes that picking one volume takes at its highest on a CPU: reading, resampling and normalising, or predicting.
+
+    Args:
+        detectors: that pick together.
+        grid: of the volume.
+    """
+    voxels = int(np.prod(grid.shape))
+    copies = {(d.method.normalize, d.facts.voxel_spacing): d for d in detectors}
+    normalised = [voxels * _factor(grid, d) for d in copies.values()]
+    # The volume as it was read, all normalised copies, and what the last was resampled to.
+    resampled = [n for n, d in zip(normalised, copies.values()) if spacings_differ(*_spacings(grid, d))]
+    prepare = 4 * (voxels + sum(normalised) + max(resampled, default=0))
+    predict = 4 * sum(normalised) + max(_tile(d, voxels * _factor(grid, d)) for d in detectors)
+    return int(PROCESS + max(prepare, predict))
+
+
+def _spacings(grid: Grid, detector: Detector) -> tuple[float, float]:
+    return grid.voxel_spacing, detector.facts.voxel_spacing
+
+
+def _factor(grid: Grid, detector: Detector) -> float:
+    """Voxels of what the network sees over those of the volume."""
+    here, there = _spacings(grid, detector)
+    return (here / there) ** 3 if spacings_differ(here, there) else 1.0
+
+
+def _tile(detector: Detector, voxels: float) -> float:
+    """Bytes of a tile and of the strips of heatmap that are held with it."""
+    spec = detector.method.network
+    cell = 4 * len(detector.objects) / spec.stride**3
+    of_tile = voxels * (bytes_per_voxel(detector.network, spec.multiple) + 2 * cell)
+    return min(of_tile, tile_bytes(torch.device("cpu"))) + min(2 * STRIP, 2 * voxels * cell)
