@@ -253,8 +253,8 @@ FLAGS = {
         *["--templates", "--tomo-type", "--vary", "--workers"],
     ],
     "train": [
-        *["--as-published", "--device", "--drop-outside", "--dry-run", "--folds", "--init-from", "--minutes"],
-        *["--objects", "--patience", "--picks", "--pretrain", "--pretrain-picks", "--pretrain-tomo-type"],
+        *["--as-published", "--device", "--drop-outside", "--dry-run", "--folds", "--init-from", "--invert"],
+        *["--minutes", "--objects", "--patience", "--picks", "--pretrain", "--pretrain-picks", "--pretrain-tomo-type"],
         *["--pretrain-val-runs", "--resume", "--seed", "--seeds", "--subset", "--tomo-type"],
         *["--train-runs", "--unlabelled", "--unlabelled-runs", "--unlabelled-tomo-type", "--val-runs"],
         *["--workers", *PROJECT],

@@ -19,13 +19,13 @@ from tomopick.models.calibrate import (
     candidates_of,
     measure,
     out_of_fold,
-    trained_on,
     undo,
     write_thresholds,
 )
 from tomopick.models.combine import CombineOptions, combine
 from tomopick.picking.decoders import Components
 from tomopick.picking.ensemble import Ensemble
+from tomopick.picking.familiar import trained_on
 from tomopick.picking.load import load_model
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.scoring.matching import scored_picks

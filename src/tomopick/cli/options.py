@@ -78,6 +78,45 @@ class _Lines(logging.Handler):
         say(with_flags(f"{level}{record.getMessage()}", self.verb_of()))
 
 
+ALL_RUNS = "*"
+
+
+class InvertCommand(click.Command):
+    """A verb whose `--invert` stands alone for all runs, or before the names of some."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What follows `--invert` names runs, unless it is another option, an override, a path, or a model."""
+        spelled: list[str] = []
+        for word, before in zip(args, ["", *args]):
+            if before == "--invert" and not _stands_for_itself(word):
+                spelled[-1] = f"--invert={word}"
+            else:
+                spelled.append(word)
+        spelled = [f"--invert={ALL_RUNS}" if word == "--invert" else word for word in spelled]
+        return super().parse_args(ctx, spelled)
+
+
+def _stands_for_itself(word: str) -> bool:
+    from ..picking.folder import is_model
+
+    return word.startswith("-") or "=" in word or Path(word).exists() or is_model(word)
+
+
+def inverted_runs(ctx: click.Context, param: click.Parameter, value: str | None) -> bool | tuple[str, ...]:
+    """`--invert` -> True for all runs, False for none, or the names of some."""
+    if value is None or value == ALL_RUNS:
+        return value is not None
+    return tuple(run_names(ctx, param, value) or ())
+
+
+def invert_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--invert [RUN,...]`, of an `InvertCommand`."""
+    return click.option(
+        "--invert", callback=inverted_runs, metavar="[RUN,...]",
+        help="Tomograms with light particles on dark: all, or those of the named runs (or @FILE of them).",
+    )(command)  # fmt: skip
+
+
 def comma(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:
     """`a,b` -> the parts; None where the option is not given."""
     return None if value is None else [part.strip() for part in value.split(",") if part.strip()]

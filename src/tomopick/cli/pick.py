@@ -13,6 +13,8 @@ from ..core.errors import ReadError, SelectionError, TomopickError
 from ..core.messages import counted
 from ..core.shards import Shard
 from .options import (
+    InvertCommand,
+    invert_option,
     look_over,
     model_first,
     named_runs,
@@ -27,7 +29,7 @@ from .options import (
 LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 
 
-@click.command("pick")
+@click.command("pick", cls=InvertCommand)
 @click.argument("arguments", nargs=-1, required=True, metavar="MODEL... INPUT")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for RUN.csv and records.")
 @click.option("--runs", callback=run_names, help="Runs to pick, comma-separated, or @FILE of them. Default: all.")
@@ -39,7 +41,7 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
               help="Smallest distance between two picks, in place of the model's (mostly 1.2 radii).")  # fmt: skip
 @click.option("--keep-below", is_flag=True, help="Write picks below the threshold too, down to a score of 0.02.")
 @tta_option
-@click.option("--invert", is_flag=True, help="The tomograms have light particles on dark.")
+@invert_option
 @click.option(
     "--offset",
     default="none",
@@ -96,6 +98,8 @@ def pick_command(
     job = Job(tuple(models), source, opening, PickOptions(thresholds=threshold, **choices), str(out), overwrite)
     project = job.project()
     wanted = project.runs() if runs is None else named_runs(runs, project, [project]) or []
+    if not isinstance(choices["invert"], bool):
+        named_runs(list(choices["invert"]), project, [project])  # says which is not there
     if not wanted:
         raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
     everything = wanted

@@ -13,10 +13,22 @@ import click
 from ..core.claims import claimed
 from ..core.errors import TomopickError
 from ..core.files import is_vacant
-from .options import POSITIVE, comma, counts, given_for, look_over, named_runs, projects_options, run_names, say
+from .options import (
+    POSITIVE,
+    InvertCommand,
+    comma,
+    counts,
+    given_for,
+    invert_option,
+    look_over,
+    named_runs,
+    projects_options,
+    run_names,
+    say,
+)
 
 
-@click.command("train")
+@click.command("train", cls=InvertCommand)
 @click.argument("recipe", metavar="METHOD")
 @click.argument("arguments", nargs=-1, required=True, metavar="PROJECT... OUT [section.field=value ...]")
 @click.option(
@@ -31,6 +43,7 @@ from .options import POSITIVE, comma, counts, given_for, look_over, named_runs, 
 @click.option("--picks", multiple=True, metavar="OBJECT:USER/SESSION", help="The truth; once, or once a PROJECT.")
 @click.option("--objects", "learn", callback=comma, help="Objects to learn, comma-separated. Default: all defined.")
 @click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
+@invert_option
 @click.option("--unlabelled-runs", callback=comma,
               help="Runs that a semi-supervised METHOD learns from without picks, comma-separated.")  # fmt: skip
 @click.option("--unlabelled", multiple=True, metavar="PROJECT",
@@ -171,6 +184,7 @@ def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
             named_runs(choices["val_runs"], project, opened),
             choices["drop_outside"],
             tuple(named_runs(choices["unlabelled_runs"], project, [*opened, *hidden]) or ()),
+            _inverted(choices["invert"], project, [*opened, *hidden]),
         )
         for i, project in enumerate(opened)
     ]
@@ -182,8 +196,14 @@ def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
     first = choices["unlabelled_tomo_type"] or (kinds[0][0] if kinds[0] else None)
     for project in hidden:
         runs = named_runs(choices["unlabelled_runs"], project, [*opened, *hidden])
-        sources.append(Source.unlabelled(project, first, runs or None))
+        inverted = _inverted(choices["invert"], project, [*opened, *hidden])
+        sources.append(Source.unlabelled(project, first, runs or None, inverted))
     return Grounds(tuple(sources), tuple(kinds + [()] * len(hidden)), _simulated(choices, further))
+
+
+def _inverted(invert: bool | tuple[str, ...], project: Any, projects: list[Any]) -> bool | tuple[str, ...]:
+    """Of the runs that are named to be inverted those of a project."""
+    return invert if isinstance(invert, bool) else tuple(named_runs(list(invert), project, projects) or ())
 
 
 def _opened(places: list[str], choices: dict[str, Any]) -> tuple[list[Any], list[Any], Any]:

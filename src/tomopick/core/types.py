@@ -179,6 +179,11 @@ class Tomogram:
         return self.changed(-self.values, self.grid, self.void)
 
 
+def is_inverted(invert: bool | Sequence[str], run: str) -> bool:
+    """Whether a run's tomogram is light on dark, where all (True), none or some are named."""
+    return invert if isinstance(invert, bool) else run in invert
+
+
 @dataclass(frozen=True)
 class Picks:
     """Particle centres of one run, of any number of objects.

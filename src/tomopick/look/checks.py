@@ -21,6 +21,7 @@ from ..data.choose import SPACING_TOLERANCE
 from ..data.plausible import unlikely
 from ..scoring.compare import usual_distances
 from ..scoring.crowding import crowded
+from ..scoring.radii import radius_doubts
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 MARKS = {OK: "✓", WARNING: "!", ERROR: "✗"}
@@ -62,6 +63,8 @@ def object_findings(objects: Sequence[PickableObject]) -> Iterator[Finding]:
         return
     text = ", ".join(f"{o.name} ({'no radius' if o.radius is None else f'{o.radius:g} Å'})" for o in objects)
     yield Finding(OK, "", f"objects: {text}")
+    for line in radius_doubts(objects):
+        yield Finding(WARNING, "", line)
     for o in objects:
         if o.radius is None:
             yield Finding(WARNING, o.name, "has no radius", f"say it with --object {o.name}:RADIUS (in Å)")

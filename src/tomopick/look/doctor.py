@@ -26,6 +26,7 @@ from ..data.names import object_alias, tomo_type_alias
 from ..data.sources.folder import tables_in
 from ..data.tables import is_picks_csv
 from ..data.volumes.volumes import MRC_SUFFIXES, volume_run
+from ..scoring.radii import radius_doubts
 from .checks import (
     ERROR,
     OK,
@@ -169,6 +170,8 @@ def _model_findings(
     yield Finding(
         OK, "model", f"finds {listing(known)} at {facts.voxel_spacing:.4g} Å in {'/'.join(facts.tomo_types) or 'any'}"
     )
+    for line in radius_doubts(project.objects, detector.objects):
+        yield Finding(WARNING, "model", line)
     for name in wanted:
         other = object_alias(name, known)
         if name not in known and other in known:

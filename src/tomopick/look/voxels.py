@@ -76,7 +76,7 @@ def voxel_findings(seen: Seen, project: Project, query: str | None) -> Iterator[
         picks = project.picks(tomogram.run, query) or Picks.empty(tomogram.run)
     except TomopickError:
         picks = Picks.empty(tomogram.run)  # said by the cheap part
-    light = []
+    light, remedy = [], f"pick and train with --invert {tomogram.run}"
     for o in project.objects:
         positions = picks.of(o.name).positions
         if not len(positions) or not o.radius:
@@ -86,9 +86,9 @@ def voxel_findings(seen: Seen, project: Project, query: str | None) -> Iterator[
         yield from _offset_findings(values, tomogram, positions, o)
     if light:
         text = f"{listing(light)} lighter than what is around them"
-        yield Finding(WARNING, where, text, "expected dark particles: pick and train with --invert, or check the picks")
+        yield Finding(WARNING, where, text, f"expected dark particles: {remedy}, or check the picks")
     elif not len(picks) and skew > 0.15:
-        yield Finding(WARNING, where, "looks inverted: light particles on dark?", "if so, pick with --invert")
+        yield Finding(WARNING, where, "looks inverted: light particles on dark?", f"if so, {remedy}")
 
 
 def _offset_findings(

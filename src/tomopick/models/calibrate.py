@@ -16,12 +16,14 @@ from ..core.messages import counted
 from ..core.types import Grid, Heatmap, Picks, Tomogram
 from ..data import Project, atomic_write
 from ..data.runs import Runs
+from ..picking.familiar import trained_on, warn_of_familiar
 from ..picking.folder import model_file, read_record
 from ..picking.peaks import LOWEST_SCORE, distances_of
-from ..picking.picker import Model, Picker, PickOptions, Single
+from ..picking.picker import Model, Picker, PickOptions
 from ..picking.predict import View
 from ..scoring.crowding import crowded
 from ..scoring.matching import scored_picks
+from ..scoring.radii import radius_doubts
 from ..scoring.score_maps import (
     Believed,
     ScoreMap,
@@ -90,11 +92,6 @@ def out_of_fold(models: Sequence[Model], project: Project, run: str) -> Model:
         f"run {run}: every model given has learned from it; thresholds measured on it would be too good, so leave "
         "it out of `names`, or give the model of another fold"
     )
-
-
-def trained_on(model: Model | Single, project: Project) -> set[str]:
-    """The runs of this project that the model's record says it learned from (by name, in whatever project)."""
-    return {run for part in model.facts.learned_from for run in part.train} & set(project.runs())
 
 
 @dataclass(frozen=True)
@@ -208,10 +205,12 @@ def _pool(
     found: dict[float, dict[str, Picks]] = {}
     wanted: dict[str, Picks] = {}
     groups: list[list[str]] = [[] for _ in range(min(len(truth), _GROUPS))]
+    if len(models) == 1:
+        warn_of_familiar(models[0], runs.project, truth, "thresholds")
+    for line in radius_doubts(runs.project.objects, models[0].objects):
+        log.warning(line)
     for i, (run, references) in enumerate(truth.items()):
         model = models[0] if len(models) == 1 else out_of_fold(models, runs.project, run)
-        if len(models) == 1 and run in trained_on(model, runs.project):
-            log.warning(f"run {run}: the model has learned from it; thresholds will be too good for others")
         if id(model) not in pickers:
             pickers[id(model)] = Picker(model, PickOptions(views=options.views, device=options.device))
         tomogram = runs.tomogram(run)

@@ -20,12 +20,12 @@ from ..data.runs import Runs
 from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.ensemble import MEANS, Alignment, Ensemble, Member
+from ..picking.familiar import trained_on
 from ..picking.measured import with_measured
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.picker import Picker, PickOptions
 from ..scoring.score_maps import heights
 from ..scoring.thresholds import GRID, METRICS, Calibration, choose_thresholds
-from .calibrate import trained_on
 from .kept_heatmaps import Kept, keep_heatmaps
 from .weight_search import Shares, search
 

@@ -13,9 +13,9 @@ from ..core.progress import bar
 from ..core.types import Grid, Heatmap, Picks, Tomogram, holds
 from ..data.runs import Runs
 from ..picking.ensemble import Ensemble
+from ..picking.familiar import trained_on
 from ..picking.picker import Picker
 from ..picking.rows import decode_rows, on_one_grid
-from .calibrate import trained_on
 
 log = logging.getLogger("tomopick")
 

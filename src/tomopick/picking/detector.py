@@ -121,7 +121,7 @@ class Detector(ByPicker):
         if skew * self.facts.skewness < 0 and abs(skew) > 0.15 and abs(self.facts.skewness) > 0.05:
             found.append(
                 f"contrast looks inverted (skewness {skew:+.2f}, in training {self.facts.skewness:+.2f}): "
-                "if particles are light on dark here, pick with --invert"
+                f"if particles are light on dark here, pick with --invert {tomogram.run}"
             )
         if self.facts.spectrum:
             rings = radial_spectrum(values, void, bins=len(self.facts.spectrum))

@@ -15,7 +15,7 @@ import torch
 from .. import __version__
 from ..core.errors import SelectionError
 from ..core.messages import near_miss, with_fields
-from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram, holds
+from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram, holds, is_inverted
 from ..networks.engines import EngineSpec, choose_device
 from ..scoring.score_maps import ScoreMaps, heights, mapped
 from ..scoring.thresholds import thresholds_for
@@ -42,7 +42,7 @@ class PickOptions:
         min_distances: by object, smallest distance between two picks, in place of the model's [Å].
         keep_below: write picks under the threshold too, down to a score of 0.02.
         views: test-time augmentation, a key of `predict.VIEWS`; None: what each method says.
-        invert: the volume has light particles on dark.
+        invert: the runs that have light particles on dark; True: all.
         offset: `none`, or `fitted` to take the displacement out that training measured.
         save_heatmaps: write heatmaps/RUN_OBJECT_heatmap.mrc beside the picks.
         user_id, session_id: of the picks in a copick project.
@@ -57,7 +57,7 @@ class PickOptions:
     min_distances: Mapping[str, float] = field(default_factory=dict)
     keep_below: bool = False
     views: str | None = None
-    invert: bool = False
+    invert: bool | tuple[str, ...] = False
     offset: str = "none"
     save_heatmaps: bool = False
     user_id: str = "tomopick"
@@ -313,7 +313,7 @@ class Picker:
         Raises:
             TomopickError: a member cannot take it.
         """
-        if self.options.invert:
+        if is_inverted(self.options.invert, tomogram.run):
             tomogram = tomogram.inverted()
         seen: dict[int, tuple[np.ndarray, Grid]] = {}
         found: list[str] = []

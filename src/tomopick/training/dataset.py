@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..core.errors import SelectionError
-from ..core.messages import counted
+from ..core.messages import counted, listing
 from ..core.progress import bar
-from ..core.types import PickableObject, Picks, Tomogram
+from ..core.types import PickableObject, Picks, Tomogram, is_inverted
 from ..data.labelled import outside_text
 from ..data.plausible import require_likely
 from ..picking.folder import TrainingFacts
@@ -26,6 +26,7 @@ from .sources import HELD_BACK, Source, SourceRuns, check_unlabelled, objects_of
 
 log = logging.getLogger("tomopick")
 
+LIGHT = 0.1  # mean at particles minus mean around them [deviations] from which they are light, or dark
 GAP = 200.0  # between the parts of a run that is split [Å]: no particle is seen on both sides
 
 
@@ -94,11 +95,7 @@ def gather(
     _check_validation(parts["val"], objects)
     _check_crowding(recipe, [*parts["train"], *parts["val"]], objects)
     facts = witness.facts(spacing)
-    for name in [name for name, value in facts.contrast.items() if value > 0]:
-        log.warning(
-            f"{name} is light on dark at its picks (contrast {facts.contrast[name]:+.2f}); expected dark on "
-            "light: check the volume's sign or the picks' axes"
-        )
+    _check_light(witness, facts)
     facts = replace(facts, learned_from=tuple(plan.learned_from for plan in plans))
     return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled)
 
@@ -123,6 +120,19 @@ class _Witness:
         self.spectra: list[np.ndarray] = []
         self.skews: list[float] = []
         self.contrast: dict[str, list[float]] = {o.name: [] for o in objects}
+        self.runs: dict[str, tuple[float | None, float]] = {}
+
+    def judge(self, run: str, volume: LabelledVolume) -> None:
+        """Takes in how light the particles of a run are, and its skewness."""
+        held = [(o, volume.picks.of(o.name).positions[:200]) for o in self.objects]
+        found = [_contrast(volume, positions, o.radius_angstrom) for o, positions in held if len(positions)]
+        self.runs[run] = (float(np.mean(found)) if found else None, skewness(volume.values, volume.void))
+
+    def light_runs(self) -> list[str]:
+        """The runs with light particles on dark, where others have dark ones on light; empty where all are alike."""
+        light = [run for run, (c, skew) in self.runs.items() if (skew > 0.15 if c is None else c > LIGHT)]
+        dark = [run for run, (c, skew) in self.runs.items() if (skew < -0.05 if c is None else c < -LIGHT)]
+        return light if dark else []
 
     def look(self, tomo_type: str, volume: LabelledVolume) -> None:
         """Takes one volume in."""
@@ -169,6 +179,7 @@ class _Reader:
         void = None if tomogram.void is None else self.shelf.keep(tomogram.void)
         values = self.shelf.keep(self.recipe.normalize(tomogram))
         volume = LabelledVolume(values, tomogram.grid, labels, known, void)
+        self.witness.judge(run, volume)
         if remember:
             self.witness.look(tomogram.tomo_type, volume)
         return volume
@@ -214,6 +225,8 @@ def _known(source: Source, picks: Mapping[str, Picks], objects: Sequence[Pickabl
 def _tomogram(source: Source, run: str, spacing: float) -> Tomogram:
     """A run's tomogram at the training's voxel spacing."""
     tomogram = source.project.tomogram(run, source.tomo_type)
+    if is_inverted(source.invert, run):
+        tomogram = tomogram.inverted()
     found = tomogram.grid.voxel_spacing
     if spacings_differ(found, spacing):
         log.info(f"{source.project.uri}: run {run}: voxel spacing {found:g} Å resampled to {spacing:g} Å")
@@ -266,6 +279,20 @@ def _rows(volume: LabelledVolume, start: int, stop: int) -> LabelledVolume:
     picks = volume.picks.select(grid.contains(volume.picks.positions))
     void = None if volume.void is None else volume.void[:, start:stop]
     return replace(volume, values=volume.values[:, start:stop], grid=grid, picks=picks, void=void)
+
+
+def _check_light(witness: _Witness, facts: TrainingFacts) -> None:
+    for name in [name for name, value in facts.contrast.items() if value > 0]:
+        log.warning(
+            f"{name} is light on dark at its picks (contrast {facts.contrast[name]:+.2f}); expected dark on "
+            "light: check the volume's sign (--invert) or the picks' axes"
+        )
+    light = witness.light_runs()
+    if light:
+        log.warning(
+            f"run {listing(light)}: light particles on dark, other than the other runs; expected dark on light in all: "
+            f"train with --invert {','.join(light)}, or check the picks there"
+        )
 
 
 def _check_crowding(recipe: Recipe, volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:

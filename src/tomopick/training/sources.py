@@ -33,6 +33,7 @@ class Source:
         val_runs: None: a share of the labelled ones, if this is the first of the sources, else none. Where no source
             has any, nothing is validated and the last weights are kept.
         drop_outside: leave out picks outside their volume, instead of refusing the run.
+        invert: the runs that have light particles on dark; True: all.
         unlabelled_runs: to learn from without labels, for a semi-supervised recipe; what picks they have is not read.
     """
 
@@ -43,12 +44,19 @@ class Source:
     val_runs: Sequence[str] | None = None
     drop_outside: bool = False
     unlabelled_runs: Sequence[str] = ()
+    invert: bool | tuple[str, ...] = False
 
     @classmethod
-    def unlabelled(cls, project: Project, tomo_type: str | None = None, runs: Sequence[str] | None = None) -> Source:
+    def unlabelled(
+        cls,
+        project: Project,
+        tomo_type: str | None = None,
+        runs: Sequence[str] | None = None,
+        invert: bool | tuple[str, ...] = False,
+    ) -> Source:
         """A project of which nothing is learned but runs without labels; None: all of them."""
         found = project.runs() if runs is None else runs
-        return cls(project, tomo_type, train_runs=(), val_runs=(), unlabelled_runs=tuple(found))
+        return cls(project, tomo_type, train_runs=(), val_runs=(), unlabelled_runs=tuple(found), invert=invert)
 
     @property
     def labelled(self) -> bool:
@@ -97,6 +105,10 @@ def plans_of(sources: Sequence[Source], seed: int) -> list[SourceRuns]:
     return [SourceRuns(source, *split_runs(source, seed, i == first), i == first) for i, source in enumerate(sources)]
 
 
+def _named(invert: bool | tuple[str, ...]) -> tuple[str, ...]:
+    return () if isinstance(invert, bool) else invert
+
+
 def split_runs(source: Source, seed: int, hold_back: bool = True) -> tuple[list[str], list[str]]:
     """Names of the training and validation runs of one project.
 
@@ -107,7 +119,7 @@ def split_runs(source: Source, seed: int, hold_back: bool = True) -> tuple[list[
     """
     project = source.project
     known = project.runs()
-    for run in [*(source.train_runs or ()), *(source.val_runs or ()), *source.unlabelled_runs]:
+    for run in [*(source.train_runs or ()), *(source.val_runs or ()), *source.unlabelled_runs, *_named(source.invert)]:
         if run not in known:
             raise SelectionError(f"{project.uri}: no run '{run}'; {near_miss(run, known)}")
     both = set(source.train_runs or ()) & set(source.val_runs or ())

@@ -24,6 +24,7 @@ from ...data.plausible import require_likely
 from ...picking.folder import is_model
 from ...scoring.compare import Made, Sides, twice_written, usual_distances
 from ...scoring.crowding import crowded
+from ...scoring.radii import radius_doubts
 from .tables import Report
 
 log = logging.getLogger("tomopick")
@@ -167,14 +168,17 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
     Raises:
         TomopickError: the model or a tomogram cannot be read, or it has no thresholds for the metric.
     """
+    from ...picking.familiar import warn_of_familiar
     from ...picking.load import load_model
     from ...picking.peaks import distances_of
     from ...picking.picker import Picker, PickOptions
 
-    picker = Picker(
-        load_model(what),
-        PickOptions(metric=options.metric, keep_below=True, views=options.views, device=options.device),
-    )
+    model = load_model(what)
+    warn_of_familiar(model, project, runs, "scores")
+    for line in radius_doubts(project.objects, model.objects):
+        log.warning(line)
+    picked = PickOptions(metric=options.metric, keep_below=True, views=options.views, device=options.device)
+    picker = Picker(model, picked)
     if picker.positions_depend_on_threshold:
         log.info("its decoder finds other positions with another threshold: there are no picks below the thresholds")
     found = {}
