@@ -18,7 +18,7 @@ from .centring import displacement
 from .checks import OK, WARNING, Finding
 
 MOST = 48_000_000  # voxels that are looked at
-AT_ONCE = 2**26  # bytes of sections that are read at a time
+SECTIONS_AT_ONCE = 2**26  # bytes of sections that are read at a time
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def seen_part(project: Project, run: str, tomo_type: str | None) -> Seen:
     start = tuple((a - b) // 2 for a, b in zip(grid.shape, shape))
     values = np.empty(shape, dtype=np.float32)
     slabs = project.slabs(run, tomo_type)
-    step = max(1, AT_ONCE // (4 * grid.shape[1] * grid.shape[2]))
+    step = max(1, SECTIONS_AT_ONCE // (4 * grid.shape[1] * grid.shape[2]))
     for first in range(0, shape[0], step):
         last = min(first + step, shape[0])
         sections = slabs.read(start[0] + first, start[0] + last)
