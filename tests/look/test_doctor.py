@@ -196,7 +196,9 @@ class FakeDetector:
     def predictor(self):
         from tomopick.picking.tiling import TilingSpec
 
-        return SimpleNamespace(tiling=TilingSpec(shape=(32, 32, 32)), multiple=8, tile=lambda values: values)
+        return SimpleNamespace(
+            tiling=TilingSpec(shape=(32, 32, 32)), multiple=8, tile=lambda values: values, views=(0,)
+        )
 
 
 def test_model(good):
