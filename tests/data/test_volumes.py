@@ -48,7 +48,7 @@ def test_a_volume_with_a_tilt_series_header_can_be_insisted_on(tmp_path, kind):
             file.header.exttyp = kind
         return path
 
-    with pytest.raises(ReadError, match="--voxel-spacing"):
+    with pytest.raises(ReadError, match="`voxel_spacing`"):
         volume_grids(made("A.mrc"))
     assert volume_grids(made("A.mrc"), 8.0)[0].voxel_spacing == 8.0
     assert read_volume(made("A_rec.mrc"))[1].voxel_spacing == 10.0

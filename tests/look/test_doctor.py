@@ -159,7 +159,7 @@ def test_axes_and_header(tmp_path):
         mrc.header.origin = (100.0, 0.0, 0.0)
     one(cheap_findings(FolderProject(tmp_path)), "ok", "origin other than 0", "thick.mrc")
     write_mrc(tmp_path / "unset.mrc", np.random.default_rng(0).normal(size=(20, 40, 60)).astype(np.float32), 1.0)
-    assert "--voxel-spacing" in one(findings(FolderProject(tmp_path)), "error", "run unset", "not set")
+    assert "`voxel_spacing`" in one(findings(FolderProject(tmp_path)), "error", "run unset", "not set")
 
 
 def test_several_sets_of_picks_are_said_once(good):
@@ -168,7 +168,7 @@ def test_several_sets_of_picks_are_said_once(good):
     project.add(Tomogram("b", tomogram.values, tomogram.grid, "denoised"), Picks("b", picks.positions, picks.names))
     for run in "ab":
         project.write_picks(Picks(run, picks.positions, picks.names), "other", "0")
-    one(cheap_findings(project), "warning", "say which with --picks", "(and in 1 other run)")
+    one(cheap_findings(project), "warning", "say which with `picks`", "(and in 1 other run)")
     assert len(texts(cheap_findings(project, Checkup(picks="*:other/0")), "warning")) == 0
     project.write_picks(Picks("a", picks.positions, picks.names), "mine", "0")
     one(cheap_findings(project, Checkup(picks="*:mine/0")), "ok", "no picks '*:mine/0' in 1 run")
