@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 import torch
 
 from ..core.types import Grid
 from .detector import Detector
-from .memory import STRIP, bytes_per_voxel, tile_bytes
+from .memory import bytes_per_voxel, tile_bytes
 from .resample import spacings_differ
 
-PROCESS = 0.55 * 2**30  # Python, the libraries and what the engine makes of a network [bytes]
+PROCESS = 0.5 * 2**30  # Python, the libraries and what the engine makes of a network [bytes]
+IN_HALVES = 0.5  # of the upper estimate of a tile's memory, that OpenVINO takes, which computes in two bytes
 
 
 def picking_bytes(detectors: Sequence[Detector], grid: Grid) -> int:
@@ -43,8 +45,9 @@ def _factor(grid: Grid, detector: Detector) -> float:
 
 
 def _tile(detector: Detector, voxels: float) -> float:
-    """Bytes of a tile and of the strips of heatmap that are held with it."""
+    """Bytes of a tile while it is predicted."""
     spec = detector.method.network
     cell = 4 * len(detector.objects) / spec.stride**3
     of_tile = voxels * (bytes_per_voxel(detector.network, spec.multiple) + 2 * cell)
-    return min(of_tile, tile_bytes(torch.device("cpu"))) + min(2 * STRIP, 2 * voxels * cell)
+    share = IN_HALVES if find_spec("openvino") else 1.0
+    return share * min(of_tile, tile_bytes(torch.device("cpu")))
