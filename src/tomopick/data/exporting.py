@@ -19,6 +19,7 @@ from . import Project, create_copick_project, open_project
 from .choose import require_objects, require_run
 from .formats import WRITTEN, Part, RunFrame, RunNames, TomogramRow, get_format, read_tomograms_star, save
 from .picksjson import picks_files
+from .project import holds_part
 
 log = logging.getLogger("tomopick")
 
@@ -241,7 +242,8 @@ def _export_copick(project: Project, found: Sequence[Picks], out: Path, options:
         for picks, run in moved:
             require_run(picks.run, other.runs(), other.uri)
             require_objects(picks.names.tolist(), [o.name for o in other.objects], other.uri)
-            if other.has_picks(picks.run, options.user_id, options.session_id) and not options.overwrite:
+            there = other.has_picks(picks.run, options.user_id, options.session_id) and not options.overwrite
+            if there and not holds_part(other, picks, options.user_id, options.session_id):
                 raise OutputError(
                     f"{other.uri}: run {run} has picks of {options.user_id}/{options.session_id}; expected none, so "
                     "choose another `session_id` or replace them with `overwrite`"

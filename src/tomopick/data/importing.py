@@ -20,6 +20,7 @@ from .exporting import ExportOptions, frames, with_row
 from .formats import Reading, RunFrame, RunNames, TomogramRow, detect, get_format, read_tomograms_star
 from .names import read_names
 from .plausible import FEW, unlikely
+from .project import holds_part
 
 log = logging.getLogger("tomopick")
 
@@ -91,7 +92,7 @@ def import_picks(files: Sequence[Path], project: Project, options: ImportOptions
         project.admit(sorted({name for picks in found.values() for name in picks.names.tolist()}))
     for run, picks in found.items():
         require_objects(picks.names.tolist(), [o.name for o in project.objects], project.uri)
-        _refuse_what_is_there(project, run, options)
+        _refuse_what_is_there(project, run, picks, options)
     grids = {run: grid for run in found if (grid := _grid(project, run, options.tomo_type)) is not None}
     _judge(found, grids, project, options)
     counts: dict[str, dict[str, int]] = {}
@@ -109,13 +110,15 @@ def import_picks(files: Sequence[Path], project: Project, options: ImportOptions
         names, numbers = np.unique(picks.names, return_counts=True)
         counts[run] = dict(zip(names.tolist(), numbers.tolist()))
     for picks in found.values():
-        project.write_picks(picks, options.user_id, options.session_id, replace=options.overwrite)
+        project.write_picks(picks, options.user_id, options.session_id, replace=True)  # refused above, if need be
     return ImportReport(counts, tuple(unmatched), outside)
 
 
-def _refuse_what_is_there(project: Project, run: str, options: ImportOptions) -> None:
-    """Raises where picks are there already; what is advised is what the kind of project has."""
+def _refuse_what_is_there(project: Project, run: str, picks: Picks, options: ImportOptions) -> None:
+    """Raises where other picks are there already; what is advised is what the kind of project has."""
     if options.overwrite or not project.has_picks(run, options.user_id, options.session_id):
+        return
+    if holds_part(project, picks, options.user_id, options.session_id):
         return
     if isinstance(project, FolderProject):
         raise OutputError(

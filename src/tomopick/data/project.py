@@ -98,6 +98,24 @@ def sets_of(picks: Picks, objects: Sequence[PickableObject], user_id: str, sessi
     return [PicksEntry(name, user_id, session_id) for name in sorted(names)]
 
 
+def holds_part(project: Project, picks: Picks, user_id: str, session_id: str) -> bool:
+    """Whether whatever a user's session holds in a run is among `picks`: who was cut off may write them again."""
+    sets = [
+        e
+        for e in project.picks_sets(picks.run)
+        if not project.keeps_picks or (e.user_id, e.session_id) == (user_id, session_id)
+    ]
+    query = f"*:{user_id}/{session_id}" if project.keeps_picks and sets else None
+    found = project.picks(picks.run, query) if sets else None
+    return found is None or _rows(found) <= _rows(picks)
+
+
+def _rows(picks: Picks) -> set[tuple[str, int, int, int]]:
+    """Object and place of each pick, to a tenth of an Å."""
+    places = np.round(picks.positions * 10).astype(np.int64).tolist()
+    return {(name, z, y, x) for name, (z, y, x) in zip(picks.names.tolist(), places)}
+
+
 class MemoryProject:
     """A project in memory: for tests, demos and data made on the fly."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..core.claims import claimed
@@ -254,7 +255,12 @@ def fit_steps(
 
 def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> Detector:
     """Best weights, thresholds for both metrics, displacement and model card into the folder."""
-    detector.network.load_state_dict(load_file(out / "best" / "weights.safetensors"))
+    best = out / "best" / "weights.safetensors"
+    try:
+        detector.network.load_state_dict(load_file(best))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{best}: not the weights of this training ({reason}); train into a new folder") from error
     if data.val:
         detector = measured(detector, data, device)
     detector = replace(detector, network=detector.network.cpu().eval())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import struct
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from ...core.errors import ReadError
 from ...core.messages import listing
 from ...core.types import Picks
 from .base import Objects, Part, Reading, RunFrame, finite, load_numbers, voxel_notes
+from .imod_file import read_imod
 
 log = logging.getLogger("tomopick")
 
@@ -81,7 +81,7 @@ class ImodModel:
         frame, said = reading.find_file(path)
         if frame is None:
             return []
-        model = _load(path)
+        model = read_imod(path)
         wanted = _chosen(model, path, reading, said)
         parts = []
         for o, name in wanted:
@@ -228,17 +228,3 @@ def _positions(points: np.ndarray, frame: RunFrame, reading: Reading) -> np.ndar
 
 def _text(name: str | bytes) -> str:
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-
-
-def _load(path: Path) -> Any:
-    from imodmodel.models import ImodModel as Model
-
-    try:
-        with path.open("rb") as handle:
-            start = handle.read(4)
-        if start != b"IMOD":
-            raise ReadError(f"{path}: begins with {start!r}; expected an IMOD model, which begins with b'IMOD'")
-        model = Model.from_file(path)
-    except (OSError, ValueError, struct.error, IndexError) as error:
-        raise ReadError(f"{path}: cannot be read as an IMOD model ({type(error).__name__}); save it again") from None
-    return model
