@@ -121,3 +121,16 @@ def test_many_runs_are_exported_with_few_files_open(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(made) == 300 and len(open_project(copied[0]).runs()) == 300
+
+
+def test_names_do_not_tell_a_terminal_what_to_do(tmp_path):
+    from click.testing import CliRunner
+
+    from tomopick.cli import main
+
+    project = tmp_path / "p.csv"
+    project.write_text("run,object,x,y,z\nA\x1b[2J,ball\x9b31m,1,2,3\n", encoding="utf-8")
+    for arguments in (["doctor", project], ["evaluate", project, project], ["export", project, "out/", "--to", "imod"],
+                      ["pick", "default", project, "--out", "o"], ["import", project, project]):  # fmt: skip
+        result = CliRunner().invoke(main, [str(a) for a in arguments])
+        assert "\x1b" not in result.output + result.stderr and "\x9b" not in result.output + result.stderr

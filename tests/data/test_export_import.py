@@ -214,8 +214,9 @@ def test_to_copick(project, tmp_path):
     made = open_project(config)
     assert made.runs() == ["TS_1", "TS_2"]
     same(made.picks("TS_1", "*:me/0"), picks_of("TS_1"))
+    export_picks(project, "copick", tmp_path / "new", ExportOptions(user_id="me"))  # as one who was cut off repeats it
     with pytest.raises(OutputError, match=r"has picks of me/0.*`session_id`"):
-        export_picks(project, "copick", tmp_path / "new", ExportOptions(user_id="me"))
+        export_picks(project, "copick", tmp_path / "new", ExportOptions(user_id="me", min_score=0.5))
     export_picks(project, "copick", tmp_path / "new", ExportOptions(user_id="me", session_id="1", min_score=0.5))
     assert len(open_project(config).picks("TS_1", "*:me/1")) < 8
     with pytest.raises(OutputError, match="no copick project"):

@@ -12,7 +12,7 @@ import click
 
 from ..core.errors import TomopickError
 from .flags import with_flags
-from .options import POSITIVE, comma, foreign_options, numbers, project_options, run_names, say
+from .options import POSITIVE, comma, echo, foreign_options, numbers, project_options, run_names, say
 
 
 def _copick_options(user: str) -> Callable[[Any], Any]:
@@ -104,7 +104,7 @@ def export_command(
         folder=out.endswith("/"), **choices,
     )  # fmt: skip
     for path in export_picks(project, target, Path(out), options):
-        click.echo(path)
+        echo(path)
 
 
 @click.command("import")
@@ -154,9 +154,9 @@ def import_command(
     options = ImportOptions(format=source, name=name, voxel_spacing=voxel_spacing, choices=own, **choices)
     report = import_picks(files, project, options)
     for run, counts in report.counts.items():
-        click.echo(f"{run}: {', '.join(f'{n} {o}' for o, n in counts.items()) or 'no picks'}")
+        echo(f"{run}: {', '.join(f'{n} {o}' for o, n in counts.items()) or 'no picks'}")
     if report.unmatched:
-        click.echo(f"no run for {len(report.unmatched)} tomograms of the files: {', '.join(report.unmatched)}")
+        echo(f"no run for {len(report.unmatched)} tomograms of the files: {', '.join(report.unmatched)}")
 
 
 @click.command("doctor")
@@ -199,7 +199,7 @@ def doctor_command(
         if pictures is not None:
             for run in checkup.names(opened)[:examine]:
                 _draw(opened, run, checkup, pictures)
-    click.echo(with_flags(json.dumps([f.to_json() for f in found], indent=1) if as_json else report(found)))
+    echo(with_flags(json.dumps([f.to_json() for f in found], indent=1) if as_json else report(found)))
     if has_errors(found):
         sys.exit(1)
 
@@ -243,7 +243,7 @@ def init_command(
     if portal:
         if tomograms is None or out is not None:
             raise TomopickError("init --portal needs the folder OUT alone; see init --help")
-        click.echo(portal_config(portal, tomograms, objects))
+        echo(portal_config(portal, tomograms, objects))
         return
     if tomograms is None or out is None:
         raise TomopickError("init needs TOMOGRAMS and the folder OUT, in this order; see init --help")
@@ -251,7 +251,7 @@ def init_command(
         tomograms, out, objects, preset=preset, tomo_type=tomo_type, voxel_spacing=voxel_spacing,
         plain_names=not keep_names,
     )  # fmt: skip
-    click.echo(path)
+    echo(path)
 
 
 @click.command("show")
@@ -292,4 +292,4 @@ def show_command(
         source, out, run, picks_from=other, tomo_type=tomo_type, picks=picks, truth=truth, min_score=min_score,
         thickness=thickness, at=at,
     )  # fmt: skip
-    click.echo(out)
+    echo(out)

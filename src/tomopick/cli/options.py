@@ -14,6 +14,7 @@ import click
 
 from ..core.errors import ReadError, TomopickError
 from ..core.messages import near_miss
+from ..core.names import plain_line
 from ..core.shards import Shard
 from .flags import with_flags
 
@@ -31,6 +32,16 @@ class _Positive(click.FloatRange):
 POSITIVE = _Positive(min=0, min_open=True)
 
 
+def visible(text: str) -> str:
+    """The text with whatever a terminal would obey made visible; names of others may hold anything."""
+    return "\n".join(map(plain_line, text.split("\n")))
+
+
+def echo(text: object) -> None:
+    """A result, on standard output."""
+    click.echo(visible(str(text)))
+
+
 def say(line: str) -> None:
     """One line on standard error with the flags of its fields, a remark only where it is not quiet.
 
@@ -38,7 +49,7 @@ def say(line: str) -> None:
     """
     if logging.getLogger("tomopick").level > logging.INFO and not line.startswith(("error:", "warning:")):
         return
-    line = with_flags(line)
+    line = visible(with_flags(line))
     if "tqdm" in sys.modules and sys.stderr.isatty():
         # Above a progress bar that may be there, not into it.
         sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)

@@ -14,6 +14,7 @@ from ..core.messages import counted
 from ..core.shards import Shard
 from .options import (
     InvertCommand,
+    echo,
     invert_option,
     look_over,
     model_first,
@@ -220,4 +221,4 @@ def _told(result: Any) -> None:
         return
     for line in result.messages:
         say(f"{result.run}: warning: {line}")
-    click.echo(f"{result.run}: {text}{' (finished before)' if result.status == 'skipped' else ''}")
+    echo(f"{result.run}: {text}{' (finished before)' if result.status == 'skipped' else ''}")

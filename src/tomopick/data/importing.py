@@ -110,7 +110,9 @@ def import_picks(files: Sequence[Path], project: Project, options: ImportOptions
         names, numbers = np.unique(picks.names, return_counts=True)
         counts[run] = dict(zip(names.tolist(), numbers.tolist()))
     for picks in found.values():
-        project.write_picks(picks, options.user_id, options.session_id, replace=True)  # refused above, if need be
+        project.write_picks(
+            picks, options.user_id, options.session_id, replace=options.overwrite or project.keeps_picks
+        )
     return ImportReport(counts, tuple(unmatched), outside)
 
 

@@ -99,14 +99,13 @@ def sets_of(picks: Picks, objects: Sequence[PickableObject], user_id: str, sessi
 
 
 def holds_part(project: Project, picks: Picks, user_id: str, session_id: str) -> bool:
-    """Whether whatever a user's session holds in a run is among `picks`: who was cut off may write them again."""
-    sets = [
-        e
-        for e in project.picks_sets(picks.run)
-        if not project.keeps_picks or (e.user_id, e.session_id) == (user_id, session_id)
-    ]
-    query = f"*:{user_id}/{session_id}" if project.keeps_picks and sets else None
-    found = project.picks(picks.run, query) if sets else None
+    """Whether all that a session holds in a run is among `picks`: who was cut off may write them again.
+
+    Where picks lie in one file a run, there is no part.
+    """
+    if not project.keeps_picks:
+        return False
+    found = project.picks(picks.run, f"*:{user_id}/{session_id}")
     return found is None or _rows(found) <= _rows(picks)
 
 
