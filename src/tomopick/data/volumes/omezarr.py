@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.names import shown
 from ...core.types import Grid
 from .checks import checked_spacing, require_volume, warn_once
 from .ngff import read_multiscale
@@ -19,6 +20,13 @@ from .zarr3 import NAME, Array3, read_node
 
 CHUNK = re.compile(r"^(c[./])?\d+([./]\d+)*$")  # a chunk's key below its array, in Zarr 2 and 3
 MOST_MISSING = 0.5  # of a level's chunks; a volume that lacks more is not whole
+
+
+# That turn numbers into bytes and back, and nothing else; a codec named pickle runs what it is given.
+CODECS = frozenset(
+    ("adler32", "astype", "bitround", "blosc", "bz2", "crc32", "delta", "fixedscaleoffset", "gzip", "lz4", "lzma",
+     "packbits", "quantize", "shuffle", "zlib", "zstd")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -187,6 +195,13 @@ class _Group:
             raise ReadError(f"{self.where}: level '{path}' cannot be opened ({_line(error)})") from None
         if kind not in "biuf":
             raise ReadError(f"{self.where}: level '{path}' holds {found.dtype}, {shape}; expected real numbers")
+        codecs = [c.codec_id for c in (found.compressor, *(found.filters or ())) if c is not None]
+        other = sorted(set(codecs) - CODECS)
+        if other:
+            raise ReadError(
+                f"{self.where}: level '{path}' is packed with {shown(other[0])}, which is not opened; expected one of "
+                f"{', '.join(sorted(CODECS))}, so save it again"
+            )
         return found
 
     def _absent(self, path: str) -> ReadError:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ...core.errors import TomopickError
+from ...core.names import plain_line, shown
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -18,13 +19,35 @@ def choose_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    reason = _objection(name)
+    if reason:
+        raise TomopickError(f"device {shown(name)} cannot be used ({reason}); use another: cpu always works")
+    device = torch.device(name)
     try:
-        device = torch.device(name)
         torch.empty(1, device=device)
     except Exception as error:  # torch raises anything from RuntimeError to AssertionError here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TomopickError(f"device '{name}' cannot be used ({reason}); use another: cpu always works") from error
+        said = plain_line(str(error).partition("\n")[0])[:120] or type(error).__name__
+        raise TomopickError(f"device '{name}' cannot be used ({said}); use another: cpu always works") from error
     return device
+
+
+def _objection(name: str) -> str:
+    """Why a device cannot be meant, or is not there; empty where it may be tried. torch's own answers fill a page."""
+    kind, _, number = name.partition(":")
+    if "," in name:
+        return "one device at a time"
+    if name.isdigit():
+        return f"a GPU by its number is cuda:{name}"
+    if kind not in ("cpu", "cuda", "mps") or (":" in name and not number.isdigit()):
+        return "there is auto, cpu, cuda, cuda:1 and so on, and mps"
+    if kind == "cuda" and not torch.cuda.is_available():
+        built = "no GPU of NVIDIA is found" if torch.version.cuda else "this build of PyTorch is for CPUs alone"
+        return built
+    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        return f"there are {torch.cuda.device_count()}, counted from 0"
+    if kind == "mps" and not torch.backends.mps.is_available():
+        return "it is a Mac's GPU, and there is none here"
+    return ""
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
