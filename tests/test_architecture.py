@@ -255,7 +255,7 @@ FLAGS = {
     "train": [
         *["--as-published", "--device", "--drop-outside", "--dry-run", "--folds", "--init-from", "--invert"],
         *["--minutes", "--objects", "--patience", "--picks", "--pretrain", "--pretrain-picks", "--pretrain-tomo-type"],
-        *["--pretrain-val-runs", "--resume", "--seed", "--seeds", "--subset", "--tomo-type"],
+        *["--pretrain-val-runs", "--pretrained-weights", "--resume", "--seed", "--seeds", "--subset", "--tomo-type"],
         *["--train-runs", "--unlabelled", "--unlabelled-runs", "--unlabelled-tomo-type", "--val-runs"],
         *["--workers", *PROJECT],
     ],

@@ -25,7 +25,7 @@ from tomopick.networks.convnext import ConvNeXt
 from tomopick.networks.efficientnet3d import EfficientNet3D
 from tomopick.networks.engines import autocast, place
 from tomopick.networks.losses import HeatmapWeightedMSE
-from tomopick.networks.pretrained import fit_shape, load_pretrained, read_weights
+from tomopick.networks.pretrained import find_timm, fit_shape, load_pretrained, read_weights
 from tomopick.networks.resnet3d import ResNet3D
 from tomopick.networks.resnetrs import ResNetRS
 from tomopick.networks.unet25d_jpu import Attention, mix_neighbours
@@ -534,6 +534,32 @@ def test_names_on_hugging_face_without_its_client(tmp_path, monkeypatch):
     (tmp_path / "timm").mkdir()
     save_file({"a": torch.ones(2)}, tmp_path / "timm" / "a.safetensors")
     assert read_weights("timm/a.safetensors")["a"].tolist() == [1, 1]
+
+
+def test_weights_under_the_names_of_timm(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    name = "convnext_nano.in12k_ft_in1k"
+    for wrong in ("convnext_nanolarge.safetensors", "convnext_tiny.pth", "convnext_nano.txt"):
+        (tmp_path / wrong).touch()
+    with pytest.raises(ModelError, match=r"^timm/convnext_nano.in12k_ft_in1k: no such file"):
+        find_timm(name, tmp_path)
+    release = tmp_path / "convnext_nano_d1h-7eb4bdea.pth"
+    release.touch()
+    assert find_timm(name, tmp_path) == release
+    (tmp_path / "convnext_nano_in1k.pth").touch()
+    with pytest.raises(
+        ModelError, match=r"convnext_nano_d1h-7eb4bdea.pth, convnext_nano_in1k.pth may all be convnext_"
+    ):
+        find_timm(name, tmp_path)
+    exact = tmp_path / f"{name}.safetensors"
+    exact.touch()
+    assert find_timm(name, tmp_path) == exact
+    clone = tmp_path / name / "model.safetensors"
+    clone.parent.mkdir()
+    clone.touch()
+    assert find_timm(name, tmp_path) == clone
+    with pytest.raises(ModelError, match="no folder; expected one with weights under timm's file names"):
+        find_timm(name, tmp_path / "absent")
 
 
 @pytest.mark.parametrize(

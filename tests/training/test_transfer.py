@@ -1,11 +1,14 @@
 """Starting from another model: channels follow their object, in networks of every family."""
 
+import sys
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from small import BALL, RING
+from small import BALL, RING, memory
 from telling import heard
-from tomopick import Detector, PickableObject, recipes
+from tomopick import Detector, FitOptions, PickableObject, Source, fit, recipes
 from tomopick.core.errors import ModelError
 from tomopick.picking.folder import TrainingFacts
 from tomopick.training.transfer import channel_axes, like, take_over
@@ -97,3 +100,27 @@ def test_a_start_decides_the_spacing_and_warns_of_other_grey_values(told):
     own = recipe.override(["voxel_spacing=12", "normalize=ZScore"])
     assert like(own, detector(recipe, (BALL,))) == own
     assert told[0] == "at 10 Å, as old was trained" and "another normalisation" in told[1]
+
+
+def test_a_recipe_starts_from_the_weights_that_it_names_or_says_loudly_that_it_does_not(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    recipe = recipes.get("topcup").override(
+        ["patch.shape=32,32,32", "tiling.shape=32,32,32", "tiling.overlap=0", "train.steps=1",
+         "train.validate_every=1", "train.batch_size=2", "train.lr=1e-12", "train.ema_decay=0"]
+    )  # fmt: skip
+    state = recipe.network.build(1).encoder.state_dict()
+    flat = {name: (w.sum(dim=2) if w.ndim == 5 else w).contiguous() for name, w in state.items()}
+    save_file(flat, tmp_path / "efficientnet_b3_ra2-cf984f9c.safetensors")
+    source = Source(memory(("A", "B")), val_runs=())
+    made = fit(recipe, [source], tmp_path / "m", FitOptions("cpu", weights_folder=str(tmp_path)))
+    stem = made.network.encoder.state_dict()["_conv_stem.weight"]
+    torch.testing.assert_close(stem.sum(dim=2), flat["_conv_stem.weight"], rtol=1e-4, atol=1e-5)
+    assert "RANDOM" not in caplog.text
+    fit(recipe, [source], tmp_path / "n", FitOptions("cpu"))
+    assert "topcup starts from RANDOM weights" in caplog.text and "--pretrained-weights" in caplog.text
+    caplog.clear()
+    fit(recipe.override(["imagenet=none"]), [source], tmp_path / "o", FitOptions("cpu"))
+    assert "RANDOM" not in caplog.text
+    with pytest.raises(ModelError, match="no folder"):
+        fit(recipe, [source], tmp_path / "p", FitOptions("cpu", weights_folder=str(tmp_path / "absent")))
+    assert not (tmp_path / "p" / "recipe.json").exists()

@@ -65,6 +65,10 @@ from .options import (
     "--pretrain-val-runs", callback=run_names,
     help="Runs of them to validate on, or @FILE. Default: none; the first PROJECT's validation runs choose.",
 )  # fmt: skip
+@click.option(
+    "--pretrained-weights", "weights_folder", default="", metavar="DIR",
+    help="ImageNet weights that recipes start from, under timm's names. Without it they are fetched from Hugging Face.",
+)  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of weights and patches.")
 @click.option(
@@ -107,7 +111,7 @@ def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | No
     *projects, out = places
     method = _recipe(recipe, overrides, choices)
     _require_start(Path(out), choices)
-    names = ("device", "seed", "workers", "resume", "init_from", "minutes", "patience")
+    names = ("device", "seed", "workers", "resume", "init_from", "weights_folder", "minutes", "patience")
     options = FitOptions(**{key: choices[key] for key in names}, objects=learn, draw=draw_training)
     if choices["dry_run"]:
         click.echo(_looked_ahead(recipe, overrides, _grounds(projects, choices), options, choices))

@@ -35,12 +35,42 @@ def locate(name: str | Path) -> Path:
             "model.safetensors yourself and give the path"
         ) from error
     try:
-        return Path(hf_hub_download(repo_id=str(name), filename="model.safetensors"))
+        return Path(hf_hub_download(repo_id=str(name), filename="model.safetensors", etag_timeout=5))
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{name}: neither a file nor fetched from Hugging Face ({str(error).splitlines()[0]}); "
             "check the name and the network, or give the path of a file"
         ) from error
+
+
+def find_timm(name: str, folder: Path | None = None) -> Path:
+    """The file of weights that timm calls `name`, such as convnext_nano.in12k_ft_in1k.
+
+    Looked for in `folder`, as NAME/model.safetensors (a clone of its page), NAME with a suffix of `SUFFIXES`, or the
+    one file there that begins with the architecture's name, as timm's releases do; then on Hugging Face, of which a
+    copy that was fetched before will do.
+
+    Raises:
+        ModelError: it is nowhere; the folder is not there, or holds several that it may be.
+    """
+    if folder is not None:
+        if not folder.is_dir():
+            raise ModelError(f"{folder}: no folder; expected one with weights under timm's file names")
+        exact = [folder / name / "model.safetensors", *(folder / f"{name}{suffix}" for suffix in SUFFIXES)]
+        architecture = name.partition(".")[0]
+        like = [p for p in sorted(folder.iterdir()) if p.suffix in SUFFIXES and _begins(p.stem, architecture)]
+        found = [path for path in exact if path.is_file()] or like
+        if len(found) > 1 and found == like:
+            raise ModelError(f"{folder}: {', '.join(p.name for p in like)} may all be {name}; name one of them so")
+        if found:
+            return found[0]
+    return locate(f"timm/{name}")
+
+
+def _begins(stem: str, architecture: str) -> bool:
+    """Whether a file's name is an architecture's, with no more behind it than a recipe or a checksum."""
+    rest = stem.removeprefix(architecture)
+    return stem.startswith(architecture) and not rest[:1].isalnum()
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:

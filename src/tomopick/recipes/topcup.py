@@ -33,6 +33,7 @@ def topcup() -> Recipe:
             encoder="efficientnet-b3", upsample="transposed", deepest=16, heads=1, background=False
         ),
         loss=HeatmapWeightedMSE(),
+        imagenet="efficientnet_b3.ra2_in1k",
         train=TrainSpec(steps=9730, batch_size=8),
         tiling=TilingSpec(shape=(192, 192, 192), overlap=48),
         views="opposite",

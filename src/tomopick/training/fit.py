@@ -23,7 +23,9 @@ from ..core.files import atomic_write, is_vacant
 from ..core.messages import counted
 from ..core.progress import bar
 from ..core.signals import held_interrupt
+from ..networks import NetworkSpec
 from ..networks.engines import choose_device
+from ..networks.pretrained import find_timm
 from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.folder import FORMAT_VERSION, read_log, read_record
@@ -53,6 +55,7 @@ class FitOptions:
         resume: go on with an interrupted training in the same folder.
         init_from: model (folder or shipped name) to start from; head channels of objects it knows are kept.
         objects: names to learn; None: all that the projects define.
+        weights_folder: where to look for the weights that a recipe names in `imagenet`, before Hugging Face.
         minutes: that the training may take; its steps and warm-up follow from how long the first ones took.
         patience: it ends after so many validations in a row that brought no better score; 0: at its last step.
         draw: told, after each validation, the rows of the log and where a picture of them belongs.
@@ -64,6 +67,7 @@ class FitOptions:
     resume: bool = False
     init_from: str = ""
     objects: Sequence[str] | None = None
+    weights_folder: str = ""
     minutes: float | None = None
     patience: int = 0
     draw: Callable[[Sequence[Mapping[str, Any]], Path], None] | None = None
@@ -99,8 +103,9 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
     torch.manual_seed(options.seed)
     network = recipe.network.build(len(data.objects))
-    recipe.network.initialise(network)
-    if start is not None:
+    if start is None:
+        _started(recipe, options).initialise(network)
+    else:
         take_over(network, recipe, data.objects, start)
     state = TrainState.start(network, recipe.train, device)
     untrained = {metric: {o.name: cut for o in data.objects} for metric, cut in DEFAULT_THRESHOLDS.items()}
@@ -142,6 +147,29 @@ def _timed(
     state.notes["timed"] = True
     _write_recipe(recipe, out)
     return recipe
+
+
+def _started(recipe: Recipe, options: FitOptions) -> NetworkSpec:
+    """The network's spec with the file of the weights that it starts from, where there are some and they are found."""
+    spec = recipe.network
+    narrowed = getattr(spec, "width", 1.0) != 1  # and has no place for them
+    if recipe.imagenet in ("", "none") or narrowed or getattr(spec, "pretrained", None):
+        return spec
+    folder = Path(options.weights_folder) if options.weights_folder else None
+    try:
+        path = find_timm(recipe.imagenet, folder)
+    except ModelError as error:
+        if folder is not None and not folder.is_dir():
+            raise
+        log.warning(
+            f"{recipe.name} starts from RANDOM weights: ImageNet weights of its 2D network, timm's {recipe.imagenet}, "
+            f"are not there ({error}). It then learns more slowly and picks worse: fetch timm/{recipe.imagenet} from "
+            "Hugging Face and give the folder it lies in with --pretrained-weights, or say that it shall be so: "
+            "imagenet=none"
+        )
+        return spec
+    log.info(f"its 2D network starts from {path}")
+    return replace(spec, pretrained=str(path))  # type: ignore[type-var]
 
 
 def require_place(out: Path, resume: bool) -> None:

@@ -31,6 +31,7 @@ class Recipe(Method):
     Attributes:
         activation: the loss's; it cannot be chosen.
         target, patch, augment, loss, objective, train: how it learns.
+        imagenet: timm's name of the weights that its 2D network (or one inflated from 2D) starts from; "none" for none.
     """
 
     activation: Activation = field(init=False)
@@ -40,6 +41,7 @@ class Recipe(Method):
     loss: Loss = field(default_factory=HeatmapWeightedMSE)
     objective: ObjectiveSpec = field(default_factory=SupervisedSpec)
     train: TrainSpec = field(default_factory=TrainSpec)
+    imagenet: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "activation", self.loss.activation)
