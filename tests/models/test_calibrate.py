@@ -289,3 +289,17 @@ def test_training_measures_thresholds_of_components_on_the_grid(tmp_path):
         picks = made.pick(project.tomogram("C"), {"ball": cut}).picks
         tried[cut] = matched_scores({"C": picks}, {"C": project.picks("C")}, [small.BALL]).objects["ball"][0].fbeta
     assert tried[made.thresholds["f1"]["ball"]] >= 0.99 * max(tried.values())
+
+
+def test_a_calibration_that_was_cut_off_is_repeated(tmp_path):
+    """Killed behind the history and before the thresholds: repeated, it stands there once."""
+    folder = small.copy_of(small.trained(), tmp_path / "m")
+    before = (folder / "detector.json").read_text()
+    nothing = reliability(np.zeros(0), np.zeros(0))
+    found = Calibrated({"ball": Calibration(0.7, 0.5, 9, 9, True)}, {"ball": Believed(nothing, nothing)}, ("C",), {})
+    for _ in range(2):
+        (folder / "detector.json").write_text(before)
+        write_thresholds(folder, found, CalibrationOptions("precision=0.9"))
+    assert len(json.loads((folder / "calibration.json").read_text())["history"]) == 1
+    write_thresholds(folder, found, CalibrationOptions("precision=0.8"))
+    assert len(json.loads((folder / "calibration.json").read_text())["history"]) == 2

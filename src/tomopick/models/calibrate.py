@@ -260,6 +260,8 @@ def write_thresholds(folder: Path, result: Calibrated, options: CalibrationOptio
     if result.score_maps:
         about["score_maps"] = {k: m.to_json() for k, m in result.score_maps.items()}
     entry = {"metric": name, "smooth": options.smooth, "before": before, "score_maps_before": maps_before}
+    if history and all(history[-1].get(k) == entry[k] for k in ("before", "score_maps_before")):
+        history = history[:-1]  # it was cut off before it took effect
     # The history first: if the second write fails, undoing puts back what is there anyway.
     _write(folder / HISTORY, {"format_version": 1, "history": [*history, entry | result.to_json()]})
     _write(path, about)
