@@ -216,6 +216,7 @@ FLAGS = {
         *["--tta", "--val-runs", "--weights", *PROJECT],
     ],
     "evaluate": [
+        *["--on", "--dry-run", "--shard"],
         *["--against", "--as", "--beta", "--device", "--distance-multiplier", "--drop-outside", "--exclude", "--json"],
         *["--metric", "--picks", "--report", "--runs", "--tomo-type", "--truth", "--tta", *FOREIGN, *PROJECT],
     ],
@@ -233,6 +234,7 @@ FLAGS = {
     "finish": [],
     "init": ["--keep-names", "--object", "--portal", "--preset", "--tomo-type", "--voxel-spacing"],
     "pick": [
+        *["--on", "--dry-run"],
         *["--device", "--engine", "--invert", "--keep-below", "--metric", "--min-distance", "--offset"],
         *["--out", "--overwrite", "--precision", "--runs", "--save-heatmaps", "--session-id", "--shard"],
         *["--threshold", "--tomo-type", "--tta", "--user-id", "--workers", *PROJECT],
@@ -249,10 +251,12 @@ FLAGS = {
     "status": ["--failed", "--watch"],
     "show": ["--at", "--min-score", "--out", "--picks", "--run", "--thickness", "--tomo-type", "--truth", *PROJECT],
     "simulate": [
+        *["--on", "--dry-run"],
         *["--density", "--device", "--halves", "--positions", "--preset", "--runs", "--seed", "--shape", "--shard"],
         *["--templates", "--tomo-type", "--vary", "--workers"],
     ],
     "train": [
+        *["--on", "--shard"],
         *["--as-published", "--device", "--drop-outside", "--dry-run", "--folds", "--init-from", "--invert"],
         *["--minutes", "--objects", "--patience", "--picks", "--pretrain", "--pretrain-picks", "--pretrain-tomo-type"],
         *["--pretrain-val-runs", "--pretrained-weights", "--resume", "--seed", "--seeds", "--subset", "--tomo-type"],

@@ -1,7 +1,11 @@
 """Parts of a batch, and what starts and watches them."""
 
+import json
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from click.testing import CliRunner
 from small import folder, trained
 from tomopick import open_project
 from tomopick.cli import main
+from tomopick.cli.schedulers import seconds_of
 
 RUNS = tuple("ABCDE")
 
@@ -123,3 +128,106 @@ def test_workers_pick_what_one_process_does(tmp_path, place):
 def test_a_worker_that_cannot_begin_says_why(tmp_path, place):
     line = pick(place, tmp_path / "out", "--workers", "2", "--engine", "tensorrt", code=2).stderr
     assert line.count("error: ") == 1 and "tensorrt" in line
+
+
+# --- on a scheduler ---------------------------------------------------------------------------------------------------
+
+
+def dry(*arguments, code=0):
+    return run(*arguments, "--dry-run", code=code)
+
+
+def test_what_would_be_submitted(tmp_path, place, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ["pick", trained(), place, "--out", "out put", "--runs", "A,B,C", "--threshold", "ball=0.5"]
+    on = "slurm:time=4:00:00,gpus=1,cpus=8,mem=32G,array=64,at_once=2,partition=gpu,after=17,more=--constraint=a100"
+    text = dry(*asked, "--on", on).stdout
+    lines = text.splitlines()
+    options = {line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH")}
+    assert options >= {
+        "--array=1-3%2", "--time=4:00:00", "--gres=gpu:1", "--cpus-per-task=8", "--mem=32G", "--partition=gpu",
+        "--requeue", "--signal=B:TERM@120", "--open-mode=append", "--dependency=afterok:17", "--constraint=a100",
+    }  # fmt: skip
+    (command,) = [line for line in lines if " -m tomopick " in line]
+    given = shlex.split(command)
+    assert given[:3] == [sys.executable, "-m", "tomopick"] and given[-1] == "&"
+    listed = f"@{tmp_path / 'out put-jobs' / 'pick-1.runs.txt'}"
+    assert given[3:-1] == [
+        "pick", str(trained()), str(place), "--out", "out put", "--threshold", "ball=0.5", "--runs", listed,
+        "--shard", "auto/3",
+    ]  # fmt: skip
+    assert f"cd {tmp_path} || exit 2" in lines and not list(tmp_path.iterdir())  # nothing is written
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("pbs", ["#PBS -J 1-4%2", "#PBS -l walltime=28:00:00", "#PBS -q q", "#PBS -W depend=afterok:17", "#PBS -r y"]),
+        ("lsf", ['#BSUB -J "tomopick-simulate-1[1-4]%2"', "#BSUB -W 28:00", "#BSUB -q q", '#BSUB -w "done(17)"']),
+        ("slurm", ["#SBATCH --array=1-4%2", "#SBATCH --time=1-4:00:00", "#SBATCH --dependency=afterok:17"]),
+    ],
+)
+def test_every_scheduler_says_the_same(tmp_path, monkeypatch, name, lines):
+    monkeypatch.chdir(tmp_path)
+    on = f"{name}:array=4,at_once=2,time=1-4:00:00,partition=q,after=17"
+    text = dry("simulate", "sim", "--runs", "9", "--on", on, "--seed=3").stdout
+    assert set(lines) <= set(text.splitlines())
+    assert "simulate sim --seed=3 --runs 9 --shard auto/4 &" in text
+    assert ("timeout --preserve-status --signal=TERM 100680 " in text) == (name == "pbs")  # 2 minutes less than 28 h
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+def test_a_training_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = dry("train", "bpd", "in", "mo del", "train.steps=3", "--on", "slurm").stdout
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("more=()"))
+    for begun, more in ((False, []), (True, ["--resume"])):
+        if begun:
+            (tmp_path / "mo del").mkdir()
+            (tmp_path / "mo del" / "recipe.json").touch()
+        command = lines[start + 1].replace(f"{sys.executable} -m tomopick", "printf '%s\\n'").removesuffix(" &")
+        shell = subprocess.run(["bash", "-c", f"{lines[start]}\n{command}"], capture_output=True, text=True, check=True)
+        assert shell.stdout.splitlines() == ["train", "bpd", "in", "mo del", "train.steps=3", *more]
+
+
+@pytest.mark.parametrize(
+    ("on", "line"),
+    [
+        ("slrum", "no scheduler 'slrum'; did you mean 'slurm'?"),
+        ("slurm:tiem=1", "'tiem=1' is no setting; did you mean 'time'"),
+        ("slurm:array=0", "array=0 is no whole number from 1"),
+        ("pbs:time=soon", "time=soon: expected [D-]H:MM:SS"),
+    ],
+)
+def test_what_cannot_be_submitted(tmp_path, place, on, line):
+    assert line in dry("pick", trained(), place, "--out", tmp_path / "out", "--on", on, code=2).stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_there_is_no_such_scheduler(tmp_path, place, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    line = run("pick", trained(), place, "--out", tmp_path / "out", "--on", "lsf:array=2", code=2).stderr
+    script = tmp_path / "out-jobs" / "pick-1.sh"
+    assert f"there is no 'bsub' here; submit on a machine that has it: {script}" in line
+    assert script.with_name("pick-1.runs.txt").read_text().split() == list(RUNS) and "[1-2]" in script.read_text()
+    assert "2 missing" not in run("status", tmp_path / "out", code=1).stdout  # the submitter has listed them
+    assert run("status", tmp_path / "out", code=1).stdout.splitlines()[0] == "0 of 5 runs picked, 5 missing"
+    assert "--dry-run shows what --on would submit" in dry("evaluate", "x", "y", code=2).stderr
+    both = run("pick", trained(), place, "--out", tmp_path / "o", "--on", "lsf", "--shard", "1/2", code=2).stderr
+    assert "--shard is what --on gives its tasks" in both
+
+
+def test_durations():
+    for text, seconds in {"4:00:00": 14400, "1-00:00:00": 86400, "90": 5400, "10:30": 630}.items():
+        assert seconds_of(text) == seconds
+
+
+def test_parts_of_an_evaluation(tmp_path):
+    place = folder(tmp_path / "in", "ABC", shape=(24, 48, 48), n=3)
+    pick(place, tmp_path / "out", "--threshold", "ball=0.1")
+    whole = json.loads(run("evaluate", tmp_path / "out", place, "--json").stdout)
+    parts = [json.loads(run("evaluate", tmp_path / "out", place, "--json", "--shard", f"{i}/2").stdout) for i in (1, 2)]
+    named = [json.loads(run("evaluate", tmp_path / "out", place, "--json", "--runs", r).stdout) for r in ("A,C", "B")]
+    assert parts == named and parts[0] != whole

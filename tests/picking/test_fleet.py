@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -167,3 +168,18 @@ def test_workers_that_cannot_begin_say_why(place, tmp_path):
     with pytest.raises(TomopickError, match="none"):
         list(pick_with_workers(missing, RUNS, ["cpu"]))
     assert not tables(tmp_path)
+
+
+def test_a_batch_on_dask(place, tmp_path):
+    """As a program, for its workers begin as programs do."""
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    whole = job(place, tmp_path / "whole")
+    list(pick_runs(whole.picker(), whole.project(), RUNS, whole.out))
+    command = [sys.executable, "-m", "tomopick", "pick", trained(), place, "--out", tmp_path / "out", "--device", "cpu"]
+    command += ["--engine", "torch", "--on"]
+    done = subprocess.run([*map(str, command), "dask:local=2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert tables(tmp_path / "out") == tables(tmp_path / "whole") and done.stdout.count(" in ") == len(RUNS)
+    assert {r["status"] for r in Records(tmp_path / "out" / "records").runs().values()} == {PICKED}
+    none = subprocess.run([*map(str, command), "dask:local=x"], capture_output=True, text=True, check=False)
+    assert none.returncode == 2 and "error: --on dask:local=x: expected a number of processes" in none.stderr

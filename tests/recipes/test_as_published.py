@@ -8,10 +8,11 @@ from small import BALL, TINY, memory
 from telling import interrupted_at
 from tomopick import FitOptions, Source, recipes
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError
+from tomopick.core.shards import Shard
 from tomopick.picking.ensemble import Ensemble
 from tomopick.picking.folder import LearnedFrom, is_model
 from tomopick.picking.load import load_detector, load_model
-from tomopick.recipes.as_published import Grounds, carry_out, labelled_runs, runs_of
+from tomopick.recipes.as_published import Grounds, carry_out, carry_out_part, labelled_runs, runs_of
 from tomopick.recipes.dry_run import look_ahead, table
 from tomopick.recipes.plans import METHODS, Plan, Training, Wanted, folds_of, plan_of, published
 
@@ -316,3 +317,29 @@ def test_a_look_ahead_tells_runs_steps_and_what_they_cost(tmp_path):
     assert len(text) == 2 + 3 + 2 and "3 training(s)" in text[-1]
     with pytest.raises(SelectionError, match=r"runs6: 6 runs to learn from"):
         look_ahead(published("topcup", wanted(where, NARROW)), where, options())
+
+
+# -- in parts ------------------------------------------------------------------------------------------------
+
+
+def test_parts_of_a_plan_make_the_whole(tmp_path, told):
+    where = grounds(simulated={}, val_runs=["D"])
+    plan = plan_of("light", wanted(where, seeds=2))
+    whole = carry_out(plan, where, tmp_path / "whole", options())
+
+    def part(i):
+        return carry_out_part(plan, where, tmp_path / "parts", options(), Shard(i, 3))
+
+    line = "starts from pretrained, which is not finished; train that part first: 1/3"
+    with pytest.raises(SelectionError, match=line):
+        part(2)
+    assert [part(1), part(3), part(2), part(3)] == [["pretrained"], ["seed1"], ["seed0"], ["seed1"]]
+    assert "seed1: finished before" in told
+    with pytest.raises(OutputError, match="exists already"):
+        carry_out(plan, where, tmp_path / "parts", options())
+    made = carry_out(plan, where, tmp_path / "parts", options(resume=True))
+    assert made.checksum == whole.checksum
+    assert [d.checksum for d in made.detectors] == [d.checksum for d in whole.detectors]
+    one = plan_of("light", wanted(where, seeds=1))
+    with pytest.raises(SelectionError, match="is one training, which has no parts"):
+        carry_out_part(one, where, tmp_path / "one", options(), Shard(1, 2))

@@ -12,8 +12,8 @@ import click
 from ..core.errors import ReadError, SelectionError, TomopickError
 from ..core.messages import counted
 from ..core.shards import Shard
+from .on import OnCommand, pick_work
 from .options import (
-    InvertCommand,
     echo,
     invert_option,
     look_over,
@@ -30,7 +30,7 @@ from .options import (
 LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 
 
-@click.command("pick", cls=InvertCommand)
+@click.command("pick", cls=OnCommand, plan=pick_work)
 @click.argument("arguments", nargs=-1, required=True, metavar="MODEL... INPUT")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for RUN.csv and records.")
 @click.option("--runs", callback=run_names, help="Runs to pick, comma-separated, or @FILE of them. Default: all.")
@@ -71,7 +71,7 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 @project_options
 def pick_command(
     arguments: tuple[str, ...], out: Path, runs: list[str] | None, shard: Shard | None, threshold: dict[str, float],
-    overwrite: bool, workers: int, **choices: Any,
+    overwrite: bool, workers: int, dask: str = "", **choices: Any,
 ) -> None:  # fmt: skip
     """Pick INPUT (a volume, a folder of volumes, a copick project) with one MODEL, or the mean of several.
 
@@ -110,12 +110,12 @@ def pick_command(
         if not wanted:
             return
     _refuse_type(project, wanted, choices["tomo_type"])
-    picker = _set_up(job, project, wanted, len(devices))
+    picker = _set_up(job, project, wanted, 2 if dask else len(devices))
     expect(records_of(project, out).folder, everything)
     if len(everything) == 1:
         _told(pick_run(picker, project, wanted[0], out, overwrite))
     else:
-        _batch(job, picker, project, wanted, devices)
+        _batch(job, picker, project, wanted, devices, dask)
 
 
 def _set_up(job: Any, project: Any, wanted: list[str], workers: int) -> Any:
@@ -134,7 +134,6 @@ def _set_up(job: Any, project: Any, wanted: list[str], workers: int) -> Any:
     if workers > 1:
         if not project.keeps_picks:  # once, by us: workers find it there
             write_objects(Path(job.out) / "objects.json", picker.objects)
-        say(f"{workers} workers")
     else:
         say(f"engine: {', '.join(picker.engines())}")
     if len(job.models) > 1:
@@ -144,7 +143,7 @@ def _set_up(job: Any, project: Any, wanted: list[str], workers: int) -> Any:
     return picker
 
 
-def _batch(job: Any, picker: Any, project: Any, wanted: list[str], devices: list[str]) -> None:
+def _batch(job: Any, picker: Any, project: Any, wanted: list[str], devices: list[str], dask: str) -> None:
     """Many runs, here or by workers; asked to end by a scheduler, what is being predicted is finished first."""
     from ..core.progress import bar
     from ..core.signals import ASKING, held_interrupt
@@ -156,7 +155,12 @@ def _batch(job: Any, picker: Any, project: Any, wanted: list[str], devices: list
         def stopped() -> bool:
             return asked() is not None
 
-        if len(devices) > 1:
+        if dask:
+            from ..picking.on_dask import pick_on_dask
+
+            results = pick_on_dask(job, wanted, dask, stopped)
+        elif len(devices) > 1:
+            say(f"{len(devices)} workers")
             results = pick_with_workers(job, wanted, devices, stopped)
         else:
             results = pick_runs(picker, project, wanted, job.out, job.overwrite, stopped)

@@ -10,6 +10,7 @@ import click
 
 from ..core.errors import ModelError, TomopickError
 from ..core.messages import counted
+from .on import OnCommand, evaluate_work
 from .options import (
     FOREIGN,
     POSITIVE,
@@ -20,6 +21,7 @@ from .options import (
     project_options,
     run_names,
     say,
+    shard_option,
     tta_option,
 )
 
@@ -157,12 +159,13 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     click.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {counted(len(report.runs), 'run')})")
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=OnCommand, plan=evaluate_work)
 @click.argument("candidates", metavar="PICKS|MODEL")
 @click.argument("truth_place", metavar="TRUTH")
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to score, where PICKS is a project.")
 @click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
 @click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
+@shard_option("runs with truth")
 @click.option("--runs", callback=run_names, help="Runs to score, comma-separated, or @FILE. Default: all with truth.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Tomograms that picks must lie in. Default: any.")
 @click.option(

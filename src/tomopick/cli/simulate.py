@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from ..core.messages import counted
+from .on import OnCommand, simulate_work
 from .options import shape_of, shard_option
 
 
-@click.command("simulate")
+@click.command("simulate", cls=OnCommand, plan=simulate_work)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("settings", nargs=-1)
 @click.option("--runs", default=1, show_default=True, type=click.IntRange(1), help="How many tomograms.")

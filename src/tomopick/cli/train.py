@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import click
 from ..core.claims import claimed
 from ..core.errors import TomopickError
 from ..core.files import is_vacant
+from ..core.shards import Shard
+from .on import OnCommand, train_work
 from .options import (
     POSITIVE,
-    InvertCommand,
     comma,
     counts,
     given_for,
@@ -25,10 +26,11 @@ from .options import (
     projects_options,
     run_names,
     say,
+    shard_option,
 )
 
 
-@click.command("train", cls=InvertCommand)
+@click.command("train", cls=OnCommand, plan=train_work)
 @click.argument("recipe", metavar="METHOD")
 @click.argument("arguments", nargs=-1, required=True, metavar="PROJECT... OUT [section.field=value ...]")
 @click.option(
@@ -69,6 +71,7 @@ from .options import (
     "--pretrained-weights", "weights_folder", default="", metavar="DIR",
     help="ImageNet weights that recipes start from, under timm's names. Without it they are fetched from Hugging Face.",
 )  # fmt: skip
+@shard_option("trainings of a method of several")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of weights and patches.")
 @click.option(
@@ -83,7 +86,9 @@ from .options import (
     "--init-from", default="", metavar="MODEL", help="Start from a model; heads of objects it knows are kept."
 )
 @projects_options
-def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | None, **choices: Any) -> None:
+def train_command(
+    recipe: str, arguments: tuple[str, ...], learn: list[str] | None, shard: Shard | None, **choices: Any
+) -> None:
     """Train METHOD on one or several PROJECTs and write the model folder OUT.
 
     METHOD is a recipe (`tomopick recipes` lists them). Several members (--as-published, --seeds, --folds, --subset)
@@ -110,17 +115,25 @@ def train_command(recipe: str, arguments: tuple[str, ...], learn: list[str] | No
         raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
     *projects, out = places
     method = _recipe(recipe, overrides, choices)
-    _require_start(Path(out), choices)
+    if shard is None:
+        _require_start(Path(out), choices)
     names = ("device", "seed", "workers", "resume", "init_from", "weights_folder", "minutes", "patience")
     options = FitOptions(**{key: choices[key] for key in names}, objects=learn, draw=draw_training)
     if choices["dry_run"]:
         click.echo(_looked_ahead(recipe, overrides, _grounds(projects, choices), options, choices))
         return
+    choices["shard"] = shard
     planned = any(choices[key] for key in ("as_published", "seeds", "folds", "subset", "pretrain"))
-    with claimed(out), _resumable(Path(out)):
+    # Parts of a plan are trained side by side, each in a folder that it claims itself.
+    with claimed(out) if shard is None else nullcontext(), _resumable(Path(out)):
         grounds = _grounds(projects, choices)
         if planned or any(len(kinds) > 1 for kinds in grounds.tomo_types):
             made = _carry_out(recipe, overrides, grounds, Path(out), options, choices)
+            if shard is not None:
+                say(f"part {shard}: {', '.join(made) or 'nothing'}; when all are trained: --resume without --shard")
+                return
+        elif shard is not None:
+            raise TomopickError(f"--shard {shard}: this is one training, which has no parts; leave it out")
         else:
             made = fit(method, grounds.sources, Path(out), options)
             draw_training(read_log(Path(out) / "log.jsonl"), Path(out) / "training.png")
@@ -274,11 +287,13 @@ def _carry_out(
     method: str, overrides: list[str], grounds: Any, out: Path, options: Any, choices: dict[str, Any]
 ) -> Any:
     """A method of several trainings."""
-    from ..recipes.as_published import carry_out
+    from ..recipes.as_published import carry_out, carry_out_part
 
     plan = _plan(method, overrides, grounds, options, choices)
     if len(plan.trainings) > 1:
         say(f"{plan.name}: {len(plan.trainings)} trainings: {', '.join(t.name for t in plan.trainings)}")
+    if choices["shard"] is not None:
+        return carry_out_part(plan, grounds, out, options, choices["shard"])
     return carry_out(plan, grounds, out, options)
 
 

@@ -88,6 +88,18 @@ def pick_run(picker: Picker, project: Project, run: str, out: str | Path, overwr
         return work.load() or work.predict() or work.write()
 
 
+def try_run(
+    picker: Picker, project: Project, records: Records, run: str, out: str | Path, overwrite: bool = False
+) -> RunResult:
+    """As `pick_run`, for many runs that come one by one, with the records of `out` open; a failure is the result."""
+    work = _Work(picker, project, run, Path(out), records, overwrite)
+    for step in (work.load, work.predict, work.write):
+        result: RunResult | None = _attempt(work, step)
+        if result is not None:
+            return result
+    raise AssertionError("writing ends a run")
+
+
 class _Work:
     """A run on its way through `load`, `predict` and `write`; each ends with the run's result, or None to go on.
 

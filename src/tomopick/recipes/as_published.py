@@ -16,6 +16,7 @@ from ..core.claims import claimed
 from ..core.errors import ModelError, OutputError, SelectionError
 from ..core.files import is_vacant
 from ..core.messages import untold
+from ..core.shards import Shard
 from ..data import atomic_write
 from ..data.labelled import picks_where_any
 from ..data.runs import Runs
@@ -80,6 +81,38 @@ def carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> D
     """
     with claimed(out):
         return _carry_out(plan, grounds, out, options)
+
+
+def carry_out_part(plan: Plan, grounds: Grounds, out: Path, options: FitOptions, shard: Shard) -> list[str]:
+    """Trains a part of a plan of several trainings, beside processes that train the others; gives their names.
+
+    What others start from comes first in the count of the parts. `carry_out` with `resume` then puts it together.
+
+    Raises:
+        SelectionError: the plan is of one training, or one starts from another that is not finished.
+        TomopickError: as `carry_out`, but that others may be at work in `out`.
+    """
+    shares, place = _Shares.of(plan, grounds, options), _Places(plan, out)
+    if not place.together:
+        raise SelectionError(f"{plan.name} is one training, which has no parts; leave --shard out")
+    try:
+        _begin(plan, shares, place, replace(options, resume=(out / PLAN).is_file()))
+    except OutputError:
+        if not (out / PLAN).is_file():
+            raise
+        _begin(plan, shares, place, replace(options, resume=True))  # another part was quicker
+    ordered = sorted(plan.trainings, key=lambda t: not t.simulated)
+    numbers = shard.part(f"{i:06d}" for i in range(len(ordered)))
+    mine = [ordered[int(number)] for number in numbers]
+    for training in mine:
+        start = next((t for t in plan.trainings if t.name == training.start), None)
+        if start and start not in mine and not (place.of(start) / "detector.json").is_file():
+            raise SelectionError(
+                f"{training.name} starts from {start.name}, which is not finished; train that part first: "
+                f"{ordered.index(start) % shard.of + 1}/{shard.of}"
+            )
+        _train(training, shares, place, options)
+    return [training.name for training in mine]
 
 
 def _carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> Detector | Ensemble:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ..core.errors import ReadError, SelectionError
 from ..core.messages import near_miss
 from ..core.presets import CZII_OBJECTS, MIN_DISTANCE
 from ..core.records import Records
+from ..core.shards import Shard
 from ..core.types import PickableObject, Picks
 from ..data import Project, read_picks_csv
 from ..data.formats import is_foreign
@@ -95,6 +96,7 @@ class Scoring:
         picks, truth: `object:user/session` where that side is a project.
         name: the object of the picks, where a file of another program does not say.
         runs: to score; None: all with truth.
+        shard: the part of these that is scored; None: all.
         tomo_type: the tomograms that picks must lie in; None: any of their run's.
         distance_multiplier, beta: of the CZII score.
         exclude: objects left out of the mean F1.
@@ -107,6 +109,7 @@ class Scoring:
     truth: str | None = None
     name: str | None = None
     runs: Sequence[str] | None = None
+    shard: Shard | None = None
     tomo_type: str | None = None
     distance_multiplier: float = REACH
     beta: float = CZII_BETA
@@ -134,8 +137,8 @@ class Scoring:
         """
         found, wanted, objects, official, project, made = self._read_both(candidates, truth, make)
         self._require_truth(truth, wanted)
-        wanted = {run: p for run, p in wanted.items() if self.runs is None or run in self.runs}
-        found = {run: p for run, p in found.items() if self.runs is None or run in self.runs}
+        wanted = {run: wanted[run] for run in self._mine(wanted)}
+        found = {run: p for run, p in found.items() if run in (wanted if self.shard else self.runs or found)}
         notes = []
         if _from_pick(truth) and not _from_pick(candidates):
             notes.append(f"{truth} is what pick wrote and counts as true here: the picks come first, then the truth")
@@ -162,6 +165,11 @@ class Scoring:
         for line in notes:
             log.warning(line)
         return Sides(found, wanted, objects, made.thresholds if made else {}, project, dropped, tuple(notes))
+
+    def _mine(self, truth: Iterable[str]) -> list[str]:
+        """The runs with truth that are scored."""
+        runs = [run for run in truth if self.runs is None or run in self.runs]
+        return runs if self.shard is None else self.shard.part(runs)
 
     def score(self, sides: Sides) -> Scores:
         """The scores of both sides.
@@ -220,7 +228,7 @@ class Scoring:
             if other is None:
                 raise SelectionError(f"{truth}: a table has no tomograms to pick; give a project, or picks made before")
             self._require_truth(truth, wanted)
-            made = make(other, list(wanted))
+            made = make(other, self._mine(wanted))
             found = dict(made.picks)
             radii = {o.name: o.radius for o in made.objects}
             objects = tuple(replace(o, radius=o.radius or radii.get(o.name)) for o in objects)

@@ -1,0 +1,204 @@
+"""`--on`: a verb's work handed to the site's scheduler, as an array of tasks that share the runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..core.errors import SelectionError, TomopickError
+from ..core.files import atomic_write
+from ..core.messages import counted
+from .options import InvertCommand
+from .schedulers import KEYS, Script, Submission, submit
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a verb does in jobs.
+
+    Attributes:
+        place: beside which the scripts lie, in `PLACE-jobs/`.
+        runs: that are shared; None: the verb has none to share.
+        more: arguments in addition.
+        before: lines of shell that come before the command.
+        prepare: makes what all tasks share.
+    """
+
+    place: Path
+    runs: Sequence[str] | None = None
+    more: tuple[str, ...] = ()
+    before: str = ""
+    prepare: Callable[[], Any] = field(default=lambda: None)
+
+
+class OnCommand(InvertCommand):
+    """A verb that takes `--on` and `--dry-run`; `plan` tells what its jobs do, from the verb's own parameters."""
+
+    plan: Callable[..., Work]
+
+    def __init__(self, *args: Any, plan: Callable[..., Work], **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.plan = plan
+        self.params += [
+            click.Option(
+                ["--on"], metavar="SCHEDULER[:KEY=VALUE,...]",
+                help=f"Submit to slurm, pbs or lsf (keys: {', '.join(KEYS)}); pick also goes to dask:tcp://HOST:PORT "
+                "and dask:local=N. See docs/cluster.md.",
+            ),
+        ]  # fmt: skip
+        self._looks_ahead = any(p.name == "dry_run" for p in self.params)  # without --on too, in its own way
+        if not self._looks_ahead:
+            self.params.append(
+                click.Option(["--dry-run"], is_flag=True, help="With --on: print what would be submitted.")
+            )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keeps the arguments as they were given, to be given to the jobs."""
+        ctx.meta["tomopick.arguments"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The verb itself, or its submission."""
+        on, dry = ctx.params.pop("on", None), ctx.params["dry_run"]
+        if on is None and self._looks_ahead:
+            return super().invoke(ctx)
+        del ctx.params["dry_run"]
+        if on is None:
+            if dry:
+                raise SelectionError("--dry-run shows what --on would submit; say where, for example --on slurm")
+            return super().invoke(ctx)
+        if on.startswith("dask:"):
+            if self.name != "pick" or dry:
+                raise SelectionError(f"--on {on}: Dask shares out the runs of pick, and has no script to show")
+            ctx.params["dask"] = on.removeprefix("dask:")
+            return super().invoke(ctx)
+        batch = Submission.parse(on)
+        if ctx.params.get("shard") is not None:
+            raise SelectionError("--shard is what --on gives its tasks; leave one of them out")
+        work = self.plan(**ctx.params)
+        shared = {"on", "dry_run", "runs", "shard"}
+        if work.runs is None:
+            shared = {"on", "dry_run"}
+            if batch.tasks > 1:
+                raise SelectionError(f"--on {batch.name}: {self.name} is one task; leave array={batch.tasks} out")
+        kept = _without(self, ctx.meta["tomopick.arguments"], shared)
+        _hand_over(str(self.name), kept, work, batch, dry)
+
+
+def _hand_over(verb: str, arguments: list[str], work: Work, batch: Submission, dry: bool) -> None:
+    """Writes script and list of runs, and submits; a dry run only prints."""
+    folder = work.place.absolute().with_name(f"{work.place.absolute().name}-jobs")
+    name = _free_name(folder, verb)
+    command = [sys.executable, "-m", "tomopick", verb, *arguments, *work.more]
+    tasks = 1
+    if work.runs is not None:
+        tasks = max(1, min(batch.tasks, len(work.runs)))
+        if verb == "pick":
+            command += ["--runs", f"@{folder / f'{name}.runs.txt'}"]
+        else:
+            command += ["--runs", str(len(work.runs))]
+        command += ["--shard", f"auto/{tasks}"] if tasks > 1 else []
+    script = Script(name, folder, tuple(command), tasks, work.before)
+    text = script.text(batch, Path.cwd())
+    if dry:
+        click.echo(text, nl=False)
+        return
+    work.prepare()
+    if verb == "pick" and work.runs is not None:
+        with atomic_write(folder / f"{name}.runs.txt") as file:
+            file.write("".join(f"{run}\n" for run in work.runs))
+    with atomic_write(script.path) as file:
+        file.write(text)
+    script.path.chmod(0o755)
+    number = submit(script, batch)
+    click.echo(f"{number}: {counted(tasks, 'task')}{_of(work)} on {batch.name}; {script.path}")
+
+
+def _of(work: Work) -> str:
+    return "" if work.runs is None else f" for {counted(len(work.runs), 'run')}"
+
+
+def _free_name(folder: Path, verb: str) -> str:
+    used = {path.stem for path in folder.glob("*.sh")} if folder.is_dir() else set()
+    return next(f"{verb}-{i}" for i in range(1, len(used) + 2) if f"{verb}-{i}" not in used)
+
+
+def _without(command: click.Command, arguments: Sequence[str], names: set[str]) -> list[str]:
+    """The arguments without some options and their values."""
+    options = [p for p in command.params if isinstance(p, click.Option) and p.name in names]
+    flags = {flag: bool(o.is_flag) for o in options for flag in o.opts}
+    kept, skip, options_end = [], False, False
+    for argument in arguments:
+        options_end = options_end or argument == "--"
+        flag = argument.partition("=")[0]
+        if skip:
+            skip = False
+        elif not options_end and flag in flags:
+            skip = not flags[flag] and "=" not in argument
+        else:
+            kept.append(argument)
+    return kept
+
+
+# --- what each verb does in jobs --------------------------------------------------------------------------------------
+
+
+def pick_work(arguments: tuple[str, ...], out: Path, runs: list[str] | None, **choices: Any) -> Work:
+    """The runs of the project are listed once, here; a model or project that does not do is refused here."""
+    from ..core.records import expect
+    from ..data import open_project
+    from ..picking.load import joined, load_model
+    from ..picking.output import records_of, write_objects
+    from .options import named_runs
+
+    if len(arguments) < 2:
+        raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
+    *models, source = arguments
+    opening = {key: choices[key] for key in ("voxel_spacing", "objects", "coordinate_offset")}
+    project = open_project(source, **opening)
+    wanted = project.runs() if runs is None else named_runs(runs, project, [project]) or []
+    if not wanted:
+        raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
+    model = joined([load_model(model) for model in models])
+
+    def prepare() -> None:
+        if not project.keeps_picks:
+            write_objects(out / "objects.json", model.objects)
+        expect(records_of(project, out).folder, wanted)
+
+    return Work(out, wanted, prepare=prepare)
+
+
+def simulate_work(out: Path, runs: int, positions: str | None, **_: Any) -> Work:
+    """Each task makes its part of the runs; the project itself whoever comes first."""
+    names = [f"SIM_{i:03d}" for i in range(runs)]
+    if positions is not None:
+        from ..simulation import twins
+
+        names = list(twins(positions, runs))
+    return Work(out, names)
+
+
+def train_work(arguments: tuple[str, ...], resume: bool, **_: Any) -> Work:
+    """One task, which goes on with what an earlier turn has left."""
+    places = [a for a in arguments if not re.match(r"[A-Za-z_][\w.-]*=", a)]
+    if len(places) < 2:
+        raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
+    out = Path(places[-1])
+    if resume:
+        return Work(out)
+    quoted = "'" + str(out.absolute()).replace("'", "'\\''") + "'"
+    begun = f'more=(); if [ -n "$(ls -A {quoted} 2> /dev/null)" ]; then more=(--resume); fi\n'
+    return Work(out, more=("${more[@]}",), before=begun)
+
+
+def evaluate_work(**_: Any) -> Work:
+    """One task; what it prints is in the job's output."""
+    return Work(Path(os.curdir).absolute() / "evaluate")
