@@ -111,10 +111,16 @@ def table(rows: Sequence[Planned]) -> str:
 
     header = ["training", "recipe", "runs", "validated on", "unlabelled", "steps", "starts from", "hours", "GiB a step"]
     shown = [
-        [r.name, r.recipe, r.train, r.val, r.unlabelled, f"{r.steps:,}", r.start or "-", f"{r.seconds / 3600:.2g}",
+        [r.name, r.recipe, r.train, r.val, r.unlabelled, f"{r.steps:,}", r.start or "-", _hours(r.seconds),
          f"{r.memory / 2**30:.1f}"]
         for r in rows
     ]  # fmt: skip
-    total = sum(r.seconds for r in rows) / 3600
+    total = _hours(sum(r.seconds for r in rows))
     text = tabulate(shown, headers=header, disable_numparse=True, colalign=("left", "left", *["right"] * 4, "left"))
-    return f"{text}\n\n{len(rows)} training(s), about {total:.2g} h of steps here; reading and validation come on top"
+    return f"{text}\n\n{len(rows)} training(s), about {total} h of steps here; reading and validation come on top"
+
+
+def _hours(seconds: float) -> str:
+    """Two digits are as much as one step can tell."""
+    hours = float(f"{seconds / 3600:.2g}")
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:g}"
