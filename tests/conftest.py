@@ -10,6 +10,8 @@ pytest_plugins = ["pytester"]
 
 # A shell starts its background jobs with Ctrl-C ignored, and children inherit that; some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):  # `nohup` ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser):

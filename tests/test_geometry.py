@@ -112,7 +112,7 @@ def test_picks_of_unequal_lengths(names, scores, rotations):
 
 
 def test_an_object_without_radius_says_how_to_give_one():
-    with pytest.raises(TomopickError, match="--object blob:RADIUS"):
+    with pytest.raises(TomopickError, match="`objects=blob:RADIUS`"):
         _ = PickableObject("blob", None).radius_angstrom
 
 

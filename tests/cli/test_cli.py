@@ -248,14 +248,13 @@ def test_cheap_refusals_come_before_a_project_is_opened(tmp_path, monkeypatch):
 
     monkeypatch.setattr("tomopick.data.open_project", opened)
     monkeypatch.setattr("tomopick.look.page.gather.open_project", opened)
-    monkeypatch.setattr("tomopick.scoring.compare.open_project", opened)
     train = ["train", "light", place]
     for line, call in {
         "no engine 'x'": ["pick", trained(), place, "--out", out, "--engine", "x"],
         "device 'gpu' cannot be used": ["pick", trained(), place, "--out", out, "--device", "gpu"],
         "metric 'f2' is none of": ["pick", trained(), place, "--out", out, "--metric", "f2"],
         "no model 'nothing'": ["pick", "nothing", place, "--out", out],
-        "exists already; expected a new folder (or --resume": [*train, there, *SMALL],
+        "exists already, and holds no training to go on with; expected a new folder": [*train, there, *SMALL],
         "nothing to resume there": [*train, out, "--resume", *SMALL],
         "has no field 'lrr'": [*train, out, "train.lrr=1"],
         "no model 'none'": [*train, out, "--init-from", "none", *SMALL],
@@ -709,7 +708,7 @@ def test_an_interrupted_training_says_once_how_to_go_on(tmp_path, monkeypatch, b
 
     def stop(*_):
         if begun:
-            out.mkdir()
+            (out / "recipe.json").write_text("{}")
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tomopick.look.doctor.cheap_findings", stop)
@@ -730,14 +729,15 @@ def test_a_stopped_training_is_one_line(tmp_path):
                 running.send_signal(signal.SIGINT)
     assert running.returncode == 130
     (line,) = [text for text in told if "interrupt" in text]
-    end = f"of 5000; kept in {out}: repeat the command with --resume to go on\n"
-    assert line.startswith("interrupted at step ") and line.endswith(end)
+    assert line.startswith("interrupted at step ") and f"of 5000; kept in {out}; `tomopick finish {out}` makes" in line
+    assert line.endswith(": repeat the command with --resume to go on\n")
 
 
 def test_an_unfinished_training_says_so(tmp_path):
     model = copy_of(trained(), tmp_path / "model")
     for name in ("detector.json", "weights.safetensors"):
         (model / name).unlink()
+    (model / "last").mkdir()
     done = CliRunner().invoke(main, ["pick", str(model), str(folder(tmp_path / "in")), "--out", str(tmp_path / "out")])
     assert done.exit_code == 2
     assert "its training is not finished; go on with it: train ... --resume" in done.stderr

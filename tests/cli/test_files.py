@@ -79,7 +79,7 @@ def test_export_options_reach_the_format(folder, tmp_path):
     assert "rlnTomoImportParticleFile" in (tmp_path / "c.star").read_text()
     for flags, message in (
         (["--to", "relion4"], "--tilt-series-pixel-size"),
-        (["--to", "relion5", "--dynamo-origin", "1"], "--origin is of dynamo"),
+        (["--to", "relion5", "--dynamo-origin", "1"], "--dynamo-origin is of dynamo"),
         (["--to", "rellion5"], "did you mean 'relion5'"),
         (["--to", "dynamo", "--tilt-range", "5"], "expected MIN,MAX"),
     ):

@@ -226,7 +226,7 @@ def test_best_and_top_weights(tmp_path):
         keep_weights(state, score, tmp_path, 2)
     assert sorted(p.stem for p in (tmp_path / "top").iterdir()) == ["2", "4"]
     assert float(load_file(tmp_path / "best" / "weights.safetensors")["weight"]) == 4  # a tie: the later
-    assert state.notes["best"] == [0.5, 4]
+    assert tuple(state.notes["best"]) == (0.5, 4)
     assert float(load_file(tmp_path / "top" / "2.safetensors")["weight"]) == 2
 
 
@@ -380,7 +380,7 @@ def test_some_of_the_objects(tmp_path):
 def test_bad_labels():
     with pytest.raises(SelectionError, match=r"object 'ring' has no picks in the training runs.*--objects ball"):
         gather(recipe(), [Source(_with(memory(), (BALL, RING)), val_runs=["C"])])
-    with pytest.raises(TomopickError, match=r"object 'ball' has no radius.*--object ball:RADIUS"):
+    with pytest.raises(TomopickError, match=r"object 'ball' has no radius.*`objects=ball:RADIUS`"):
         gather(recipe(), [Source(_with(memory(), (PickableObject("ball", None),)), val_runs=["C"])])
     with pytest.raises(SelectionError, match="no object 'bal' in the projects; did you mean 'ball'"):
         gather(recipe(), sources(), ["bal"])

@@ -34,7 +34,9 @@ def _command(verb: str, summary: str, example: str, fill: Callable[[str, dict[st
         ["-c", "--config"], required=True, envvar="COPICK_CONFIG", show_envvar=True, metavar="PATH",
         type=click.Path(exists=True, dir_okay=False), help="Path to the configuration file.",
     )  # fmt: skip
-    options = [p for p in original.params if isinstance(p, click.Option) and p.name not in _STATED]
+    # Handing work to a scheduler repeats tomopick's own command line, which this is not.
+    elsewhere = ("on",) if getattr(original, "looks_ahead", True) else ("on", "dry_run")
+    options = [p for p in original.params if isinstance(p, click.Option) and p.name not in {*_STATED, *elsewhere}]
 
     def run(config: str, **given: Any) -> None:
         assert original.callback is not None

@@ -53,8 +53,8 @@ class OnCommand(InvertCommand):
                 "and dask:local=N. See docs/cluster.md.",
             ),
         ]  # fmt: skip
-        self._looks_ahead = any(p.name == "dry_run" for p in self.params)  # without --on too, in its own way
-        if not self._looks_ahead:
+        self.looks_ahead = any(p.name == "dry_run" for p in self.params)  # without --on too, in its own way
+        if not self.looks_ahead:
             self.params.append(
                 click.Option(["--dry-run"], is_flag=True, help="With --on: print what would be submitted.")
             )
@@ -67,7 +67,7 @@ class OnCommand(InvertCommand):
     def invoke(self, ctx: click.Context) -> Any:
         """The verb itself, or its submission."""
         on, dry = ctx.params.pop("on", None), ctx.params["dry_run"]
-        if on is None and self._looks_ahead:
+        if on is None and self.looks_ahead:
             return super().invoke(ctx)
         del ctx.params["dry_run"]
         if on is None:

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ class _Positive(click.FloatRange):
 POSITIVE = _Positive(min=0, min_open=True)
 
 
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)  # whether a verb says only what is wrong
+
+
 def visible(text: str) -> str:
     """The text with whatever a terminal would obey made visible; names of others may hold anything."""
     return "\n".join(map(plain_line, text.split("\n")))
@@ -47,7 +51,7 @@ def say(line: str) -> None:
 
     Standard output is for results.
     """
-    if logging.getLogger("tomopick").level > logging.INFO and not line.startswith(("error:", "warning:")):
+    if _quiet.get() and not line.startswith(("error:", "warning:")):
         return
     line = visible(with_flags(line))
     if "tqdm" in sys.modules and sys.stderr.isatty():
@@ -70,9 +74,11 @@ def plain_log(quiet: bool = False, verb_of: Callable[[], str | None] = lambda: N
     log.addHandler(handler)
     log.propagate = False
     log.setLevel(logging.WARNING if quiet else logging.INFO)
+    token = _quiet.set(quiet)
     try:
         yield
     finally:
+        _quiet.reset(token)
         log.removeHandler(handler)
         log.propagate = before[0]
         log.setLevel(before[1])

@@ -217,7 +217,7 @@ class Scoring:
         """Picks, truth, its objects, whether these are all of Kaggle's metric, whose tomograms count, what was made."""
         suffix = Path(candidates).suffix.lower()
         read = make is None and not is_foreign(Path(candidates))
-        found, _, project = self._read(candidates, self.picks, "--picks") if read else ({}, (), None)
+        found, _, project = self._read(candidates, self.picks, "picks") if read else ({}, (), None)
         if read and not found:
             raise SelectionError(f"{candidates}: no picks to score; name others with --picks")
         wanted, objects, other = self._read(truth, self.truth, "truth")

@@ -64,7 +64,7 @@ def mrc_layout(path: Path, voxel_spacing: float | None = None) -> tuple[Grid, in
 
 
 def _layout(
-    path: Path, header: Any, voxel_spacing: float | None, remedy: str = "say it with --voxel-spacing"
+    path: Path, header: Any, voxel_spacing: float | None, remedy: str = "say it with `voxel_spacing`"
 ) -> tuple[Grid, int, np.dtype[Any]]:
     stored = np.dtype("u1") if _unsigned_bytes(header) else mode_dtype(int(header.mode))
     dtype = stored.newbyteorder(header.mode.dtype.byteorder)
