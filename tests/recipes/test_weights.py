@@ -278,6 +278,7 @@ def test_a_member_that_is_not_there(member, tmp_path):
 def test_an_output_that_exists_is_kept(tmp_path):
     soup_file(tmp_path / "s.pt")
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("")  # an empty folder is as good as none
     with pytest.raises(OutputError, match="exists already"):
         convert(tmp_path / "s.pt", "soup_released_tiny", tmp_path / "out")
 
