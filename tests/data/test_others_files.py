@@ -165,7 +165,7 @@ def test_a_relion_5_job_of_cylindra():
         np.testing.assert_allclose(both, np.array(wanted)[:, ::-1], atol=1e-6)
         poses = np.concatenate([p.rotations for p in picks])
         np.testing.assert_allclose(poses, [t @ euler(*row[6:9]) for row, t in zip(numbers, turn)], atol=1e-9)
-    with pytest.raises(ReadError, match=r"import Picks/job_picks/particles\.star --tomograms-star Tomograms"):
+    with pytest.raises(ReadError, match=r"import Picks/job_picks/particles\.star with `tomograms_star=Tomograms"):
         taken(real("formats/cylindra/optimisation_set.star"), *runs)
     with pytest.raises(ReadError, match="no block with coordinates"):
         taken(real("formats/cylindra/13pf_MT.star"), *runs)
