@@ -1,5 +1,6 @@
 """Pages that are made from the code are as the code is."""
 
+import re
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass
@@ -21,3 +22,12 @@ def test_the_settings_of_training_are_those_of_the_code():
             assert is_dataclass(part)
             for f in fields(part):
                 assert f"| `{f.name}` |" in page, (type(part).__name__, f.name)
+
+
+def test_readme_links_every_page_and_no_other():
+    text = (ROOT / "README.md").read_text()
+    linked = set(re.findall(r"\]\((docs/[^)#]+\.md)\)", text))
+    assert linked == {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
