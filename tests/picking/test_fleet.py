@@ -108,6 +108,7 @@ def test_who_is_asked_to_stop_finishes_what_is_begun(place, tmp_path):
 
 
 @linux
+@pytest.mark.slow
 def test_workers_that_are_killed_are_replaced(place, tmp_path):
     whole = job(place, tmp_path / "whole")
     list(pick_runs(whole.picker(), whole.project(), RUNS, whole.out))

@@ -497,7 +497,7 @@ def test_steps_fit_the_minutes(tmp_path, caplog):
     out = tmp_path / "model"
     method = recipe("train.steps=100000", "train.warmup_steps=500")
     with caplog.at_level("INFO", "tomopick"):
-        fit(method, sources(), out, options(minutes=0.1))
+        fit(method, sources(), out, options(minutes=0.05))
     steps = json.loads((out / "recipe.json").read_text())["train"]["steps"]
     assert MEASURED < steps < 5000 and len(losses(out)) == steps
     assert json.loads((out / "recipe.json").read_text())["train"]["warmup_steps"] == -(-steps // 10)
