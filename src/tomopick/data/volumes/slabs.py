@@ -28,6 +28,15 @@ class Slabs:
     grid: Grid
     read: Callable[[int, int], np.ndarray]
 
+    def around(self, position: np.ndarray, half: float) -> tuple[np.ndarray, Grid]:
+        """Voxels (z, y, x) float32 within `half` Å of a position, zyx [Å], along each axis; and where they lie."""
+        n = np.array(self.grid.shape)
+        centre, reach = self.grid.indices(position[None])[0], half / self.grid.voxel_spacing
+        first = np.clip(np.floor(centre - reach).astype(int), 0, n - 1)
+        last = np.clip(np.ceil(centre + reach).astype(int) + 1, first + 1, n)
+        values = self.read(int(first[0]), int(last[0]))[:, first[1] : last[1], first[2] : last[2]]
+        return np.ascontiguousarray(values), self.grid.crop(first.tolist(), (last - first).tolist())
+
 
 def array_slabs(values: np.ndarray, grid: Grid) -> Slabs:
     """Of a volume that is in memory."""

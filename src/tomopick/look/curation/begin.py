@@ -68,14 +68,8 @@ def _finder(picker: Any, project: Project, sitting: Sitting) -> Finder:
 
     def find(run: str, at: np.ndarray, index: int) -> np.ndarray:
         o = sitting.objects[index]
-        slabs = project.slabs(run, sitting.tomo_type)
-        half, n = _AROUND * o.radius_angstrom / slabs.grid.voxel_spacing, np.array(slabs.grid.shape)
-        centre = slabs.grid.indices(at[None])[0]
-        first = np.clip(np.floor(centre - half).astype(int), 0, n - 1)
-        last = np.clip(np.ceil(centre + half).astype(int) + 1, first + 1, n)
-        values = slabs.read(int(first[0]), int(last[0]))[:, first[1] : last[1], first[2] : last[2]]
-        grid = slabs.grid.crop(first.tolist(), (last - first).tolist())
-        picks, _ = picker.pick(Tomogram(run, np.ascontiguousarray(values), grid))
+        values, grid = project.slabs(run, sitting.tomo_type).around(at, _AROUND * o.radius_angstrom)
+        picks, _ = picker.pick(Tomogram(run, values, grid))
         near = picks.of(o.name).positions
         away = np.linalg.norm(near - at, axis=1)
         return np.asarray(near[away.argmin()]) if len(near) and away.min() <= o.radius_angstrom else at

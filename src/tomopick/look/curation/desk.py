@@ -17,6 +17,7 @@ import numpy as np
 
 from ...core.errors import OutputError, ReadError, SelectionError
 from ...core.files import atomic_write
+from ...core.names import component
 from ...core.types import PickableObject, Picks
 from ...data import Project
 from ...data.choose import require_id
@@ -158,9 +159,7 @@ class Desk:
         return Picks.join(run, [read_picks_csv(kept)[""]])  # as it will be read again, to the last digit
 
     def _path(self, folder: str, run: str, ending: str) -> Path:
-        if run != Path(run).name or run in (".", ".."):
-            raise SelectionError(f"run '{run}': its name is no file's; rename it")
-        return self.out / folder / f"{run}{ending}"
+        return self.out / folder / f"{component(run, 'run')}{ending}"
 
     def _write(self, run: str) -> None:
         """The picks by state, where training and every other verb look for them, and who decided what."""

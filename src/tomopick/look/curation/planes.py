@@ -112,15 +112,6 @@ class Planes:
         y, x = (np.clip(a, 0, n - 1) for a, n in zip(at, plane.shape))
         return np.where(inside[0][:, None] & inside[1], plane[np.ix_(y, x)], 127).astype(np.float32)
 
-    def box(self, position: np.ndarray, half: float) -> tuple[np.ndarray, Grid]:
-        """Voxels (z, y, x) float32 within `half` Å of a position along each axis, and where they lie."""
-        n = np.array(self.grid.shape)
-        centre, reach = self.grid.indices(position[None])[0], half / self.grid.voxel_spacing
-        first = np.clip(np.floor(centre - reach).astype(int), 0, n - 1)
-        last = np.clip(np.ceil(centre + reach).astype(int) + 1, first + 1, n)
-        values = self.slabs.read(int(first[0]), int(last[0]))[:, first[1] : last[1], first[2] : last[2]]
-        return np.ascontiguousarray(values), self.grid.crop(first.tolist(), (last - first).tolist())
-
     def _scale(self) -> tuple[float, float]:
         """Grey values that become 0 and 255 of the copy."""
         depth = self.grid.shape[0]

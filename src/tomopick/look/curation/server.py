@@ -160,7 +160,7 @@ class Curation:
             found = await _threaded(self.finder, run, at, index)
         else:
             planes = await self._opened(run)
-            box = await _threaded(planes.box, at, 2.5 * o.radius_angstrom)
+            box = await _threaded(planes.slabs.around, at, 2.5 * o.radius_angstrom)
             found = await _threaded(snapped, *box, at, o.radius_angstrom, self.dark)
         return web.json_response({"at": [float(v) for v in found]})
 
