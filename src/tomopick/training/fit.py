@@ -144,7 +144,6 @@ def _timed(
             break
     assert pace.seconds is not None
     recipe = replace(recipe, train=fitted(recipe.train, pace.seconds, end - time.monotonic(), state.step))
-    state.notes["timed"] = True
     _write_recipe(recipe, out)
     return recipe
 

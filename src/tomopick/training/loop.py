@@ -99,7 +99,6 @@ class Notes(TypedDict, total=False):
     data: dict[str, Any]
     every: int
     due: int
-    timed: bool
 
 
 @dataclass
