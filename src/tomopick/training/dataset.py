@@ -118,7 +118,8 @@ class _Witness:
         self.objects = objects
         self.types: set[str] = set()
         self.spectra: list[np.ndarray] = []
-        self.skews: list[float] = []
+        self.skews: dict[str, float] = {}
+        self.remembered: list[float] = []
         self.contrast: dict[str, list[float]] = {o.name: [] for o in objects}
         self.runs: dict[str, tuple[float | None, float]] = {}
 
@@ -126,7 +127,8 @@ class _Witness:
         """Takes in how light the particles of a run are, and its skewness."""
         held = [(o, volume.picks.of(o.name).positions[:200]) for o in self.objects]
         found = [_contrast(volume, positions, o.radius_angstrom) for o, positions in held if len(positions)]
-        self.runs[run] = (float(np.mean(found)) if found else None, skewness(volume.values, volume.void))
+        self.skews[run] = skewness(volume.values, volume.void)
+        self.runs[run] = (float(np.mean(found)) if found else None, self.skews[run])
 
     def light_runs(self) -> list[str]:
         """The runs with light particles on dark, where others have dark ones on light; empty where all are alike."""
@@ -134,11 +136,11 @@ class _Witness:
         dark = [run for run, (c, skew) in self.runs.items() if (skew < -0.05 if c is None else c < -LIGHT)]
         return light if dark else []
 
-    def look(self, tomo_type: str, volume: LabelledVolume) -> None:
-        """Takes one volume in."""
+    def look(self, tomo_type: str, run: str, volume: LabelledVolume) -> None:
+        """Takes one volume in that was judged."""
         self.types |= {tomo_type} - {""}
         self.spectra.append(radial_spectrum(volume.values, volume.void))
-        self.skews.append(skewness(volume.values, volume.void))
+        self.remembered.append(self.skews[run])
         for o in self.objects:
             positions = volume.picks.of(o.name).positions[:200]
             if len(positions):
@@ -151,7 +153,7 @@ class _Witness:
             tomo_types=tuple(sorted(self.types)),
             spectrum=tuple(np.mean(self.spectra, axis=0).tolist()),
             spectrum_spread=tuple(np.std(self.spectra, axis=0).tolist()),
-            skewness=float(np.mean(self.skews)),
+            skewness=float(np.mean(self.remembered)),
             contrast={k: float(np.mean(v)) for k, v in self.contrast.items() if v},
         )
 
@@ -181,7 +183,7 @@ class _Reader:
         volume = LabelledVolume(values, tomogram.grid, labels, known, void)
         self.witness.judge(run, volume)
         if remember:
-            self.witness.look(tomogram.tomo_type, volume)
+            self.witness.look(tomogram.tomo_type, run, volume)
         return volume
 
 

@@ -1,0 +1,27 @@
+"""Every script in benchmarks/ can be started: what it imports is there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = sorted((Path(__file__).resolve().parent.parent / "benchmarks").glob("*.py"))
+PEERS = {"copick_utils", "monai", "octopi", "topcup"}  # installed only where they are compared with
+
+PROGRAM = """
+import importlib, sys
+sys.path.insert(0, sys.argv[1])
+for name in sys.argv[2:]:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        print(f"{name}|{error.name}|{error}")
+"""
+
+
+def test_every_script_imports():
+    assert len(SCRIPTS) > 10
+    command = [sys.executable, "-c", PROGRAM, str(SCRIPTS[0].parent), *(path.stem for path in SCRIPTS)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    failed = [line.split("|") for line in done.stdout.splitlines()]
+    assert not [text for _, name, text in failed if name.partition(".")[0] not in PEERS]
