@@ -602,7 +602,7 @@ def test_picks_in_voxels_are_refused_by_training_and_said_by_the_doctor(tmp_path
     write_picks_csv(tmp_path / "t" / "TS_1.csv", Picks("TS_1", voxels, ["ribosome"] * 30))
     project = open_project(tmp_path / "t", objects=["ribosome:150"])
     found = [f for f in cheap_findings(project) if f.level == "error"]
-    assert len(found) == 1 and "are they in voxels?" in found[0].text and "--pixel-size" in found[0].fix
+    assert len(found) == 1 and "are they in voxels?" in found[0].text and "`pixel_size`" in found[0].fix
     with pytest.raises(SelectionError, match="are they in voxels"):
         _require_likely(Source(project), {"TS_1": project.picks("TS_1")})
 

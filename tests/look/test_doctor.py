@@ -80,7 +80,7 @@ def test_offset_is_measured(good, shift):
     found = displacement(tomogram.values, tomogram.grid, off.positions, 60.0)
     np.testing.assert_allclose(found.voxels, shift, atol=0.2)
     text = one(findings(project_of(tomogram, off)), "warning", "from their 40 picks")
-    assert f"--coordinate-offset {','.join(f'{v:g}' for v in shift)} " in text
+    assert f"`coordinate_offset={','.join(f'{v:g}' for v in shift)}` " in text
 
 
 def test_offset_needs_picks(good):
@@ -104,7 +104,7 @@ def test_offset_of_a_real_tomogram():
 
 def test_inverted():
     tomogram, picks = blobs(sign=+1.0)
-    one(findings(project_of(tomogram, picks)), "warning", "lighter than what is around them", "--invert")
+    one(findings(project_of(tomogram, picks)), "warning", "lighter than what is around them", "`invert=")
     one(findings(project_of(tomogram, None)), "warning", "looks inverted")
 
 
@@ -126,7 +126,7 @@ def test_duplicates_few_and_small(good):
     found = cheap_findings(project_of(tomogram, twice, objects))
     one(found, "warning", "6 pairs of ribosome lie within 15 Å")
     one(found, "warning", "ribosome: only 12 picks")
-    one(found, "warning", "unknown: has no radius", "--object unknown:RADIUS")
+    one(found, "warning", "unknown: has no radius", "`objects=unknown:RADIUS`")
     one(found, "warning", "speck: radius 12 Å", "in Å")
     one(found, "warning", "speck: radius 12 Å is 1.2 voxels")
 
@@ -150,8 +150,8 @@ def test_axes_and_header(tmp_path):
     write_mrc(tmp_path / "thick.mrc", np.random.default_rng(0).normal(size=(90, 40, 60)).astype(np.float32), 50.0)
     found = findings(FolderProject(tmp_path))
     one(found, "warning", "thickest along z")
-    one(found, "warning", "voxel size 50 Å", "--voxel-spacing")
-    one(found, "warning", "no objects", "--object NAME:RADIUS")
+    one(found, "warning", "voxel size 50 Å", "`voxel_spacing`")
+    one(found, "warning", "no objects", "`objects=NAME:RADIUS`")
     one(found, "ok", "data types: float32 (1 files)")
     import mrcfile
 
@@ -224,7 +224,7 @@ def test_star_files(tmp_path):
     path = tmp_path / "p.star"
     starfile.write({"particles": pd.DataFrame(rows)}, path)
     one(star_findings(path), "ok", "2 particles of 2 tomograms: a, b")
-    one(star_findings(path), "warning", "--tilt-series-pixel-size")
+    one(star_findings(path), "warning", "`pixel_size`")
     path.write_text("nothing")
     assert has_errors(star_findings(path))
 

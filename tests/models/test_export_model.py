@@ -71,7 +71,7 @@ def test_a_file_that_is_there_is_not_replaced(tmp_path):
 @pytest.mark.parametrize(("to", "package"), [("onnx", "onnx"), ("openvino", "openvino"), ("tensorrt", "tensorrt")])
 def test_a_missing_package_is_named(tmp_path, monkeypatch, to, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(EngineError, match=f"--to {to}: it needs the package {package}: pip install"):
+    with pytest.raises(EngineError, match=f"`to={to}`: it needs the package {package}: pip install"):
         export_model(small.untrained(), tmp_path / "net", to)
     assert not list(tmp_path.iterdir())
 

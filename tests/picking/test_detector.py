@@ -270,7 +270,7 @@ def test_inverted_contrast_is_found():
     volume, _ = tomogram("Z", 9)
     assert not [f for f in _findings(detector, volume) if "contrast" in f]
     (line,) = [f for f in _findings(detector, replace(volume, values=-volume.values)) if "contrast" in f]
-    assert "looks inverted" in line and "--invert" in line
+    assert "looks inverted" in line and "`invert=" in line
 
 
 def test_another_kind_of_tomogram_is_found():

@@ -183,4 +183,4 @@ def test_a_batch_on_dask(place, tmp_path):
     assert tables(tmp_path / "out") == tables(tmp_path / "whole") and done.stdout.count(" in ") == len(RUNS)
     assert {r["status"] for r in Records(tmp_path / "out" / "records").runs().values()} == {PICKED}
     none = subprocess.run([*map(str, command), "dask:local=x"], capture_output=True, text=True, check=False)
-    assert none.returncode == 2 and "error: --on dask:local=x: expected a number of processes" in none.stderr
+    assert none.returncode == 2 and "error: dask:local=x: expected a number of processes" in none.stderr

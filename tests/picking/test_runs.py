@@ -193,9 +193,9 @@ def test_thresholds():
     below, _ = picker(thresholds={"ball": high}, keep_below=True).pick(volume)
     assert below.scores.min() < 0.1 and len(below) > len(default)
     assert picker(thresholds={"ball": high}, keep_below=True).counts(below) == {"ball": len(strict)}
-    with pytest.raises(SelectionError, match=r"--threshold bal=0.5: no model knows 'bal'; did you mean 'ball'"):
+    with pytest.raises(SelectionError, match=r"`thresholds=bal=0.5`: no model knows 'bal'; did you mean 'ball'"):
         picker(thresholds={"bal": 0.5})
-    with pytest.raises(SelectionError, match=r"--threshold ball=7: scores lie between 0 and 1"):
+    with pytest.raises(SelectionError, match=r"`thresholds=ball=7`: scores lie between 0 and 1"):
         picker(thresholds={"ball": 7.0})
 
 

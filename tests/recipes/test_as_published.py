@@ -60,7 +60,7 @@ def test_the_soup_is_three_sizes_from_simulations_each_once_a_type():
     ]
     assert {t.recipe.name for t in plan.trainings if t.simulated} == {"soup_tiny", "soup_medium", "soup_large"}
     assert plan.weights == "grid" and plan.members[1].tomo_type == "wbp"
-    with pytest.raises(SelectionError, match=r"soup as published starts from simulated runs: .* --pretrain"):
+    with pytest.raises(SelectionError, match=r"soup as published starts from simulated runs: .* `simulated`"):
         published("soup", Wanted())
 
 
@@ -113,7 +113,7 @@ def test_topcup_as_released_is_two_seeds_of_three_configurations_on_all_runs():
     assert {t.val_runs for t in plan.members} == {()} and plan.mean == "logits"
     assert {(t.recipe.loss.particle, t.recipe.network.encoder) for t in plan.members} == {
         (256.0, "resnet34"), (64.0, "resnet34"), (64.0, "efficientnet-b3")}  # fmt: skip
-    with pytest.raises(SelectionError, match="learns from experimental runs alone: leave --pretrain out"):
+    with pytest.raises(SelectionError, match="learns from experimental runs alone: leave `simulated` out"):
         published("topcup_released", Wanted(runs=CZII, simulated=True))
 
 
@@ -142,7 +142,7 @@ def test_plans_can_be_told_apart_by_their_json(name):
 
 def test_folds_divide_the_runs_by_name():
     assert folds_of(["C", "A", "B", "D", "E"], 2) == [("A", "C", "E"), ("B", "D")]
-    with pytest.raises(SelectionError, match=r"--folds 7: 3 runs with picks \(A, B, C\) cannot be"):
+    with pytest.raises(SelectionError, match=r"`folds=7`: 3 runs with picks \(A, B, C\) cannot be"):
         folds_of(["A", "B", "C"], 7)
     with pytest.raises(SelectionError, match="two folds or more"):
         folds_of(["A"], 1)
@@ -225,7 +225,7 @@ def test_pretraining_learns_from_all_its_runs(tmp_path):
 
 def test_topcup_learns_from_growing_subsets(tmp_path):
     where = grounds(simulated={}, val_runs=["D"])
-    with pytest.raises(SelectionError, match=r"runs6: 6 runs to learn from .* there are 3 .* --subset 1,3"):
+    with pytest.raises(SelectionError, match=r"runs6: 6 runs to learn from .* there are 3 .* `subset=1,3`"):
         carry_out(published("topcup", wanted(where, NARROW)), where, tmp_path / "no", options())
     assert not (tmp_path / "no").exists()
     plan = published("topcup", wanted(where, (*NARROW, "network.encoder=resnet34"), subsets=(1, 2)))

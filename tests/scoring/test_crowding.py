@@ -15,7 +15,7 @@ def line(step, n):
 def test_a_row_closer_than_picks_may_lie():
     (said,) = crowded({"A": line(82, 18)}, [TUBE], {"mt": 150.0})
     assert "18 of 18 true mt lie closer than 150 Å" in said and "at most about 9" in said
-    assert "pick --min-distance mt=66" in said
+    assert "pick `min_distances=mt=66`" in said
 
 
 def test_what_can_be_found_is_not_mentioned():
@@ -29,4 +29,4 @@ def test_what_can_be_found_is_not_mentioned():
 def test_what_was_written_down_twice_is_no_distance_to_pick_at():
     rows = Picks.join("A", [line(300, 4), line(300, 4).shifted((0, 0, 9))])
     (said,) = crowded({"A": rows}, [TUBE], {"mt": 150.0})
-    assert "at most about 4" in said and "--min-distance" not in said
+    assert "at most about 4" in said and "min_distances" not in said

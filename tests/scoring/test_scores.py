@@ -327,7 +327,7 @@ def test_tables_are_bounded_where_the_challenge_s_formula_is_not():
     assert score.to_json()["objects"]["mt"]["fp"] == -3 and score.objects["mt"].precision == pytest.approx(10 / 7)
     row = next(line.split() for line in score.table().splitlines() if line.startswith("mt*"))
     assert row[5] == "0" and row[7] == "1.0000" and float(row[9]) <= 1
-    assert f"precision {10 / 7:.4f} and fp -3" in score.table() and "--json" in score.table()
+    assert f"precision {10 / 7:.4f} and fp -3" in score.table() and "in the JSON" in score.table()
     assert score.bounded < score.score
 
 

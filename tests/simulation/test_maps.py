@@ -116,7 +116,7 @@ def test_maps_without_density_are_refused(tmp_path, values, message):
 
 def test_a_map_needs_its_voxel_size(tmp_path):
     path = written(tmp_path / "m.mrc", lump(5.0), 1.0)
-    with pytest.raises(ReadError, match=r"m.mrc: voxel size 1 x 1 x 1 Å .*--density m=.*m.mrc,voxel=Å"):
+    with pytest.raises(ReadError, match=r"m.mrc: voxel size 1 x 1 x 1 Å .*`densities=m=.*m.mrc,voxel=Å`"):
         DensityFile("m", str(path)).load()
     assert DensityFile.parse(f"m={path},voxel=5").load().radius == pytest.approx(56, abs=12)
 
@@ -209,7 +209,7 @@ def test_new_names_are_new_objects(tmp_path):
     assert {thing.name: thing.radius for thing in objects}["ribosome"] == 99.0
     known = spec.known(objects, None)
     assert known["mine"].name == "mine" and known["ribosome"].radius < 80 < known["virus-like-particle"].radius
-    with pytest.raises(SelectionError, match="--density mine: given 2 times"):
+    with pytest.raises(SelectionError, match="`densities=mine`: given 2 times"):
         with_densities(SpecimenSpec(), CZII_OBJECTS, [f"mine={path}", f"mine={path}"])
 
 

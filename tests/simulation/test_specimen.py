@@ -287,9 +287,9 @@ def test_a_twin_leaves_out_what_lies_within_another():
 
 
 def test_a_twins_positions_must_be_possible():
-    with pytest.raises(TomopickError, match=r"run R1: 1 of 2 positions lie outside .* 200, 900, 200 Å .* make --shape"):
+    with pytest.raises(TomopickError, match=r"run R1: 1 of 2 positions lie outside .* 200, 900, 200 Å .* make `shape`"):
         run_twin(twin_of([[200, 900, 200], [200, 200, 200]]))
-    with pytest.raises(TomopickError, match=r"run R1: picks of 'nucleosome'.*--density nucleosome=FILE"):
+    with pytest.raises(TomopickError, match=r"run R1: picks of 'nucleosome'.*`densities=nucleosome=FILE`"):
         run_twin(twin_of([[200, 200, 200]], "nucleosome"))
 
 

@@ -87,7 +87,7 @@ def test_nothing_to_resume(tmp_path):
 def test_an_empty_folder_is_begun_in_and_a_strange_one_is_refused(tmp_path):
     out = tmp_path / "model"
     out.mkdir()
-    with pytest.raises(OutputError, match="nothing to resume there; leave --resume out"):
+    with pytest.raises(OutputError, match="nothing to resume there; leave `resume` out"):
         fit(recipe(), sources(), out, options(resume=True))
     fit(recipe("train.steps=1"), sources(), out, options())
     assert not (out / CLAIM).exists()
@@ -378,7 +378,7 @@ def test_some_of_the_objects(tmp_path):
 
 
 def test_bad_labels():
-    with pytest.raises(SelectionError, match=r"object 'ring' has no picks in the training runs.*--objects ball"):
+    with pytest.raises(SelectionError, match=r"object 'ring' has no picks in the training runs.*`FitOptions.objects=b"):
         gather(recipe(), [Source(_with(memory(), (BALL, RING)), val_runs=["C"])])
     with pytest.raises(TomopickError, match=r"object 'ball' has no radius.*`objects=ball:RADIUS`"):
         gather(recipe(), [Source(_with(memory(), (PickableObject("ball", None),)), val_runs=["C"])])
@@ -400,7 +400,7 @@ def test_picks_outside_are_counted_named_and_dropped_only_when_asked(told):
     volume, truth = tomogram("A")
     away = truth.select(np.arange(3)).shifted((0, 5000, 0))
     project.add(volume, type(truth).join("A", [truth, away]))
-    with pytest.raises(SelectionError, match=r"run A: 3 of 17 picks \(3 ball\) lie outside.*--drop-outside"):
+    with pytest.raises(SelectionError, match=r"run A: 3 of 17 picks \(3 ball\) lie outside.*`drop_outside`"):
         gather(recipe(), [Source(project, val_runs=["C"])])
     data = gather(recipe(), [Source(project, val_runs=["C"], drop_outside=True)])
     assert len(data.train[0].picks) == 14

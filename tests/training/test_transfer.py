@@ -117,7 +117,7 @@ def test_a_recipe_starts_from_the_weights_that_it_names_or_says_loudly_that_it_d
     torch.testing.assert_close(stem.sum(dim=2), flat["_conv_stem.weight"], rtol=1e-4, atol=1e-5)
     assert "RANDOM" not in caplog.text
     fit(recipe, [source], tmp_path / "n", FitOptions("cpu"))
-    assert "topcup starts from RANDOM weights" in caplog.text and "--pretrained-weights" in caplog.text
+    assert "topcup starts from RANDOM weights" in caplog.text and "`weights_folder`" in caplog.text
     caplog.clear()
     fit(recipe.override(["imagenet=none"]), [source], tmp_path / "o", FitOptions("cpu"))
     assert "RANDOM" not in caplog.text

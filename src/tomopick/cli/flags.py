@@ -1,6 +1,7 @@
 """The one table of flags: what the library calls a field, the command line calls by its flag.
 
-Messages name fields as `field` or `field=value`, between backticks; here the flags are put in their place.
+Messages name fields as `field` or `field=value`, between backticks (as `Class.field` where two of them have other
+flags); here the flags are put in their place.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import click
 
 # The library's fields and arguments -> what is typed. Where a verb has another flag for one, it stands below.
 FLAGS = {
+    "FitOptions.objects": "--objects",
+    "at": "--at",
     "bound": "--bound",
     "coordinate_offset": "--coordinate-offset",
     "coords_angpix": "--coords-angpix",
@@ -25,6 +28,7 @@ FLAGS = {
     "invert": "--invert",
     "layout": "--star-layout",
     "metric": "--metric",
+    "min_distances": "--min-distance",
     "min_score": "--min-score",
     "name": "--as",
     "names": "--runs",
@@ -49,6 +53,7 @@ FLAGS = {
     "thresholds": "--threshold",
     "tilt_series_pixel_size": "--tilt-series-pixel-size",
     "tilt_range": "--tilt-range",
+    "to": "--to",
     "tomo_type": "--tomo-type",
     "tomograms": "--tomograms",
     "tomograms_star": "--tomograms-star",
@@ -61,10 +66,12 @@ FLAGS = {
     "views": "--tta",
     "voxel_spacing": "--voxel-spacing",
     "weights": "--weights",
+    "weights_folder": "--pretrained-weights",
     "workers": "--workers",
 }
 OF_VERB = {
     "calibrate": {"models": "--folds", "picks": "--truth"},
+    "convert": {"kind": "--as"},
     "ensemble": {"runs": "--project and --val-runs", "names": "--val-runs", "picks": "--truth"},
     "evaluate": {"names": "--names"},
     "export": {"names": "--names"},
@@ -74,7 +81,7 @@ OF_VERB = {
     "train": {"names": "--train-runs"},
 }
 
-FIELD = re.compile(r"`(\w+)(?:=([^`]*))?`")
+FIELD = re.compile(r"`([\w.]+)(?:=([^`]*))?`")
 
 
 def with_flags(text: str, verb: str | None = None) -> str:
@@ -91,7 +98,7 @@ def with_flags(text: str, verb: str | None = None) -> str:
         flag, value = known.get(found[1]), found[2]
         if flag is None:
             return found[0]
-        return f"{flag} {value}" if value else flag
+        return f"{flag} {value}" if value and value != "True" else flag
 
     return FIELD.sub(typed, text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import click
 
 from ..core.errors import ModelError, TomopickError
 from ..core.messages import counted
+from .flags import with_flags
 from .on import OnCommand, evaluate_work
 from .options import (
     FOREIGN,
     POSITIVE,
     comma,
+    echo,
     foreign_options,
     model_first,
     pairs,
@@ -155,7 +158,7 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     project = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
     foreign = {key: choices.pop(key) for key in FOREIGN}
     report = gather_report(what, place, project, ReportOptions(foreign=foreign, **choices))
-    write_report(report, out)
+    write_report(_with_flags(report), out)
     click.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {counted(len(report.runs), 'run')})")
 
 
@@ -214,12 +217,16 @@ def evaluate_command(
         others = _sides(scoring, against, truth_place, options)
         differences = scoring.compare(sides, others)
         result = result.beside(against, differences)
-    click.echo(result.json_text() if as_json else result.text())
+    echo(with_flags(result.json_text() if as_json else result.text()))
     if report is not None:
         from ..look.page import write_report
 
-        write_report(report_of(sides, candidates, truth_place, options), report)
+        write_report(_with_flags(report_of(sides, candidates, truth_place, options)), report)
         say(f"page in {report}")
+
+
+def _with_flags(report: Any) -> Any:
+    return replace(report, notes=tuple(map(with_flags, report.notes)))
 
 
 def _sides(scoring: Any, what: str, truth_place: str, options: Any) -> Any:

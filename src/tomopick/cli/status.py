@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..core.messages import counted, listing
+from .flags import with_flags
 
 _BETWEEN = 5.0  # looks of --watch [s]
 _SHOWN = 8  # reasons
@@ -41,7 +42,7 @@ def status_command(out: Path, watch: bool, failed_only: bool) -> None:
         if text != shown and (text or not failed_only):
             if watch and sys.stdout.isatty():
                 click.clear()
-            click.echo(text)
+            click.echo(with_flags(text, "pick"))
         shown = text
         if not watch or not state.left:
             sys.exit(0 if state.is_whole else 1)

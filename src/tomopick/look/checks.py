@@ -59,7 +59,7 @@ class Finding:
 def object_findings(objects: Sequence[PickableObject]) -> Iterator[Finding]:
     """Names and radii."""
     if not objects:
-        yield Finding(WARNING, "", "no objects", "name them with --object NAME:RADIUS (radius in Å)")
+        yield Finding(WARNING, "", "no objects", "name them with `objects=NAME:RADIUS` (radius in Å)")
         return
     text = ", ".join(f"{o.name} ({'no radius' if o.radius is None else f'{o.radius:g} Å'})" for o in objects)
     yield Finding(OK, "", f"objects: {text}")
@@ -67,7 +67,7 @@ def object_findings(objects: Sequence[PickableObject]) -> Iterator[Finding]:
         yield Finding(WARNING, "", line)
     for o in objects:
         if o.radius is None:
-            yield Finding(WARNING, o.name, "has no radius", f"say it with --object {o.name}:RADIUS (in Å)")
+            yield Finding(WARNING, o.name, "has no radius", f"say it with `objects={o.name}:RADIUS` (in Å)")
         elif o.radius < 15 or o.radius > 1000:
             yield Finding(WARNING, o.name, f"radius {o.radius:g} Å", "radii are in Å: is it in nm, voxels, a diameter?")
 
@@ -88,7 +88,7 @@ def type_findings(types: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
             yield Finding(WARNING, "", f"tomogram types '{name}' and '{close}' look alike", "are they one type?")
         lacking = [run for run, found in types.items() if found and name not in {t.partition("@")[0] for t in found}]
         if lacking:
-            yield Finding(WARNING, "", f"no '{name}' tomogram in {listing(lacking)}", "leave them out with --runs")
+            yield Finding(WARNING, "", f"no '{name}' tomogram in {listing(lacking)}", "leave them out with `names`")
 
 
 def grid_findings(
@@ -145,10 +145,10 @@ def spacing_findings(grids: Mapping[str, Grid]) -> Iterator[Finding]:
     yield Finding(OK, "", f"voxel size {spacing}; {size} voxels (x, y, z){others}; the first voxel is centred at 0 Å")
     if high > (1 + SPACING_TOLERANCE) * low:
         yield Finding(
-            WARNING, "", f"voxel sizes differ: {low:.4g} to {high:.4g} Å", "choose with --tomo-type TYPE@SPACING"
+            WARNING, "", f"voxel sizes differ: {low:.4g} to {high:.4g} Å", "choose with `tomo_type=TYPE@SPACING`"
         )
     if high > 30 or low < 2:
-        yield Finding(WARNING, "", f"voxel size {spacing}", "expected 5 to 20 Å: is the header right? --voxel-spacing")
+        yield Finding(WARNING, "", f"voxel size {spacing}", "expected 5 to 20 Å: is the header right? `voxel_spacing`")
 
 
 def picks_findings(
@@ -196,7 +196,7 @@ def picks_findings(
         return
     corner = unlikely({run: picks for run, picks in truth.items() if run in grids}, grids)
     if corner and "outside" not in corner:  # what lies outside is said of each run
-        yield Finding(ERROR, "", corner, "mend them, or import them with --pixel-size (in Å)")
+        yield Finding(ERROR, "", corner, "mend them, or import them with `pixel_size` (in Å)")
     for line in crowded(truth, project.objects, usual_distances(project.objects) if distances is None else distances):
         yield Finding(WARNING, "", line)
     text = ", ".join(f"{totals[name]} {name}" for name in objects)

@@ -236,10 +236,10 @@ def _table_findings(path: Path, blocks: Mapping[str, Any]) -> Iterator[Finding]:
     elif unit is not None:
         yield Finding(OK, "", f"coordinates in pixels of {unit.text()}")
         if unit.doubt:
-            yield Finding(WARNING, "", unit.doubt, "which is right? say it with --tilt-series-pixel-size")
+            yield Finding(WARNING, "", unit.doubt, "which is right? say it with `pixel_size`")
     elif name == "rlnMicrographName":
         text = "coordinates in pixels whose size the file does not say; they are taken for the tomogram's own voxels"
-        yield Finding(WARNING, "", text, "if they are others, say it with --tilt-series-pixel-size")
+        yield Finding(WARNING, "", text, "if they are others, say it with `pixel_size`")
     else:
-        fix = "say it with --tilt-series-pixel-size or --tomograms-star"
+        fix = "say it with `pixel_size` or `tomograms_star`"
         yield Finding(WARNING, "", "coordinates in pixels whose size the file does not say", fix)

@@ -62,7 +62,7 @@ def draw_run(
     centre = None if at is None else (float(at[0]), float(at[1]), float(at[2]))
     if centre is not None and not tomogram.grid.contains(np.array([centre]))[0]:
         raise SelectionError(
-            f"{project.uri}: run {name}: --at {','.join(f'{v:g}' for v in centre)} lies outside the volume; expected "
+            f"{project.uri}: run {name}: `at={','.join(f'{v:g}' for v in centre)}` lies outside the volume; expected "
             f"z,y,x in Å up to {','.join(f'{n * tomogram.grid.voxel_spacing:.0f}' for n in tomogram.grid.shape)}"
         )
     draw_sections(tomogram, shown, objects, out, thickness=thickness, truth=true, at=centre)
@@ -74,7 +74,7 @@ def _one_run(project: Project, run: str | None) -> str:
         require_run(run, runs, project.uri)
         return run
     if len(runs) != 1:
-        raise SelectionError(f"{project.uri}: has {len(runs)} runs; say which with --run: {listing(runs)}")
+        raise SelectionError(f"{project.uri}: has {len(runs)} runs; say which with `run`: {listing(runs)}")
     return runs[0]
 
 

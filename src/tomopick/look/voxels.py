@@ -76,7 +76,7 @@ def voxel_findings(seen: Seen, project: Project, query: str | None) -> Iterator[
         picks = project.picks(tomogram.run, query) or Picks.empty(tomogram.run)
     except TomopickError:
         picks = Picks.empty(tomogram.run)  # said by the cheap part
-    light, remedy = [], f"pick and train with --invert {tomogram.run}"
+    light, remedy = [], f"pick and train with `invert={tomogram.run}`"
     for o in project.objects:
         positions = picks.of(o.name).positions
         if not len(positions) or not o.radius:
@@ -103,7 +103,7 @@ def _offset_findings(
         given = ",".join(f"{np.round(v * 2) / 2 + 0.0:g}" for v in found.voxels)
         yield Finding(
             WARNING, where, f"particles lie {text} voxels (z, y, x) from their {found.n} picks",
-            f"--coordinate-offset {given} (czii is 0.5,0.5,0.5)",
+            f"`coordinate_offset={given}` (czii is 0.5,0.5,0.5)",
         )  # fmt: skip
     else:
         yield Finding(OK, where, f"picks sit in the middle ({text} voxels z, y, x; {found.n} averaged)")
@@ -127,5 +127,5 @@ def trial_findings(seen: Seen, detector: Any, timed: bool) -> Iterator[Finding]:
     for text in found:
         yield Finding(WARNING, f"run {tomogram.run}", text)
     if timed:
-        how = f"with the {views} views of its method" if views > 1 else "without --tta"
+        how = f"with the {views} views of its method" if views > 1 else "without `views`"
         yield Finding(OK, f"run {tomogram.run}", f"picking takes about {max(1, round(seconds))} s here, {how}")

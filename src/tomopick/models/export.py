@@ -190,12 +190,12 @@ def export_model(detector: Detector, out: Path, to: str, bound: float = BOUND, o
     kind = NETWORK_FORMATS[to]
     for package, extra in kind.packages:
         if missing := lacking_package(package, extra):
-            raise EngineError(f"--to {to}: {missing}")
+            raise EngineError(f"`to={to}`: {missing}")
     path = out if out.suffix == kind.suffix else out.with_name(out.name + kind.suffix)
     parts = [path, path.with_suffix(".json"), *([path.with_suffix(".bin")] if to == "openvino" else [])]
     there = [p for p in parts if p.exists()]
     if there and not overwrite:
-        raise OutputError(f"{there[0]}: exists already; choose another name, or replace it with --overwrite")
+        raise OutputError(f"{there[0]}: exists already; choose another name, or replace it with `overwrite`")
     network = Heatmaps(detector.network, detector.method.activation)
     multiple = detector.method.network.multiple
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def export_model(detector: Detector, out: Path, to: str, bound: float = BOUND, o
         if not difference <= bound * max(1.0, largest):
             raise EngineError(
                 f"{path}: not written: its heatmap would differ from torch's by {difference:.2g}, more than "
-                f"{bound * max(1.0, largest):.2g}; write another format, or allow more with --bound"
+                f"{bound * max(1.0, largest):.2g}; write another format, or allow more with `bound`"
             )
         new.with_suffix(".json").write_text(json.dumps(_about(detector, to), indent=1))
         for part in parts:

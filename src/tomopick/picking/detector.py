@@ -121,7 +121,7 @@ class Detector(ByPicker):
         if skew * self.facts.skewness < 0 and abs(skew) > 0.15 and abs(self.facts.skewness) > 0.05:
             found.append(
                 f"contrast looks inverted (skewness {skew:+.2f}, in training {self.facts.skewness:+.2f}): "
-                f"if particles are light on dark here, pick with --invert {tomogram.run}"
+                f"if particles are light on dark here, pick with `invert={tomogram.run}`"
             )
         if self.facts.spectrum:
             rings = radial_spectrum(values, void, bins=len(self.facts.spectrum))
@@ -208,7 +208,7 @@ class Detector(ByPicker):
         finished = (folder / "detector.json").is_file() or (folder / "weights.safetensors").is_file()
         if (folder / "recipe.json").is_file() and (folder / "last").is_dir() and not finished:
             if not (folder / "best" / "detector.json").is_file():
-                raise ModelError(f"{folder}: its training is not finished; go on with it: train ... --resume")
+                raise ModelError(f"{folder}: its training is not finished; go on with it: train ... `resume=True`")
             best = cls.load(folder / "best", name or str(folder))
             step = best.facts.provenance.get("step", "?")
             log.warning(f"{folder}: its training is not finished; what is used is its best so far, of step {step}")

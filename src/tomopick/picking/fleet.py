@@ -239,7 +239,7 @@ class _Fleet:
             if self.unready >= TRIES * max(1, len(self.workers)):
                 raise TomopickError(
                     f"{self.unready} workers ended before they were ready ({_how(worker.process.returncode)}); fewer "
-                    "--workers need less memory"
+                    "`workers` need less memory"
                 )
         for run in lost:
             # Where there were several, any of them may have been the reason, or none: they are tried one by one.
@@ -249,7 +249,7 @@ class _Fleet:
                 continue
             message = (
                 f"run {run}: the process that picked it ended {TRIES} times ({_how(worker.process.returncode)}); "
-                "perhaps for want of memory: use fewer --workers, or a smaller tiling.shape"
+                "perhaps for want of memory: use fewer `workers`, or a smaller tiling.shape"
             )
             with suppress(TomopickError):
                 self.records.write(run, FAILED, {"message": message})
@@ -310,8 +310,8 @@ def devices_of(name: str, workers: int) -> list[str]:
     cards = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     names = cards if name == "cuda:all" or (name in ("auto", "cuda") and cards) else name.split(",")
     if not names:
-        raise TomopickError("device 'cuda:all': there is no GPU here; use --device cpu")
-    # Without --workers only devices that were named one by one, or all of them, are as many processes.
+        raise TomopickError("device 'cuda:all': there is no GPU here; use `device=cpu`")
+    # Without `workers` only devices that were named one by one, or all of them, are as many processes.
     number = workers if name in ("auto", "cuda") else max(workers, len(names))
     return [names[i % len(names)] for i in range(number)] if number > 1 else [name]
 

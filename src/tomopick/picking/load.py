@@ -22,7 +22,7 @@ def load_model(name: str | Path) -> Detector | Ensemble:
     if (path / ENSEMBLE).is_file():
         return Ensemble.load(path)
     if (path / "plan.json").is_file():
-        raise ModelError(f"{path}: its trainings are not finished; go on with them: train ... --resume")
+        raise ModelError(f"{path}: its trainings are not finished; go on with them: train ... `resume=True`")
     if path.is_dir():
         return Detector.load(path)
     if str(name) in known:

@@ -78,7 +78,7 @@ def _client(distributed: Any, address: str, stack: ExitStack) -> Any:
     kind, _, number = address.partition("=")
     if kind == "local":
         if not number.isdecimal() or not int(number):
-            raise TomopickError(f"--on dask:{address}: expected a number of processes, for example dask:local=4")
+            raise TomopickError(f"dask:{address}: expected a number of processes, for example dask:local=4")
         cluster = distributed.LocalCluster(n_workers=int(number), threads_per_worker=1, dashboard_address=None)
         stack.enter_context(cluster)
         return stack.enter_context(distributed.Client(cluster))
@@ -86,7 +86,7 @@ def _client(distributed: Any, address: str, stack: ExitStack) -> Any:
         return stack.enter_context(distributed.Client(address, timeout=20))
     except (OSError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TomopickError(f"--on dask:{address}: no Dask scheduler answers there ({reason})") from None
+        raise TomopickError(f"dask:{address}: no Dask scheduler answers there ({reason})") from None
 
 
 def _result(future: Any, run: str, job: Job) -> RunResult:

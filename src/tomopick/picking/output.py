@@ -84,7 +84,7 @@ class Output:
         if other != place and (found or self.project.keeps_picks):
             raise OutputError(
                 f"run {self.run}: {self.records.folder} knows it of {other}, but the input is {place}: runs of one "
-                "name need folders of their own; name another with --out, or replace what is there with --overwrite"
+                "name need folders of their own; name another with `out`, or replace what is there with `overwrite`"
             )
         if not found:
             return False
@@ -95,8 +95,8 @@ class Output:
         held = where if self.project.keeps_picks else str(self._csv)
         what = "were edited since tomopick made them" if record else f"are not known to {self.records.folder}"
         raise OutputError(
-            f"run {self.run}: {held}: there are picks that {what}; name another place (--out, --session-id), "
-            "or replace them with --overwrite"
+            f"run {self.run}: {held}: there are picks that {what}; name another place (`out`, `session_id`), "
+            "or replace them with `overwrite`"
         )
 
     def write_picks(self, picks: Picks) -> None:

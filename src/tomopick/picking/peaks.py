@@ -230,11 +230,11 @@ def with_distances(peaks: PeakFinder, distances: Mapping[str, float]) -> PeakFin
     """
     for name, distance in distances.items():
         if not 0 < distance < float("inf"):
-            raise SelectionError(f"--min-distance {name}={distance:g}: expected a positive number of Å")
+            raise SelectionError(f"`min_distances={name}={distance:g}`: expected a positive number of Å")
     if not distances:
         return peaks
     if not isinstance(peaks, LocalMaxima):
-        raise SelectionError(f"--min-distance: {type(peaks).__name__} keeps no distance between picks; leave it out")
+        raise SelectionError(f"`min_distances`: {type(peaks).__name__} keeps no distance between picks; leave it out")
     return replace(peaks, min_distances={**peaks.min_distances, **distances})
 
 

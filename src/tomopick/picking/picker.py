@@ -262,12 +262,14 @@ class Picker:
         names = [o.name for o in self.objects]
         for name, value in options.thresholds.items():
             if name not in names:
-                raise SelectionError(f"--threshold {name}={value:g}: no model knows '{name}'; {near_miss(name, names)}")
+                raise SelectionError(
+                    f"`thresholds={name}={value:g}`: no model knows '{name}'; {near_miss(name, names)}"
+                )
             if not 0 <= value <= 1:
-                raise SelectionError(f"--threshold {name}={value:g}: scores lie between 0 and 1; choose one there")
+                raise SelectionError(f"`thresholds={name}={value:g}`: scores lie between 0 and 1; choose one there")
         for name in options.min_distances:
             if name not in names:
-                raise SelectionError(f"--min-distance: no model knows '{name}'; {near_miss(name, names)}")
+                raise SelectionError(f"`min_distances`: no model knows '{name}'; {near_miss(name, names)}")
         self.peaks = with_distances(self.model.peaks, options.min_distances)
         self.score_maps: ScoreMaps = self.model.score_maps
         whose = self.model.name or "this model"

@@ -239,7 +239,7 @@ def _require_finite(heat: np.ndarray, run: str) -> None:
     if not np.isfinite(heat.sum(dtype=np.float64)):
         raise ModelError(
             f"run {run}: the network's answer is not finite: its weights are damaged or diverged in training, or "
-            "its numbers exceed half precision; try --precision f32, or another model"
+            "its numbers exceed half precision; try `precision=f32`, or another model"
         )
 
 

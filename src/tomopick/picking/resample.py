@@ -80,7 +80,7 @@ def matched(tomogram: Tomogram, voxel_spacing: float, whose: str) -> Tomogram:
     if max(voxel_spacing / found, found / voxel_spacing) > REFUSE_BEYOND:
         raise ModelError(
             f"run {tomogram.run}: voxel spacing {found:g} Å, but {whose} at {voxel_spacing:g} Å; "
-            "check the spacing (--voxel-spacing) or use tomograms or a model nearer to each other"
+            "check the spacing (`voxel_spacing`) or use tomograms or a model nearer to each other"
         )
     return resample(tomogram, voxel_spacing) if spacings_differ(found, voxel_spacing) else tomogram
 

@@ -68,7 +68,7 @@ def records_at(out: Path) -> Path:
     for folder in (out / "records", out):
         if (folder / RUNS).is_file() or any(folder.glob(f"*{ENDING}")):
             return folder
-    raise ReadError(f"{out}: nothing was picked there; expected the folder that pick was given as --out")
+    raise ReadError(f"{out}: nothing was picked there; expected the folder that pick was given as `out`")
 
 
 def standing(records: Records, now: float | None = None) -> Standing:

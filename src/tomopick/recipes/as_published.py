@@ -94,7 +94,7 @@ def carry_out_part(plan: Plan, grounds: Grounds, out: Path, options: FitOptions,
     """
     shares, place = _Shares.of(plan, grounds, options), _Places(plan, out)
     if not place.together:
-        raise SelectionError(f"{plan.name} is one training, which has no parts; leave --shard out")
+        raise SelectionError(f"{plan.name} is one training, which has no parts; leave `shard` out")
     try:
         _begin(plan, shares, place, replace(options, resume=(out / PLAN).is_file()))
     except OutputError:
@@ -216,7 +216,7 @@ class _Shares:
             shares._check(training)
         if plan.weights == "grid" and not folded and not val:
             raise SelectionError(
-                f"{plan.name} weighs its members on validation runs and there is none; name some with --val-runs, or "
+                f"{plan.name} weighs its members on validation runs and there is none; name some with `val_runs`, or "
                 "label another run"
             )
         return shares
@@ -228,13 +228,13 @@ class _Shares:
             fitting = ",".join(str(max(1, k)) for k in sorted({n // 4, n // 2, n}) if k)
             raise SelectionError(
                 f"{training.name}: {training.subset} runs to learn from are asked for, and there are {n} (those kept "
-                f"for validation do not count); label more, or take fewer: --subset {fitting or 1}"
+                f"for validation do not count); label more, or take fewer: `subset={fitting or 1}`"
             )
         types = self.grounds.tomo_types[0]
         if len(types) > 1 and training.tomo_type is None and not val and len(train) < 2:
             raise SelectionError(
                 f"several tomogram types of the only labelled run {', '.join(train)}: none could be validated on "
-                "without having been seen; label another run and name it with --val-runs"
+                "without having been seen; label another run and name it with `val_runs`"
             )
 
     def _pool(self, training: Training) -> list[str]:
@@ -308,7 +308,7 @@ def _begin(plan: Plan, shares: _Shares, place: _Places, options: FitOptions) -> 
     for folder in there:
         require_place(folder, options.resume)
     if options.resume and not (there and (not place.together or (place.out / PLAN).is_file())):
-        raise OutputError(f"{place.out}: nothing to resume there; leave --resume out to begin the trainings")
+        raise OutputError(f"{place.out}: nothing to resume there; leave `resume` out to begin the trainings")
     if not place.together:
         return  # a single training looks after itself
     about = {"format_version": _FORMAT_VERSION, "plan": plan.to_json(), "data": shares.to_json()}

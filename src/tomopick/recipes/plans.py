@@ -115,12 +115,12 @@ def folds_of(runs: Sequence[str], n: int) -> list[tuple[str, ...]]:
     """
     if n < 2:
         raise SelectionError(
-            f"--folds {n}: a run is either learned from or validated on, so it takes two folds or more"
+            f"`folds={n}`: a run is either learned from or validated on, so it takes two folds or more"
         )
     if n > len(runs):
         raise SelectionError(
-            f"--folds {n}: {len(runs)} runs with picks ({', '.join(sorted(runs)[:8])}) cannot be divided into {n} "
-            f"parts; take --folds {max(2, len(runs))} or fewer, or label more runs"
+            f"`folds={n}`: {len(runs)} runs with picks ({', '.join(sorted(runs)[:8])}) cannot be divided into {n} "
+            f"parts; take `folds={max(2, len(runs))}` or fewer, or label more runs"
         )
     ordered = sorted(runs)
     return [tuple(ordered[i::n]) for i in range(n)]
@@ -157,8 +157,8 @@ def require_published(method: str) -> None:
     """Raises `SelectionError`, with the near misses, for a method that nobody published whole."""
     if method not in METHODS:
         raise SelectionError(
-            f"nothing is published under the name '{method}'; {near_miss(method, sorted(METHODS))}; without "
-            "--as-published the recipe is trained once"
+            f"nothing is published under the name '{method}'; {near_miss(method, sorted(METHODS))}; any "
+            "recipe can be trained once instead"
         )
 
 
@@ -172,7 +172,7 @@ def _bpd(wanted: Wanted) -> Plan:
     if wanted.simulated:
         raise SelectionError(
             "bpd as published learns from simulated and real runs together: give the simulated project as a further "
-            "PROJECT, not with --pretrain"
+            "PROJECT, not with `simulated`"
         )
     four = replace(wanted, seeds=wanted.seeds or 4)
     return Plan("bpd", tuple(_expanded(wanted.recipe("bpd"), four)))
@@ -336,14 +336,14 @@ def fold_name(runs: Sequence[str]) -> str:
 def _needs_simulated(method: str, wanted: Wanted) -> None:
     if not wanted.simulated:
         raise SelectionError(
-            f"{method} as published starts from simulated runs: give their project with --pretrain (tomopick simulate "
+            f"{method} as published starts from simulated runs: give their project with `simulated` (tomopick simulate "
             "makes one)"
         )
 
 
 def _needs_no_simulated(method: str, wanted: Wanted) -> None:
     if wanted.simulated:
-        raise SelectionError(f"{method} as published learns from experimental runs alone: leave --pretrain out")
+        raise SelectionError(f"{method} as published learns from experimental runs alone: leave `simulated` out")
 
 
 def _pretraining(recipe: Recipe, wanted: Wanted, name: str) -> tuple[Training, ...]:

@@ -250,7 +250,7 @@ def _detector(
     if channels != len(objects):
         raise ModelError(
             f"{path}: has channels for {channels} objects, not {len(objects)} ({', '.join(o.name for o in objects)}); "
-            "name them in channel order, each as --object NAME:RADIUS"
+            "name them in channel order, each as `objects=NAME:RADIUS`"
         )
     with torch.device("meta"):
         network = recipe.network.build(channels)
@@ -299,7 +299,7 @@ def _check(path: Path, layout: ReleasedLayout, state: _State, wanted: Mapping[st
     ]
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-        raise ModelError(f"{path}: is no network of {layout.recipe} ({faults[0]}{more}); check --as")
+        raise ModelError(f"{path}: is no network of {layout.recipe} ({faults[0]}{more}); check `kind`")
 
 
 def _digest(path: Path) -> str:

@@ -196,7 +196,7 @@ class Scoring:
             SelectionError: the truths are not the same.
         """
         if set(sides.truth) != set(others.truth):
-            raise SelectionError("the two are scored on different runs; name the ones that both have with --runs")
+            raise SelectionError("the two are scored on different runs; name the ones that both have with `runs`")
         names = {o.name: o for o in (*sides.objects, *others.objects)}
         given = others.kept, sides.kept, sides.truth, list(names.values())
         return {m: paired_difference(*given, rng=np.random.default_rng(0), metric=m) for m in ("czii", "f1")}
@@ -219,10 +219,10 @@ class Scoring:
         read = make is None and not is_foreign(Path(candidates))
         found, _, project = self._read(candidates, self.picks, "picks") if read else ({}, (), None)
         if read and not found:
-            raise SelectionError(f"{candidates}: no picks to score; name others with --picks")
+            raise SelectionError(f"{candidates}: no picks to score; name others with `picks`")
         wanted, objects, other = self._read(truth, self.truth, "truth")
         if not wanted:
-            raise SelectionError(f"{truth}: no true picks; name others with --truth")
+            raise SelectionError(f"{truth}: no true picks; name others with `truth`")
         made = None
         if make is not None:
             if other is None:
@@ -333,7 +333,7 @@ class Scoring:
             if n and not self.drop_outside:
                 raise SelectionError(
                     f"run {run}: {outside_text(picks, inside)} lie outside the tomogram; are they in Å, x y z, and of "
-                    "this run? mend them, or leave them out with --drop-outside"
+                    "this run? mend them, or leave them out with `drop_outside`"
                 )
             if n:
                 log.info(f"run {run}: {outside_text(picks, inside)} lie outside the tomogram and are left out")

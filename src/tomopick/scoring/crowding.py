@@ -39,7 +39,7 @@ def _line(o: PickableObject, distance: float, nearest: np.ndarray, total: int, m
     remedy = ""
     if 0 < enough < distance:
         radii = f", train peaks.min_distance={enough / o.radius:.2g}" if o.radius else ""
-        remedy = f": pick --min-distance {o.name}={enough:.0f}{radii}"
+        remedy = f": pick `min_distances={o.name}={enough:.0f}`{radii}"
     return f"{found}; picks that keep this distance find at most about {most}{remedy}"
 
 

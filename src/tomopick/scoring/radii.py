@@ -24,6 +24,6 @@ def radius_doubts(objects: Iterable[PickableObject], others: Iterable[PickableOb
         if TWICE[0] <= ratio <= TWICE[1]:
             lines.append(
                 f"{o.name} has a radius of {o.radius:g} Å here and of {known[o.name]:g} Å elsewhere: is one of them a "
-                f"diameter? say it with --object {o.name}:RADIUS"
+                f"diameter? say it with `objects={o.name}:RADIUS`"
             )
     return lines

@@ -91,7 +91,7 @@ class CziiScore:
         own = ", ".join(f"{n} precision {self.objects[n].precision:.4f} and fp {self.objects[n].fp}" for n in names)
         return [
             "* one pick finds several true particles, which lie dense or were written down twice;",
-            f"  by the challenge's own formula {own}, score {self.score:.4f} (as under --json)",
+            f"  by the challenge's own formula {own}, score {self.score:.4f} (as in the JSON)",
         ]
 
 

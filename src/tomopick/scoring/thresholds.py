@@ -68,7 +68,7 @@ def thresholds_for(known: Mapping[str, Mapping[str, float]], metric: str, whose:
     if name not in known:
         raise SelectionError(
             f"{whose}: no thresholds for {name}; it has {', '.join(sorted(known))}; measure them first with "
-            f"calibrate --metric {name}"
+            f"calibrate `metric={name}`"
         )
     return known[name]
 

@@ -118,7 +118,7 @@ def _light(gain: np.ndarray) -> np.ndarray:
 
 
 def arrays_of(device: str, workers: int = 1) -> Arrays:
-    """The place that `--device` names: `cpu`, `cuda` or `cuda:1` and so on.
+    """The place that `device` names: `cpu`, `cuda` or `cuda:1` and so on.
 
     Args:
         device: its name.

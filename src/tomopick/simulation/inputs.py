@@ -39,7 +39,9 @@ def with_densities(
     names = [file.name for file in files]
     for name in set(names):
         if names.count(name) > 1:
-            raise SelectionError(f"--density {name}: given {names.count(name)} times; expected one file for an object")
+            raise SelectionError(
+                f"`densities={name}`: given {names.count(name)} times; expected one file for an object"
+            )
     chosen = {file.name: file for file in [*labelled, *files]}
     for file in [*chosen.values(), *others]:
         file.load()

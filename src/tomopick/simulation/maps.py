@@ -60,7 +60,7 @@ class DensityFile:
 
     @classmethod
     def parse(cls, text: str) -> DensityFile:
-        """What `--density` was given, in the form `FORM`.
+        """What `densities` was given, in the form `FORM`.
 
         Raises:
             SelectionError: not of this form.
@@ -76,7 +76,7 @@ class DensityFile:
                 values[key.strip()] = -1.0
         legal = name and not set('_ <>:"/\\|?*') & set(name) and equals and path
         if not legal or not set(values) <= {"radius", "mass", "voxel"} or any(not 0 < v < 1e6 for v in values.values()):
-            raise SelectionError(f"--density {text}: expected {FORM}, the name without space or _")
+            raise SelectionError(f"`densities={text}`: expected {FORM}, the name without space or _")
         return cls(name, path, values.get("radius"), values.get("mass"), values.get("voxel"))
 
     def load(self) -> MapDensity:
@@ -108,7 +108,7 @@ def _load(file: DensityFile) -> MapDensity:
 
 def _from_map(path: Path, file: DensityFile) -> tuple[np.ndarray, float, float]:
     """Values, spacing [Å] and the mass that the occupied volume implies [kDa]."""
-    remedy = f"say it: --density {file.name}={file.path},voxel=Å"
+    remedy = f"say it: `densities={file.name}={file.path},voxel=Å`"
     values, grid = read_map(path, file.voxel_spacing, remedy)
     values = cleaned(values, str(path))
     values, spacing = blurred(values, grid.voxel_spacing)

@@ -237,7 +237,7 @@ def _check_twin(twin: Picks, grid: Grid, densities: Mapping[str, Density]) -> No
     if strange:
         raise SelectionError(
             f"run {twin.run}: picks of '{strange[0]}', which is no object to be simulated; give its density "
-            f"(--density {strange[0]}=FILE)"
+            f"(`densities={strange[0]}=FILE`)"
         )
     outside = ~grid.contains(twin.positions)
     if outside.any():
@@ -245,7 +245,7 @@ def _check_twin(twin: Picks, grid: Grid, densities: Mapping[str, Density]) -> No
         depth, height, width = (n * grid.voxel_spacing for n in grid.shape)
         raise SelectionError(
             f"run {twin.run}: {outside.sum()} of {len(twin)} positions lie outside the volume, as z, y, x = {z:.0f}, "
-            f"{y:.0f}, {x:.0f} Å does; expected 0..{depth:.0f}, 0..{height:.0f}, 0..{width:.0f} Å; make --shape larger"
+            f"{y:.0f}, {x:.0f} Å does; expected 0..{depth:.0f}, 0..{height:.0f}, 0..{width:.0f} Å; make `shape` larger"
         )
 
 

@@ -85,4 +85,4 @@ def _await(future: Future[Any], queue: Any, tell: Tell) -> Any:
     try:
         return future.result()
     except BrokenProcessPool:
-        raise TomopickError("a worker process died, perhaps for want of memory; try fewer --workers") from None
+        raise TomopickError("a worker process died, perhaps for want of memory; try fewer `workers`") from None

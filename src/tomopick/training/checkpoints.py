@@ -110,5 +110,5 @@ def append_log(path: Path, row: Mapping[str, Any]) -> None:
             log.write(json.dumps(row) + "\n")
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); make room and go on with --resume"
+            f"{path}: cannot be written ({error.strerror or error}); make room and go on with `resume`"
         ) from None

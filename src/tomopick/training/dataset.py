@@ -104,7 +104,7 @@ def _first_spacing(plans: Sequence[SourceRuns]) -> float:
     for plan in plans:
         if plan.train:
             return plan.source.project.grid(plan.train[0], plan.source.tomo_type).voxel_spacing
-    raise SelectionError("no run to train on; name some with --train-runs, or leave fewer for --val-runs")
+    raise SelectionError("no run to train on; name some with `train_runs`, or leave fewer for `val_runs`")
 
 
 def _contrast(volume: LabelledVolume, positions: np.ndarray, radius: float) -> float:
@@ -211,7 +211,7 @@ def _require_likely(source: Source, picks: Mapping[str, Picks]) -> None:
     """Raises where all the picks of a project lie in one corner: they are not in Å, and noise would be learned."""
     grids = {run: source.project.grid(run, source.tomo_type) for run in picks}
     inside = {run: p.select(grids[run].contains(p.positions)) for run, p in picks.items()}
-    fix = "mend them, or import them with --pixel-size (in Å)"
+    fix = "mend them, or import them with `pixel_size` (in Å)"
     require_likely(inside, grids, source.project.uri, fix)
 
 
@@ -244,7 +244,7 @@ def _inside(source: Source, tomogram: Tomogram, picks: Picks) -> Picks:
         raise SelectionError(
             f"{where}: {outside_text(picks, inside)} lie outside the volume of "
             f"{'x'.join(map(str, tomogram.grid.shape))} voxels at {tomogram.grid.voxel_spacing:g} Å; are they in Å, "
-            "x y z, and of this tomogram? mend them, or leave them out with --drop-outside"
+            "x y z, and of this tomogram? mend them, or leave them out with `drop_outside`"
         )
     if outside:
         log.info(f"{where}: {outside_text(picks, inside)} lie outside the volume and are left out")
@@ -267,7 +267,7 @@ def _split_along_y(volumes: list[LabelledVolume]) -> tuple[list[LabelledVolume],
     start = n - max(1, round(HELD_BACK * n))
     if start - gap < 16:
         raise SelectionError(
-            f"run {last.picks.run}: {n} voxels in y are too few to keep a part for validation; name --val-runs"
+            f"run {last.picks.run}: {n} voxels in y are too few to keep a part for validation; name `val_runs`"
         )
     log.info(
         f"only one labelled run: y from {start} of {n} is kept for validation, {gap} voxels before it are left out"
@@ -287,13 +287,13 @@ def _check_light(witness: _Witness, facts: TrainingFacts) -> None:
     for name in [name for name, value in facts.contrast.items() if value > 0]:
         log.warning(
             f"{name} is light on dark at its picks (contrast {facts.contrast[name]:+.2f}); expected dark on "
-            "light: check the volume's sign (--invert) or the picks' axes"
+            "light: check the volume's sign (`invert`) or the picks' axes"
         )
     light = witness.light_runs()
     if light:
         log.warning(
             f"run {listing(light)}: light particles on dark, other than the other runs; expected dark on light in all: "
-            f"train with --invert {','.join(light)}, or check the picks there"
+            f"train with `invert={','.join(light)}`, or check the picks there"
         )
 
 
@@ -308,7 +308,7 @@ def _check_validation(volumes: Sequence[LabelledVolume], objects: Sequence[Picka
     absent = [o.name for o in objects if not any((v.picks.names == o.name).any() for v in volumes)]
     if volumes and absent:
         what = "no true particle" if len(absent) == len(objects) else f"no true {', '.join(absent)}"
-        log.warning(f"{what} in what is kept for validation: there is no F1 for it; name other --val-runs")
+        log.warning(f"{what} in what is kept for validation: there is no F1 for it; name other `val_runs`")
 
 
 def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
@@ -318,7 +318,7 @@ def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableO
             others = ",".join(p.name for p in objects if any((v.picks.names == p.name).any() for v in volumes))
             raise SelectionError(
                 f"object '{o.name}' has no picks in the training runs; name other runs"
-                + (f", or learn the others: --objects {others}" if others else " or other picks (--picks)")
+                + (f", or learn the others: `FitOptions.objects={others}`" if others else " or other picks (`picks`)")
             )
         if n < 20:
             log.warning(f"only {counted(n, 'pick')} of {o.name} to learn from")

@@ -163,7 +163,7 @@ def _started(recipe: Recipe, options: FitOptions) -> NetworkSpec:
         log.warning(
             f"{recipe.name} starts from RANDOM weights: ImageNet weights of its 2D network, timm's {recipe.imagenet}, "
             f"are not there ({error}). It then learns more slowly and picks worse: fetch timm/{recipe.imagenet} from "
-            "Hugging Face and give the folder it lies in with --pretrained-weights, or say that it shall be so: "
+            "Hugging Face and give the folder it lies in with `weights_folder`, or say that it shall be so: "
             "imagenet=none"
         )
         return spec
@@ -179,13 +179,13 @@ def require_place(out: Path, resume: bool) -> None:
     """
     begun = any((out / name).is_file() for name in ("recipe.json", "plan.json"))
     if begun and not resume:
-        raise OutputError(f"{out}: exists already; expected a new folder (or --resume to go on with its training)")
+        raise OutputError(f"{out}: exists already; expected a new folder (or `resume` to go on with its training)")
     if begun:
         return
     if not is_vacant(out):
         raise OutputError(f"{out}: exists already, and holds no training to go on with; expected a new folder")
     if resume:
-        raise OutputError(f"{out}: nothing to resume there; leave --resume out to begin a training")
+        raise OutputError(f"{out}: nothing to resume there; leave `resume` out to begin a training")
 
 
 def begin_training(recipe: Recipe, detector: Detector, state: TrainState, out: Path) -> None:

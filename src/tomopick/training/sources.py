@@ -133,7 +133,7 @@ def split_runs(source: Source, seed: int, hold_back: bool = True) -> tuple[list[
         runs = list(picks_where_any(project, rest, source.picks))
         if not runs:
             why = f"besides {', '.join(val)}, kept for validation, " if val else ""
-            raise SelectionError(f"{project.uri}: {why}no run with picks; training needs labelled runs (see --picks)")
+            raise SelectionError(f"{project.uri}: {why}no run with picks; training needs labelled runs (see `picks`)")
         left = [run for run in rest if run not in runs and run not in source.unlabelled_runs]
         if left:
             log.info(f"{project.uri}: {counted(len(left), 'run')} left out, without such picks")
@@ -155,7 +155,7 @@ def check_unlabelled(recipe: Recipe, plans: Sequence[SourceRuns]) -> None:
     if wanted and not found:
         raise SelectionError(
             f"recipe {recipe.name} learns from unlabelled runs too, and there is none: name some with "
-            "--unlabelled-runs or a whole project with --unlabelled, or train on labels alone: objective=SupervisedSpec"
+            "`unlabelled_runs` or a whole project with `unlabelled`, or train on labels alone: objective=SupervisedSpec"
         )
     if found and not wanted:
         raise SelectionError(
@@ -169,7 +169,7 @@ def check_unlabelled(recipe: Recipe, plans: Sequence[SourceRuns]) -> None:
         if (place, run) in uses:
             raise SelectionError(
                 f"{uri}: run {run} is unlabelled by name, but its picks are used for {uses[place, run]}; it can be one "
-                "of them: say which runs are which with --train-runs, --val-runs and --unlabelled-runs"
+                "of them: say which runs are which with `train_runs`, `val_runs` and `unlabelled_runs`"
             )
         if (place, run) in seen:
             raise SelectionError(f"{uri}: run {run} is named twice as unlabelled; name it once")
@@ -196,7 +196,7 @@ def objects_of(sources: Sequence[Source], names: Sequence[str] | None) -> tuple[
             if first.radius and o.radius and not np.isclose(first.radius, o.radius):
                 raise SelectionError(
                     f"object '{o.name}' has a radius of {first.radius:g} Å in one project and {o.radius:g} Å in "
-                    f"{source.project.uri}; give one for both: --object {o.name}:RADIUS"
+                    f"{source.project.uri}; give one for both: `objects={o.name}:RADIUS`"
                 )
             if not first.radius:
                 found[o.name] = o
@@ -206,7 +206,7 @@ def objects_of(sources: Sequence[Source], names: Sequence[str] | None) -> tuple[
                 raise SelectionError(f"no object '{name}' in the projects; {near_miss(name, found)}")
         found = {name: found[name] for name in names}
     if not found:
-        raise SelectionError("the projects define no pickable objects; give some as --object name:radius")
+        raise SelectionError("the projects define no pickable objects; give some as `objects=NAME:RADIUS`")
     for o in found.values():
         _ = o.radius_angstrom  # says so where there is none
     return tuple(found.values())

@@ -221,7 +221,7 @@ def _read(
     picks = {run: found[run] for run in runs if run in found}
     if not picks:
         raise SelectionError(
-            f"{what}: no picks of {', '.join(runs[:5])}; name runs alike, or say which picks with --picks"
+            f"{what}: no picks of {', '.join(runs[:5])}; name runs alike, or say which picks with `picks`"
         )
     for run in runs:
         if run not in picks:
@@ -232,7 +232,7 @@ def _read(
 def _truth(project: Project, runs: Sequence[str], same: bool, options: ReportOptions) -> dict[str, Picks]:
     """The true picks. Where picks and truth are of one project, they must be named: nothing tells them apart."""
     if options.truth is None and same:
-        log.info("no --truth OBJECT:USER/SESSION was given: nothing is scored")
+        log.info("no `truth=OBJECT:USER/SESSION` was given: nothing is scored")
         return {}
     found = picks_where_any(project, runs, options.truth, "truth")
     if not found:

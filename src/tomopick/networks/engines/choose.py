@@ -96,7 +96,7 @@ class EngineSpec:
     def _unfit(self, name: str, device: torch.device) -> str:
         kind = ENGINES[name]
         if device.type not in kind.devices:
-            return f"it runs on {' or '.join(kind.devices)}, not on {device.type}; choose another with --engine"
+            return f"it runs on {' or '.join(kind.devices)}, not on {device.type}; choose another with `engine`"
         if self.precision not in kind.precisions:
-            return f"it computes in {' or '.join(kind.precisions)}, not in {self.precision}; set --precision"
+            return f"it computes in {' or '.join(kind.precisions)}, not in {self.precision}; set `precision`"
         return kind.lacking(device)

@@ -129,5 +129,5 @@ def exported(network: nn.Module, multiple: int) -> bytes:
             )  # fmt: skip
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise EngineError(f"ONNX cannot hold {type(network).__name__} ({reason}); use --engine torch") from error
+        raise EngineError(f"ONNX cannot hold {type(network).__name__} ({reason}); use `engine=torch`") from error
     return file.getvalue()

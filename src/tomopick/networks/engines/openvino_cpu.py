@@ -95,7 +95,7 @@ def to_openvino(network: nn.Module, multiple: int) -> Any:
             model = frontend.convert(frontend.load(decoder))
     except (GeneralFailure, OpConversionFailure, OpValidationFailure, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1].lstrip("- ")
-        raise EngineError(f"OpenVINO cannot convert {type(network).__name__} ({reason}); use --engine torch") from error
+        raise EngineError(f"OpenVINO cannot convert {type(network).__name__} ({reason}); use `engine=torch`") from error
     model.reshape(ov.PartialShape([1, 1, -1, -1, -1]))
     return model
 
