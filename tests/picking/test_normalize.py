@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from tomopick.core.errors import ReadError, RecipeError
 from tomopick.core.types import Grid, Tomogram
-from tomopick.picking.normalize import FixedLimits, RobustNormalization, ZScore, contrast_at, radial_spectrum, skewness
+from tomopick.picking.normalize import FixedLimits, RobustNormalization, ZScore
+from tomopick.picking.statistics import contrast_at, radial_spectrum, skewness
 
 NORMALIZE = RobustNormalization(block=80.0)
 SHAPE = (48, 96, 96)

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from .arrays import Array
 from .errors import TomopickError
 from .void import find_void
 
@@ -126,13 +127,13 @@ class Tomogram:
 
     Attributes:
         run: name of the run.
-        values: (z, y, x) float32.
+        values: (z, y, x) float32; while it is picked on a device, a tensor there.
         grid: where the voxels lie.
         tomo_type: for example `denoised`, `wbp`; empty where unknown.
     """
 
     run: str
-    values: np.ndarray
+    values: Array
     grid: Grid
     tomo_type: str = ""
 
@@ -164,7 +165,7 @@ class Tomogram:
         """(n,) the grey values of the voxels that hold specimen."""
         return self.values.ravel() if self.void is None else self.values[~self.void]
 
-    def changed(self, values: np.ndarray, grid: Grid, void: np.ndarray | None) -> Tomogram:
+    def changed(self, values: Array, grid: Grid, void: np.ndarray | None) -> Tomogram:
         """With other grey values, of which is known where they hold no specimen."""
         new = replace(self, values=values, grid=grid)
         vars(new)["void"] = void
@@ -279,14 +280,14 @@ class Heatmap:
 
     Attributes:
         run: name of the run.
-        values: (object, z, y, x) float32.
+        values: (object, z, y, x) float32; while it is picked on a device, a tensor there.
         grid: where the cells lie (coarser than the tomogram's for a network of stride > 1).
         objects: names, in channel order.
         core: rows of y for which this strip answers; the others are a halo that neighbouring strips answer for.
     """
 
     run: str
-    values: np.ndarray
+    values: Array
     grid: Grid
     objects: tuple[str, ...]
     core: slice | None = None

@@ -25,16 +25,22 @@ _MOST = 0.98  # of a volume; where more is of one value that is the specimen's s
 APRON = 2  # voxels beside a void that interpolation or a soft mask may have changed
 
 
-def find_void(values: np.ndarray) -> np.ndarray | None:
+def find_void(values: np.ndarray, finite: bool | None = None) -> np.ndarray | None:
     """(z, y, x) bool, True where a volume (z, y, x) holds no specimen; None where it does everywhere.
 
     A region is void where it is of one value and takes in a corner of the volume, or reaches from one of its faces to
     the opposite one, or is a box; smaller ones of the same value then are, too. What is not finite is of one value.
+
+    Args:
+        values: the volume.
+        finite: whether all of it is; None: it is looked through.
     """
-    found = np.zeros(values.shape, dtype=bool)
     blank = [z for z, section in enumerate(values) if _alike(section[0, 0], section[-1, -1]) and _constant(section)]
+    rivals = _candidates(values, blank, finite)
+    if not (blank or rivals):
+        return None
+    found = np.zeros(values.shape, dtype=bool)
     found[blank] = True
-    rivals = _candidates(values, blank)
     for value in rivals:
         counts = _Counts.of(values, value)
         accepted = counts.regions()
@@ -69,7 +75,7 @@ def _equal(section: np.ndarray, value: float) -> np.ndarray:
     return section == value if np.isfinite(value) else ~np.isfinite(section)
 
 
-def _candidates(values: np.ndarray, blank: list[int]) -> list[float]:
+def _candidates(values: np.ndarray, blank: list[int], finite: bool | None) -> list[float]:
     """Values of which small squares on the faces, or cubes within, consist; the most frequent first."""
     inner = [z for z in range(len(values)) if z not in blank]
     faces = [values[inner[0]], values[inner[-1]]] if inner else []
@@ -79,7 +85,9 @@ def _candidates(values: np.ndarray, blank: list[int]) -> list[float]:
         met.append(_cubes(values))
     found, n = np.unique(np.concatenate(met), return_counts=True)
     kinds = [float(v) for v in found[np.argsort(-n, kind="stable")][:_KINDS] if np.isfinite(v)]
-    return kinds if np.isfinite(values.min()) and np.isfinite(values.max()) else [*kinds, np.nan]
+    if finite is None:
+        finite = bool(np.isfinite(values.min()) and np.isfinite(values.max()))
+    return kinds if finite else [*kinds, np.nan]
 
 
 def _squares(face: np.ndarray) -> np.ndarray:

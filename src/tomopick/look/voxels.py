@@ -13,7 +13,8 @@ from ..core.errors import TomopickError
 from ..core.messages import listing
 from ..core.types import Grid, PickableObject, Picks, Tomogram
 from ..data import Project
-from ..picking.normalize import RobustNormalization, contrast_at, skewness
+from ..picking.normalize import RobustNormalization
+from ..picking.statistics import contrast_at, skewness
 from .centring import displacement
 from .checks import OK, WARNING, Finding
 

@@ -15,9 +15,11 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ..core.arrays import Array, concatenated, functions_of, is_tensor, to_host, zeros
 from ..core.errors import RecipeError
 from ..core.types import Grid, Heatmap, PickableObject, Picks
-from .peaks import LocalMaxima, maxima, merge_plateaus, refine
+from .peaks import LocalMaxima, merge_plateaus, refined_maxima
+from .tensor_peaks import FoundMaxima, doubled, near_threshold
 from .watershed import parted
 
 # How many of its three indices may differ for a neighbour to touch a cell, by the number of neighbours that then do.
@@ -57,7 +59,7 @@ class _Groups:
             z, _, x = strip.grid.shape
             first = first or strip.grid.crop((0, core.start, 0), (z, 1, x))
             for obj in objects:
-                values = strip.values[strip.objects.index(obj.name), :, core]
+                values = to_host(strip.values[strip.objects.index(obj.name), :, core])
                 own = groups.setdefault(obj.name, self.groups())
                 own.add(values, thresholds[obj.name])
         found = []
@@ -278,38 +280,52 @@ class UpsampledMaxima(LocalMaxima):
         """Maxima that reach their object's threshold in the core of a strip."""
         core = strip.core or slice(0, strip.grid.shape[1])
         channels = [strip.objects.index(obj.name) for obj in objects]
-        nothing = np.maximum(1 - strip.values.sum(axis=0), SMALLEST)  # (z, y, x)
-        odds = [t / max(1 - t, SMALLEST) for t in (thresholds[obj.name] for obj in objects)]
-        near = np.zeros(strip.grid.shape, dtype=bool)
-        for channel, least in zip(channels, odds):
-            near |= strip.values[channel] >= least * nothing
-        cells = np.argwhere(ndimage.binary_dilation(near, np.ones((3, 3, 3), dtype=bool)))  # (n, 3)
-        logits = np.log(np.maximum(np.concatenate([strip.values, nothing[None]]), SMALLEST))  # (object + 1, z, y, x)
-        at, heights = _doubled(logits, cells, channels)
+        at, heights = _upsampled(strip.values, channels, [thresholds[obj.name] for obj in objects])
         spacing = strip.grid.voxel_spacing / 2
         shape = (2 * strip.grid.shape[0], 2 * strip.grid.shape[1], 2 * strip.grid.shape[2])
         grid = Grid(shape, spacing, tuple(o - spacing / 2 for o in strip.grid.origin))  # type: ignore[arg-type]
         found = []
         for obj, own in zip(objects, heights):
-            fine = np.zeros(shape, dtype=np.float32)  # (2 z, 2 y, 2 x)
+            fine = zeros(shape, strip.values)  # (2 z, 2 y, 2 x)
             fine[tuple(at.T)] = own
             threshold, radius = thresholds[obj.name], self.radius_cells(obj, strip.grid)
-            voxels = maxima(fine, radius, threshold, slice(max(0, 2 * core.start - 3), 2 * core.stop + 3))
-            indices, scores = self._peaks(fine, voxels, slice(2 * core.start, 2 * core.stop))
+            rows = slice(max(0, 2 * core.start - 3), 2 * core.stop + 3)
+            highest = refined_maxima(fine, radius, threshold, rows)
+            indices, scores = self._peaks(highest, slice(2 * core.start, 2 * core.stop))
             found.append(Picks(strip.run, grid.positions(indices), np.full(len(indices), obj.name), scores))
         return Picks.join(strip.run, found)
 
-    def _peaks(self, fine: np.ndarray, voxels: np.ndarray, core: slice) -> tuple[np.ndarray, np.ndarray]:
+    def _peaks(self, found: FoundMaxima, core: slice) -> tuple[np.ndarray, np.ndarray]:
         """Positions [voxels] and heights of the plateaus whose first row lies in the core."""
-        plateau = merge_plateaus(voxels)  # (n,) by voxel
+        plateau = merge_plateaus(found.voxels)  # (n,) by voxel
         _, leader = np.unique(plateau, return_index=True)
-        first = np.full(len(leader), fine.shape[1])
-        np.minimum.at(first, plateau, voxels[:, 1])
-        indices = refine(fine, voxels)[0] if self.refined else voxels.astype(float)  # (n, 3)
+        first = np.full(len(leader), np.iinfo(np.intp).max)
+        np.minimum.at(first, plateau, found.voxels[:, 1])
+        indices = found.indices if self.refined else found.voxels.astype(float)  # (n, 3)
         sums = np.stack([np.bincount(plateau, axis) for axis in indices.T], axis=1)  # (plateau, 3)
         middle = sums / np.maximum(np.bincount(plateau), 1)[:, None]
         keep = (first >= core.start) & (first < core.stop)
-        return middle[keep], fine[tuple(voxels[leader].T)][keep].astype(float)
+        return middle[keep], found.values[leader][keep].astype(float)
+
+
+def _upsampled(heat: Array, channels: Sequence[int], thresholds: Sequence[float]) -> tuple[Array, list[Array]]:
+    """The voxels, two a cell, where an object may reach its threshold, (n, 3), and each object's (n,) share there.
+
+    Args:
+        heat: (object, z, y, x).
+        channels: of the objects that are wanted.
+        thresholds: of each of them.
+    """
+    nothing = (1 - heat.sum(0)).clip(SMALLEST)  # (z, y, x)
+    odds = [(channel, t / max(1 - t, SMALLEST)) for channel, t in zip(channels, thresholds)]
+    logits = functions_of(heat).log(concatenated([heat, nothing[None]], 0).clip(SMALLEST))  # (object + 1, z, y, x)
+    if is_tensor(heat):
+        return doubled(logits, near_threshold(heat, nothing, odds), channels)
+    near = np.zeros(nothing.shape, dtype=bool)
+    for channel, least in odds:
+        near |= heat[channel] >= least * nothing
+    cells = np.argwhere(ndimage.binary_dilation(near, np.ones((3, 3, 3), dtype=bool)))  # (n, 3)
+    return _doubled(logits, cells, channels)
 
 
 def _doubled(logits: np.ndarray, cells: np.ndarray, channels: Sequence[int]) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from ..core.arrays import Array
 from ..core.errors import ModelError, RecipeError
 from ..core.files import atomic_write
 from ..core.messages import counted
@@ -34,11 +35,11 @@ from .folder import (
 )
 from .memory import Ready, make_ready, weights_mark
 from .method import Method
-from .normalize import radial_spectrum, skewness
 from .peaks import PeakFinder
 from .picker import ByPicker
 from .predict import VIEWS, Predictor
 from .resample import matched, spacings_differ, void_of_shape
+from .statistics import radial_spectrum, skewness
 
 log = logging.getLogger("tomopick")
 
@@ -93,8 +94,8 @@ class Detector(ByPicker):
         """The detectors that a model is made of; here the one."""
         return (self,)
 
-    def prepare(self, tomogram: Tomogram) -> tuple[np.ndarray, Grid]:
-        """Normalised values at the network's voxel spacing, and their grid.
+    def prepare(self, tomogram: Tomogram) -> tuple[Array, Grid]:
+        """Normalised values at the network's voxel spacing, and their grid; on the device that the tomogram lies on.
 
         Raises:
             ModelError: the voxel spacing differs by more than a factor of 4.
@@ -104,7 +105,7 @@ class Detector(ByPicker):
         tomogram = matched(tomogram, self.facts.voxel_spacing, whose)
         return self.method.normalize(tomogram), tomogram.grid
 
-    def findings(self, tomogram: Tomogram, values: np.ndarray) -> list[str]:
+    def findings(self, tomogram: Tomogram, values: Array) -> list[str]:
         """What is unlike the training's volumes, one line each.
 
         Args:
@@ -115,7 +116,7 @@ class Detector(ByPicker):
         spacing = tomogram.grid.voxel_spacing
         if spacings_differ(spacing, self.facts.voxel_spacing):
             found.append(f"voxel spacing {spacing:g} Å resampled to the model's {self.facts.voxel_spacing:g} Å")
-        void = tomogram.void if tomogram.void is None else void_of_shape(tomogram, values.shape)
+        void = tomogram.void if tomogram.void is None else void_of_shape(tomogram, tuple(values.shape))
         skew = skewness(values, void)
         # Near zero the sign says nothing, neither here nor in training.
         if skew * self.facts.skewness < 0 and abs(skew) > 0.15 and abs(self.facts.skewness) > 0.05:
@@ -153,10 +154,11 @@ class Detector(ByPicker):
         ready = self._ready.get(key)
         if ready is None or ready.weights != weights_mark(self.network):
             ready = self._ready[key] = make_ready(self.network, spec, len(self.objects), *key)
+        tiling = self.method.tiling.fitted(ready.means)
         return Predictor(
             ready.engine,
             self.method.activation,
-            self.method.tiling.fitted(ready.means),
+            tiling if place.type != "cuda" else tiling.widened(ready.means()),
             spec.stride,
             spec.multiple,
             tuple(o.name for o in self.objects),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.arrays import Array, functions_of, interpolated, is_tensor
 from ..core.errors import ModelError, OutputError, RecipeError
 from ..core.files import atomic_write
 from ..core.names import component
@@ -50,11 +51,12 @@ class Alignment:
         if both.shape[1] < 2 or not np.isfinite(both).all() or both[:, 0].any() or (np.diff(both) <= 0).any():
             raise ModelError("an alignment of scores needs knots that rise from 0; write the ensemble again")
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
+    def __call__(self, values: Array) -> Array:
         """Heights of any shape -> aligned ones, float32."""
-        inside = np.interp(values, self.given, self.wanted)
+        inside = interpolated(values, self.given, self.wanted)
         scale = self.wanted[-1] / self.given[-1]
-        return (inside + scale * np.maximum(values - self.given[-1], 0)).astype(np.float32)
+        found = inside + scale * (values - self.given[-1]).clip(0)
+        return found.float() if is_tensor(found) else found.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class Ensemble(ByPicker):
         mean = average(aligned, [m.weights for m in self.members])
         if self.mean == "logits":
             # A value that no weight stands behind is 0 here too, for a mean of nothing is no even chance.
-            mean = replace(mean, values=1 / (1 + np.exp(-mean.values)))
+            mean = replace(mean, values=1 / (1 + functions_of(mean.values).exp(-mean.values)))
         return mean
 
     def save(self, folder: Path) -> str:
@@ -300,12 +302,12 @@ def _aligned(strip: Heatmap, alignment: Mapping[str, Alignment]) -> Heatmap:
     if not alignment:
         return strip
     values = [alignment[n](v) if n in alignment else v for n, v in zip(strip.objects, strip.values)]
-    return replace(strip, values=np.stack(values))
+    return replace(strip, values=functions_of(strip.values).stack(values))
 
 
-def _log_odds(values: np.ndarray) -> np.ndarray:
-    p = np.clip(values, SURE, 1 - SURE)
-    return np.log(p / (1 - p))
+def _log_odds(values: Array) -> Array:
+    p = values.clip(SURE, 1 - SURE)
+    return functions_of(p).log(p / (1 - p))
 
 
 def _read_member(folder: Path, part: Mapping[str, Any]) -> Member:

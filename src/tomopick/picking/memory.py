@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..core.arrays import Array, alike, concatenated, is_tensor, to_host
 from ..networks import NetworkSpec
-from ..networks.engines import Engine, EngineSpec
+from ..networks.engines import Engine, EngineSpec, tensors_of
 from .tiling import Means
 
 log = logging.getLogger("tomopick")
@@ -25,6 +27,8 @@ SIDE, BESIDE, BEHIND = 32, 32, 64  # of the block that is looked at: across; cut
 CPU_SHARE, GPU_SHARE = 1 / 8, 1 / 2  # of the free memory that a tile may take: on a CPU others need some too
 CPU_ENOUGH = 2**30  # beyond this, larger tiles save little, and only a machine with 32 times as much makes them
 STRIP = 300 * 2**20  # bytes of heatmap that are held while their tiles come in
+STRIP_SHARE = 1 / 16  # of a GPU's free memory that they may be, where that is more: wide strips need fewer tiles
+INDEXED = 2**31 - 1  # values of a tensor beyond which convolutions on a GPU are slow, or refuse
 
 
 @torch.inference_mode()
@@ -57,26 +61,38 @@ def reach(network: nn.Module, multiple: int, stride: int) -> int:
     return min(-(-farthest // multiple) * multiple, behind)
 
 
-@torch.inference_mode()
 def bytes_per_voxel(network: nn.Module, multiple: int) -> float:
     """Memory that a tile takes while it is predicted, over its voxels: an upper estimate, in the network's precision.
 
     What every layer reads and writes is counted over a small block; a network holds its four largest at a time (a skip
     connection, both inputs of a concatenation and its output).
     """
+    sizes, voxels = _tensors_of_a_block(network, multiple)
+    return sum(sorted(n * size for n, size in sizes)[-4:]) / voxels
+
+
+def largest_tile(network: nn.Module, multiple: int) -> int:
+    """Voxels of a tile none of whose layers has more values than a GPU's convolutions count in 32 bits."""
+    sizes, voxels = _tensors_of_a_block(network, multiple)
+    return int(INDEXED * voxels / max(n for n, _ in sizes))
+
+
+@torch.inference_mode()
+def _tensors_of_a_block(network: nn.Module, multiple: int) -> tuple[list[tuple[int, int]], int]:
+    """Values, and bytes of each, of what every layer reads and writes over a small block; and the block's voxels."""
     parameter = next(network.parameters())
-    sizes: list[int] = []
+    sizes: list[tuple[int, int]] = []
     side = -(-SIDE // multiple) * multiple
     with _outputs(network, sizes):
         network.eval()(torch.zeros(1, 1, side, side, side, device=parameter.device))
-    return sum(sorted(sizes)[-4:]) / side**3
+    return sizes, side**3
 
 
 @contextmanager
-def _outputs(network: nn.Module, sizes: list[int]) -> Iterator[None]:
+def _outputs(network: nn.Module, sizes: list[tuple[int, int]]) -> Iterator[None]:
     def note(_module: nn.Module, inputs: object, output: object) -> None:
         for tensors in (inputs if isinstance(inputs, tuple) else (), (output,)):
-            sizes.extend(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))
+            sizes.extend((t.numel(), t.element_size()) for t in tensors if isinstance(t, torch.Tensor))
 
     hooks = [m.register_forward_hook(note) for m in network.modules() if not list(m.children())]
     try:
@@ -89,7 +105,7 @@ def _outputs(network: nn.Module, sizes: list[int]) -> Iterator[None]:
 def free_memory(device: torch.device | None = None) -> int:
     """Bytes that are free on a device; of the host where it has none of its own, or none is named."""
     if device is not None and device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        return _free_on_gpu(device)
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)
@@ -98,6 +114,14 @@ def free_memory(device: torch.device | None = None) -> int:
         import psutil
 
         return int(psutil.virtual_memory().available)
+
+
+def _free_on_gpu(device: torch.device) -> int:
+    """Bytes that are free, or that torch holds and does not use; no more than this process may have."""
+    free, total = torch.cuda.mem_get_info(device)
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)(device)
+    used, held = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    return int(min(free + held - used, share * total - used))
 
 
 def left_by_groups(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
@@ -134,13 +158,12 @@ def tile_bytes(device: torch.device) -> float:
 
 def means(network: nn.Module, multiple: int, stride: int, n_objects: int, device: torch.device) -> Means:
     """What tiles of a network on a device are planned from."""
-    share = tile_bytes(device)
     cell = 4 * n_objects / stride**3  # bytes of heatmap over voxels
-    return Means(
-        overlap=reach(network, multiple, stride),
-        tile=int(share / (bytes_per_voxel(network, multiple) + 2 * cell)),
-        strip=int(STRIP / cell),
-    )
+    tile = int(tile_bytes(device) / (bytes_per_voxel(network, multiple) + 2 * cell))
+    strip: float = STRIP
+    if device.type == "cuda":
+        tile, strip = min(tile, largest_tile(network, multiple)), max(STRIP, STRIP_SHARE * free_memory(device))
+    return Means(overlap=reach(network, multiple, stride), tile=tile, strip=int(strip / cell))
 
 
 class Halving:
@@ -165,23 +188,35 @@ class Halving:
         instead: Callable[[], Engine] | None = None,
     ):
         self.engine, self.multiple, self.stride, self.overlap = engine, multiple, stride, overlap
-        self.instead = instead
+        self.instead, self.device = instead, tensors_of(engine)
         self.too_large: float = float("inf")  # voxels of the smallest tile that did not fit
 
     def __str__(self) -> str:
         return str(self.engine)
 
-    def __call__(self, tile: np.ndarray) -> np.ndarray:
+    @property
+    def tensors_on(self) -> torch.device | None:
+        """Of tiles that may be tensors: that of the first engine, whichever runs them."""
+        return self.device
+
+    def _run(self, tile: Array) -> Array:
+        """The engine's answer, which lies where the tile does."""
+        if is_tensor(tile) and tensors_of(self.engine) != self.device:
+            return alike(self.engine(to_host(tile)), tile)
+        return self.engine(tile)
+
+    def __call__(self, tile: Array) -> Array:
         """(z, y, x) float32 -> logits (object, z/stride, y/stride, x/stride) float32.
 
         Raises:
             torch.OutOfMemoryError: it does not fit in parts either, and no other engine is there.
         """
-        if tile.size < self.too_large:
+        size = math.prod(tile.shape)
+        if size < self.too_large:
             try:
-                return self.engine(tile)
+                return self._run(tile)
             except torch.OutOfMemoryError:
-                self.too_large = tile.size
+                self.too_large = size
             # Not in the handler: the error holds on to the memory that it was raised in.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -193,7 +228,7 @@ class Halving:
             raise torch.OutOfMemoryError(f"not even a tile of {'x'.join(map(str, tile.shape))} voxels fits")
         log.warning("not enough memory for the smallest tile either: going on with the CPU, which is slower")
         self.engine, self.instead, self.too_large = self.instead(), None, float("inf")
-        return self.engine(tile)
+        return self._run(tile)
 
     def _halves(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
         """The axis to halve a tile along, its longest, and the edge of the halves; None where that saves nothing."""
@@ -203,18 +238,19 @@ class Halving:
         # Halves of nearly the whole edge would be halved for ever.
         return (axis, edge) if edge <= 0.75 * shape[axis] else None
 
-    def _in_two(self, tile: np.ndarray, axis: int, edge: int) -> np.ndarray:
+    def _in_two(self, tile: Array, axis: int, edge: int) -> Array:
         n = tile.shape[axis]
         ends = [slice(0, edge), slice(n - edge, n)]
         first, last = (self(tile[(slice(None),) * axis + (end,)]) for end in ends)
         shared = (2 * edge - n) // self.stride
         # From all of the one to all of the other over the cells that both have.
-        rising = ((np.arange(shared) + 0.5) / shared).astype(np.float32).reshape(-1, *[1] * (2 - axis))
+        weights = ((np.arange(shared) + 0.5) / shared).astype(np.float32).reshape(-1, *[1] * (2 - axis))
+        rising = alike(weights, first)
         inner = (slice(None),) * (axis + 1)
         own = first.shape[axis + 1] - shared
         middle = first[(*inner, slice(own, None))] * (1 - rising) + last[(*inner, slice(0, shared))] * rising
         parts = [first[(*inner, slice(0, own))], middle, last[(*inner, slice(shared, None))]]
-        return np.concatenate(parts, axis=axis + 1)
+        return concatenated(parts, axis + 1)
 
 
 @dataclass(frozen=True)
@@ -274,7 +310,12 @@ class InTurn:
     def __str__(self) -> str:
         return str(self.engine)
 
-    def __call__(self, tile: np.ndarray) -> np.ndarray:
+    @property
+    def tensors_on(self) -> torch.device | None:
+        """Of tiles that may be tensors."""
+        return tensors_of(self.engine)
+
+    def __call__(self, tile: Array) -> Array:
         """(z, y, x) float32 -> logits (channel, z/stride, y/stride, x/stride) float32."""
         with self._turn:
             return self.engine(tile)

@@ -1,10 +1,10 @@
-"""Grey values: the normalisations of training and picking, and statistics that tell volumes apart."""
+"""Grey values: the normalisations of training and picking."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,22 +12,23 @@ from typing import Protocol
 
 import numpy as np
 
+from ..core.arrays import Array, is_tensor
 from ..core.errors import ReadError, RecipeError
-from ..core.types import Grid, Tomogram
+from ..core.types import Tomogram
 from ..core.void import beside
+from . import tensors
 
-SPECTRUM_BINS = 16
-_FEWEST = 0.1  # of a block's voxels from which its statistics are taken
 FLAT = 0.01  # part of the strong blocks' deviation below which a block is padding
 
 
 class Normalization(Protocol):
     """Grey values of any scale -> those that a network learns from.
 
-    Voxels without specimen (`Tomogram.void`) have no say, and become the mean of the others.
+    Voxels without specimen (`Tomogram.void`) have no say, and become the mean of the others. What lies on a device is
+    normalised there.
     """
 
-    def __call__(self, tomogram: Tomogram) -> np.ndarray:
+    def __call__(self, tomogram: Tomogram) -> Array:
         """(z, y, x) float32, a new array without NaN.
 
         Raises:
@@ -106,9 +107,11 @@ class RobustNormalization:
         band = (deviations >= low) & (deviations <= high)
         return float(np.median(means[band])), float(np.median(deviations[band]))
 
-    def __call__(self, tomogram: Tomogram) -> np.ndarray:
+    def __call__(self, tomogram: Tomogram) -> Array:
         """(z, y, x) float32, a new array."""
         mean, deviation = self.statistics(tomogram)
+        if is_tensor(tomogram.values):
+            return tensors.compressed(tomogram, mean, deviation, self.soft, self.clip)
         # One copy of the volume and no temporaries beside it: volumes are the largest thing in memory.
         values = np.empty(tomogram.values.shape, dtype=np.float32)
 
@@ -145,13 +148,15 @@ class ZScore:
             ReadError: the volume is constant, or nothing in it is finite.
         """
         planes = partial(_finite_planes, tomogram, _left_out(tomogram))
-        _check_range(tomogram, planes())
+        _check_range(tomogram, planes)
+        if is_tensor(tomogram.values):
+            return tensors.moments(tomogram.values, _left_out(tomogram))
         n = sum(plane.size for plane in planes())
         mean = sum(float(plane.sum(dtype=np.float64)) for plane in planes()) / n
         squares = sum(float(np.square(plane - mean).sum()) for plane in planes())
         return mean, float(np.sqrt(squares / n))
 
-    def __call__(self, tomogram: Tomogram) -> np.ndarray:
+    def __call__(self, tomogram: Tomogram) -> Array:
         """(z, y, x) float32, a new array."""
         mean, deviation = self.statistics(tomogram)
         return _scaled(tomogram, mean, deviation, 0.0)
@@ -176,20 +181,22 @@ class FixedLimits:
         if not np.isfinite([self.low, self.high]).all() or not self.low < self.high:
             raise RecipeError(f"normalize.low is {self.low:g} and normalize.high {self.high:g}; expected low < high")
 
-    def __call__(self, tomogram: Tomogram) -> np.ndarray:
+    def __call__(self, tomogram: Tomogram) -> Array:
         """(z, y, x) float32, a new array.
 
         Raises:
             ReadError: the volume is constant, or nothing in it is finite.
         """
-        _check_range(tomogram, _finite_planes(tomogram, tomogram.void))
+        _check_range(tomogram, partial(_finite_planes, tomogram, tomogram.void))
         scale = self.high - self.low
         mean = 0.0 if tomogram.void is None else (ZScore().statistics(tomogram)[0] - self.low) / scale
         return _scaled(tomogram, self.low, scale, mean)
 
 
-def _scaled(tomogram: Tomogram, zero: float, one: float, blank: float) -> np.ndarray:
+def _scaled(tomogram: Tomogram, zero: float, one: float, blank: float) -> Array:
     """(values - zero) / one as float32, a new array; without specimen `blank`, and what else is not finite 0."""
+    if is_tensor(tomogram.values):
+        return tensors.scaled(tomogram, zero, one, blank)
     out = np.subtract(tomogram.values, np.float32(zero), dtype=np.float32)
     out /= np.float32(one)
     np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
@@ -213,9 +220,12 @@ def _finite_planes(tomogram: Tomogram, left_out: np.ndarray | None) -> Iterator[
         yield plane[counted].astype(np.float64)
 
 
-def _check_range(tomogram: Tomogram, planes: Iterable[np.ndarray]) -> None:
+def _check_range(tomogram: Tomogram, planes: Callable[[], Iterable[np.ndarray]]) -> None:
     """Raises `ReadError` where all finite grey values are the same, or there is none."""
-    ranges = [(plane.min(), plane.max()) for plane in planes if plane.size]
+    if is_tensor(tomogram.values):
+        ranges = tensors.extremes(tomogram)
+    else:
+        ranges = [(plane.min(), plane.max()) for plane in planes() if plane.size]
     if not ranges or min(low for low, _ in ranges) == max(high for _, high in ranges):
         raise _nothing_in(tomogram)
 
@@ -246,10 +256,13 @@ class _Blocks:
     left_out: np.ndarray | None
 
     @classmethod
-    def of(cls, values: np.ndarray, edge: int, left_out: np.ndarray | None) -> _Blocks:
+    def of(cls, values: Array, edge: int, left_out: np.ndarray | None) -> _Blocks:
         """The blocks of a (z, y, x) volume."""
         edges = tuple(min(edge, n) for n in values.shape)
         counts = tuple(n // e for n, e in zip(values.shape, edges))
+        if is_tensor(values):
+            means, deviations, smallest, largest = tensors.block_statistics(values, edges, counts, left_out)
+            return cls(edges, counts, means, deviations, smallest, largest, left_out)
         rows = []
         for i in range(counts[0] * counts[1]):  # one row of blocks at a time stays in the processor's cache
             z, y = (k * e for k, e in zip(divmod(i, counts[1]), edges))
@@ -266,10 +279,19 @@ class _Blocks:
         """The blocks as they are, with those that deviate less counted as constant."""
         return replace(self, deviations=np.where(self.deviations < least, 0.0, self.deviations))
 
-    def without(self, values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    def without(self, values: Array, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
         """(n,) means and deviations over the voxels from `low` to `high`; only what changes is computed again."""
         means, deviations = self.means.copy(), self.deviations.copy()
-        for i in np.flatnonzero((self.smallest < low) | (self.largest > high)):
+        affected = np.flatnonzero((self.smallest < low) | (self.largest > high))
+        if is_tensor(values):
+            affected = affected[deviations[affected] > 0]
+            if not len(affected):
+                return means, deviations
+            places = np.stack(np.unravel_index(affected, self.counts), axis=1)
+            within = tensors.statistics_within(values, self.edges, places, low, high, self.left_out)
+            means[affected], deviations[affected] = within
+            return means, deviations
+        for i in affected:
             place = np.unravel_index(i, self.counts)
             here = tuple(slice(k * e, (k + 1) * e) for k, e in zip(place, self.edges))
             block = values[here]
@@ -291,7 +313,7 @@ def _statistics(blocks: np.ndarray) -> np.ndarray:
         variance = np.einsum("ij,ij->i", blocks, blocks) / blocks.shape[1]
     else:
         n = finite.sum(axis=1).astype(np.float64)
-        n[n < _FEWEST * blocks.shape[1]] = np.nan
+        n[n < tensors.FEWEST * blocks.shape[1]] = np.nan
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(finite, blocks, 0.0).sum(axis=1) / n
             variance = (np.where(finite, blocks - mean[:, None], 0.0) ** 2).sum(axis=1) / n
@@ -299,88 +321,3 @@ def _statistics(blocks: np.ndarray) -> np.ndarray:
         largest = np.where(finite, blocks, -np.inf).max(axis=1)
     # Rounding leaves a little variance in a constant block of large values.
     return np.stack([mean, np.where(smallest == largest, 0.0, np.sqrt(variance)), smallest, largest])
-
-
-def radial_spectrum(values: np.ndarray, void: np.ndarray | None = None, bins: int = SPECTRUM_BINS) -> np.ndarray:
-    """log10 of the power in rings of the xy plane, from low frequency to Nyquist, mean over central sections.
-
-    Args:
-        values: (z, y, x), normalised.
-        void: (z, y, x) bool, where there is no specimen.
-        bins: number of rings.
-    """
-    n = min(256, *values.shape[1:])
-    depth = min(16, values.shape[0])
-    z, y, x = _middle(values.shape, void, (depth, n, n))
-    here = np.s_[z : z + depth, y : y + n, x : x + n]
-    box, taper = values[here].astype(np.float64), np.hanning(n)
-    taper = taper[:, None] * taper[None, :]
-    if void is None or not void[here].any() or void[here].all():
-        seen, share = (box - box.mean()) * taper, 1.0
-    else:
-        counted = ~beside(void[here])
-        seen = (box - box[counted].mean()) * taper * counted
-        share = float((counted * taper**2).mean() / (taper**2).mean())
-    power = (np.abs(np.fft.fft2(seen)) ** 2).mean(axis=0) / share
-    frequency = np.hypot(np.fft.fftfreq(n)[:, None], np.fft.fftfreq(n)[None, :])
-    ring = np.minimum((frequency / 0.5 * bins).astype(int), bins)  # the corners beyond Nyquist: an extra ring
-    total = np.bincount(ring.ravel(), weights=power.ravel(), minlength=bins + 1)
-    count = np.bincount(ring.ravel(), minlength=bins + 1)
-    return np.log10(total[:bins] / np.maximum(count[:bins], 1) / n**2 + 1e-12)
-
-
-def _middle(shape: tuple[int, ...], void: np.ndarray | None, box: tuple[int, ...]) -> list[int]:
-    """Where a box in the middle of the specimen begins."""
-    middles = [n // 2 for n in shape]
-    if void is not None:
-        # Half of the specimen lies on either side.
-        held = ~void
-        for axis in range(3):
-            along = np.cumsum(held.sum(axis=tuple(a for a in range(3) if a != axis)))
-            middles[axis] = int(np.searchsorted(along, along[-1] / 2))
-    return [max(0, min(m - b // 2, n - b)) for m, b, n in zip(middles, box, shape)]
-
-
-def skewness(values: np.ndarray, void: np.ndarray | None = None) -> float:
-    """Third standardised moment of a normalised volume; negative where particles are dark on light.
-
-    Args:
-        values: (z, y, x), normalised.
-        void: (z, y, x) bool, where there is no specimen.
-    """
-    every = tuple(slice(None, None, max(1, n // most)) for n, most in zip(values.shape, (64, 128, 128)))
-    sample = values[every].astype(np.float64)
-    sample = sample.ravel() if void is None else sample[~void[every]]
-    deviation = sample.std() if len(sample) else 0.0
-    if not deviation > 0:
-        return 0.0
-    sample = (sample - sample.mean()) / deviation
-    return float((sample * sample * sample).mean())  # a power would take twenty times as long
-
-
-def contrast_at(
-    values: np.ndarray, grid: Grid, positions: np.ndarray, radius: float, void: np.ndarray | None = None
-) -> float:
-    """Mean inside particles minus mean in a shell around them; negative where particles are dark.
-
-    Args:
-        values: (z, y, x), normalised.
-        grid: of `values`.
-        positions: (n, 3) zyx [Å].
-        radius: of the particles [Å].
-        void: (z, y, x) bool, where there is no specimen; particles that reach into it are left out.
-    """
-    reach = int(np.ceil(2 * radius / grid.voxel_spacing))
-    axis = np.arange(-reach, reach + 1)
-    distance = np.sqrt(sum(np.square(a) for a in np.meshgrid(axis, axis, axis, indexing="ij"))) * grid.voxel_spacing
-    inner, shell = distance <= radius, (distance > 1.3 * radius) & (distance <= 2 * radius)
-    differences = []
-    for index in np.rint(grid.indices(positions)).astype(int):
-        if (index < reach).any() or (index + reach >= values.shape).any():
-            continue
-        here = tuple(slice(i - reach, i + reach + 1) for i in index)
-        if void is not None and void[here][inner | shell].any():
-            continue
-        box = values[here]
-        differences.append(box[inner].mean() - box[shell].mean())
-    return float(np.mean(differences)) if differences else 0.0

@@ -14,9 +14,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from ..core.arrays import Array, is_tensor
 from ..core.errors import RecipeError, SelectionError
 from ..core.presets import MIN_DISTANCE
 from ..core.types import Grid, Heatmap, PickableObject, Picks
+from .tensor_peaks import FoundMaxima, maxima_of
 
 # The logarithm of a Gaussian narrower than a third of a cell curves more than this; beyond it what looks like a peak is
 # noise beside a voxel near 0, whose logarithm would lift the peak without bound.
@@ -289,12 +291,14 @@ class LocalMaxima(PeakFinder):
             radius = self.radius_cells(obj, strip.grid)
             # The refined height decides, not the voxel's, which for a narrow peak may be far lower.
             rows = slice(max(0, core.start - radius - 1), core.stop + radius + 1)
-            voxels = maxima(values, radius, max(threshold, 0.0) / MAX_LIFT, rows, threshold)
-            indices, heights = _refine_plateaus(values, voxels, core)
+            found = refined_maxima(values, radius, max(threshold, 0.0) / MAX_LIFT, rows, threshold)
+            indices, heights = _plateaus(found, core)
             keep = heights >= threshold
             positions = strip.grid.positions(indices[keep])
             return Picks(strip.run, positions, np.full(len(positions), obj.name), heights[keep])
 
+        if is_tensor(strip.values):
+            return Picks.join(strip.run, map(of, objects))
         # NumPy lets go of the interpreter over large arrays, so that objects are looked through side by side.
         with ThreadPoolExecutor(min(len(objects), os.cpu_count() or 1, THREADS)) as pool:
             return Picks.join(strip.run, pool.map(of, objects))
@@ -334,16 +338,23 @@ def _thin(picks: Picks, distance: float) -> Picks:
     return picks.select(keep)
 
 
-def _refine_plateaus(values: np.ndarray, voxels: np.ndarray, core: slice) -> tuple[np.ndarray, np.ndarray]:
+def refined_maxima(values: Array, radius: int, lowest: float, rows: slice, reach: float = -np.inf) -> FoundMaxima:
+    """What `maxima` finds, wherever the values lie, with the positions and heights that `refine` gives."""
+    if is_tensor(values):
+        return maxima_of(values, radius, lowest, rows, reach, MAX_CURVATURE)
+    voxels = maxima(values, radius, lowest, rows, reach)
+    return FoundMaxima(voxels, *refine(values, voxels), values[tuple(voxels.T)])
+
+
+def _plateaus(found: FoundMaxima, core: slice) -> tuple[np.ndarray, np.ndarray]:
     """Position and height of each plateau of maxima whose first row of y lies in the core."""
-    plateau = merge_plateaus(voxels)
+    plateau = merge_plateaus(found.voxels)
     n = int(plateau.max()) + 1 if len(plateau) else 0
-    first = np.full(n, values.shape[1])
-    np.minimum.at(first, plateau, voxels[:, 1])
-    indices, heights = refine(values, voxels)
+    first = np.full(n, np.iinfo(np.intp).max)
+    np.minimum.at(first, plateau, found.voxels[:, 1])
     size = np.bincount(plateau, minlength=n)
-    middles = [np.bincount(plateau, weights=axis, minlength=n) / size for axis in indices.T]
+    middles = [np.bincount(plateau, weights=axis, minlength=n) / size for axis in found.indices.T]
     highest = np.full(n, -np.inf)
-    np.maximum.at(highest, plateau, heights)
+    np.maximum.at(highest, plateau, found.heights)
     keep = (first >= core.start) & (first < core.stop)
     return np.stack(middles, axis=1)[keep], highest[keep]

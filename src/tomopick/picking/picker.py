@@ -13,17 +13,19 @@ import numpy as np
 import torch
 
 from .. import __version__
+from ..core.arrays import Array, to_host
 from ..core.errors import SelectionError
 from ..core.messages import near_miss, with_fields
-from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram, holds, is_inverted
-from ..networks.engines import EngineSpec, choose_device
+from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram, is_inverted
+from ..networks.engines import RECORDING, EngineSpec, choose_device, tensors_of
 from ..scoring.score_maps import ScoreMaps, heights, mapped
 from ..scoring.thresholds import thresholds_for
 from .folder import TrainingFacts
-from .method import Method
 from .peaks import LOWEST_SCORE, PeakFinder, with_distances
 from .predict import Predictor, predict_rows
-from .rows import decode_rows, join_rows
+from .prepared import Prepared, Single
+from .rows import decode_rows, join_rows, on_host
+from .tensors import fits, uploaded
 
 if TYPE_CHECKING:  # files are read where a path is given, not where a network runs
     from .found import Found, Volume
@@ -78,60 +80,6 @@ class PickOptions:
         if self.min_distances:
             settings["min_distances"] = dict(self.min_distances)
         return settings | ({"precision": "int8"} if self.precision == "int8" else {})
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A tomogram as networks see it; its own grey values are given up, for volumes are the largest thing in memory.
-
-    Attributes:
-        run: its name.
-        grid: its own.
-        members: normalised (z, y, x) values and their grid, by number of the member.
-        found: what is unlike the training, one line each.
-        void: (z, y, x) bool, where the tomogram holds no specimen; None: nowhere.
-    """
-
-    run: str
-    grid: Grid
-    members: Mapping[int, tuple[np.ndarray, Grid]]
-    found: tuple[str, ...] = ()
-    void: np.ndarray | None = None
-
-    def holds(self, positions: np.ndarray) -> np.ndarray:
-        """(n, 3) positions, zyx [Å] -> (n,) bool: inside the volume and in its specimen."""
-        return holds(self.grid, self.void, positions)
-
-
-class Single(Protocol):
-    """One network of a model and how it sees a tomogram: what picking asks of a `Detector`."""
-
-    @property
-    def name(self) -> str:
-        """Folder or shipped name."""
-
-    @property
-    def method(self) -> Method:
-        """What it needs to pick."""
-
-    @property
-    def objects(self) -> tuple[PickableObject, ...]:
-        """In channel order."""
-
-    @property
-    def facts(self) -> TrainingFacts:
-        """Of its training."""
-
-    def prepare(self, tomogram: Tomogram) -> tuple[np.ndarray, Grid]:
-        """Normalised values at the network's voxel spacing, and their grid."""
-
-    def findings(self, tomogram: Tomogram, values: np.ndarray) -> list[str]:
-        """What is unlike the training's volumes, one line each."""
-
-    def predictor(
-        self, device: str | torch.device = "auto", views: str | None = None, engine: EngineSpec | None = None
-    ) -> Predictor:
-        """The network ready to run, kept from call to call."""
 
 
 class Model(Protocol):
@@ -250,12 +198,16 @@ def _tell(run: str, unlike: Iterable[str]) -> None:
 class Picker:
     """A model set up once for many runs; several are joined first: `Ensemble.of`.
 
+    Where its engines run on a GPU a tomogram goes up once, in `prepare`, and everything is done there that is done to
+    whole volumes; only maxima come down. Its rows of heatmap come down for whoever asks for them.
+
     Args:
         model: to pick with.
         options: how to pick.
+        on_device: whether volumes go to the device; None: where it is a GPU.
     """
 
-    def __init__(self, model: Model, options: PickOptions):
+    def __init__(self, model: Model, options: PickOptions, on_device: bool | None = None):
         self.model, self.options = model, options
         self.detectors = self.model.detectors
         self.objects = self.model.objects
@@ -277,6 +229,8 @@ class Picker:
         device = self.device = choose_device(options.device)
         engine = EngineSpec(options.engine, options.precision)
         self.predictors: list[Predictor] = [d.predictor(device, options.views, engine) for d in self.detectors]
+        able = all(tensors_of(p.engine) == device for p in self.predictors)
+        self.on_device = able and (device.type == "cuda" if on_device is None else on_device)
 
     def engines(self) -> list[str]:
         """What the networks run on, each named once, such as `openvino bf16 on cpu`."""
@@ -306,7 +260,13 @@ class Picker:
         self, tomogram: Tomogram | Prepared, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> tuple[Iterator[Heatmap], list[str]]:
         """Finished rows of (averaged) heatmap, and what is unlike the training."""
-        parts, found = self.parts(tomogram, progress, range(len(self.detectors)))
+        rows, found = self._rows(tomogram, progress)
+        return on_host(rows), found
+
+    def _rows(
+        self, tomogram: Tomogram | Prepared, progress: Callable[[int, int], None]
+    ) -> tuple[Iterator[Heatmap], list[str]]:
+        parts, found = self._parts(tomogram, progress, range(len(self.detectors)))
         return self.model.blend(parts), found
 
     def prepare(self, tomogram: Tomogram, members: Iterable[int] | None = None) -> Prepared:
@@ -315,12 +275,25 @@ class Picker:
         Raises:
             TomopickError: a member cannot take it.
         """
+        if self.on_device and fits(tomogram, self.device):
+            try:
+                with RECORDING:
+                    return self._seen(uploaded(tomogram, self.device), members)
+            except torch.OutOfMemoryError:
+                pass  # not in the handler: the error holds on to the memory that it was raised in
+            log.warning(
+                f"run {tomogram.run}: not enough memory for the volume on {self.device}: it is kept on the host"
+            )
+        return self._seen(tomogram, members)
+
+    def _seen(self, tomogram: Tomogram, members: Iterable[int] | None) -> Prepared:
+        """See `prepare`; where the tomogram lies."""
         if is_inverted(self.options.invert, tomogram.run):
             tomogram = tomogram.inverted()
-        seen: dict[int, tuple[np.ndarray, Grid]] = {}
+        seen: dict[int, tuple[Array, Grid]] = {}
         found: list[str] = []
         # Members that see grey values alike share one normalised copy of the volume.
-        copies: dict[Any, tuple[np.ndarray, Grid]] = {}
+        copies: dict[Any, tuple[Array, Grid]] = {}
         for i in range(len(self.detectors)) if members is None else members:
             detector = self.detectors[i]
             key = (detector.method.normalize, detector.facts.voxel_spacing)
@@ -334,6 +307,12 @@ class Picker:
         self, tomogram: Tomogram | Prepared, progress: Callable[[int, int], None], members: Iterable[int]
     ) -> tuple[list[Iterator[Heatmap]], list[str]]:
         """Finished rows of each of the numbered members, not averaged, and what is unlike their training."""
+        parts, found = self._parts(tomogram, progress, members)
+        return [on_host(rows) for rows in parts], found
+
+    def _parts(
+        self, tomogram: Tomogram | Prepared, progress: Callable[[int, int], None], members: Iterable[int]
+    ) -> tuple[list[Iterator[Heatmap]], list[str]]:
         seen = tomogram if isinstance(tomogram, Prepared) else self.prepare(tomogram, members)
         parts: list[Iterator[Heatmap]] = []
         for i, (values, grid) in seen.members.items():
@@ -355,8 +334,6 @@ class Picker:
             progress: told tiles done and of all.
             keep: given each strip of heatmap as it is finished.
         """
-        rows, found = self.rows(tomogram, progress)
-        watched = _watched(rows, keep) if keep else rows
         keep_below = self.options.keep_below and not self.positions_depend_on_threshold
         floor = heights(self.thresholds, self.score_maps)
         for name, height in floor.items():
@@ -364,8 +341,27 @@ class Picker:
                 floor[name] = min(height, LOWEST_SCORE)
             elif name in self.score_maps:  # a little lower, for two ways of rounding decide on its last digits
                 floor[name] = max(LOWEST_SCORE, height - 1e-6)
-        picks = mapped(self.picks_at(watched, tomogram, floor), self.score_maps)
+        seen = tomogram if isinstance(tomogram, Prepared) else self.prepare(tomogram)
+        found, picks = list(seen.found), mapped(self._found_at(seen, floor, progress, keep), self.score_maps)
         return picks if keep_below or not self.score_maps else picks.above(self.thresholds), found
+
+    def _found_at(
+        self,
+        seen: Prepared,
+        floor: Mapping[str, float],
+        progress: Callable[[int, int], None],
+        keep: Callable[[Heatmap], None] | None,
+    ) -> Picks:
+        """Picks of a tomogram, on the device as far as its memory reaches."""
+        try:
+            rows = self._rows(seen, progress)[0]
+            return self.picks_at(_watched(rows, keep) if keep else rows, seen, floor)
+        except torch.OutOfMemoryError:
+            if keep or not seen.on_device:  # what was kept cannot be taken back
+                raise
+        torch.cuda.empty_cache()
+        log.warning(f"run {seen.run}: not enough memory on {self.device} for heatmaps: they are made on the host")
+        return self.picks_at(self._rows(seen.on_host(), progress)[0], seen, floor)
 
     @property
     def positions_depend_on_threshold(self) -> bool:
@@ -388,5 +384,5 @@ class Picker:
 
 def _watched(rows: Iterator[Heatmap], keep: Callable[[Heatmap], None]) -> Iterator[Heatmap]:
     for strip in rows:
-        keep(strip)
+        keep(replace(strip, values=to_host(strip.values)))
         yield strip

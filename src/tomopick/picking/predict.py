@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product, zip_longest
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..core.arrays import Array, alike, concatenated, flipped, functions_of, is_tensor, zeros
 from ..core.errors import ModelError, RecipeError
 from ..core.types import Grid, Heatmap, Shape
 from ..networks.activations import Activation
@@ -29,13 +31,13 @@ class View:
     flips: tuple[int, ...] = ()
     swapped: bool = False
 
-    def of(self, tile: np.ndarray) -> np.ndarray:
+    def of(self, tile: Array) -> Array:
         """(z, y, x) as the network sees it."""
-        return np.flip(tile.swapaxes(1, 2) if self.swapped else tile, self.flips)
+        return flipped(tile.swapaxes(1, 2) if self.swapped else tile, self.flips)
 
-    def back(self, heat: np.ndarray) -> np.ndarray:
+    def back(self, heat: Array) -> Array:
         """(channel, z, y, x) that the network gave -> as the tile lies."""
-        heat = np.flip(heat, tuple(axis + 1 for axis in self.flips))
+        heat = flipped(heat, [axis + 1 for axis in self.flips])
         return heat.swapaxes(2, 3) if self.swapped else heat
 
     def indices_back(self, indices: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -101,10 +103,12 @@ class Predictor:
         """Of what is averaged: the network's background is among its logits."""
         return len(self.objects) + int(self.of_logits and bool(self.activation.background))
 
-    def activated(self, mean: np.ndarray) -> np.ndarray:
+    def activated(self, mean: Array) -> Array:
         """What was averaged, (channel, z, y, x) -> heatmap (object, z, y, x)."""
         if not self.of_logits:
             return mean
+        if is_tensor(mean):
+            return self.activation(mean)
         found = np.empty((len(self.objects), *mean.shape[1:]), dtype=np.float32)
         step = max(1, SLAB // mean[:, 0].nbytes)
         for first in range(0, mean.shape[1], step):
@@ -112,18 +116,26 @@ class Predictor:
             found[:, first : first + step] = self.activation(slab).numpy()
         return found
 
-    def parts(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """What is averaged of a tile in slabs of z, each a summand: one a view, so that no whole one is copied."""
+    def parts(self, values: Array) -> Iterator[tuple[slice, Array]]:
+        """What is averaged of a tile in slabs of z, each a summand: one a view, so that no whole one is copied.
+
+        On a device a slab is the tile: it is made of passes over the whole there.
+        """
         for view in self.views:
             logits = self.engine(view.of(values))
             n = logits.shape[1]
-            step = max(1, SLAB // logits[:, 0].nbytes)
+            step = n if is_tensor(logits) else max(1, SLAB // logits[:, 0].nbytes)
             for first in range(0, n, step):
                 last = min(n, first + step)
-                heat = np.ascontiguousarray(logits[:, first:last])
-                heat = heat if self.of_logits else self.activation(torch.from_numpy(heat)).numpy()
-                heat = view.back(heat) / np.float32(len(self.views))
+                heat = view.back(self._averaged(logits[:, first:last])) / len(self.views)
                 yield slice(n - last, n - first) if 0 in view.flips else slice(first, last), heat
+
+    def _averaged(self, logits: Array) -> Array:
+        """(channel, z, y, x) -> of what the mean is taken."""
+        if is_tensor(logits):
+            return logits if self.of_logits else self.activation(logits)
+        heat = np.ascontiguousarray(logits)
+        return heat if self.of_logits else self.activation(torch.from_numpy(heat)).numpy()
 
     def output_grid(self, grid: Grid) -> Grid:
         """Where the cells of the heatmap of a volume lie: as many as cover it."""
@@ -131,25 +143,27 @@ class Predictor:
         return grid.crop((0, 0, 0), padded).downsample(self.stride)
 
 
-def predict_rows(predictor: Predictor, run: str, values: np.ndarray, grid: Grid) -> Iterator[Heatmap]:
+def predict_rows(predictor: Predictor, run: str, values: Array, grid: Grid) -> Iterator[Heatmap]:
     """Finished rows of heatmap, in order and without overlap: each strip goes on where the last one ended.
 
     Args:
         predictor: the network and how to run it.
         run: name of the run.
-        values: (z, y, x) normalised volume.
+        values: (z, y, x) normalised volume; the rows lie where it does, on the host or on a device.
         grid: of `values`.
     """
-    out, stride = predictor.output_grid(grid), predictor.stride
+    out, stride, window = predictor.output_grid(grid), predictor.stride, predictor.tiling.window
     edges, starts = predictor.tiling.plan(grid.shape, predictor.multiple)
     _require_covered(predictor, grid, edges, starts)
     cells = (edges[0] // stride, edges[1] // stride, edges[2] // stride)
     along_z, along_y, along_x = (
-        _places(axis, predictor.tiling.window(edge), stride, n) for axis, edge, n in zip(starts, cells, out.shape)
+        [place._replace(weights=alike(place.weights, values)) for place in _places(axis, window(edge), stride, n)]
+        for axis, edge, n in zip(starts, cells, out.shape)
     )
-    whole = predictor.tiling.weights(cells)  # (z, y, x) of a tile, or None
+    weights = predictor.tiling.weights(cells)  # (z, y, x) of a tile, or None
+    whole = None if weights is None else alike(weights, values)
     # Weights that are no product are summed beside what they weigh.
-    rows = _Rows(predictor.channels + int(whole is not None), out.shape)
+    rows = _Rows(predictor.channels + int(whole is not None), out.shape, values)
     done, total = 0, len(along_z) * len(along_y) * len(along_x)
     for y, following in zip_longest(along_y, along_y[1:]):
         ready = (following.cell if following else out.shape[1]) - y.cell  # rows that no later tile reaches
@@ -176,8 +190,8 @@ class _Rows:
     that the next tiles reach too, which are carried on.
     """
 
-    def __init__(self, channels: int, shape: Shape):
-        self._channels, self._z, self._x = channels, shape[0], shape[2]
+    def __init__(self, channels: int, shape: Shape, beside: Array):
+        self._channels, self._z, self._x, self._beside = channels, shape[0], shape[2], beside
         self._finished = self._carried = self._zeros(0)
 
     def begin(self, ready: int, height: int) -> None:
@@ -188,20 +202,20 @@ class _Rows:
         self._finished[:, :, :shared] = before[:, :, :ready]
         self._carried[:, :, : max(0, shared - ready)] = before[:, :, ready:]
 
-    def add(self, heat: np.ndarray, z: int, x: int) -> None:
+    def add(self, heat: Array, z: int, x: int) -> None:
         """Adds (channel, z, height, x) of a tile, the first of whose cells is the one at z and x."""
         ready = self._finished.shape[2]
         box = np.s_[:, z : z + heat.shape[1], :, x : x + heat.shape[3]]
         self._finished[box] += heat[:, :, :ready]
         self._carried[box] += heat[:, :, ready:]
 
-    def take(self) -> np.ndarray:
+    def take(self) -> Array:
         """The finished rows, (channel, z, ready, x); they are let go of."""
         finished, self._finished = self._finished, self._zeros(0)
         return finished
 
-    def _zeros(self, rows: int) -> np.ndarray:
-        return np.zeros((self._channels, self._z, rows, self._x), dtype=np.float32)
+    def _zeros(self, rows: int) -> Array:
+        return zeros((self._channels, self._z, rows, self._x), self._beside)
 
 
 class _Place(NamedTuple):
@@ -214,7 +228,7 @@ class _Place(NamedTuple):
 
     voxel: int
     cell: int
-    weights: np.ndarray
+    weights: Array
 
 
 def _places(starts: Sequence[int], window: np.ndarray, stride: int, n: int) -> list[_Place]:
@@ -234,9 +248,9 @@ def _require_covered(predictor: Predictor, grid: Grid, edges: Shape, starts: Sta
         )
 
 
-def _require_finite(heat: np.ndarray, run: str) -> None:
+def _require_finite(heat: Array, run: str) -> None:
     """Raises `ModelError` where a network answered with what is no number."""
-    if not np.isfinite(heat.sum(dtype=np.float64)):
+    if not math.isfinite(heat.sum(dtype=functions_of(heat).float64)):
         raise ModelError(
             f"run {run}: the network's answer is not finite: its weights are damaged or diverged in training, or "
             "its numbers exceed half precision; try `precision=f32`, or another model"
@@ -244,8 +258,8 @@ def _require_finite(heat: np.ndarray, run: str) -> None:
 
 
 def _weighted(
-    predictor: Predictor, tile: np.ndarray, whole: np.ndarray | None, along: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> Iterator[tuple[int, np.ndarray]]:
+    predictor: Predictor, tile: Array, whole: Array | None, along: tuple[Array, Array, Array]
+) -> Iterator[tuple[int, Array]]:
     """What a tile adds: first z of a slab in it, and the slab's (channel, z, y, x), no further than the heatmap goes.
 
     Args:
@@ -263,11 +277,11 @@ def _weighted(
         yield slab.start, heat
 
 
-def _weighed(heat: np.ndarray, weight: np.ndarray, share: float) -> np.ndarray:
+def _weighed(heat: Array, weight: Array, share: float) -> Array:
     """(channel, z, y, x) times the weight of each cell, and behind it the weights themselves times a share."""
     _, z, y, x = heat.shape
     weight = weight[:z, :y, :x]
-    return np.concatenate([heat * weight, weight[None] * np.float32(share)])
+    return concatenated([heat * weight, weight[None] * share], 0)
 
 
 def _shares(window: np.ndarray, starts: Sequence[int], n: int) -> list[np.ndarray]:

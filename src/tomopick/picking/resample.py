@@ -10,11 +10,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import numpy as np
 from scipy import ndimage
 
+from ..core.arrays import Array, alike, is_tensor, taken
 from ..core.errors import ModelError
 from ..core.types import Grid, Tomogram
+from . import tensors
 
 
-def onto(values: np.ndarray, source: Grid, target: Grid, smooth: bool = False) -> np.ndarray:
+def onto(values: Array, source: Grid, target: Grid, smooth: bool = False) -> Array:
     """Values of `source` at the voxels of `target`; beyond the border the border's value.
 
     Args:
@@ -37,12 +39,12 @@ def onto(values: np.ndarray, source: Grid, target: Grid, smooth: bool = False) -
         share = index - below
         weights = _lagrange_weights(share) if smooth else np.stack([1 - share, share])
         first = below - (len(weights) // 2 - 1)
-        total = 0.0
+        total: Array = 0.0
         for k, weight in enumerate(weights.astype(np.float32)):
-            neighbour = np.take(values, np.clip(first + k, 0, source.shape[axis] - 1), axis=axis - 3)
-            total = total + neighbour * weight.reshape(-1, *[1] * (2 - axis))
-        values = np.asarray(total)
-    return np.asarray(values, dtype=np.float32)
+            neighbour = taken(values, np.clip(first + k, 0, source.shape[axis] - 1), axis - 3)
+            total = total + neighbour * alike(weight.reshape(-1, *[1] * (2 - axis)), values)
+        values = total
+    return values.float() if is_tensor(values) else np.asarray(values, dtype=np.float32)
 
 
 def _lagrange_weights(share: np.ndarray) -> np.ndarray:
@@ -97,12 +99,17 @@ def resample(tomogram: Tomogram, voxel_spacing: float) -> Tomogram:
     shift = (voxel_spacing - grid.voxel_spacing) / 2
     z, y, x = grid.origin
     target = Grid((shape[0], shape[1], shape[2]), voxel_spacing, (z + shift, y + shift, x + shift))
-    sections = _Sections(tomogram, target, 0.4 * np.sqrt(factor**2 - 1) if factor > 1 else 0.0)
+    sigma = 0.4 * np.sqrt(factor**2 - 1) if factor > 1 else 0.0
+    void = None if tomogram.void is None else void_of_shape(tomogram, shape)
+    if is_tensor(tomogram.values):
+        blank = 0.0 if tomogram.void is None else tensors.specimen_mean(tomogram)
+        whole = tensors.filled(tomogram, blank)
+        return tomogram.changed(onto(tensors.smoothed(whole, sigma) if sigma else whole, grid, target), target, void)
+    sections = _Sections(tomogram, target, sigma)
     values = np.empty(shape, dtype=np.float32)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for first in range(0, shape[0], SECTIONS):
             sections.fill(values, slice(first, min(first + SECTIONS, shape[0])), pool)
-    void = None if tomogram.void is None else void_of_shape(tomogram, shape)
     return tomogram.changed(values, target, void)
 
 

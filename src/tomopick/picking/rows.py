@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
+from ..core.arrays import Array, concatenated, copied, is_tensor, to_host, zeros
 from ..core.types import Grid, Heatmap, PickableObject, Picks
 from .peaks import PeakFinder
 from .resample import onto
 
 BYTES_AT_ONCE = 2**26  # bytes of heatmap in which peaks are looked for at a time
+TENSOR_AT_ONCE = 2**32  # the same on a device, which is slow over little
 
 
 def decode_rows(
@@ -56,7 +56,8 @@ def _lower(rows: Iterable[Heatmap], halo_of: Callable[[Grid], int]) -> Iterator[
     """The same rows in strips that take little memory; lower than their halo, they would be looked at too often."""
     for strip in rows:
         n = strip.grid.shape[1]
-        step = max(halo_of(strip.grid), BYTES_AT_ONCE // strip.values[:, :, 0].nbytes, 1)
+        most = TENSOR_AT_ONCE if is_tensor(strip.values) else BYTES_AT_ONCE
+        step = max(halo_of(strip.grid), most // strip.values[:, :, 0].nbytes, 1)
         for first in range(0, n, step):
             yield _strip(strip, first, min(n, first + step), None)
         del strip
@@ -65,6 +66,11 @@ def _lower(rows: Iterable[Heatmap], halo_of: Callable[[Grid], int]) -> Iterator[
 def join_rows(rows: Iterable[Heatmap]) -> Heatmap:
     """The whole heatmap, for those who want it all in memory."""
     return _join(list(rows))
+
+
+def on_host(rows: Iterable[Heatmap]) -> Iterator[Heatmap]:
+    """The same rows in the host's memory."""
+    return (replace(strip, values=to_host(strip.values)) for strip in rows)
 
 
 def on_one_grid(members: Sequence[Iterable[Heatmap]]) -> Iterator[list[Heatmap]]:
@@ -91,13 +97,13 @@ def average(strips: Sequence[Heatmap], weights: Sequence[Mapping[str, float]]) -
     """
     objects = tuple(dict.fromkeys(name for strip in strips for name in strip.objects))
     first = strips[0]
-    total = np.zeros((len(objects), *first.grid.shape), dtype=np.float32)  # (object, z, y, x)
+    total = zeros((len(objects), *first.grid.shape), first.values)  # (object, z, y, x)
     for name, channel in zip(objects, total):  # (z, y, x)
         known = [(s.values[s.objects.index(name)], w[name]) for s, w in zip(strips, weights) if name in s.objects]
         for values, weight in known:
             if weight:
-                channel += np.float32(weight) * values
-        channel /= np.float32(max(sum(weight for _, weight in known), 1e-12))
+                channel += weight * values
+        channel /= max(sum(weight for _, weight in known), 1e-12)
     return Heatmap(first.run, total, first.grid, objects)
 
 
@@ -113,7 +119,7 @@ class _RowReader:
         yield self.first
         yield from self._rows
 
-    def onto(self, grid: Grid) -> np.ndarray:
+    def onto(self, grid: Grid) -> Array:
         """(object, z, y, x) of this member on `grid`, whose rows only ever go forward."""
         held = self._held
         last = grid.origin[1] + (grid.shape[1] - 1) * grid.voxel_spacing
@@ -127,7 +133,7 @@ class _RowReader:
         if drop > 0:
             held = _strip(held, min(drop, held.grid.shape[1] - 1), held.grid.shape[1], None)
         self._held = held
-        return np.maximum(onto(held.values, held.grid, grid, smooth=True), 0)
+        return onto(held.values, held.grid, grid, smooth=True).clip(0)
 
 
 def _strip(heatmap: Heatmap, start: int, stop: int, core: slice | None) -> Heatmap:
@@ -137,13 +143,13 @@ def _strip(heatmap: Heatmap, start: int, stop: int, core: slice | None) -> Heatm
 
 
 def _copy(heatmap: Heatmap) -> Heatmap:
-    return replace(heatmap, values=heatmap.values.copy())
+    return replace(heatmap, values=copied(heatmap.values))
 
 
 def _join(strips: Sequence[Heatmap]) -> Heatmap:
     if len(strips) == 1:
         return strips[0]
-    values = np.concatenate([s.values for s in strips], axis=2)
+    values = concatenated([s.values for s in strips], axis=2)
     first = strips[0].grid
     grid = Grid((first.shape[0], values.shape[2], first.shape[2]), first.voxel_spacing, first.origin)
     return Heatmap(strips[0].run, values, grid, strips[0].objects)

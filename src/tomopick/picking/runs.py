@@ -23,7 +23,8 @@ from ..core.records import FAILED, PICKED, STARTED, Records
 from ..core.types import Picks
 from ..data import Project, atomic_write
 from .output import HeatmapFiles, Output, records_of
-from .picker import Picker, Prepared
+from .picker import Picker
+from .prepared import Prepared
 
 _NICENESS = 19  # niceness of reading ahead; 0 is a usual thread's, 19 the most
 _PATIENCE = 0.5  # for a run's files before the next is predicted [s]: tables take less, heatmaps take longer

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
+from ..core.arrays import Array, zeros
 from ..core.errors import RecipeError
 from ..core.types import Shape
 
@@ -106,6 +108,10 @@ class Tiling(Protocol):
         """The tiling with whatever it leaves open taken from `means`, which is asked only where something is."""
         return self
 
+    def widened(self, means: Means) -> Tiling:
+        """The tiling for a device on which larger tiles cost less than the overlaps between smaller ones."""
+        return self
+
 
 @dataclass(frozen=True)
 class TilingSpec(Tiling):
@@ -137,6 +143,12 @@ class TilingSpec(Tiling):
         if self.shape:
             return replace(self, overlap=overlap)
         return LargestTiles(replace(known, overlap=overlap), self.window)
+
+    def widened(self, means: Means) -> Tiling:
+        """The fewest voxels that memory allows, in tiles no smaller than it states, and as far into one another."""
+        if self.shape is None or self.overlap is None or means.tile < math.prod(self.shape):
+            return self
+        return LargestTiles(replace(means, overlap=self.overlap), self.window)
 
     def plan(self, volume: Shape, multiple: int) -> tuple[Shape, Starts]:
         """Shape of the tiles and their first voxels along each axis, for a network of a given multiple.
@@ -209,9 +221,9 @@ def _starts(n: int, edge: int, overlap: int, multiple: int) -> list[int]:
     return [i * last // gaps * multiple for i in range(gaps + 1)]
 
 
-def cut(values: np.ndarray, start: tuple[int, int, int], shape: Shape) -> np.ndarray:
+def cut(values: Array, start: tuple[int, int, int], shape: Shape) -> Array:
     """A box of a (z, y, x) volume; what lies outside is 0, the mean of a normalised volume, as in training."""
-    out = np.zeros(shape, dtype=np.float32)
+    out = zeros(shape, values)
     source, target = [], []
     for a, edge, n in zip(start, shape, values.shape):
         low, high = max(0, a), min(n, a + edge)

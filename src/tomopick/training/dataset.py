@@ -15,9 +15,9 @@ from ..core.types import PickableObject, Picks, Tomogram, is_inverted
 from ..data.labelled import outside_text
 from ..data.plausible import require_likely
 from ..picking.folder import TrainingFacts
-from ..picking.normalize import contrast_at, radial_spectrum, skewness
 from ..picking.peaks import distances_of
 from ..picking.resample import matched, spacings_differ
+from ..picking.statistics import contrast_at, radial_spectrum, skewness
 from ..scoring.crowding import crowded
 from .patches import LabelledVolume
 from .recipe import Recipe

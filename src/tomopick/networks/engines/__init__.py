@@ -1,12 +1,13 @@
 """Run a network on tiles: several runtimes behind one small interface, `EngineSpec(...).build(network)`."""
 
-from .base import PRECISIONS, Engine, EngineKind
+from .base import PRECISIONS, Engine, EngineKind, tensors_of
 from .choose import ENGINES, EngineSpec
-from .device import autocast, choose_device, half_precision, place
+from .device import RECORDING, autocast, choose_device, half_precision, place
 
 __all__ = [
     "ENGINES",
     "PRECISIONS",
+    "RECORDING",
     "Engine",
     "EngineKind",
     "EngineSpec",
@@ -14,4 +15,5 @@ __all__ = [
     "choose_device",
     "half_precision",
     "place",
+    "tensors_of",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import nn
+
+from ...core.arrays import Array
 
 PRECISIONS = ("half", "f32", "int8")
 
@@ -15,8 +16,17 @@ PRECISIONS = ("half", "f32", "int8")
 class Engine(Protocol):
     """Runs a network."""
 
-    def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """(z, y, x) float32 -> logits (channel, z/stride, y/stride, x/stride) float32."""
+    def __call__(self, tile: Array) -> Array:
+        """(z, y, x) float32 -> logits (channel, z/stride, y/stride, x/stride) float32.
+
+        A tensor on the device that `tensors_of` names is answered with a tensor there, an array with an array.
+        """
+
+
+def tensors_of(engine: Engine) -> torch.device | None:
+    """The device whose tensors an engine takes beside arrays; None: it takes arrays alone."""
+    device: torch.device | None = getattr(engine, "tensors_on", None)
+    return device
 
 
 class EngineKind(Protocol):

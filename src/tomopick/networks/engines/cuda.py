@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 
-from .device import half_precision
+from .device import RECORDING, half_precision
 from .eager import TorchEngine
 
 WARM_UP = 3  # runs in which cuDNN chooses its kernels
@@ -30,16 +29,15 @@ class CudaGraphEngine(TorchEngine):
     name = "cuda graph"
     _recorded: _Recording | None = None
 
-    @torch.inference_mode()
-    def __call__(self, tile: np.ndarray) -> np.ndarray:
-        """(z, y, x) float32 -> logits (channel, ...) float32."""
-        values = torch.from_numpy(np.ascontiguousarray(tile))[None, None]
-        if self._recorded is None or self._recorded.tile.shape != values.shape:
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        """(1, 1, z, y, x) float32 anywhere -> (1, channel, ...) float32 on the device."""
+        if self._recorded is None or self._recorded.tile.shape != batch.shape:
             self._recorded = None  # first, for each holds the memory of all its layers
-            self._recorded = self._record(values.to(self.device))
-        self._recorded.tile.copy_(values, non_blocking=True)
+            with RECORDING:
+                self._recorded = self._record(batch.to(self.device, copy=True, memory_format=torch.contiguous_format))
+        self._recorded.tile.copy_(batch, non_blocking=True)
         self._recorded.graph.replay()
-        return self._recorded.logits[0].cpu().numpy()
+        return self._recorded.logits.clone()  # the next tile's are written over them
 
     def _record(self, tile: torch.Tensor) -> _Recording:
         aside = torch.cuda.Stream(self.device)
@@ -49,7 +47,8 @@ class CudaGraphEngine(TorchEngine):
                 self._run(tile)
         torch.cuda.current_stream(self.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=torch.cuda.Stream(self.device)):  # its own may be of another GPU
+        # Its own stream may be of another GPU. Other threads may send volumes up meanwhile.
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream(self.device), capture_error_mode="thread_local"):
             logits = self._run(tile)
         return _Recording(graph, tile, logits)
 

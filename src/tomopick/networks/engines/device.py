@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 import torch
 from torch import nn
 
 from ...core.errors import TomopickError
 from ...core.names import plain_line, shown
+
+# Held while what a GPU launches is recorded: what other threads launch then is not to be among it.
+RECORDING = Lock()
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...core.arrays import Array, is_tensor
 from .convert import quietly
 from .device import autocast, place, type_name
 
@@ -37,13 +38,22 @@ class TorchEngine:
         """Nothing."""
         return ""
 
+    @property
+    def tensors_on(self) -> torch.device:
+        """Of tiles that may be tensors."""
+        return self.device
+
     @torch.inference_mode()
-    def __call__(self, tile: np.ndarray) -> np.ndarray:
+    def __call__(self, tile: Array) -> Array:
         """(z, y, x) float32 -> logits (channel, ...) float32."""
-        batch = torch.from_numpy(np.ascontiguousarray(tile))[None, None].to(self.device)
+        if is_tensor(tile):
+            return self.logits(tile[None, None])[0]
+        return self.logits(torch.from_numpy(np.ascontiguousarray(tile))[None, None])[0].cpu().numpy()
+
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        """(1, 1, z, y, x) float32 anywhere -> (1, channel, ...) float32 on the device."""
         with autocast(self.device, self.half):
-            logits = self.network(batch)
-        return logits[0].float().cpu().numpy()
+            return self.network(batch.to(self.device)).float()
 
 
 class CompiledEngine(TorchEngine):
