@@ -42,14 +42,16 @@ class CudaGraphEngine(TorchEngine):
     def _record(self, tile: torch.Tensor) -> _Recording:
         aside = torch.cuda.Stream(self.device)
         aside.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(aside), torch.backends.cudnn.flags(benchmark=True):
-            for _ in range(WARM_UP):
-                self._run(tile)
-        torch.cuda.current_stream(self.device).wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        # Its own stream may be of another GPU. Other threads may send volumes up meanwhile.
-        with torch.cuda.graph(graph, stream=torch.cuda.Stream(self.device), capture_error_mode="thread_local"):
-            logits = self._run(tile)
+        # Flags that are not named are off in here, cuDNN itself among them.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UP):
+                    self._run(tile)
+            torch.cuda.current_stream(self.device).wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            # Its own stream may be of another GPU. Other threads may send volumes up meanwhile.
+            with torch.cuda.graph(graph, stream=torch.cuda.Stream(self.device), capture_error_mode="thread_local"):
+                logits = self._run(tile)
         return _Recording(graph, tile, logits)
 
     def _run(self, tile: torch.Tensor) -> torch.Tensor:
