@@ -197,12 +197,13 @@ def test_evaluation_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+LABELLED = ["--labelled-in", "--region"]
 PROJECT = ["--coordinate-offset", "--object", "--voxel-spacing"]
 FOREIGN = ["--index-map", "--names", "--pixel-size", "--tilt-series-pixel-size", "--tomograms-star"]
 FLAGS = {
     "calibrate": [
         *["--device", "--dry-run", "--folds", "--json", "--map-scores", "--metric", "--runs", "--smooth"],
-        *["--tomo-type", "--truth", "--tta", "--undo", *PROJECT],
+        *["--tomo-type", "--truth", "--tta", "--undo", *LABELLED, *PROJECT],
     ],
     "convert": ["--as", "--member", "--object"],
     "curate": [
@@ -210,15 +211,36 @@ FLAGS = {
         *["--session-id", "--threshold", "--tomo-type", "--truth", "--user-id", *PROJECT],
     ],
     "demo": ["--device", "--model", "--out", "--seed", "--shape"],
-    "doctor": ["--examine", "--json", "--picks", "--pictures", "--runs", "--tomo-type", *PROJECT],
+    "doctor": [
+        "--all-labelled",
+        "--examine",
+        "--json",
+        "--picks",
+        "--pictures",
+        "--runs",
+        "--tomo-type",
+        *LABELLED,
+        *PROJECT,
+    ],
     "ensemble": [
         *["--align", "--device", "--mean", "--metric", "--per-object", "--project", "--tomo-type", "--truth"],
-        *["--tta", "--val-runs", "--weights", *PROJECT],
+        *["--tta", "--val-runs", "--weights", *LABELLED, *PROJECT],
     ],
     "evaluate": [
         *["--on", "--dry-run", "--shard"],
         *["--against", "--as", "--beta", "--device", "--distance-multiplier", "--drop-outside", "--exclude", "--json"],
-        *["--metric", "--picks", "--report", "--runs", "--tomo-type", "--truth", "--tta", *FOREIGN, *PROJECT],
+        *[
+            "--metric",
+            "--picks",
+            "--report",
+            "--runs",
+            "--tomo-type",
+            "--truth",
+            "--tta",
+            *FOREIGN,
+            *LABELLED,
+            *PROJECT,
+        ],
     ],
     "export": [
         *["--coords-angpix", "--dynamo-origin", "--min-score", "--names", "--objects", "--overwrite", "--picks"],
@@ -242,11 +264,11 @@ FLAGS = {
     "recipes": [],
     "soup": [
         *["--device", "--metric", "--norm", "--project", "--tomo-type", "--truth", "--tta", "--val-runs"],
-        *["--weights", *PROJECT],
+        *["--weights", *LABELLED, *PROJECT],
     ],
     "report": [
         *["--as", "--device", "--embed", "--metric", "--out", "--picks", "--runs", "--threshold", "--title"],
-        *["--tomo-type", "--truth", "--tta", *FOREIGN, *PROJECT],
+        *["--tomo-type", "--truth", "--tta", *FOREIGN, *LABELLED, *PROJECT],
     ],
     "status": ["--failed", "--watch"],
     "show": ["--at", "--min-score", "--out", "--picks", "--run", "--thickness", "--tomo-type", "--truth", *PROJECT],
@@ -256,12 +278,12 @@ FLAGS = {
         *["--templates", "--tomo-type", "--vary", "--workers"],
     ],
     "train": [
-        *["--on", "--shard"],
+        *["--all-labelled", "--negatives", "--on", "--shard"],
         *["--as-published", "--device", "--drop-outside", "--dry-run", "--folds", "--init-from", "--invert"],
         *["--minutes", "--objects", "--patience", "--picks", "--pretrain", "--pretrain-picks", "--pretrain-tomo-type"],
         *["--pretrain-val-runs", "--pretrained-weights", "--resume", "--seed", "--seeds", "--subset", "--tomo-type"],
         *["--train-runs", "--unlabelled", "--unlabelled-runs", "--unlabelled-tomo-type", "--val-runs"],
-        *["--workers", *PROJECT],
+        *["--workers", *LABELLED, *PROJECT],
     ],
 }
 

@@ -31,7 +31,7 @@ def test_an_object_that_a_project_never_labels_is_not_learned_from_it():
         real.add(*tomogram(run, seed))  # balls alone, though rings are defined
     sim = memory(("S", "T"), (BALL, RING))
     data, told = told_by([Source(real, val_runs=["B"]), Source(sim, val_runs=["T"])])
-    assert {v.picks.run: v.known for v in data.train} == {"A": {"ball"}, "S": {"ball", "ring"}}
+    assert {v.picks.run: set(v.known) for v in data.train} == {"A": {"ball"}, "S": {"ball", "ring"}}
     assert "real: not labelled there, so not learned from it: ring" in told
 
 

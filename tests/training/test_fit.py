@@ -363,12 +363,15 @@ def test_projects_of_other_objects_and_spacings_together():
     second.add(*tomogram("X", 5, (24, 64, 48), objects=(RING,), spacing=12.0, tomo_type="wbp"))
     data = gather(recipe(), [Source(first, val_runs=["B"]), Source(second, "wbp", val_runs=[])])
     assert [o.name for o in data.objects] == ["ball", "ring"]
-    assert [v.known for v in data.train] == [{"ball"}, {"ring"}]
+    assert [set(v.known) for v in data.train] == [{"ball"}, {"ring"}]
     assert data.train[1].grid.voxel_spacing == 10 and data.train[1].values.shape == (29, 77, 58)
     assert data.facts.tomo_types == ("denoised", "wbp")
     # The first project may give validation runs alone.
-    data = gather(recipe(), [Source(first, train_runs=[], val_runs=["B"]), Source(second, val_runs=[])], ["ring"])
+    both = memory(("A", "B"), (BALL, RING))
+    data = gather(recipe(), [Source(both, train_runs=[], val_runs=["B"]), Source(second, val_runs=[])], ["ring"])
     assert data.voxel_spacing == 12
+    with pytest.raises(SelectionError, match="no true ring in what is kept for validation"):
+        gather(recipe(), [Source(first, train_runs=[], val_runs=["B"]), Source(second, val_runs=[])], ["ring"])
 
 
 def test_some_of_the_objects(tmp_path):

@@ -27,7 +27,7 @@ def labelled(seed: int, names, known=("common", "rare"), grid=GRID) -> LabelledV
     n = len(names)
     picks = Picks(f"TS_{seed}", grid.positions(rng.uniform(0, np.array(grid.shape) - 1, (n, 3))), names)
     drawn = GaussianTarget()(picks, grid, [PickableObject(o, 50.0) for o in sorted(set(names))])
-    return LabelledVolume(drawn.values.max(axis=0), grid, picks, frozenset(known))
+    return LabelledVolume(drawn.values.max(axis=0), grid, picks, dict.fromkeys(known))
 
 
 def sampler(**changes) -> PatchSampler:
@@ -144,7 +144,7 @@ def test_objects_without_labels_are_marked():
 
 
 def test_a_volume_without_picks_gives_patches():
-    bare = LabelledVolume(np.ones(GRID.shape, np.float32), GRID, Picks.empty("TS_9"), frozenset({"common"}))
+    bare = LabelledVolume(np.ones(GRID.shape, np.float32), GRID, Picks.empty("TS_9"), {"common": None})
     patch = sampler(volumes=[bare])(0, 0)
     assert not patch.target.any() and patch.known.tolist() == [1, 0]
 

@@ -345,7 +345,7 @@ def test_another_project_gives_runs_of_its_own_type_spacing_and_objects(told):
     assert [v.picks.run for v in data.unlabelled] == ["X", "Y"] and len(data.train) == 2
     assert [o.name for o in data.objects] == ["ball"]
     for volume in data.unlabelled:
-        assert len(volume.picks) == 0 and volume.known == frozenset()
+        assert len(volume.picks) == 0 and volume.known == {}
     wanted = recipe().normalize(other.tomogram("Y", "wbp"))  # like the labelled ones
     np.testing.assert_array_equal(data.unlabelled[1].values, wanted)
     assert data.facts.tomo_types == ("denoised", "wbp")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..core.errors import TomopickError
-from .options import comma, named_runs, project_options, tta_option
+from .options import WHERE_LABELLED, comma, labelled_options, named_runs, project_options, tta_option
 
 
 def _shared(command: Any) -> Any:
@@ -25,7 +25,7 @@ def _shared(command: Any) -> Any:
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps."),
     )[::-1]:  # fmt: skip
         command = option(command)
-    return project_options(command)
+    return project_options(labelled_options(command))
 
 
 @click.command("ensemble")
@@ -133,5 +133,5 @@ def _validation(
         if val_runs is not None:
             raise TomopickError("--val-runs are runs of a project; say which with --project PROJECT")
         return None
-    opened = open_project(place, **_only(choices, ("voxel_spacing", "objects", "coordinate_offset")))
+    opened = open_project(place, **_only(choices, ("voxel_spacing", "objects", "coordinate_offset", *WHERE_LABELLED)))
     return Runs(opened, named_runs(val_runs, opened, [opened]), tomo_type, truth)

@@ -12,7 +12,18 @@ import click
 
 from ..core.errors import TomopickError
 from .flags import with_flags
-from .options import POSITIVE, comma, echo, foreign_options, numbers, project_options, run_names, say
+from .options import (
+    POSITIVE,
+    all_labelled_option,
+    comma,
+    echo,
+    foreign_options,
+    labelled_options,
+    numbers,
+    project_options,
+    run_names,
+    say,
+)
 
 
 def _copick_options(user: str) -> Callable[[Any], Any]:
@@ -168,10 +179,12 @@ def import_command(
 @click.option("--examine", default=2, show_default=True, type=click.IntRange(0), help="Runs whose voxels are read.")
 @click.option("--json", "as_json", is_flag=True, help="On standard output, as JSON.")
 @click.option("--pictures", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw the runs that are read.")
+@all_labelled_option
+@labelled_options
 @project_options
 def doctor_command(
     place: str, model: str | None, runs: list[str] | None, tomo_type: str | None, picks: str | None, examine: int,
-    as_json: bool, pictures: Path | None, **project: Any,
+    as_json: bool, pictures: Path | None, all_labelled: bool, **project: Any,
 ) -> None:  # fmt: skip
     """Say what a PROJECT (or a volume, a CSV, a STAR file) holds, what is assumed of it, and what is wrong.
 
@@ -194,7 +207,7 @@ def doctor_command(
             from ..picking.load import load_model
 
             detector = load_model(model)
-        checkup = Checkup(runs, tomo_type, picks, examine)
+        checkup = Checkup(runs, tomo_type, picks, examine, all_labelled=all_labelled)
         found = findings(opened, checkup, detector)
         if pictures is not None:
             for run in checkup.names(opened)[:examine]:

@@ -235,6 +235,29 @@ projects_options = _opening_options(
 )  # fmt: skip
 
 
+# Where runs are labelled: arguments of `open_project`.
+WHERE_LABELLED = ("regions", "labelled_in")
+
+
+all_labelled_option = click.option(
+    "--all-labelled", is_flag=True, help="Picks that fill only a part of their run are all that there is: no question."
+)
+
+
+def labelled_options(command: Any) -> Any:
+    """What verbs understand that learn from true picks or measure on them."""
+    for option in (
+        click.option("--labelled-in", multiple=True, metavar="MASK",
+                     help="A mask of where runs are labelled: a volume, a folder of RUN.mrc, or a segmentation "
+                     "NAME:user/session."),
+        click.option("--region", "regions", multiple=True, metavar="RUN=z0:z1,y0:y1,x0:x1",
+                     help="Where a run is labelled, in voxels, or with A behind in Å (TS_1=:,0:1290A,:); what lies "
+                     "outside is neither learned from nor scored. Also as regions.csv beside the volumes."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 # How files of other programs are read, by whoever reads them: fields of `ImportOptions`.
 FOREIGN = ("tomograms_star", "pixel_size", "names", "index_map")
 

@@ -16,9 +16,11 @@ from .on import OnCommand, evaluate_work
 from .options import (
     FOREIGN,
     POSITIVE,
+    WHERE_LABELLED,
     comma,
     echo,
     foreign_options,
+    labelled_options,
     model_first,
     pairs,
     project_options,
@@ -49,11 +51,13 @@ from .options import (
 @click.option("--dry-run", is_flag=True, help="Measure and print, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="On standard output, as JSON.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@labelled_options
 @project_options
 def calibrate_command(
     model: Path, place: str | None, undoing: bool, dry_run: bool, as_json: bool, folds: list[str] | None,
     runs: list[str] | None, truth: str | None, tomo_type: str | None, voxel_spacing: float | None,
-    objects: tuple[str, ...], coordinate_offset: str, **choices: Any,
+    objects: tuple[str, ...], coordinate_offset: str, regions: tuple[str, ...], labelled_in: tuple[str, ...],
+    **choices: Any,
 ) -> None:  # fmt: skip
     """Measure the best thresholds of MODEL on the true picks of PROJECT and write them into its folder.
 
@@ -85,7 +89,10 @@ def calibrate_command(
     metric_name(options.metric)  # says so before anything is read
     target = load_model(model)
     models = [load_model(m) for m in folds] if folds else [target]
-    project = open_project(place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
+    project = open_project(
+        place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset, regions=regions,
+        labelled_in=labelled_in,
+    )  # fmt: skip
     result = measure(models, Runs(project, runs, tomo_type, truth), options, target)
     if not dry_run:
         write_thresholds(model, result, options)
@@ -136,6 +143,7 @@ def _error(shown: Any) -> str:
 @click.option("--title", help="Heading of the page.")
 @click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
 @foreign_options
+@labelled_options
 @project_options
 def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     """Write one HTML file to look at picks with: sections, threshold sliders, curves, galleries, averages.
@@ -155,7 +163,7 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
 
     metric_name(choices["metric"])
     model_first(what, place, "report")
-    project = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
+    project = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset", *WHERE_LABELLED)}
     foreign = {key: choices.pop(key) for key in FOREIGN}
     report = gather_report(what, place, project, ReportOptions(foreign=foreign, **choices))
     write_report(_with_flags(report), out)
@@ -185,6 +193,7 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
 @click.option("--report", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to look at, too.")
 @click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
 @foreign_options
+@labelled_options
 @project_options
 def evaluate_command(
     candidates: str, truth_place: str, as_json: bool, report: Path | None, against: str | None, metric: str,

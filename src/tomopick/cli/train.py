@@ -17,10 +17,13 @@ from ..core.shards import Shard
 from .on import OnCommand, train_work
 from .options import (
     POSITIVE,
+    WHERE_LABELLED,
+    all_labelled_option,
     comma,
     counts,
     given_for,
     invert_option,
+    labelled_options,
     look_over,
     named_runs,
     projects_options,
@@ -85,6 +88,10 @@ from .options import (
 @click.option(
     "--init-from", default="", metavar="MODEL", help="Start from a model; heads of objects it knows are kept."
 )
+@click.option("--negatives", multiple=True, metavar="OBJECT:USER/SESSION",
+              help="Places that are none, once, or once a PROJECT. Default: a folder's RUN.negatives.csv.")  # fmt: skip
+@all_labelled_option
+@labelled_options
 @projects_options
 def train_command(
     recipe: str, arguments: tuple[str, ...], learn: list[str] | None, shard: Shard | None, **choices: Any
@@ -202,6 +209,8 @@ def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
             choices["drop_outside"],
             tuple(named_runs(choices["unlabelled_runs"], project, [*opened, *hidden]) or ()),
             _inverted(choices["invert"], project, [*opened, *hidden]),
+            given_for(choices["negatives"], i, len(opened), "--negatives"),
+            choices["all_labelled"],
         )
         for i, project in enumerate(opened)
     ]
@@ -233,7 +242,7 @@ def _opened(places: list[str], choices: dict[str, Any]) -> tuple[list[Any], list
     offsets = [given_for(choices["coordinate_offset"], i, n, "--coordinate-offset") or "none" for i in range(n)]
     alike = offsets[0] if len(set(offsets)) == 1 else "none"
     offsets += [alike] * (len(every) - n)
-    given = {key: choices[key] for key in ("voxel_spacing", "objects")}
+    given = {key: choices[key] for key in ("voxel_spacing", "objects", *WHERE_LABELLED)}
     opened = open_projects(every, **given, coordinate_offsets=offsets)
     return opened[:n], opened[n : len(every) - len(further)], opened[-1] if further else None
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import NoPicksError, SeveralPicksError
-from ..core.types import Picks
-from . import Project
+from ..core.errors import NoPicksError, SelectionError, SeveralPicksError
+from ..core.messages import listing, near_miss
+from ..core.types import Grid, Picks
+from . import CopickProject, FolderProject, Project
 from .choose import require_one_pair
+from .masks import Mask, fitted_mask, read_mask
+from .regions import Labelled
 
 
 def picks_where_any(project: Project, runs: Sequence[str], query: str | None, field: str = "picks") -> dict[str, Picks]:
@@ -53,3 +57,83 @@ def outside_text(picks: Picks, inside: np.ndarray) -> str:
     names, counts = np.unique(picks.names[~inside], return_counts=True)
     parts = ", ".join(f"{n} {name}" for name, n in zip(names.tolist(), counts.tolist()))
     return f"{int((~inside).sum())} of {len(picks)} picks ({parts})"
+
+
+def labelled_in(project: Project, run: str, tomo_type: str | None = None) -> Labelled | None:
+    """Where a run is labelled; None: everywhere.
+
+    Args:
+        project: with its regions.
+        run: its name.
+        tomo_type: the tomogram whose voxels regions are counted in; None: the first.
+
+    Raises:
+        SelectionError: a mask that is neither a path nor a segmentation of the project.
+        ReadError: a mask that cannot be read.
+    """
+    stated = project.regions.among([run])
+    types = project.tomo_types(run) if stated else []
+    if not types:
+        return None
+    grid = project.grid(run, tomo_type or types[0])
+    masks = [mask for where in stated.masks if (mask := _mask(project, run, where, grid)) is not None]
+    return stated.of(run, grid, masks)
+
+
+def judged(project: Project, found: Mapping[str, Picks], tomo_type: str | None = None) -> dict[str, Picks]:
+    """By run, the picks that can be right or wrong: those that lie where their run is labelled."""
+    if not project.regions:
+        return dict(found)
+    known = set(project.runs())
+    regions = {run: labelled_in(project, run, tomo_type) if run in known else None for run in found}
+    return {run: p if (there := regions[run]) is None else p.select(there.holds(p)) for run, p in found.items()}
+
+
+def where_labelled(
+    project: Project | None, found: Mapping[str, Picks], wanted: Mapping[str, Picks], tomo_type: str | None = None
+) -> tuple[dict[str, Picks], dict[str, Picks], list[str]]:
+    """Both sides without what lies where nobody has looked for particles, and what to say about that."""
+    if project is None:
+        return dict(found), dict(wanted), []
+    kept, true = judged(project, found, tomo_type), judged(project, wanted, tomo_type)
+    out = [sum(len(side[run]) - len(part[run]) for run in part) for side, part in ((found, kept), (wanted, true))]
+    if not any(out):
+        return kept, true, []
+    return kept, true, [f"{out[0]} picks and {out[1]} true particles lie where their run is not labelled: not scored"]
+
+
+def negatives_of(project: Project, run: str, query: str | None) -> Picks | None:
+    """Places of a run that are known to be none of the named object; None where nobody said so.
+
+    Args:
+        project: with them.
+        run: its name.
+        query: `object:user/session` of a project that keeps picks; None: a folder's `RUN.negatives.csv`.
+    """
+    try:
+        beside = project.negatives(run) if query is None and isinstance(project, FolderProject) else None
+        found = beside if query is None else project.picks(run, query)
+    except NoPicksError:
+        return None
+    return found if found is not None and len(found) else None
+
+
+def _mask(project: Project, run: str, where: str, grid: Grid) -> Mask | None:
+    place = Path(where).expanduser()
+    if place.exists():
+        return read_mask(place, run, project.runs(), grid)
+    if not isinstance(project, CopickProject):
+        raise SelectionError(
+            f"`labelled_in={where}`: there is no such file or folder; expected a volume of 0 and 1, or a folder of such"
+        )
+    found = project.segmentations(run)
+    name, _, pair = where.partition(":")
+    wanted = [text for text in found if text == where or (not pair and text.partition(":")[0] == name)]
+    if len(wanted) > 1:
+        raise SelectionError(f"{project.uri}: run {run}: several segmentations '{where}': {listing(wanted)}")
+    if found and not wanted:
+        raise SelectionError(f"{project.uri}: run {run}: no segmentation '{where}'; {near_miss(where, list(found))}")
+    if not wanted:
+        return None
+    values, own = found[wanted[0]]()
+    return fitted_mask(values, own, grid)

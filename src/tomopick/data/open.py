@@ -14,6 +14,7 @@ from ..core.text import read_json
 from .objects import with_specs
 from .offset import CoordinateOffset
 from .project import Project
+from .regions import Regions
 from .sources.copick import CopickProject
 from .sources.copick_config import CONFIG_NAME
 from .sources.folder import FolderProject
@@ -26,6 +27,8 @@ def open_project(
     voxel_spacing: float | None = None,
     objects: Sequence[str] = (),
     coordinate_offset: str | Sequence[float] | CoordinateOffset = "none",
+    regions: Sequence[str] = (),
+    labelled_in: Sequence[str] = (),
 ) -> Project:
     """The project at `path`.
 
@@ -36,6 +39,10 @@ def open_project(
         objects: "name:radius" [Å].
         coordinate_offset: a preset (`none`, `czii`), "z,y,x" or three numbers [voxels]: true index = position / voxel
             spacing + offset.
+        regions: where runs are labelled, `RUN[:OBJECT]=z0:z1,y0:y1,x0:x1` in voxels, or in Å with A behind; in place
+            of what a table `regions.csv` beside the volumes says of a run. What lies outside is neither learned from
+            nor scored.
+        labelled_in: masks of the same: volumes, folders of `RUN.mrc`, or segmentations `NAME:user/session`.
 
     Raises:
         ReadError: nothing there, or nothing of these kinds.
@@ -62,6 +69,8 @@ def open_project(
         _refuse_stray_config(place)
         project = _folder(place, voxel_spacing, objects, offset)
     project.uri = str(path)
+    project.regions = Regions.beside(place) + Regions.parse(regions, labelled_in)
+    project.regions.require(project.runs(), project.uri)
     return project
 
 
@@ -85,17 +94,19 @@ def open_taking(
     voxel_spacing: float | None = None,
     objects: Sequence[str] = (),
     coordinate_offset: str | Sequence[float] | CoordinateOffset = "none",
+    **labelled: Sequence[str],
 ) -> Opened:
     """`open_project` where options are meant for this project or another beside it: what it cannot take is left out.
 
-    Whoever asks says with `require_taken` what nobody took.
+    Whoever asks says with `require_taken` what nobody took; `labelled` are further arguments of it.
     """
     place = Path(path).expanduser()
     if not _is_closed(place):
         spacing = voxel_spacing if not _is_table(place) else None
-        opened = open_project(path, voxel_spacing=spacing, objects=objects, coordinate_offset=coordinate_offset)
+        given = {"objects": objects, "coordinate_offset": coordinate_offset, **labelled}
+        opened = open_project(path, voxel_spacing=spacing, **given)  # type: ignore[arg-type]
         return Opened(opened, (), True)
-    opened = open_project(path, coordinate_offset=coordinate_offset)
+    opened = open_project(path, coordinate_offset=coordinate_offset, **labelled)  # type: ignore[arg-type]
     known = [o.name for o in opened.objects]
     mine = [spec for spec in objects if spec.strip().partition(":")[0] in known]
     opened.objects = with_specs(opened.objects, mine, extend=False)
@@ -124,6 +135,8 @@ def open_projects(
     voxel_spacing: float | None = None,
     objects: Sequence[str] = (),
     coordinate_offsets: Sequence[str] = ("none",),
+    regions: Sequence[str] = (),
+    labelled_in: Sequence[str] = (),
 ) -> list[Project]:
     """Several projects with one set of options, each of which goes to those that can take it.
 
@@ -131,6 +144,7 @@ def open_projects(
         paths: of the projects.
         voxel_spacing, objects: as in `open_project`.
         coordinate_offsets: one for all, or one each.
+        regions, labelled_in: as in `open_project`; a region is of the projects that have its run.
 
     Raises:
         SelectionError: an option that none of them takes.
@@ -138,12 +152,17 @@ def open_projects(
     given = {"voxel_spacing": voxel_spacing, "objects": objects}
     offsets = list(coordinate_offsets) * (len(paths) if len(coordinate_offsets) == 1 else 1)
     if len(paths) == 1:
-        return [open_project(paths[0], **given, coordinate_offset=offsets[0])]  # type: ignore[arg-type]
+        given |= {"coordinate_offset": offsets[0], "regions": regions, "labelled_in": labelled_in}
+        return [open_project(paths[0], **given)]  # type: ignore[arg-type]
     opened = [
         open_taking(path, **given, coordinate_offset=offset)  # type: ignore[arg-type]
         for path, offset in zip(paths, offsets, strict=True)
     ]
     require_taken(opened, voxel_spacing)
+    stated = Regions.parse(regions, labelled_in)
+    stated.require([run for each in opened for run in each.project.runs()], listing(paths))
+    for each in opened:
+        each.project.regions += stated.among(each.project.runs())
     return [each.project for each in opened]
 
 

@@ -12,6 +12,8 @@ from ..core.types import Grid, Picks
 
 CORNER = 0.2  # of every axis: picks that all lie in it were counted in something larger than was thought
 FEW, MANY = 3, 10  # picks that tell a corner from chance: where a known unit would fit, and in any case
+EMPTY = 0.25  # of an axis at one end, without any pick, which may not have been looked at
+CHANCE = 1e-4  # of so many picks leaving it empty where they might be anywhere
 _FINE = 2.0  # [Å]; voxels and Å are told apart by numbers alone from this voxel size on
 
 Meant = Callable[[np.ndarray, Grid], np.ndarray]
@@ -87,3 +89,28 @@ def _fits(sides: list[tuple[np.ndarray, Grid]], meant: Meant) -> bool:
 def _parts(positions: np.ndarray, grid: Grid) -> np.ndarray:
     """(n, 3) how far along each axis, 0..1."""
     return (grid.indices(positions) + 0.5) / np.asarray(grid.shape)
+
+
+def filled_part(picks: Picks, grid: Grid) -> str | None:
+    """Says where picks fill only a part of a run that they would hardly by chance; None where nothing is odd.
+
+    Particles have other reasons too to be where they are, so this is to be asked and not to be acted on.
+    """
+    if len(picks) < MANY:
+        return None
+    for axis in (1, 2):  # across; along z the specimen is thin
+        size = grid.shape[axis] * grid.voxel_spacing
+        places = _parts(picks.positions, grid)[:, axis]
+        low, high = float(places.min()), float(places.max())
+        empty = max(low, 1 - high)
+        if empty >= EMPTY and (1 - empty) ** len(picks) < CHANCE:
+            first, last = (0 if low < EMPTY else low * size), (size if 1 - high < EMPTY else high * size)
+            spans = [":"] * 3
+            spans[axis] = f"{first:.0f}:{last:.0f}A"
+            where = f"{'zyx'[axis]} {low * size:.0f} to {high * size:.0f} of {size:.0f} Å"
+            return (
+                f"run {picks.run}: its {len(picks)} picks lie in {where}: labelled only there? What was not picked is "
+                f"taught as background. Say where: `regions={picks.run}={','.join(spans)}`, or that it is all of it: "
+                "`all_labelled`"
+            )
+    return None

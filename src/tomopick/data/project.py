@@ -12,6 +12,7 @@ import numpy as np
 from ..core.errors import SelectionError
 from ..core.types import Grid, PickableObject, Picks, Tomogram
 from .choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
+from .regions import Regions
 from .volumes.slabs import Slabs, array_slabs
 
 
@@ -35,6 +36,7 @@ class Project(Protocol):
         uri: what the user typed; messages begin with it.
         objects: the particles; segmented things are left out.
         keeps_picks: whether picks of new sessions have their place in it; else they go to files elsewhere.
+        regions: where its runs are labelled, as far as that is not everywhere.
 
     Every method raises `SelectionError` for a run, type, spacing or picks that are not there or not unique, and
     `ReadError` for files that cannot be read.
@@ -43,6 +45,7 @@ class Project(Protocol):
     uri: str
     objects: tuple[PickableObject, ...]
     keeps_picks: bool
+    regions: Regions
 
     def runs(self) -> list[str]:
         """The names of the runs, sorted."""
@@ -119,6 +122,7 @@ class MemoryProject:
     """A project in memory: for tests, demos and data made on the fly."""
 
     keeps_picks = False
+    regions = Regions()
 
     def __init__(self, objects: Iterable[PickableObject] = (), uri: str = "memory") -> None:
         self.uri = uri

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import SelectionError
 from ..core.types import Grid, Picks, Tomogram
 from .choose import require_run
-from .labelled import picks_where_any
+from .labelled import judged, picks_where_any
 from .project import Project
 
 
@@ -67,7 +67,7 @@ class Runs:
         return self.project.grid(run, self.tomo_type)
 
     def labelled(self, field: str = "picks") -> dict[str, Picks]:
-        """The picks of those runs that have such.
+        """The picks of those runs that have such, where these are labelled.
 
         Args:
             field: that these picks are given as, for the messages.
@@ -80,7 +80,11 @@ class Runs:
         for run in self.names or ():
             if run not in found:
                 raise SelectionError(f"{self.uri}: run '{run}' has no picks to measure on; leave it out of `names`")
-        return found
+        return self.judged(found)
+
+    def judged(self, found: Mapping[str, Picks]) -> dict[str, Picks]:
+        """By run, the picks that can be right or wrong."""
+        return judged(self.project, found, self.tomo_type)
 
 
 def _shown(value: Any) -> str:

@@ -18,7 +18,8 @@ from ..core.messages import counted, listing
 from ..core.types import Grid, PickableObject, Picks
 from ..data import Project
 from ..data.choose import SPACING_TOLERANCE
-from ..data.plausible import unlikely
+from ..data.labelled import labelled_in
+from ..data.plausible import filled_part, unlikely
 from ..scoring.compare import usual_distances
 from ..scoring.crowding import crowded
 from ..scoring.radii import radius_doubts
@@ -210,6 +211,29 @@ def picks_findings(
             yield Finding(
                 WARNING, name, f"radius {o.radius:g} Å is {o.radius / spacing:.1f} voxels", "use finer tomograms"
             )
+
+
+def part_findings(
+    project: Project, runs: Sequence[str], grids: Mapping[str, Grid], query: str | None
+) -> Iterator[Finding]:
+    """Where runs are labelled, or seem to be."""
+    for run in (run for run in runs if run in grids):
+        try:
+            picks = project.picks(run, query)
+            if picks is None:
+                continue
+            labelled = labelled_in(project, run)
+        except NoPicksError:
+            continue
+        except TomopickError as error:
+            yield Finding(ERROR, f"run {run}", str(error))
+            continue
+        if labelled is not None:
+            inside = np.count_nonzero(labelled.holds(picks))
+            text = f"labelled in a part, which holds {inside} of its {len(picks)} picks"
+            yield Finding(OK if inside else ERROR, f"run {run}", text, "" if inside else "is the region right?")
+        elif line := filled_part(picks, grids[run]):
+            yield Finding(WARNING, "", line)
 
 
 def _run_picks_findings(picks: Picks, grid: Grid | None, objects: Mapping[str, PickableObject]) -> Iterator[Finding]:

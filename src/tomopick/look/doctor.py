@@ -35,6 +35,7 @@ from .checks import (
     grid_findings,
     header_findings,
     object_findings,
+    part_findings,
     picks_findings,
     spacing_findings,
     type_findings,
@@ -54,6 +55,7 @@ class Checkup:
         picks: `object:user/session`.
         examine: how many runs have their voxels read.
         truth: whether the picks are looked at (who is about to pick has no need of them).
+        all_labelled: nothing is said where picks fill only a part of their run.
     """
 
     runs: Sequence[str] | None = None
@@ -61,6 +63,7 @@ class Checkup:
     picks: str | None = None
     examine: int = 2
     truth: bool = True
+    all_labelled: bool = False
 
     def names(self, project: Project) -> list[str]:
         """The runs; raises `SelectionError` for one that is not there."""
@@ -86,6 +89,8 @@ def cheap_findings(project: Project, checkup: Checkup = Checkup(), detector: Any
         found += spacing_findings(grids)
     if checkup.truth:
         found += picks_findings(project, runs, grids, checkup.picks, _distances(detector))
+        if not checkup.all_labelled:
+            found += part_findings(project, runs, grids, checkup.picks)
     if detector is not None:
         found += _model_findings(project, types, grids, detector)
     return found

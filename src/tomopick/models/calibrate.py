@@ -219,7 +219,7 @@ def _pool(
             groups[i % len(groups)].append(key)
             wanted[key] = replace(references, run=key)
             for cut, picks in picks_at.items():
-                kept = picks.among(names)
+                kept = runs.judged({run: picks.among(names)})[run]
                 found.setdefault(cut, {})[key] = replace(kept, run=key)
         n = counted(len(found[min(found)][key]), "candidate")
         log.info(f"run {run}: {n}, {counted(len(references), 'true particle')}")

@@ -11,6 +11,8 @@ import numpy as np
 
 from ..core.progress import bar
 from ..core.types import Grid, Heatmap, Picks, Tomogram, holds
+from ..data.labelled import labelled_in
+from ..data.regions import Labelled
 from ..data.runs import Runs
 from ..picking.ensemble import Ensemble
 from ..picking.familiar import trained_on
@@ -32,6 +34,7 @@ class Kept:
         members: their numbers.
         strips: grid of each strip, and each member's file and objects.
         void: file of the tomogram's, where it has one.
+        labelled: where nothing else can be right or wrong; None: everywhere.
     """
 
     run: str
@@ -39,6 +42,7 @@ class Kept:
     members: tuple[int, ...]
     strips: tuple[tuple[Grid, tuple[Stored, ...]], ...]
     void: Path | None = None
+    labelled: Labelled | None = None
 
     def heatmaps(self) -> Iterator[list[Heatmap]]:
         """Strip by strip, one heatmap a member."""
@@ -63,7 +67,8 @@ class Kept:
         rows = (mine.join(strips) for strips in self.heatmaps())
         picks = decode_rows(rows, ensemble.peaks, mine.objects, {o.name: cut for o in mine.objects}, self.run)
         void = None if self.void is None else np.load(self.void, mmap_mode="r")
-        return picks.select(holds(self.grid, void, picks.positions))
+        picks = picks.select(holds(self.grid, void, picks.positions))
+        return picks if self.labelled is None else picks.select(self.labelled.holds(picks))
 
 
 def keep_heatmaps(picker: Picker, runs: Runs, run: str, place: Path) -> Kept:
@@ -100,7 +105,8 @@ def keep_heatmaps(picker: Picker, runs: Runs, run: str, place: Path) -> Kept:
                 np.save(path, heatmap.values.astype(np.float16))
                 files.append((path, heatmap.objects))
             strips.append((heatmaps[0].grid, tuple(files)))
-    return Kept(run, tomogram.grid, members, tuple(strips), _kept_void(tomogram, place))
+    labelled = labelled_in(runs.project, run, runs.tomo_type)
+    return Kept(run, tomogram.grid, members, tuple(strips), _kept_void(tomogram, place), labelled)
 
 
 def _kept_void(tomogram: Tomogram, place: Path) -> Path | None:

@@ -4,8 +4,11 @@ In training a network may give a tuple of logits, coarsest first (deep supervisi
 each against the target's maximum over the cells of that grid, any other the finest alone.
 
 A loss whose activation has a `background` ("first" or "last") wants one channel more than there are objects; its
-targets have none, for what no object claims is background. Of an object that is not labelled in a volume nothing is
-said: where it might be, background and object count as one.
+targets have none, for what no object claims is background. Of an object that is not labelled in a volume, or in a part
+of it, nothing is said: where it might be, background and object count as one.
+
+What is `known` is (b, object), or (b, object, z, y, x) on the target's grid where parts of patches are labelled: 0
+where nothing is known, and else the weight of what is.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ class Loss(Protocol):
     """What an objective minimises."""
 
     def __call__(self, logits: Logits, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """Mean loss (scalar) of logits and target (b, object, z, y, x); `known` (b, object) is 1 where labelled."""
+        """Mean loss (scalar) of logits and target (b, object, z, y, x); `known` is 0 where nothing is."""
 
     @property
     def activation(self) -> Activation:
@@ -50,8 +53,10 @@ class HeatmapWeightedMSE(Loss):
     floor: float = 0.1
 
     def __call__(self, logits: Logits, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """Mean over the channels that are known."""
-        error = ((_finest(logits).float() - target).square() * (target + self.floor)).mean(dim=(2, 3, 4))
+        """Mean over the channels, or their cells, that are known."""
+        error = (_finest(logits).float() - target).square() * (target + self.floor)
+        if known.dim() == 2:
+            error = error.mean(dim=(2, 3, 4))
         return (error * known).sum() / known.sum().clamp(min=1)
 
     @property
@@ -86,11 +91,11 @@ class ReweightedMSE(Loss):
         predicted = _finest(logits).float()
         if self.sigmoid:
             predicted = predicted.sigmoid()
-        error, seen = (predicted - target).square(), known[:, :, None, None, None]
+        error, seen = (predicted - target).square(), _in_cells(known)
         weight = (target > 0).float() if self.hard else target
         particles = _share(error, weight * seen, self.eps)
         background = _share(error, (1 - weight) * seen, self.eps)
-        present = (known > 0).any(dim=0).float()
+        present = _anywhere(known)
         return ((particles + self.alpha * background) * present).sum() / present.sum().clamp(min=1)
 
     @property
@@ -126,10 +131,10 @@ class DenseCrossEntropy(Loss):
     def __call__(self, logits: Logits, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Weighted mean over the outputs."""
         total, mass = torch.zeros((), device=target.device), 0.0
-        for output, wanted, weight in _outputs(logits, target, self.head_weights):
-            logp, classes = marginal(output, known, self.background), distribution(wanted, known, self.background)
+        for output, wanted, here, weight in _outputs(logits, target, known, self.head_weights):
+            logp, classes = marginal(output, here, self.background), distribution(wanted, here, self.background)
             classes = classes * (1 - self.label_smoothing) + self.label_smoothing / classes.shape[1]
-            each = -(classes * logp).mean(dim=(0, 2, 3, 4))
+            each = -(classes * logp * _of_any(here)).mean(dim=(0, 2, 3, 4))
             nothing = _background_index(self.background)
             everything = self.particle * (each.sum() - each[nothing]) + self.nothing * each[nothing]
             total, mass = total + weight * everything, mass + weight
@@ -167,14 +172,21 @@ class DiceCrossEntropy(Loss):
     def __call__(self, logits: Logits, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Weighted mean over the outputs."""
         total, mass = torch.zeros((), device=target.device), 0.0
-        for output, wanted, weight in _outputs(logits, target, self.head_weights):
-            logp, classes = marginal(output, known, self.background), distribution(wanted, known, self.background)
-            p, space = logp.exp(), (2, 3, 4)
+        for output, wanted, here, weight in _outputs(logits, target, known, self.head_weights):
+            logp, classes = marginal(output, here, self.background), distribution(wanted, here, self.background)
+            p, space, counts = logp.exp(), (2, 3, 4), _of_any(here)
+            seen = _with_background(here, torch.ones_like(here[:, :1]), self.background)
+            if here.dim() > 2:  # what is not known of a channel is neither hit nor missed
+                inside = _with_background(here, here.amax(dim=1, keepdim=True), self.background)
+                p, classes, seen = (
+                    p * inside,
+                    classes * inside,
+                    (inside > 0).any(dim=-1).any(dim=-1).any(dim=-1).float(),
+                )
             overlap, sizes = (p * classes).sum(dim=space), (p + classes).sum(dim=space)
             lost = 1 - (2 * overlap + self.eps) / (sizes + self.eps)
-            seen = _with_background(known, torch.ones_like(known[:, :1]), self.background)
-            dice = (lost * seen).sum() / seen.sum()
-            entropy = -(classes * logp).sum(dim=1).mean()
+            dice = (lost * seen).sum() / seen.sum().clamp(min=1)
+            entropy = -(classes * logp * counts).sum(dim=1).mean()
             total, mass = total + weight * (self.dice * dice + self.entropy * entropy), mass + weight
         return total / mass
 
@@ -205,12 +217,12 @@ class FocalTversky(Loss):
 
     def __call__(self, logits: Logits, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Mean over the objects that are known anywhere in the batch."""
-        p, seen, over = _finest(logits).float().sigmoid(), known[:, :, None, None, None], (0, 2, 3, 4)
+        p, seen, over = _finest(logits).float().sigmoid(), _in_cells(known), (0, 2, 3, 4)
         hit = (p * target * seen).sum(dim=over)
         false_positive = ((p * (1 - target)).pow(self.gamma) * seen).sum(dim=over)
         false_negative = (((1 - p) * target).pow(self.gamma) * seen).sum(dim=over)
         index = (hit + self.eps) / (hit + self.alpha * false_positive + self.beta * false_negative + self.eps)
-        present = (known > 0).any(dim=0).float()
+        present = _anywhere(known)
         # A root of zero has no slope: an index of 1 keeps a little distance.
         return ((1 - index).clamp(min=1e-7).pow(self.power) * present).sum() / present.sum().clamp(min=1)
 
@@ -229,7 +241,7 @@ def distribution(target: torch.Tensor, known: torch.Tensor, background: str) -> 
     Background is what the objects leave of 1; where they claim more than 1 they share it. Objects that are not known
     have no share.
     """
-    target = target * known[:, :, None, None, None]
+    target = target * (_in_cells(known) > 0)
     claimed = target.sum(dim=1, keepdim=True)
     return _with_background(target, (1 - claimed).clamp(min=0), background) / claimed.clamp(min=1)
 
@@ -243,22 +255,24 @@ def marginal(logits: torch.Tensor, known: torch.Tensor, background: str) -> torc
     if bool((known > 0).all()):
         return logp
     objects, nothing = without_background(logp, background), logp[:, _background_index(background)].unsqueeze(1)
-    seen = known[:, :, None, None, None] > 0
+    seen = _in_cells(known) > 0
     others = torch.cat([nothing, objects.masked_fill(seen, -torch.inf)], dim=1)
     return _with_background(objects.masked_fill(~seen, 0.0), others.logsumexp(dim=1, keepdim=True), background)
 
 
 def _outputs(
-    logits: Logits, target: torch.Tensor, weights: tuple[float, ...]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
-    """The outputs that count, each with the target on its grid and its weight."""
+    logits: Logits, target: torch.Tensor, known: torch.Tensor, weights: tuple[float, ...]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]]:
+    """The outputs that count, each with the target on its grid, what is known there, and its weight."""
     if isinstance(logits, torch.Tensor) or not weights:
-        yield _finest(logits), target, 1.0
+        yield _finest(logits), target, known, 1.0
         return
     # From the finest on: a network with fewer heads than weights leaves the coarsest out.
     for output, weight in zip(logits[::-1], weights[::-1]):
         if weight:
-            yield output, coarser(target, output.shape[2:]), weight
+            # A coarse cell is known where all that it covers is.
+            here = known if known.dim() == 2 else -coarser(-known, output.shape[2:])
+            yield output, coarser(target, output.shape[2:]), here, weight
 
 
 def coarser(target: torch.Tensor, shape: torch.Size) -> torch.Tensor:
@@ -266,6 +280,21 @@ def coarser(target: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     if target.shape[2:] == shape:
         return target
     return torch.nn.functional.adaptive_max_pool3d(target, list(shape))
+
+
+def _in_cells(known: torch.Tensor) -> torch.Tensor:
+    """(b, object[, z, y, x]) -> (b, object, z, y, x), or with axes of one cell."""
+    return known[:, :, None, None, None] if known.dim() == 2 else known
+
+
+def _anywhere(known: torch.Tensor) -> torch.Tensor:
+    """(object,) 1 where an object is known anywhere in the batch."""
+    return (_in_cells(known) > 0).permute(1, 0, 2, 3, 4).flatten(1).any(dim=1).float()
+
+
+def _of_any(known: torch.Tensor) -> torch.Tensor | float:
+    """How much a cell counts, all objects together: (b, 1, z, y, x), or 1 where whole patches are known."""
+    return 1.0 if known.dim() == 2 else known.amax(dim=1, keepdim=True)
 
 
 def _finest(logits: Logits) -> torch.Tensor:

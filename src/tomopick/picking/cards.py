@@ -46,12 +46,20 @@ def model_card(detector: Detector) -> str:
         f"# {method.name}: {', '.join(o.name for o in detector.objects)}",
         "",
         f"- method: {method.source}; {n:,} parameters, output stride {method.network.stride}",
-        f"- learned from {', '.join(learned) or 'runs that are not stated'}",
+        f"- learned from {', '.join(learned) or 'runs that are not stated'}{_in_part(facts)}",
         f"- trained at {facts.voxel_spacing:g} Å, tomogram types: {', '.join(facts.tomo_types) or 'not stated'}; "
         f"{'dark particles on light' if facts.skewness < 0 else 'light particles on dark'}",
         *_figures(detector, radii=True),
     ]
     return "\n".join([*lines, *_came_about(facts)])
+
+
+def _in_part(facts: TrainingFacts) -> str:
+    """What a training was told of its labels: that runs are labelled in part, and what is known to be none."""
+    runs, negatives = facts.provenance.get("labelled_in_part", ()), facts.provenance.get("negatives", {})
+    told = f", {len(runs)} of them labelled in part" if runs else ""
+    places = ", ".join(f"{n} of {name}" for name, n in negatives.items())
+    return told + (f"; and from places that are known to be none: {places}" if places else "")
 
 
 def ensemble_card(ensemble: Ensemble) -> str:

@@ -18,7 +18,7 @@ from ..core.shards import Shard
 from ..core.types import PickableObject, Picks
 from ..data import Project, read_picks_csv
 from ..data.formats import is_foreign
-from ..data.labelled import outside_text, picks_where_any
+from ..data.labelled import outside_text, picks_where_any, where_labelled
 from ..data.names import called_alike
 from ..data.objects import with_specs
 from ..data.open import open_taking, require_taken
@@ -35,7 +35,6 @@ log = logging.getLogger("tomopick")
 
 _SAME = 1e-3  # radii; true particles closer than that were written down twice
 _ENOUGH = 10  # picks whose range tells Å from voxels
-
 
 Thresholds = Mapping[str, float]  # by object
 
@@ -102,6 +101,7 @@ class Scoring:
         exclude: objects left out of the mean F1.
         drop_outside: leave out picks outside their tomogram (they are counted, and refused otherwise).
         voxel_spacing, objects, coordinate_offset: how projects are opened; the offset holds for tables as well.
+        regions, labelled_in: where the runs of the truth are labelled (see `open_project`).
         foreign: how files of other programs are read, fields of `ImportOptions`.
     """
 
@@ -118,6 +118,8 @@ class Scoring:
     voxel_spacing: float | None = None
     objects: Sequence[str] = ()
     coordinate_offset: str = "none"
+    regions: Sequence[str] = ()
+    labelled_in: Sequence[str] = ()
     foreign: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, candidates: str, truth: str) -> Scores:
@@ -150,6 +152,8 @@ class Scoring:
             notes.append(f"{', '.join(unlabelled)}: no truth; the picks there are not scored")
         self._refuse_voxels(found, wanted, project)
         found, dropped = self._outside(found, project)
+        found, wanted, note = where_labelled(project, found, wanted, self.tomo_type)
+        notes += note
         # What has no truth at all is not scored: its picks are neither right nor wrong.
         present = {o.name for o in objects} if official else {n for p in wanted.values() for n in p.names.tolist()}
         objects = tuple(o for o in objects if o.name in present)
@@ -270,12 +274,10 @@ class Scoring:
                 raise SelectionError(f"{place}: a table, but '{query}' chooses among a project's picks; leave it out")
             picks = read_picks_csv(place)
             return picks, self._known({n for p in picks.values() for n in p.names.tolist()}), None
-        given = open_taking(
-            place,
-            voxel_spacing=self.voxel_spacing,
-            objects=self.objects,
-            coordinate_offset=self.coordinate_offset,
-        )
+        how: dict[str, Any] = {"objects": self.objects, "coordinate_offset": self.coordinate_offset}
+        if field == "truth":
+            how |= {"regions": self.regions, "labelled_in": self.labelled_in}
+        given = open_taking(place, voxel_spacing=self.voxel_spacing, **how)
         # What one side has no place for may be meant for the other; true are the objects of the truth.
         if field == "truth":
             require_taken([given], self.voxel_spacing)

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import SelectionError
 from ..core.types import PickableObject, Picks
 from ..data import Project
+from ..data.labelled import where_labelled
 from .compare import Scoring, Sides, Thresholds
 from .figures import Scores
 from .matching import REACH
@@ -56,9 +57,10 @@ def sides_of(
     Args:
         picks, truth, objects: as for `score`.
         thresholds: by object, from which on picks count.
-        project: with the tomograms.
+        project: with the tomograms, and where they are labelled.
     """
     found, wanted = _by_run(picks, "picks"), _by_run(truth, "truth")
+    found, wanted, _ = where_labelled(project, found, wanted)
     if isinstance(picks, Picks) and isinstance(truth, Picks):  # an array has no name, and is meant
         found = {run: replace(p, run=run) for run in wanted for p in found.values()}
     if not any(len(p) for p in wanted.values()):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from ..core.errors import SelectionError
 from ..core.messages import counted, listing
 from ..core.progress import bar
-from ..core.types import PickableObject, Picks, Tomogram, is_inverted
-from ..data.labelled import outside_text
-from ..data.plausible import require_likely
+from ..core.types import Grid, PickableObject, Picks, Tomogram, is_inverted
+from ..data.labelled import labelled_in, negatives_of, outside_text
+from ..data.plausible import filled_part, require_likely
 from ..picking.folder import TrainingFacts
 from ..picking.peaks import distances_of
 from ..picking.resample import matched, spacings_differ
@@ -22,12 +23,12 @@ from ..scoring.crowding import crowded
 from .patches import LabelledVolume
 from .recipe import Recipe
 from .shelf import Shelf
-from .sources import HELD_BACK, Source, SourceRuns, check_unlabelled, objects_of, plans_of
+from .sources import Source, SourceRuns, check_unlabelled, objects_of, plans_of
+from .split import split_run
 
 log = logging.getLogger("tomopick")
 
 LIGHT = 0.1  # mean at particles minus mean around them [deviations] from which they are light, or dark
-GAP = 200.0  # between the parts of a run that is split [Å]: no particle is seen on both sides
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,12 @@ def gather(
                     read[part].append(read_one(plan.source, run, picks[run], known, remember=part == "train"))
                     shown.update(1)
             if plan.alone:
-                read["train"], read["val"] = _split_along_y(read["train"])
+                (only,) = read["train"]
+                read["train"], read["val"] = ([part] for part in split_run(only))
             for part, volumes in read.items():
                 parts[part] += volumes
             for run in plan.unlabelled:
-                unlabelled.append(read_one(plan.source, run, Picks.empty(run), frozenset(), remember=True))
+                unlabelled.append(read_one(plan.source, run, Picks.empty(run), (), remember=True))
                 shown.update(1)
     if not parts["val"] and parts["train"]:
         log.info("no run is validated on: the last weights are kept, with thresholds that nothing has measured")
@@ -96,8 +98,18 @@ def gather(
     _check_crowding(recipe, [*parts["train"], *parts["val"]], objects)
     facts = witness.facts(spacing)
     _check_light(witness, facts)
-    facts = replace(facts, learned_from=tuple(plan.learned_from for plan in plans))
+    facts = replace(
+        facts, learned_from=tuple(plan.learned_from for plan in plans), provenance=_told(parts["train"], objects)
+    )
     return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled)
+
+
+def _told(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> dict[str, Any]:
+    """What a model card says of labels, besides the runs: parts of them, and places that are known to be none."""
+    in_part = [v.picks.run for v in volumes if any(mask is not None for mask in v.known.values())]
+    names = [n for v in volumes if v.negatives is not None for n in v.negatives.names.tolist()]
+    counts = {o.name: names.count(o.name) for o in objects if o.name in names}
+    return ({"labelled_in_part": in_part} if in_part else {}) | ({"negatives": counts} if counts else {})
 
 
 def _first_spacing(plans: Sequence[SourceRuns]) -> float:
@@ -174,17 +186,36 @@ class _Reader:
     witness: _Witness
     shelf: Shelf
 
-    def __call__(self, source: Source, run: str, picks: Picks, known: frozenset[str], remember: bool) -> LabelledVolume:
-        """One run; `remember`: the detector is to know volumes like it."""
+    def __call__(self, source: Source, run: str, picks: Picks, known: Iterable[str], remember: bool) -> LabelledVolume:
+        """One run; `known`: the objects labelled in it; `remember`: the detector is to know volumes like it."""
         tomogram = _tomogram(source, run, self.spacing)
         labels = _inside(source, tomogram, picks)
         void = None if tomogram.void is None else self.shelf.keep(tomogram.void)
+        masks = self._masks(source, run, tomogram.grid, list(known))
         values = self.shelf.keep(self.recipe.normalize(tomogram))
-        volume = LabelledVolume(values, tomogram.grid, labels, known, void)
+        negatives = negatives_of(source.project, run, source.negatives) if masks else None
+        volume = LabelledVolume(values, tomogram.grid, labels, masks, void, negatives)
+        if source.project.regions:
+            labelled = volume.labelled_at(labels)
+            volume = replace(volume, picks=labels.select(labelled))
+            if not labelled.all():
+                n = counted(int(np.count_nonzero(~labelled)), "pick")
+                log.info(f"{source.project.uri}: run {run}: {n} outside of what is labelled are left out")
+        elif not source.all_labelled and (line := filled_part(labels, tomogram.grid)):
+            log.warning(f"{source.project.uri}: {line}")
         self.witness.judge(run, volume)
         if remember:
             self.witness.look(tomogram.tomo_type, run, volume)
         return volume
+
+    def _masks(self, source: Source, run: str, grid: Grid, names: Sequence[str]) -> dict[str, np.ndarray | None]:
+        """By object that is labelled in the run, where that is; objects of the same region share its mask."""
+        labelled = labelled_in(source.project, run, source.tomo_type) if names else None
+        if labelled is None:
+            return dict.fromkeys(names)
+        regions = {name: labelled.of(name) for name in names}
+        kept = {id(r): self.shelf.keep(r.on(grid)) for r in regions.values() if r is not None}
+        return {name: None if r is None else kept[id(r)] for name, r in regions.items()}
 
 
 def _labels(source: Source, run: str, objects: Sequence[PickableObject]) -> Picks:
@@ -259,30 +290,6 @@ def _inside(source: Source, tomogram: Tomogram, picks: Picks) -> Picks:
     return picks.select(held)
 
 
-def _split_along_y(volumes: list[LabelledVolume]) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
-    """Keeps the high-y end of the only volume for validation, with a gap that no particle spans."""
-    (last,) = volumes
-    n = last.grid.shape[1]
-    gap = round(GAP / last.grid.voxel_spacing)
-    start = n - max(1, round(HELD_BACK * n))
-    if start - gap < 16:
-        raise SelectionError(
-            f"run {last.picks.run}: {n} voxels in y are too few to keep a part for validation; name `val_runs`"
-        )
-    log.info(
-        f"only one labelled run: y from {start} of {n} is kept for validation, {gap} voxels before it are left out"
-    )
-    return [_rows(last, 0, start - gap)], [_rows(last, start, n)]
-
-
-def _rows(volume: LabelledVolume, start: int, stop: int) -> LabelledVolume:
-    z, _, x = volume.grid.shape
-    grid = volume.grid.crop((0, start, 0), (z, stop - start, x))
-    picks = volume.picks.select(grid.contains(volume.picks.positions))
-    void = None if volume.void is None else volume.void[:, start:stop]
-    return replace(volume, values=volume.values[:, start:stop], grid=grid, picks=picks, void=void)
-
-
 def _check_light(witness: _Witness, facts: TrainingFacts) -> None:
     for name in [name for name, value in facts.contrast.items() if value > 0]:
         log.warning(
@@ -304,10 +311,15 @@ def _check_crowding(recipe: Recipe, volumes: Sequence[LabelledVolume], objects: 
 
 
 def _check_validation(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
-    """Says before the first step what validation cannot tell."""
+    """Says before the first step what validation cannot tell; raises where that is everything."""
     absent = [o.name for o in objects if not any((v.picks.names == o.name).any() for v in volumes)]
+    if volumes and len(absent) == len(objects):
+        raise SelectionError(
+            f"no true {' or '.join(absent)} in what is kept for validation: nothing would tell good weights from bad, "
+            "and no threshold could be set; name other `val_runs`"
+        )
     if volumes and absent:
-        what = "no true particle" if len(absent) == len(objects) else f"no true {', '.join(absent)}"
+        what = f"no true {', '.join(absent)}"
         log.warning(f"{what} in what is kept for validation: there is no F1 for it; name other `val_runs`")
 
 

@@ -112,7 +112,7 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     detector = Detector(
         recipe.method, data.objects, network, untrained, data.facts, name=str(out), recipe_json=recipe.to_json()
     )
-    facts = replace(data.facts, provenance=provenance(options))
+    facts = replace(data.facts, provenance={**provenance(options), **data.facts.provenance})
     detector = replace(detector, facts=facts)
     if options.resume:
         recipe = _resume(state, recipe, detector, out, options)

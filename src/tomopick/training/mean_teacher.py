@@ -132,7 +132,7 @@ class MeanTeacher:
         logits = predicted(state, torch.cat([mixed.mine.volume, batch.pairs[:, 1:]]))
         mine, theirs = _parts(logits, len(batch.volume))
         # Every object is labelled somewhere, so the teacher has an opinion on each.
-        known = torch.ones_like(batch.known[:1]).expand(len(target), -1)
+        known = torch.ones_like(batch.known[:1]).expand(len(target), *batch.known.shape[1:])
         weight = self.spec.weight * min(1.0, (state.averages["teacher"].updates + 1) / max(1, self.spec.ramp))
         return self.supervised.judged(mine, mixed) + weight * self.supervised.criterion(theirs, target, known)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -13,10 +13,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..core.errors import RecipeError
-from ..core.types import Grid, PickableObject, Picks, Shape
+from ..core.types import Grid, PickableObject, Picks, Shape, holds
 from .augment import Augmentation, move_points, sample_patch
-from .targets import Target
+from .targets import BallTarget, Target
 
+NEGATIVE = 5.0  # what a cell counts within a radius of a place that is known to be none
 _COARSE = 4  # voxels between the places in a volume's specimen from which patches are drawn
 
 
@@ -28,15 +29,31 @@ class LabelledVolume:
         values: (z, y, x) normalised; float32, or a memory map (of halves too) where volumes exceed the memory.
         grid: where its voxels lie.
         picks: the truth.
-        known: names of the objects that are labelled here; the loss ignores the others.
+        known: by object that is labelled here, (z, y, x) bool where that is; None: everywhere. The loss ignores the
+            rest.
         void: (z, y, x) bool, where there is no specimen; None: nowhere.
+        negatives: places that somebody looked at and where the named object is not; None: nobody did.
     """
 
     values: np.ndarray
     grid: Grid
     picks: Picks
-    known: frozenset[str]
+    known: Mapping[str, np.ndarray | None]
     void: np.ndarray | None = None
+    negatives: Picks | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether what is known is not the same all over it."""
+        return self.negatives is not None or any(mask is not None for mask in self.known.values())
+
+    def labelled_at(self, picks: Picks) -> np.ndarray:
+        """(n,) bool: whether each pick's object is labelled where it lies, in the specimen."""
+        found = holds(self.grid, self.void, picks.positions) & np.isin(picks.names, list(self.known))
+        for name, mask in self.known.items():
+            if mask is not None:
+                found &= (picks.names != name) | holds(self.grid, ~mask, picks.positions)
+        return found
 
 
 class Batch(NamedTuple):
@@ -45,7 +62,8 @@ class Batch(NamedTuple):
     Attributes:
         volume: (b, 1, z, y, x).
         target: (b, object, z/stride, y/stride, x/stride).
-        known: (b, object), 1 where the object is labelled.
+        known: (b, object), 1 where the object is labelled; where volumes are labelled in parts
+            (b, object, z/stride, y/stride, x/stride), and `NEGATIVE` around places that somebody said are none.
         pairs: (b, 2, z, y, x), unlabelled patches as they are and strongly augmented; (b, 0) where none are drawn.
     """
 
@@ -75,16 +93,20 @@ class PatchSpec:
         around_particles: share of patches that hold a particle; of an object drawn with equal chances, so that rare
             ones (in a volume, or among volumes) are seen as often as common ones. The others lie anywhere.
         jitter: how far from the patch's centre that particle may lie, as a fraction of half the patch.
+        around_negatives: share of patches that hold a place that is known to be none, where there are such places.
     """
 
     shape: Shape = (64, 64, 64)
     around_particles: float = 0.75
     jitter: float = 0.7
+    around_negatives: float = 0.15
 
     def __post_init__(self) -> None:
-        if min(self.shape) < 1 or not 0 <= self.around_particles <= 1 or not 0 <= self.jitter <= 1:
+        shares = self.around_particles, self.jitter, self.around_negatives
+        if min(self.shape) < 1 or not all(0 <= share <= 1 for share in shares):
             raise RecipeError(
-                f"patch needs positive edges, and around_particles and jitter between 0 and 1, not {self}"
+                "patch needs positive edges, and around_particles, jitter and around_negatives between 0 and 1, "
+                f"not {self}"
             )
 
 
@@ -119,9 +141,42 @@ class PatchSampler:
         grid = Grid(shape, volume.grid.voxel_spacing)
         indices = move_points(volume.grid.indices(volume.picks.positions), centre, shape, matrix)
         picks = Picks(volume.picks.run, grid.positions(indices), volume.picks.names)
-        target = self.target(picks, grid.downsample(self.stride), self.objects)
-        known = np.array([o.name in volume.known for o in self.objects], dtype=np.float32)
+        cells = grid.downsample(self.stride)
+        target = self.target(picks, cells, self.objects)
+        known = self._known(volume, cells, centre, matrix)
         return Batch(torch.from_numpy(values)[None], torch.from_numpy(target.values), torch.from_numpy(known))
+
+    @cached_property
+    def _partial(self) -> bool:
+        return any(v.partial for v in self.volumes)
+
+    def _known(self, volume: LabelledVolume, cells: Grid, centre: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """(object,) or, where any volume is labelled in parts, (object, z, y, x) on the patch's `cells`."""
+        whole = np.array([o.name in volume.known for o in self.objects], dtype=np.float32)
+        if not self._partial:
+            return whole
+        known = np.empty((len(self.objects), *cells.shape), dtype=np.float32)
+        known[:] = whole[:, None, None, None]
+        seen: dict[int, np.ndarray] = {}
+        for channel, o in enumerate(self.objects):
+            mask = volume.known.get(o.name)
+            if mask is not None:
+                if id(mask) not in seen:  # objects share masks
+                    seen[id(mask)] = self._cells_within(mask, centre, matrix)
+                known[channel] = seen[id(mask)]
+        if volume.negatives is not None:
+            indices = move_points(volume.grid.indices(volume.negatives.positions), centre, self.patch.shape, matrix)
+            places = Picks("", indices * volume.grid.voxel_spacing, volume.negatives.names)
+            around = BallTarget(radius_factor=1.0)(places, cells, self.objects)
+            known[around.values > 0] = NEGATIVE
+        return known
+
+    def _cells_within(self, mask: np.ndarray, centre: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """(z, y, x) 1 where all that a cell covers lies in the mask of a volume."""
+        inside = sample_patch(mask, centre, self.patch.shape, matrix) > 0.5
+        z, y, x = (n // self.stride for n in self.patch.shape)
+        blocks = inside.reshape(z, self.stride, y, self.stride, x, self.stride)
+        return np.asarray(blocks.all(axis=(1, 3, 5)), dtype=np.float32)
 
     @cached_property
     def _held(self) -> list[list[tuple[LabelledVolume, np.ndarray]]]:
@@ -135,17 +190,25 @@ class PatchSampler:
     @cached_property
     def _specimens(self) -> list[np.ndarray | None]:
         """Of each volume: (n, 3) voxel indices all over its specimen; None where that is everywhere."""
-        every = (slice(None, None, _COARSE),) * 3
-        return [None if v.void is None else np.argwhere(~np.asarray(v.void[every])) * _COARSE for v in self.volumes]
+        places = [_worth_seeing(v) for v in self.volumes]
+        return [None if there is None else np.argwhere(there) * _COARSE for there in places]
+
+    @cached_property
+    def _hard(self) -> list[tuple[LabelledVolume, np.ndarray]]:
+        """Volumes with places that are known to be none, and (n, 3) voxel indices of these."""
+        names = [o.name for o in self.objects]
+        found = [(v, v.negatives.among(names)) for v in self.volumes if v.negatives is not None]
+        return [(v, v.grid.indices(places.positions)) for v, places in found if len(places)]
 
     def _place(self, rng: np.random.Generator) -> tuple[LabelledVolume, np.ndarray]:
         """A volume, and the voxel index of the patch's centre in it."""
         around, chosen = rng.random() < self.patch.around_particles, rng.random(3)
         offset, anywhere = rng.uniform(-1, 1, 3), rng.random(3)
         shape = np.asarray(self.patch.shape)
+        hard = bool(self._hard) and rng.random() < self.patch.around_negatives
         # First the object, then a volume that has it: else one that is rare among volumes would be seen rarely.
-        if self._held and around:
-            held = self._held[int(chosen[0] * len(self._held))]
+        if hard or (self._held and around):
+            held = self._hard if hard else self._held[int(chosen[0] * len(self._held))]
             volume, indices = held[int(chosen[1] * len(held))]
             index = indices[int(chosen[2] * len(indices))]
             start = index - (shape - 1) / 2 + offset * self.patch.jitter * shape / 2
@@ -161,6 +224,18 @@ class PatchSampler:
         room = np.asarray(volume.grid.shape) - shape
         start = np.where(room > 0, np.clip(np.rint(start), 0, np.maximum(room, 0)), room // 2)
         return volume, start + (shape - 1) / 2
+
+
+def _worth_seeing(volume: LabelledVolume) -> np.ndarray | None:
+    """(z, y, x) bool on every `_COARSE`th voxel, where something is known of the specimen; None: everywhere."""
+    every = (slice(None, None, _COARSE),) * 3
+    masks = list(volume.known.values())
+    regions = [mask[every] for mask in masks if mask is not None]
+    within = np.asarray(np.any(regions, axis=0)) if masks and len(regions) == len(masks) else None
+    if volume.void is None:
+        return within
+    specimen: np.ndarray = ~np.asarray(volume.void[every])
+    return specimen if within is None else specimen & within
 
 
 class _StepDataset(Dataset[Batch]):

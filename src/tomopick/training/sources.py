@@ -34,6 +34,8 @@ class Source:
             has any, nothing is validated and the last weights are kept.
         drop_outside: leave out picks outside their volume, instead of refusing the run.
         invert: the runs that have light particles on dark; True: all.
+        negatives: places that are known to be none, `object:user/session`; None: a folder's `RUN.negatives.csv`.
+        all_labelled: nothing is said where picks fill only a part of their run.
         unlabelled_runs: to learn from without labels, for a semi-supervised recipe; what picks they have is not read.
     """
 
@@ -45,6 +47,8 @@ class Source:
     drop_outside: bool = False
     unlabelled_runs: Sequence[str] = ()
     invert: bool | tuple[str, ...] = False
+    negatives: str | None = None
+    all_labelled: bool = False
 
     @classmethod
     def unlabelled(

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..core.types import Heatmap, Picks, holds
+from ..core.types import Heatmap, Picks
 from ..networks.engines import EngineSpec
 from ..picking.detector import Detector
 from ..picking.measured import with_measured
@@ -55,9 +55,8 @@ def validation_picks(detector: Detector, predictor: Predictor, data: Data, metri
 
 
 def _judged(picks: Picks, volume: LabelledVolume) -> Picks:
-    """Those that can be right or wrong: of an object that is not labelled there, or in the void, nobody knows."""
-    picks = picks.among(volume.known)
-    return picks.select(holds(volume.grid, volume.void, picks.positions))
+    """Those that can be right or wrong: of what is not labelled there, or in the void, nobody knows."""
+    return picks.select(volume.labelled_at(picks))
 
 
 def _height(strips: Sequence[Heatmap], name: str) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ...core.errors import OutputError, ReadError
 from ...core.files import write_together
@@ -15,6 +18,7 @@ from ..objects import object_from_fields, with_specs
 from ..offset import CoordinateOffset
 from ..picksjson import PicksFile, parse_picks, picks_files
 from ..project import Stamp
+from ..regions import Regions
 from ..volumes.omezarr import read_levels
 from ..volumes.slabs import Slabs, zarr_slabs
 from ..volumes.volumes import contents_mark, read_zarr
@@ -29,6 +33,7 @@ class CopickProject:
     """
 
     keeps_picks = True
+    regions = Regions()
 
     def __init__(
         self,
@@ -122,6 +127,13 @@ class CopickProject:
             parts.append(self._offset.to_true(file.picks, spacing))
         return Picks.join(run, parts)
 
+    @reads
+    def segmentations(self, run: str) -> dict[str, Callable[[], tuple[np.ndarray, Grid]]]:
+        """What reads each segmentation of a run, by `NAME:user/session`."""
+        stored = {f"{s.name}:{s.user_id}/{s.session_id}": s for s in self._run(run).segmentations}
+        where = f"{self.uri}: run {run}, segmentation"
+        return {name: partial(_segmented, s, f"{where} {name}") for name, s in stored.items()}
+
     def write_picks(self, picks: Picks, user_id: str, session_id: str, replace: bool = False) -> None:
         """Writes one picks file an object into the overlay; those of the same user and session are replaced.
 
@@ -212,6 +224,10 @@ class CopickProject:
         if self._offset:  # the folder's name is rounded (10.000 for 10.012), so the metadata is asked
             spacings = [self._levels(run, e, t)[0].voxel_spacing for e, t in self._tomograms(run).items()]
         return self._offset.spacing_for(min(spacings, default=None), picks_file, f"{self.uri}: run {run}")
+
+
+def _segmented(stored: Any, where: str) -> tuple[np.ndarray, Grid]:
+    return read_zarr(stored.zarr(), where)
 
 
 def _store_remote(run: Any, texts: dict[str, str], uri: str) -> None:

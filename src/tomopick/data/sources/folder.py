@@ -16,11 +16,15 @@ from ..names import RunNames
 from ..objects import named_objects, read_objects, with_names, with_specs
 from ..offset import CoordinateOffset
 from ..project import Stamp
+from ..regions import REGIONS_FILE, Regions
 from ..tables import is_picks_csv, read_picks_csv, write_picks_csv
 from ..volumes.slabs import Slabs, volume_slabs
 from ..volumes.volumes import contents_mark, is_volume_name, read_volume, volume_grids, volume_run
 
 log = logging.getLogger("tomopick")
+
+NEGATIVES = ".negatives.csv"  # behind a run's name: places that somebody said are no particle of the named object
+_ASIDE = (NEGATIVES, ".unsure.csv")  # ends of tables that hold no picks
 
 
 class FolderProject:
@@ -31,6 +35,7 @@ class FolderProject:
     """
 
     keeps_picks = False
+    regions = Regions()
 
     def __init__(
         self,
@@ -122,6 +127,15 @@ class FolderProject:
         chosen = choose_picks(query, self._sets(picks), names, f"{self.uri}: run {run}")
         parts = Picks.join(run, [picks.of(entry.name) for entry in chosen or ()])
         return self._offset.to_true(parts, self._offset_spacing(run))
+
+    def negatives(self, run: str) -> Picks | None:
+        """The places in `RUN.negatives.csv` that are known to be none of the named objects; None: there is no table."""
+        require_run(run, self._volumes or self._tables, self.uri)
+        path = self._folder / f"{component(run, 'run')}{NEGATIVES}"
+        if not path.is_file():
+            return None
+        found = Picks.join(run, read_picks_csv(path).values())
+        return self._offset.to_true(found, self._offset_spacing(run))
 
     def write_picks(self, picks: Picks, user_id: str, session_id: str, replace: bool = False) -> None:
         """Writes `RUN.csv` beside the tomogram; user, session and rotations have no place in it.
@@ -229,8 +243,9 @@ def _contents(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """The CSV files of a folder, whichever way their ending is written."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
+    """The CSV files of a folder that may hold picks, whichever way their ending is written."""
+    tables = (p for p in folder.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
+    return sorted(p for p in tables if p.name != REGIONS_FILE and not p.name.lower().endswith(_ASIDE))
 
 
 def _matched(tables: Sequence[Path], runs: Sequence[str], asked: str | None = None) -> dict[str, Path]:

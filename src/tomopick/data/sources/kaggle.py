@@ -14,6 +14,7 @@ from ..objects import with_specs
 from ..offset import CoordinateOffset
 from ..picksjson import PicksFile, picks_files, read_picks_json
 from ..project import Stamp
+from ..regions import Regions
 from ..volumes.slabs import Slabs, volume_slabs
 from ..volumes.volumes import contents_mark, read_volume, volume_grids
 
@@ -25,6 +26,7 @@ class KaggleProject:
     """
 
     keeps_picks = False
+    regions = Regions()
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from ...core.presets import CZII_OBJECTS
 from ...core.types import PickableObject, Picks, Tomogram
 from ...data import Project, open_project, read_picks_csv
 from ...data.formats import is_foreign
-from ...data.labelled import picks_where_any
+from ...data.labelled import picks_where_any, where_labelled
 from ...data.names import RunNames, called_alike
 from ...data.open import open_taking
 from ...data.plausible import require_likely
@@ -92,6 +92,8 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
         picks, theirs = _read(what, project, runs, opening, options)
         given = {"thresholds": recorded_thresholds(Path(what))}
     truth = _truth(project, runs, what == place, options)
+    picks, truth, outside = where_labelled(project, picks, truth, options.tomo_type)
+    notes += [f"{line}." for line in outside]
     objects = _objects(project.objects, theirs, picks, truth)
     if truth:
         unlabelled = sorted(set(picks) - set(truth))

@@ -1,0 +1,130 @@
+"""Where runs are labelled: boxes, tables and masks, and what they leave of picks."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from small import copick, folder, memory
+from tomopick.core.errors import ReadError, SelectionError
+from tomopick.core.types import Grid, Picks
+from tomopick.data import open_project, write_mrc
+from tomopick.data.labelled import judged, labelled_in
+from tomopick.data.plausible import filled_part
+from tomopick.data.regions import LabelledBox, Region, Regions, Span
+
+GRID = Grid((10, 20, 30), 10.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "axis", "bounds"),
+    [
+        ("2:5", 0, (15.0, 45.0)),  # voxels 2 to 4, with their outer faces
+        ("0:1290A", 1, (0.0, 1290.0)),
+        ("100A:200Å", 2, (100.0, 200.0)),
+        (":", 2, (-np.inf, np.inf)),
+        ("7:", 1, (65.0, np.inf)),
+    ],
+)
+def test_spans(text, axis, bounds):
+    assert Span.parse(text).bounds(GRID, axis) == bounds
+
+
+@pytest.mark.parametrize("text", ["A=1:2,3:4", "1:2,3:4,5:6", "A=1:2,3:4,x:6", "A=2:1,:,:", "=:,:,:"])
+def test_a_region_that_is_none(text):
+    with pytest.raises(SelectionError, match="`regions="):
+        LabelledBox.parse(text)
+
+
+@given(st.integers(0, 8), st.integers(1, 9), st.integers(0, 1000))
+def test_a_box_holds_the_voxels_that_it_names(start, length, seed):
+    region = Regions.parse([f"A={start}:{start + length},:,3:9"]).of("A", GRID).of("any")
+    marked = region.on(GRID)
+    wanted = np.zeros(GRID.shape, dtype=bool)
+    wanted[start : start + length, :, 3:9] = True
+    assert (marked == wanted).all()
+    indices = np.random.default_rng(seed).integers(0, GRID.shape, (20, 3))
+    assert (region.contains(GRID.positions(indices)) == wanted[tuple(indices.T)]).all()
+
+
+def test_parts_are_joined_and_an_object_may_have_its_own():
+    labelled = Regions.parse(["A=0:2,:,:", "A=8:10,:,:", "A:ball=:,:,0:5", "B=:,:,:"]).of("A", GRID)
+    picks = Picks("A", [[10, 50, 200], [90, 50, 200], [50, 50, 20], [50, 50, 20]], ["ring", "ring", "ball", "ring"])
+    assert labelled.holds(picks).tolist() == [True, True, True, False]
+    assert Regions.parse(["A=0:2,:,:"]).of("C", GRID) is None
+    alone = Regions.parse(["A:ball=:,:,0:5"]).of("A", GRID)
+    assert alone.of("ring") is None and isinstance(alone.of("ball"), Region)
+
+
+def test_a_table_beside_the_volumes_and_what_is_said_instead(tmp_path):
+    place = folder(tmp_path / "vols")
+    (place / "regions.csv").write_text("run,z0,z1,y0,y1,x0,x1\nA,,,0,300,,\nA,,,500,,,\nB,,,,,0,100\n")
+    project = open_project(place)
+    assert project.runs() == ["A", "B"] and len(project.picks("A")) == 14
+    inside = labelled_in(project, "A").all.on(project.grid("A"))
+    assert inside[:, :30].all() and not inside[:, 31:50].any() and inside[:, 50:].all()
+    told = open_project(place, regions=["A=:,0:10,:"])
+    assert labelled_in(told, "A").all.on(GRID).sum() == GRID.shape[0] * 10 * GRID.shape[2]
+    assert labelled_in(told, "B").all.contains(np.array([[0, 0, 50], [0, 0, 150]])).tolist() == [True, False]
+    with pytest.raises(SelectionError, match="no run 'C'"):
+        open_project(place, regions=["C=:,:,:"])
+    (place / "regions.csv").write_text("run,y0,y1\nA,0,300\n")
+    with pytest.raises(ReadError, match="no column z0, z1, x0, x1"):
+        open_project(place)
+
+
+def test_masks_of_another_voxel_size_and_of_segmentations(tmp_path):
+    place = folder(tmp_path / "vols")
+    grid = open_project(place).grid("A")
+    half = np.zeros(grid.shape, dtype=np.float32)
+    half[:, : grid.shape[1] // 2] = 1
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    write_mrc(masks / "A.mrc", half, grid.voxel_spacing)
+    write_mrc(masks / "B.mrc", half[::2, ::2, ::2].copy(), 2 * grid.voxel_spacing)
+    project = open_project(place, labelled_in=[str(masks)])
+    for run in "AB":
+        picks = project.picks(run)
+        kept = judged(project, {run: picks})[run]
+        assert 0 < len(kept) < len(picks)
+        assert set(kept.positions[:, 1] < 10 * (grid.shape[1] // 2)) == {True}
+    assert (labelled_in(project, "A").all.on(grid) == (half > 0)).all()
+
+    place = copick(tmp_path / "copick")
+    project = open_project(place, labelled_in=["ball:me/1"])
+    segmentation = project.root.get_run("A").new_segmentation(10.0, "ball", "1", False, user_id="me")
+    segmentation.from_numpy(half.astype(np.uint8))
+    project = open_project(place, labelled_in=["ball:me/1"])
+    assert (labelled_in(project, "A").all.on(grid) == (half > 0)).all()
+    assert labelled_in(project, "B") is None
+    with pytest.raises(SelectionError, match="no segmentation 'ink'"):
+        labelled_in(open_project(place, labelled_in=["ink"]), "A")
+    with pytest.raises(SelectionError, match="no such file"):
+        labelled_in(open_project(folder(tmp_path / "more"), labelled_in=["ink"]), "A")
+
+
+def test_scores_are_of_what_is_labelled():
+    from tomopick.scoring.score import score, sides_of
+
+    project = memory(runs=("A",))
+    truth = project.picks("A")
+    project.regions = Regions.parse(["A=:,0:32,:"])
+    inside = truth.positions[:, 1] < 315
+    found = truth.select(inside)  # and nothing where nobody has looked
+    sides = sides_of(found, truth, project.objects, project=project)
+    assert len(sides.truth["A"]) == inside.sum() < len(truth)
+    assert score(found, truth, project.objects).f1 < 1
+    from tomopick.scoring.compare import Scoring
+
+    assert Scoring().score(sides).f1 == 1
+
+
+def test_picks_of_a_part_are_noticed():
+    rng = np.random.default_rng(0)
+    grid = Grid((40, 260, 348), 10.0)
+    everywhere = Picks("A", grid.positions(rng.uniform(0, grid.shape, (80, 3))), ["p"] * 80)
+    assert filled_part(everywhere, grid) is None
+    part = everywhere.select(everywhere.positions[:, 1] < 650)
+    line = filled_part(part, grid)
+    assert "labelled only there" in line and "`regions=A=:,0:" in line and line.endswith("`all_labelled`")
+    assert filled_part(part.select(np.arange(9)), grid) is None  # so few may be anywhere

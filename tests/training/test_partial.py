@@ -1,0 +1,193 @@
+"""Volumes that are labelled in parts: what is outside teaches nothing, is not drawn, and is not judged."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from small import BALL, memory, recipe, tomogram
+from tomopick import FitOptions, Source, fit
+from tomopick.core.errors import SelectionError
+from tomopick.core.types import Grid, PickableObject, Picks
+from tomopick.data import MemoryProject
+from tomopick.data.regions import Regions
+from tomopick.networks.losses import (
+    DenseCrossEntropy,
+    DiceCrossEntropy,
+    FocalTversky,
+    HeatmapWeightedMSE,
+    ReweightedMSE,
+)
+from tomopick.training.augment import Augmentation, Flip, Rot90
+from tomopick.training.dataset import gather
+from tomopick.training.patches import NEGATIVE, LabelledVolume, PatchSampler, PatchSpec, batches
+from tomopick.training.split import split_run
+from tomopick.training.targets import GaussianTarget
+
+LOSSES = [
+    HeatmapWeightedMSE(),
+    ReweightedMSE(sigmoid=True),
+    DenseCrossEntropy(label_smoothing=0.01),
+    DenseCrossEntropy(head_weights=(1.0, 1.0)),
+    DiceCrossEntropy(head_weights=(1.0, 1.0)),
+    FocalTversky(),
+]
+
+
+def drawn(loss, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    channels = 2 + bool(loss.activation.background)
+    logits = torch.randn(2, channels, 4, 8, 8, generator=rng)
+    if getattr(loss, "head_weights", ()):
+        logits = (torch.randn(2, channels, 2, 4, 4, generator=rng), logits)
+    target = torch.rand(2, 2, 4, 8, 8, generator=rng)
+    return logits, target
+
+
+def value(loss, logits, target, known):
+    logits = tuple(t.requires_grad_() for t in logits) if isinstance(logits, tuple) else logits.requires_grad_()
+    found = loss(logits, target, known)
+    every = logits if isinstance(logits, tuple) else (logits,)
+    return found, torch.autograd.grad(found, every)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_a_patch_that_is_known_all_over_costs_as_before(loss):
+    logits, target = drawn(loss)
+    whole = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    cells = whole[:, :, None, None, None].expand(2, 2, 4, 8, 8)
+    torch.testing.assert_close(loss(logits, target, cells), loss(logits, target, whole))
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_what_is_not_known_moves_nothing(loss):
+    logits, target = drawn(loss)
+    known = torch.ones(2, 2, 4, 8, 8)
+    known[:, :, :, 4:] = 0
+    cost, slopes = value(loss, logits, target, known)
+    assert cost > 0
+    for slope in slopes:
+        half = slope.shape[3] // 2
+        assert slope[:, :, :, :half].abs().sum() > 0 and not slope[:, :, :, half:].abs().sum()
+    changed = target.clone()
+    changed[:, :, :, 4:] = 1 - changed[:, :, :, 4:]
+    torch.testing.assert_close(loss(logits, changed, known), cost)
+
+
+def volume(**changes):
+    grid = Grid((24, 40, 40), 10.0)
+    rng = np.random.default_rng(0)
+    picks = Picks("A", grid.positions(rng.uniform((2, 0, 0), (21, 19, 19), (30, 3))), ["ball"] * 15 + ["ring"] * 15)
+    return replace(
+        LabelledVolume(np.zeros(grid.shape, np.float32), grid, picks, {"ball": None, "ring": None}), **changes
+    )
+
+
+def sampler(made, **changes):
+    objects = (PickableObject("ball", 40.0), PickableObject("ring", 40.0))
+    return PatchSampler(
+        [made], objects, PatchSpec((16, 16, 16), **changes), GaussianTarget(), Augmentation((Flip(), Rot90()), ()), 2, 1
+    )
+
+
+def test_masks_turn_with_their_patches_and_patches_stay_where_something_is_known():
+    low = np.zeros((24, 40, 40), dtype=bool)
+    low[:, :20] = True
+    values = low.astype(np.float32) + 1  # so that a patch shows what is labelled
+    draw = sampler(volume(values=values, known={"ball": low, "ring": None}))
+    for index in range(6):
+        batch = draw(0, index)
+        assert batch.known.shape == batch.target.shape
+        shown = batch.volume[0].reshape(8, 2, 8, 2, 8, 2).amin(dim=(1, 3, 5)) == 2
+        assert ((batch.known[0] == 1) == shown).all() and (batch.known[1] == 1).all()
+    both = volume(values=values, known={"ball": low, "ring": low})
+    both = replace(both, picks=both.picks.select(both.labelled_at(both.picks)))
+    draw = sampler(both, around_particles=0.0)
+    assert all(draw(0, index).known.any() for index in range(20))
+    stacked = next(batches(draw, 3, 0, 1))
+    assert stacked.known.shape == (3, 2, 8, 8, 8)
+
+
+def test_places_that_are_none_are_drawn_and_count_more():
+    none = Picks("A", np.array([[120.0, 350.0, 350.0]]), ["ring"])
+    made = volume(negatives=none)
+    draw = sampler(made, around_particles=1.0, around_negatives=0.5, jitter=0.2)
+    marked = [(draw(0, index).known == NEGATIVE) for index in range(40)]
+    share = np.mean([m.any() for m in marked])
+    assert 0.3 < share < 0.7  # the particles lie too far from it to be on the same patch
+    one = next(m for m in marked if m.any())
+    assert not one[0].any() and 20 <= one[1].sum() <= 40  # a ball of two cells, of its object alone
+    assert not any((sampler(volume())(0, i).known == NEGATIVE).any() for i in range(3))
+
+
+def test_training_on_a_part_reads_and_judges_that_part_alone(tmp_path):
+    project = memory(runs=("A", "B", "C"))
+    project.regions = Regions.parse(["A=:,0:32,:", "C=:,0:32,:"])
+    data = gather(recipe(), [Source(project, val_runs=["C"])])
+    a, b = data.train
+    assert a.known["ball"][:, :32].all() and not a.known["ball"][:, 32:].any() and b.known == {"ball": None}
+    assert (a.picks.positions[:, 1] < 315).all() and len(b.picks) == 14
+    (c,) = data.val
+    everywhere = project.picks("C")
+    assert c.labelled_at(everywhere).sum() == len(c.picks) < 14
+    model = fit(recipe(), [Source(project, val_runs=["C"])], tmp_path / "model", FitOptions("cpu"))
+    assert model.facts.provenance["labelled_in_part"] == ["A"]
+    assert "1 of them labelled in part" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_picks_that_fill_a_part_are_asked_about(caplog):
+    t, p = tomogram(shape=(24, 400, 48), n=60)
+    project = MemoryProject([BALL])
+    project.add(t, p.select(p.positions[:, 1] < 1500))
+    with caplog.at_level("WARNING", "tomopick"):
+        gather(recipe(), [Source(project)])
+    assert "labelled only there" in caplog.text and "`all_labelled`" in caplog.text
+    caplog.clear()
+    gather(recipe(), [Source(project, all_labelled=True)])
+    assert "labelled only there" not in caplog.text
+
+
+def test_the_only_run_is_cut_where_picks_are():
+    grid = Grid((8, 200, 8), 10.0)
+    made = LabelledVolume(np.zeros(grid.shape, np.float32), grid, Picks.empty("A"), {"ball": None, "ring": None})
+
+    def cut(ball, ring=()):
+        rows = [*ball, *ring]
+        positions = np.array([[40.0, 10.0 * y, 40.0] for y in rows])
+        return split_run(replace(made, picks=Picks("A", positions, ["ball"] * len(ball) + ["ring"] * len(ring))))
+
+    train, val = cut([10, 60, 100, 190], [20, 170])
+    assert (train.grid.shape[1], val.grid.shape[1]) == (140, 40)  # as where nobody looked at the picks
+    train, val = cut([10, 20, 30, 40, 50, 60, 70, 80], [15, 90])  # nothing in the upper half
+    assert {"ball", "ring"} == set(train.picks.names) == set(val.picks.names)
+    first, last = train.picks.positions[:, 1].max(), val.picks.positions[:, 1].min()
+    assert last - first >= 200
+    with pytest.raises(SelectionError, match="no cut along y leaves some"):
+        cut([10])
+
+
+def test_nothing_true_to_validate_on_is_refused(tmp_path):
+    project = memory(runs=("A", "B"))
+    t, _ = tomogram("C", 2)
+    project.add(t, Picks.empty("C"))
+    with pytest.raises(SelectionError, match="no true ball in what is kept for validation"):
+        fit(recipe(), [Source(project, val_runs=["C"])], tmp_path / "model", FitOptions("cpu"))
+    assert not (tmp_path / "model").exists()
+
+
+def test_negatives_of_a_folder_and_of_a_session(tmp_path):
+    from small import folder
+    from tomopick.data import open_project
+
+    place = folder(tmp_path / "vols")
+    (place / "A.negatives.csv").write_text("object,x,y,z\nball,100,200,120\nball,130,300,120\n")
+    project = open_project(place)
+    assert project.runs() == ["A", "B"]
+    data = gather(recipe(), [Source(project, val_runs=["B"])])
+    assert len(data.train[0].negatives) == 2 and data.facts.provenance["negatives"] == {"ball": 2}
+    held = memory()
+    held.write_picks(Picks("A", np.array([[120.0, 200.0, 100.0]]), ["ball"]), "me", "cured-rejected")
+    source = Source(held, picks="*:truth/0", negatives="*:me/cured-rejected", val_runs=["C"])
+    data = gather(recipe(), [source])
+    assert [v.negatives is not None for v in data.train] == [True, False]
