@@ -20,11 +20,20 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage, signal
 
-from tomopick import Detector, FitOptions, Picks, Source, Tomogram, fit
-from tomopick.core.types import Heatmap, PickableObject
-from tomopick.data import MemoryProject
+from tomopick import (
+    Detector,
+    FitOptions,
+    Heatmap,
+    MemoryProject,
+    PickableObject,
+    Picks,
+    Runs,
+    Source,
+    Tomogram,
+    fit,
+    read_volume,
+)
 from tomopick.data.tables import read_picks_csv
-from tomopick.data.volumes.volumes import read_volume
 from tomopick.picking.normalize import RobustNormalization
 from tomopick.picking.peaks import LocalMaxima
 from tomopick.picking.picker import PickOptions
@@ -146,7 +155,7 @@ def main() -> None:
         project = MemoryProject([OBJECT])
         for name in ("train", "strip"):
             project.add(*parts[name])
-        source = Source(project, train_runs=["train"], val_runs=["strip"])
+        source = Source(Runs(project, ["train"]), val_runs=["strip"])
         recipe = get(args.recipe).override([*OVERRIDES, *args.set])
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()

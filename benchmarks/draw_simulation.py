@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from tomopick import Grid
 from tomopick.core.presets import CZII_OBJECTS
-from tomopick.core.types import Grid
 from tomopick.simulation import TOMO_TYPES, ContrastTransfer, SimulationSpec, arrays_of, czii_spec, simulate
 from tomopick.simulation.microscope import phase_contrast
 from tomopick.simulation.projection import project

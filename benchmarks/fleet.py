@@ -29,11 +29,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopick import open_project, recipes
+from tomopick import Detector, Grid, PickableObject, Picks, Tomogram, open_project, recipes, write_mrc
 from tomopick.core.records import ENDING, PICKED, Records, expect
-from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
-from tomopick.data import create_copick_project, write_mrc, write_run
-from tomopick.picking.detector import Detector, TrainingFacts
+from tomopick.data import create_copick_project, write_run
+from tomopick.picking.detector import TrainingFacts
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.picking.runs import pick_runs
 

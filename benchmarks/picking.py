@@ -28,9 +28,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from tomopick import Detector, Picks, open_project
+from tomopick import Detector, Grid, Heatmap, Picks, open_project
 from tomopick.core.presets import CZII_OBJECTS
-from tomopick.core.types import Grid, Heatmap
 from tomopick.networks.activations import Rectified
 from tomopick.picking.load import load_detector
 from tomopick.picking.memory import STRIP

@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from tomopick import Picks, Tomogram
+from tomopick import Picks, Tomogram, read_volume
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.data.tables import read_picks_csv
-from tomopick.data.volumes.volumes import read_volume
 from tomopick.simulation import SimulationSpec, simulate, with_densities
 
 OBJECT = CZII_OBJECTS[0]

@@ -26,10 +26,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tomopick import recipes
+from tomopick import load_model, recipes
 from tomopick.core.errors import EngineError
 from tomopick.networks.engines import ENGINES, EngineSpec, choose_device, half_precision
-from tomopick.picking.load import load_model
 
 OBJECTS = 6
 VOLUME = 184 * 630 * 630  # voxels of a tomogram of the CZII challenge

@@ -27,19 +27,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tomopick import Detector, FitOptions, Source, fit, recipes
-from tomopick.data import MemoryProject, Project, open_project
+from tomopick import (
+    Detector,
+    FitOptions,
+    MemoryProject,
+    Project,
+    Recipe,
+    Runs,
+    Source,
+    fit,
+    open_project,
+    precision_recall,
+    recipes,
+)
 from tomopick.picking.folder import read_log
 from tomopick.picking.peaks import LOWEST_SCORE
 from tomopick.picking.picker import PickOptions
 from tomopick.picking.resample import matched
-from tomopick.scoring.curves import precision_recall
 from tomopick.scoring.scores import matched_scores
 from tomopick.simulation.projects import simulate_project
 from tomopick.training.augment import Augmentation
 from tomopick.training.averaging import RunningAverage
 from tomopick.training.loop import TrainState
-from tomopick.training.recipe import Recipe
 
 PLAIN = ("objective.strong=ScaleShift,Noise", "objective.strong.scaleshift.p=0.8", "objective.strong.noise.p=0.8")
 DROPBLOCK = ("objective.strong=ScaleShift,Noise,DropBlock", *PLAIN[1:])
@@ -162,7 +171,7 @@ class Bench:
             return Detector.load(out), out
         labelled, unlabelled, val, _ = self.runs(seed, labels)
         hidden = tuple(unlabelled) if method.objective.semi_supervised else ()
-        source = Source(self.project, "denoised", None, labelled, val, unlabelled_runs=hidden)
+        source = Source(Runs(self.project, labelled, "denoised"), val, unlabelled_runs=hidden)
         out.parent.mkdir(parents=True, exist_ok=True)
         options = FitOptions(
             device=self.device, seed=seed, resume=(out / "recipe.json").is_file(), init_from=start,

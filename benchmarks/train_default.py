@@ -29,11 +29,9 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from tomopick import Detector, FitOptions, Source, fit
+from tomopick import Detector, FitOptions, MemoryProject, Picks, Runs, Source, czii_score, fit
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.progress import bar
-from tomopick.core.types import Picks
-from tomopick.data import MemoryProject
 from tomopick.models.soup import SoupOptions, make_soup
 from tomopick.picking.cards import model_card
 from tomopick.picking.load import load_detector
@@ -41,7 +39,7 @@ from tomopick.picking.measured import with_measured
 from tomopick.picking.peaks import LOWEST_SCORE
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.recipes import get
-from tomopick.scoring.scores import czii_score, matched_scores
+from tomopick.scoring.scores import matched_scores
 from tomopick.simulation import simulate, with_densities
 from tomopick.simulation.projects import spec_of
 from tomopick.training.augment import Blur, Noise, ScaleShift
@@ -137,7 +135,7 @@ def teach(out: Path, args: argparse.Namespace) -> None:
         init_from=args.init_from, minutes=args.minutes,
     )  # fmt: skip
     args.work.mkdir(parents=True, exist_ok=True)
-    fit(recipe, [Source(project, val_runs=[]), Source(held, train_runs=[], val_runs=held.runs())], out, options)
+    fit(recipe, [Source(project, val_runs=[]), Source(Runs(held, []), val_runs=held.runs())], out, options)
 
 
 def set_thresholds(detector: Detector, out: Path, args: argparse.Namespace) -> None:

@@ -38,8 +38,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from parity_topcup import environment
-from tomopick import Detector, FitOptions, Picks, Source, fit
-from tomopick.data import open_project
+from tomopick import Detector, FitOptions, Picks, Runs, Source, czii_score, fit, open_project
 from tomopick.picking.decoders import UpsampledMaxima
 from tomopick.picking.peaks import LOWEST_SCORE, LocalMaxima
 from tomopick.picking.picker import PickOptions
@@ -47,7 +46,6 @@ from tomopick.picking.published_tilings import ScanTiles
 from tomopick.picking.tiling import TilingSpec
 from tomopick.recipes import get
 from tomopick.recipes.weights import mirrored
-from tomopick.scoring.scores import czii_score
 from tomopick.scoring.thresholds import calibrate
 from tomopick.simulation.projects import simulate_project
 
@@ -170,7 +168,7 @@ def trained(work: Path, steps: int) -> Detector:
         train, held = (open_project(work / "sim" / part / "copick.json") for part in ("train", "val"))
         changes = [*SHORT, f"train.steps={steps}", f"train.validate_every={-(-steps // 3)}"]
         recipe = get("topcup_released").override(changes)
-        sources = [Source(train, val_runs=[]), Source(held, train_runs=[], val_runs=held.runs())]
+        sources = [Source(train, val_runs=[]), Source(Runs(held, []), val_runs=held.runs())]
         said = FitOptions(device="cpu", resume=out.exists())
         fit(recipe, sources, out, said)
     return Detector.load(out)

@@ -32,21 +32,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from tomopick import Detector, FitOptions, Picks, Source, Tomogram, fit
+from tomopick import (
+    Detector,
+    FitOptions,
+    Grid,
+    MemoryProject,
+    Model,
+    Picks,
+    Recipe,
+    Runs,
+    Source,
+    Tomogram,
+    fit,
+    load_model,
+    precision_recall,
+)
 from tomopick.core.files import atomic_write
 from tomopick.core.presets import CZII_OBJECTS
-from tomopick.core.types import Grid
-from tomopick.data import MemoryProject
-from tomopick.data.runs import Runs
 from tomopick.models.combine import CombineOptions, combine
 from tomopick.models.soup import SoupOptions, make_soup
 from tomopick.networks.engines import choose_device
 from tomopick.picking.folder import read_log
-from tomopick.picking.load import load_model
 from tomopick.picking.memory import Means
-from tomopick.picking.picker import Model, Picker, PickOptions
+from tomopick.picking.picker import Picker, PickOptions
 from tomopick.recipes import get
-from tomopick.scoring.curves import precision_recall
 from tomopick.scoring.intervals import bootstrap
 from tomopick.scoring.thresholds import calibrate
 from tomopick.simulation import simulate, with_densities
@@ -55,7 +64,6 @@ from tomopick.training.dataset import gather
 from tomopick.training.fit import fit_steps
 from tomopick.training.loop import TrainState
 from tomopick.training.objectives import SupervisedSpec
-from tomopick.training.recipe import Recipe
 from zoo_filter import MatchedFilter
 from zoo_page import write_page
 
@@ -183,7 +191,7 @@ class Zoo:
         learned = runs["P"] if stage == "pretrain" else runs["L"][: subset or None]
         more = runs["U"] if recipe.objective.semi_supervised else []
         project = self.project([*learned, *runs["W"], *more])
-        return Source(project, train_runs=learned, val_runs=runs["W"], unlabelled_runs=tuple(more))
+        return Source(Runs(project, learned), val_runs=runs["W"], unlabelled_runs=tuple(more))
 
     def steps(self, name: str, stage: str) -> int:
         """How many steps fit into half of the budget; measured once, on a few steps whose first does not count."""
@@ -195,7 +203,7 @@ class Zoo:
             more = runs["U"][:1] if recipe.objective.semi_supervised else []
             one = self.project([runs["P"][0], *runs["W"], *more])
             there = sorted(set(self.read(runs["P"][0])[1].names.tolist()))
-            source = Source(one, train_runs=runs["P"][:1], val_runs=runs["W"], unlabelled_runs=more)
+            source = Source(Runs(one, runs["P"][:1]), val_runs=runs["W"], unlabelled_runs=more)
             data = gather(recipe, [source], there)
             recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
             network = recipe.network.build(len(data.objects))

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
-from tomopick import Picks, Tomogram
+from tomopick import Heatmap, Picks, Project, Tomogram
 from tomopick.core.presets import CZII_OBJECTS
-from tomopick.core.types import Heatmap
-from tomopick.data import Project
 from tomopick.picking.normalize import RobustNormalization
 from tomopick.picking.peaks import LOWEST_SCORE, LocalMaxima
 

@@ -209,8 +209,7 @@ def fit(
     parts: Sequence[Any] = data if isinstance(data, (list, tuple)) else [data]
     for part in parts:
         if not isinstance(part, Source):
-            runs, mine = Runs.of(part), None if sources else val_runs
-            part = Source(runs.project, runs.tomo_type, runs.picks, runs.names, mine)
+            part = Source(Runs.of(part), None if sources else val_runs)
         sources.append(part)
     changes = [overrides] if isinstance(overrides, str) else overrides
     return train(method.override(changes), sources, out, with_fields(options or FitOptions(), how))

@@ -50,7 +50,7 @@ def test_a_minority_of_inverted_runs_is_said_and_can_be_named(caplog):
     method = recipes.get("light")
     with caplog.at_level("WARNING"):
         gather(method, [Source(mixed("B"), val_runs=["C"])])
-    assert "run B: light particles on dark" in caplog.text and "--invert B" in caplog.text
+    assert "run B: light particles on dark" in caplog.text and "`invert=B`" in caplog.text
     caplog.clear()
     with caplog.at_level("WARNING"):
         named = gather(method, [Source(mixed("B"), val_runs=["C"], invert=("B",))])

@@ -6,7 +6,7 @@ import pytest
 
 from small import BALL, TINY, memory
 from telling import interrupted_at
-from tomopick import FitOptions, Source, recipes
+from tomopick import FitOptions, Runs, Source, recipes
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError
 from tomopick.core.shards import Shard
 from tomopick.picking.ensemble import Ensemble
@@ -27,8 +27,8 @@ def options(**more):
     return FitOptions("cpu", **more)
 
 
-def grounds(runs="ABCD", simulated=None, types=("denoised",), **source):
-    project = memory(runs)
+def grounds(runs="ABCD", simulated=None, types=("denoised",), names=None, **source):
+    project = Runs(memory(runs), names)
     simulations = Source(memory("PQ"), **(simulated or {})) if simulated is not None else None
     return Grounds((Source(project, **source),), (types,), simulations)
 
@@ -248,7 +248,7 @@ def test_the_fourth_place_is_measured_out_of_fold(tmp_path, told):
 
 
 def test_semietpicker_gives_one_model(tmp_path):
-    where = grounds("ABCD", train_runs=["A"], val_runs=["B"], unlabelled_runs=("C", "D"), simulated={})
+    where = grounds("ABCD", names=["A"], val_runs=["B"], unlabelled_runs=("C", "D"), simulated={})
     plan = published("semietpicker", wanted(where, NARROW))
     made = carry_out(plan, where, tmp_path / "s", options())
     assert made.checksum == load_detector(tmp_path / "s").checksum

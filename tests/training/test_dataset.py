@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from small import BALL, RING, memory, recipe, tomogram
 from telling import heard
-from tomopick import FitOptions, Heatmap, PickableObject, Source, fit
+from tomopick import FitOptions, Heatmap, PickableObject, Runs, Source, fit
 from tomopick.core.errors import ModelError, RecipeError, SelectionError
 from tomopick.core.types import Grid
 from tomopick.data import MemoryProject
@@ -66,7 +66,7 @@ def test_without_any_validation_all_is_learned_from_and_the_last_weights_are_kep
 
 
 def test_a_project_without_a_named_run_is_said():
-    _, told = told_by([Source(memory(), val_runs=["C"]), Source(memory(("S",)), train_runs=[], val_runs=[])])
+    _, told = told_by([Source(memory(), val_runs=["C"]), Source(Runs(memory(("S",)), []), val_runs=[])])
     assert any("none of its runs is named" in line for line in told)
 
 

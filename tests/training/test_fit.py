@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from small import BALL, RING, memory, recipe, taught, tomogram, trained
-from tomopick import Detector, PickableObject, Source, fit
+from tomopick import Detector, PickableObject, Runs, Source, fit
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError, TomopickError
 from tomopick.core.owners import CLAIM, Owner, began
 from tomopick.core.signals import held_interrupt
@@ -325,53 +325,52 @@ def test_a_fifth_of_the_runs_is_held_back_unless_named(told):
     names = [f"R{i}" for i in range(6)]
     data = gather(recipe(), [Source(memory(names))])
     assert (len(data.train), len(data.val)) == (5, 1) and "validation on R" in told[0]
-    data = gather(recipe(), [Source(memory(names), train_runs=["R1"], val_runs=["R2", "R3"])])
+    data = gather(recipe(), [Source(Runs(memory(names), ["R1"]), val_runs=["R2", "R3"])])
     assert [v.picks.run for v in data.train + data.val] == ["R1", "R2", "R3"]
     with pytest.raises(SelectionError, match="run R1 is named for training and for validation"):
-        gather(recipe(), [Source(memory(names), train_runs=["R1"], val_runs=["R1"])])
+        gather(recipe(), [Source(Runs(memory(names), ["R1"]), val_runs=["R1"])])
     with pytest.raises(SelectionError, match="no run 'R9'; there is R0, R1, R2, R3, R4, R5"):
-        gather(recipe(), [Source(memory(names), train_runs=["R9"])])
+        gather(recipe(), [Source(Runs(memory(names), ["R9"]))])
 
 
 def test_runs_that_others_labelled_are_left_out(told):
     project = memory()
     project.write_tomogram(tomogram("D", 3)[0])
     project.add(*tomogram("E", 4), "somebody", "1")
-    data = gather(recipe(), [Source(project, picks="*:truth/0", val_runs=["C"])])
+    data = gather(recipe(), [Source(Runs(project, picks="*:truth/0"), val_runs=["C"])])
     assert [v.picks.run for v in data.train] == ["A", "B"]
     assert told[0] == "memory: 2 runs left out, without such picks"
     with pytest.raises(SelectionError, match="no picks '\\*:nobody/0'"):
-        gather(recipe(), [Source(project, picks="*:nobody/0")])
+        gather(recipe(), [Source(Runs(project, picks="*:nobody/0"))])
     project.write_picks(tomogram("A", 0)[1], "second", "0")
     with pytest.raises(SelectionError, match="several picks of 'ball'; say which with `picks`"):
-        gather(recipe(), [Source(project, picks="*:*/0", val_runs=["C"])])
+        gather(recipe(), [Source(Runs(project, picks="*:*/0"), val_runs=["C"])])
 
 
 def test_named_runs_with_picks_of_two_users_are_refused_too():
     project = memory(("A", "B"))
     project.add(*tomogram("C", 2), "second", "0")
-    for runs in ({"train_runs": ["A", "C"], "val_runs": ["B"]}, {"train_runs": ["A", "B"], "val_runs": ["C"]},
-                 {"val_runs": ["C"]}):  # fmt: skip
+    for names, val in ((["A", "C"], ["B"]), (["A", "B"], ["C"]), (None, ["C"])):
         with pytest.raises(SelectionError, match=r"memory: several picks; say which with `picks`: .*second/0"):
-            gather(recipe(), [Source(project, **runs)])
-    data = gather(recipe(), [Source(project, picks="*:*/*", train_runs=["A", "C"], val_runs=["B"])])
+            gather(recipe(), [Source(Runs(project, names), val)])
+    data = gather(recipe(), [Source(Runs(project, ["A", "C"], picks="*:*/*"), ["B"])])
     assert len(data.train) == 2
 
 
 def test_projects_of_other_objects_and_spacings_together():
     first, second = memory(("A", "B")), MemoryProject([RING])
     second.add(*tomogram("X", 5, (24, 64, 48), objects=(RING,), spacing=12.0, tomo_type="wbp"))
-    data = gather(recipe(), [Source(first, val_runs=["B"]), Source(second, "wbp", val_runs=[])])
+    data = gather(recipe(), [Source(first, val_runs=["B"]), Source(Runs(second, tomo_type="wbp"), val_runs=[])])
     assert [o.name for o in data.objects] == ["ball", "ring"]
     assert [set(v.known) for v in data.train] == [{"ball"}, {"ring"}]
     assert data.train[1].grid.voxel_spacing == 10 and data.train[1].values.shape == (29, 77, 58)
     assert data.facts.tomo_types == ("denoised", "wbp")
     # The first project may give validation runs alone.
     both = memory(("A", "B"), (BALL, RING))
-    data = gather(recipe(), [Source(both, train_runs=[], val_runs=["B"]), Source(second, val_runs=[])], ["ring"])
+    data = gather(recipe(), [Source(Runs(both, []), val_runs=["B"]), Source(second, val_runs=[])], ["ring"])
     assert data.voxel_spacing == 12
     with pytest.raises(SelectionError, match="no true ring in what is kept for validation"):
-        gather(recipe(), [Source(first, train_runs=[], val_runs=["B"]), Source(second, val_runs=[])], ["ring"])
+        gather(recipe(), [Source(Runs(first, []), val_runs=["B"]), Source(second, val_runs=[])], ["ring"])
 
 
 def test_some_of_the_objects(tmp_path):

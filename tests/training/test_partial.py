@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from small import BALL, memory, recipe, tomogram
-from tomopick import FitOptions, Source, fit
+from tomopick import FitOptions, Runs, Source, fit
 from tomopick.core.errors import SelectionError
 from tomopick.core.types import Grid, PickableObject, Picks
 from tomopick.data import MemoryProject
@@ -188,6 +188,6 @@ def test_negatives_of_a_folder_and_of_a_session(tmp_path):
     assert len(data.train[0].negatives) == 2 and data.facts.provenance["negatives"] == {"ball": 2}
     held = memory()
     held.write_picks(Picks("A", np.array([[120.0, 200.0, 100.0]]), ["ball"]), "me", "cured-rejected")
-    source = Source(held, picks="*:truth/0", negatives="*:me/cured-rejected", val_runs=["C"])
+    source = Source(Runs(held, picks="*:truth/0"), negatives="*:me/cured-rejected", val_runs=["C"])
     data = gather(recipe(), [source])
     assert [v.negatives is not None for v in data.train] == [True, False]

@@ -13,7 +13,7 @@ from torch import nn
 
 from small import RING, TINY, folder, memory, recipe, tomogram
 from telling import heard
-from tomopick import Detector, Source, fit, recipes
+from tomopick import Detector, Runs, Source, fit, recipes
 from tomopick.cli import main
 from tomopick.core.errors import RecipeError, SelectionError
 from tomopick.data import MemoryProject
@@ -340,7 +340,7 @@ def test_another_project_gives_runs_of_its_own_type_spacing_and_objects(told):
     other = MemoryProject((RING,), "others")
     other.write_tomogram(tomogram("X", 4, (30, 80, 60), spacing=8.0, tomo_type="wbp")[0])
     other.write_tomogram(tomogram("Y", 5, spacing=10.0, tomo_type="wbp")[0])
-    data = gather(recipe(*SEMI), [Source(memory(), val_runs=["C"]), Source.unlabelled(other, "wbp")])
+    data = gather(recipe(*SEMI), [Source(memory(), val_runs=["C"]), Source.unlabelled(Runs(other, tomo_type="wbp"))])
     assert "others: run X: voxel spacing 8 Å resampled to 10 Å" in told
     assert [v.picks.run for v in data.unlabelled] == ["X", "Y"] and len(data.train) == 2
     assert [o.name for o in data.objects] == ["ball"]

@@ -61,7 +61,6 @@ FLAGS = {
     "tomo_type": "--tomo-type",
     "tomograms": "--tomograms",
     "tomograms_star": "--tomograms-star",
-    "train_runs": "--train-runs",
     "truth": "--truth",
     "unlabelled": "--unlabelled",
     "unlabelled_runs": "--unlabelled-runs",

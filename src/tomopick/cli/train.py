@@ -193,6 +193,7 @@ def _resumable(out: Path) -> Iterator[None]:
 
 def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
     """The projects with what is read of each, looked over."""
+    from ..data.runs import Runs
     from ..look.doctor import Checkup
     from ..recipes.as_published import Grounds
     from ..training.sources import Source
@@ -201,10 +202,12 @@ def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
     kinds = [_types(choices["tomo_type"], i, len(opened)) for i in range(len(opened))]
     sources = [
         Source(
-            project,
-            kinds[i][0] if kinds[i] else None,
-            given_for(choices["picks"], i, len(opened), "--picks"),
-            named_runs(choices["train_runs"], project, opened),
+            Runs(
+                project,
+                named_runs(choices["train_runs"], project, opened),
+                kinds[i][0] if kinds[i] else None,
+                given_for(choices["picks"], i, len(opened), "--picks"),
+            ),
             named_runs(choices["val_runs"], project, opened),
             choices["drop_outside"],
             tuple(named_runs(choices["unlabelled_runs"], project, [*opened, *hidden]) or ()),
@@ -223,7 +226,7 @@ def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
     for project in hidden:
         runs = named_runs(choices["unlabelled_runs"], project, [*opened, *hidden])
         inverted = _inverted(choices["invert"], project, [*opened, *hidden])
-        sources.append(Source.unlabelled(project, first, runs or None, inverted))
+        sources.append(Source.unlabelled(Runs(project, runs or None, first), inverted))
     return Grounds(tuple(sources), tuple(kinds + [()] * len(hidden)), _simulated(choices, further))
 
 
@@ -249,6 +252,7 @@ def _opened(places: list[str], choices: dict[str, Any]) -> tuple[list[Any], list
 
 def _simulated(choices: dict[str, Any], project: Any) -> Any:
     """The project to pretrain on, looked over; None where there is none."""
+    from ..data.runs import Runs
     from ..look.doctor import Checkup
     from ..training.sources import Source
 
@@ -258,7 +262,8 @@ def _simulated(choices: dict[str, Any], project: Any) -> Any:
             flag = f"--pretrain-{name.replace('_', '-')}"
             raise TomopickError(f"{flag} is of the project to pretrain on; say which with --pretrain PROJECT")
         return None
-    source = Source(project, **asked | {"val_runs": named_runs(asked["val_runs"], project, [project])})
+    runs = Runs(project, tomo_type=asked["tomo_type"], picks=asked["picks"])
+    source = Source(runs, named_runs(asked["val_runs"], project, [project]))
     look_over(project, Checkup(None, source.tomo_type, source.picks))
     return source
 

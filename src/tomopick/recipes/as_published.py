@@ -265,9 +265,11 @@ class _Shares:
             if training.tomo_type is not None and training.tomo_type in types:
                 kinds = (training.tomo_type,)
             alone = source.val_runs is None and not val and training.val_runs is None
-            found.append(replace(source, tomo_type=kinds[0], train_runs=train, val_runs=None if alone else val))
+            runs = replace(source.runs, names=train, tomo_type=kinds[0])
+            found.append(replace(source, runs=runs, val_runs=None if alone else val))
             for kind in kinds[1:]:
-                found.append(replace(source, tomo_type=kind, train_runs=train, val_runs=(), unlabelled_runs=()))
+                further = replace(runs, tomo_type=kind)
+                found.append(replace(source, runs=further, val_runs=(), unlabelled_runs=()))
         return found
 
     def _simulated(self, subset: int | None) -> list[Source]:
@@ -279,12 +281,13 @@ class _Shares:
         learned = replace(self.grounds.simulated, val_runs=self.grounds.simulated.val_runs or ())
         if subset is not None:
             kept = [run for run in labelled_runs(learned) if run not in (learned.val_runs or ())]
-            learned = replace(learned, train_runs=kept[:subset])
+            learned = replace(learned, runs=replace(learned.runs, names=kept[:subset]))
         val, folded = self.splits[0][1], any(t.val_runs is not None for t in self.plan.trainings)
         if learned.val_runs or folded or not val:
             return [learned]
         first, types = self.grounds.sources[0], self.grounds.tomo_types[0]
-        chosen = replace(first, tomo_type=types[0] if types else None, train_runs=(), val_runs=val, unlabelled_runs=())
+        none = replace(first.runs, names=(), tomo_type=types[0] if types else None)
+        chosen = replace(first, runs=none, val_runs=val, unlabelled_runs=())
         return [learned, chosen]
 
     def validation(self) -> Runs | None:
@@ -293,7 +296,7 @@ class _Shares:
         runs = sorted({run for t in self.plan.members for run in self._kept(t)})
         if not runs:
             return None
-        return Runs(source.project, runs, types[0] if types else None, source.picks)
+        return replace(source.runs, names=runs, tomo_type=types[0] if types else None)
 
     def to_json(self) -> dict[str, Any]:
         """By which an interrupted plan's data are known again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,9 @@ from ..core.errors import SelectionError
 from ..core.messages import counted, near_miss
 from ..core.types import PickableObject
 from ..data import Project
+from ..data.choose import require_run
 from ..data.labelled import picks_where_any
+from ..data.runs import Runs
 from ..picking.folder import LearnedFrom
 from .recipe import Recipe
 
@@ -27,9 +29,8 @@ class Source:
     """Where volumes come from.
 
     Attributes:
-        project: opened.
-        tomo_type, picks: what to read of each run (`TYPE[@spacing]`, `object:user/session`).
-        train_runs: None: all the labelled ones.
+        runs: to learn from, of a project, and what is read of each; where none is named, all the labelled ones. A
+            project stands for its runs.
         val_runs: None: a share of the labelled ones, if this is the first of the sources, else none. Where no source
             has any, nothing is validated and the last weights are kept.
         drop_outside: leave out picks outside their volume, instead of refusing the run.
@@ -39,10 +40,7 @@ class Source:
         unlabelled_runs: to learn from without labels, for a semi-supervised recipe; what picks they have is not read.
     """
 
-    project: Project
-    tomo_type: str | None = None
-    picks: str | None = None
-    train_runs: Sequence[str] | None = None
+    runs: Runs
     val_runs: Sequence[str] | None = None
     drop_outside: bool = False
     unlabelled_runs: Sequence[str] = ()
@@ -50,17 +48,34 @@ class Source:
     negatives: str | None = None
     all_labelled: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runs", Runs.of(self.runs))
+
     @classmethod
-    def unlabelled(
-        cls,
-        project: Project,
-        tomo_type: str | None = None,
-        runs: Sequence[str] | None = None,
-        invert: bool | tuple[str, ...] = False,
-    ) -> Source:
-        """A project of which nothing is learned but runs without labels; None: all of them."""
-        found = project.runs() if runs is None else runs
-        return cls(project, tomo_type, train_runs=(), val_runs=(), unlabelled_runs=tuple(found), invert=invert)
+    def unlabelled(cls, runs: Runs, invert: bool | tuple[str, ...] = False) -> Source:
+        """Runs of which nothing is learned that needs labels."""
+        runs = Runs.of(runs)
+        return cls(replace(runs, names=()), val_runs=(), unlabelled_runs=tuple(runs.check()), invert=invert)
+
+    @property
+    def project(self) -> Project:
+        """Where the runs are."""
+        return self.runs.project
+
+    @property
+    def tomo_type(self) -> str | None:
+        """Which tomogram is read, `TYPE[@spacing]`."""
+        return self.runs.tomo_type
+
+    @property
+    def picks(self) -> str | None:
+        """Whose picks are learned, `object:user/session`."""
+        return self.runs.picks
+
+    @property
+    def train_runs(self) -> Sequence[str] | None:
+        """The runs that are named to be learned from; None: all the labelled ones."""
+        return self.runs.names
 
     @property
     def labelled(self) -> bool:
@@ -123,9 +138,9 @@ def split_runs(source: Source, seed: int, hold_back: bool = True) -> tuple[list[
     """
     project = source.project
     known = project.runs()
-    for run in [*(source.train_runs or ()), *(source.val_runs or ()), *source.unlabelled_runs, *_named(source.invert)]:
-        if run not in known:
-            raise SelectionError(f"{project.uri}: no run '{run}'; {near_miss(run, known)}")
+    source.runs.check()
+    for run in [*(source.val_runs or ()), *source.unlabelled_runs, *_named(source.invert)]:
+        require_run(run, known, project.uri)
     both = set(source.train_runs or ()) & set(source.val_runs or ())
     if both:
         raise SelectionError(f"run {sorted(both)[0]} is named for training and for validation; it can be one of them")
@@ -173,7 +188,7 @@ def check_unlabelled(recipe: Recipe, plans: Sequence[SourceRuns]) -> None:
         if (place, run) in uses:
             raise SelectionError(
                 f"{uri}: run {run} is unlabelled by name, but its picks are used for {uses[place, run]}; it can be one "
-                "of them: say which runs are which with `train_runs`, `val_runs` and `unlabelled_runs`"
+                "of them: say which runs are which with `names`, `val_runs` and `unlabelled_runs`"
             )
         if (place, run) in seen:
             raise SelectionError(f"{uri}: run {run} is named twice as unlabelled; name it once")
