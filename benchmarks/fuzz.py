@@ -15,6 +15,7 @@ import argparse
 import gzip
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -24,64 +25,18 @@ import time
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import mutations
+
 MEMORY = 2_000_000_000  # bytes that a case may take beside what the libraries have taken
 PATIENCE = 60.0  # seconds of processor time until it counts as a hang
 SHAPE, SPACING, RADIUS = (16, 32, 32), 10.0, 40.0
-NUMBERS = [
-    "nan",
-    "inf",
-    "-1",
-    "0",
-    "1e308",
-    "9" * 400,
-    "",
-    "1,5",
-    "1D3",
-    "x",
-    "-0.0",
-    "1_0",
-    "١",
-    " ",
-    "0x10",
-    "1" * 20,
-]
-NAMES = [
-    "../evil",
-    "/tmp/evil-by-name",
-    "",
-    ".",
-    "con",
-    "a\nb",
-    "\x1b[31mred",
-    "=1+1",
-    "é",
-    "e\u0301",
-    "n" * 300,
-    "a/b",
-]
-VALUES: list[Any] = [
-    None,
-    [],
-    {},
-    "x",
-    -1,
-    0,
-    1e308,
-    10**400,
-    True,
-    "../evil",
-    [[1]],
-    float("nan"),
-    "\x1b[2J",
-    {"a": {}},
-]
 
 
 @dataclass(frozen=True)
@@ -106,6 +61,7 @@ FORMATS = {
     "coords": "coords", "em": "em", "ndjson": "ndjson", "csv": "csv",
 }  # fmt: skip
 AT = ("--object", "ball:40")
+CPU = ("--device", "cpu", "--engine", "torch")
 SMALL = ("--shape", "48,64,64", "--tomo-type", "wbp")
 TRAIN = (
     "train.steps=4", "train.validate_every=2", "train.batch_size=2", "patch.shape=16,16,16", "network.widths=4,8",
@@ -120,6 +76,28 @@ SCENES = (
     *(Scene(f"doctor {name}", ("doctor", name, *AT), (f"{name}*",), 1.5)
       for name in ("A.mrc", "G.mrc.gz", "t/B.csv", "made/A.star")),
     Scene("doctor zarr", ("doctor", "Z.zarr", *AT), ("Z.zarr/.zattrs", "Z.zarr/*/.zarray", "Z.zarr/*/*/*/*"), 3),
+    Scene("import cbox", ("import", "made/A.cbox", "copick/copick.json", "--as", "ball", "--user-id", "x"),
+          ("made/A.cbox",)),
+    Scene("import deepfinder", ("import", "made/A.xml", "copick/copick.json", "--as", "ball", "--user-id", "x"),
+          ("made/A.xml",)),
+    Scene("import list", ("import", "list.star", "copick/copick.json", "--as", "ball", "--user-id", "x",
+          "--tilt-series-pixel-size", "10"), ("list.star", "list-A.txt")),
+    Scene("import names", ("import", "made/A.csv", "copick/copick.json", "--user-id", "x", "--names", "names.txt"),
+          ("names.txt",), 0.5),
+    Scene("import copick json", ("import", "ball.json", "t", "--overwrite"), ("ball.json",)),
+    *(Scene(f"{verb} zarr 3", (verb, *model, "W.zarr", *more), ("W.zarr/zarr.json", "W.zarr/0/zarr.json",
+            "W.zarr/0/c/*/*/*"), 1.5)
+      for verb, model, more in (("doctor", (), AT), ("pick", ("model",), ("--out", "OUT", *CPU)))),
+    Scene("doctor model", ("doctor", "t", "model"), ("model/*.json", "model/log.jsonl", "model/README.md")),
+    Scene("evaluate model", ("evaluate", "model", "t", "--device", "cpu"), ("model/*.json", "t/*")),
+    Scene("ensemble", ("ensemble", "model", "training", "OUT/e"), ("model/*.json", "training/*.json"), 0.5),
+    Scene("finish", ("finish", "begun"), ("begun/*.json*", "begun/best/*", "begun/last/*")),
+    Scene("export folder", ("export", "t", "OUT/", "--to", "imod"), ("t/*",)),
+    Scene("train from", ("train", "light", "t", "OUT/m", "--init-from", "model", "--device", "cpu", *AT, *TRAIN),
+          ("model/*",), 0.5),
+    Scene("convert old", ("convert", "old.pth", "OUT/m", "--as", "bpd_released"), ("old.pth",)),
+    Scene("recorded", ("pick", "model", "A.mrc", "--out", "picked", *CPU), ("picked/records/*", "picked/*.json",
+          "picked/*.csv")),
     Scene("doctor folder", ("doctor", "t"), ("t/*",), 2),
     Scene("doctor copick", ("doctor", "copick/copick.json"), ("copick/copick.json", "copick/**/*.json"), 2),
     Scene("evaluate csv", ("evaluate", "picks.csv", "t/B.csv", *AT), ("picks.csv", "t/B.csv"), 2),
@@ -129,13 +107,13 @@ SCENES = (
             "--tilt-series-pixel-size", "2", "--tomograms-star", "tomograms.star"), ("many.csv", "tomograms.star"))
       for target in ("relion5", "imod", "dynamo", "copick", "csv", "coords")),
     Scene("show", ("show", "A.mrc", "picks.csv", "--out", "OUT/s.png", *AT), ("A.mrc", "picks.csv"), 0.5),
-    Scene("pick volume", ("pick", "model", "A.mrc", "--out", "OUT", "--device", "cpu", "--engine", "torch"),
+    Scene("pick volume", ("pick", "model", "A.mrc", "--out", "OUT", *CPU),
           ("A.mrc",), 2),
-    Scene("pick zarr", ("pick", "model", "Z.zarr", "--out", "OUT", "--device", "cpu", "--engine", "torch"),
+    Scene("pick zarr", ("pick", "model", "Z.zarr", "--out", "OUT", *CPU),
           ("Z.zarr/.zattrs", "Z.zarr/*/.zarray", "Z.zarr/*/*/*/*"), 2),
-    Scene("pick model", ("pick", "model", "A.mrc", "--out", "OUT", "--device", "cpu", "--engine", "torch"),
+    Scene("pick model", ("pick", "model", "A.mrc", "--out", "OUT", *CPU),
           ("model/*.json", "model/weights.safetensors"), 4),
-    Scene("pick ensemble", ("pick", "both", "A.mrc", "--out", "OUT", "--device", "cpu", "--engine", "torch"),
+    Scene("pick ensemble", ("pick", "both", "A.mrc", "--out", "OUT", *CPU),
           ("both/ensemble.json", "both/members/*/*.json"), 2),
     Scene("resume", ("train", "light", "t", "training", "--resume", "--device", "cpu", *AT, *TRAIN),
           ("training/last/*", "training/recipe.json", "training/log.jsonl", "training/best/*"), 1.5),
@@ -152,8 +130,7 @@ SCENES = (
     Scene("status", ("status", "picked"), ("picked/records/*",), 1),
     Scene("report", ("report", "picked", "A.mrc", "--out", "OUT/r.html", *AT), ("picked/*.csv", "picked/*.json",
           "picked/records/*"), 0.5),
-    Scene("runs from a file", ("pick", "model", "t", "--out", "OUT", "--runs", "@runs.txt", "--engine", "torch",
-          "--device", "cpu"), ("runs.txt",), 0.5),
+    Scene("runs from a file", ("pick", "model", "t", "--out", "OUT", "--runs", "@runs.txt", *CPU), ("runs.txt",), 0.5),
 )  # fmt: skip
 
 
@@ -221,8 +198,50 @@ def corpus(place: Path, simulated: bool) -> None:
     write_mrc(place / "map.mrc", np.exp(-0.5 * ((zyx[:, :16, :16] - 70) ** 2).sum(-1) / 900).astype(np.float32), 5.0)
     atom = "ATOM  {:5d}  CA  ALA A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00           C\n"
     (place / "atoms.pdb").write_text("".join(atom.format(i, i, *rng.uniform(0, 30, 3)) for i in range(1, 60)))
-    torch.save({"state_dict": {"encoder.weight": torch.zeros(2, 3)}}, place / "weights.pth")
+    weights = {"state_dict": {"encoder.weight": torch.zeros(2, 3)}}
+    torch.save(weights, place / "weights.pth")
+    torch.save(weights, place / "old.pth", _use_new_zipfile_serialization=False)
+    _foreign(place, values)
     _models(place, simulated)
+
+
+def _foreign(place: Path, values: np.ndarray) -> None:
+    """What we read and do not write."""
+    columns = "".join(f"_{c} #{i}\n" for i, c in enumerate(
+        ("CoordinateX", "CoordinateY", "CoordinateZ", "Width", "Height", "Depth", "Confidence"), 1))  # fmt: skip
+    rows = "10 20 8 4 4 4 0.5\n5 6 7 4 4 4 <NA>\n"
+    (place / "made" / "A.cbox").write_text(f"\ndata_cryolo\n\nloop_\n{columns}{rows}\n")
+    (place / "made" / "A.xml").write_text(
+        '<objlist><object class_label="1" x="10" y="11" z="5" phi="1" psi="2" the="3"/>'
+        '<object class_label="1" x="20" y="21" z="7"/></objlist>'
+    )
+    (place / "list-A.txt").write_text("10 20 8\n5 6 7\n")
+    (place / "list.star").write_text("data_\n\nloop_\n_rlnTomoName #1\n_rlnTomoImportParticleFile #2\nA list-A.txt\n")
+    (place / "names.txt").write_text("A A\n")
+    shutil.copy(next(place.glob("copick/ExperimentRuns/A/Picks/*.json")), place / "ball.json")
+    _zarr_3(place / "W.zarr", values)
+
+
+def _zarr_3(folder: Path, values: np.ndarray) -> None:
+    chunk = (8, 16, 16)
+    axes = [{"name": a, "type": "space", "unit": "angstrom"} for a in "zyx"]
+    scale = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [SPACING] * 3}]}
+    group = {"ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [scale]}]}}
+    codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    codecs += [{"name": "gzip", "configuration": {"level": 1}}]
+    array = {
+        "zarr_format": 3, "node_type": "array", "shape": list(values.shape), "data_type": "float32", "fill_value": 0.0,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}}, "codecs": codecs,
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+    }  # fmt: skip
+    (folder / "0").mkdir(parents=True)
+    (folder / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": group}))
+    (folder / "0" / "zarr.json").write_text(json.dumps(array))
+    for index in np.ndindex(*(n // c for n, c in zip(values.shape, chunk))):
+        part = values[tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, chunk))]
+        path = folder / "0" / "c" / "/".join(map(str, index))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(part.astype("<f4").tobytes(), 1))
 
 
 def _models(place: Path, simulated: bool) -> None:
@@ -240,6 +259,8 @@ def _models(place: Path, simulated: bool) -> None:
         if code:
             raise SystemExit(f"tomopick {' '.join(arguments)} ended with {code}")
     shutil.copytree("training", "model", ignore=shutil.ignore_patterns("last", "top", "best", "*.png"))
+    finished = ("detector.json", "weights.safetensors", "calibration.json", "README.md")
+    shutil.copytree("training", "begun", ignore=lambda at, _: finished if at == "training" else ())
 
 
 def _command(arguments: list[str]) -> int:
@@ -252,149 +273,41 @@ def _command(arguments: list[str]) -> int:
     return 0
 
 
-# ---------------------------------------------------------------------------------------------------------- mutations
-def mutated(data: bytes, rng: np.random.Generator, is_json: bool) -> bytes:
-    """The bytes, changed in one of the ways that fit them."""
-    is_text = b"\x00" not in data[:4096]
-    ways: list[Callable[[bytes, np.random.Generator], bytes]] = [_bits, _cut, _bytes, _grown]
-    if is_text:
-        ways += [_lines, _number, _number, _name, _marked]
-    if is_json:
-        ways += [_json] * 8
-    else:
-        ways += [_header]
-    for _ in range(int(rng.integers(1, 3))):
-        data = ways[rng.integers(len(ways))](data, rng)
-    return data
-
-
-def _bits(data: bytes, rng: np.random.Generator) -> bytes:
-    found = bytearray(data)
-    for at in rng.integers(0, max(1, len(found)), 1 + int(rng.integers(8))):
-        if at < len(found):
-            found[at] ^= 1 << int(rng.integers(8))
-    return bytes(found)
-
-
-def _cut(data: bytes, rng: np.random.Generator) -> bytes:
-    return data[: int(rng.integers(0, len(data) + 1))] if rng.random() < 0.9 else b""
-
-
-def _bytes(data: bytes, rng: np.random.Generator) -> bytes:
-    at, n = int(rng.integers(0, len(data) + 1)), int(rng.integers(1, 64))
-    return data[:at] + rng.bytes(n) + data[at + int(rng.integers(0, 2)) * n :]
-
-
-def _grown(data: bytes, rng: np.random.Generator) -> bytes:
-    return data + (data if rng.random() < 0.5 else rng.bytes(4096))
-
-
-def _header(data: bytes, rng: np.random.Generator) -> bytes:
-    """A whole number near the beginning is another: sizes, modes, lengths."""
-    if len(data) < 64:
-        return data
-    at = 4 * int(rng.integers(0, min(64, len(data) // 4)))
-    value = int(rng.choice([0, 1, -1, 2**31 - 1, -(2**31), 65536, 2**24, 7]))
-    return data[:at] + int(value).to_bytes(4, "little", signed=True) + data[at + 4 :]
-
-
-def _lines(data: bytes, rng: np.random.Generator) -> bytes:
-    lines = data.split(b"\n")
-    i, j = rng.integers(0, len(lines), 2)
-    how = rng.integers(4)
-    if how == 0:
-        del lines[i]
-    elif how == 1:
-        lines[i], lines[j] = lines[j], lines[i]
-    elif how == 2:
-        lines[i:i] = [lines[j]] * int(rng.choice([1, 1000]))
-    else:
-        lines[i] = lines[i][: int(rng.integers(0, len(lines[i]) + 1))]
-    return b"\n".join(lines)
-
-
-def _token(data: bytes, rng: np.random.Generator, new: str, digits: bool) -> bytes:
-    import re
-
-    found = list(re.finditer(rb"-?\d[\d.eE+-]*" if digits else rb"[A-Za-z_][\w.-]*", data))
-    if not found:
-        return data
-    hit = found[rng.integers(len(found))]
-    return data[: hit.start()] + new.encode() + data[hit.end() :]
-
-
-def _number(data: bytes, rng: np.random.Generator) -> bytes:
-    return _token(data, rng, NUMBERS[rng.integers(len(NUMBERS))], True)
-
-
-def _name(data: bytes, rng: np.random.Generator) -> bytes:
-    return _token(data, rng, NAMES[rng.integers(len(NAMES))], False)
-
-
-def _marked(data: bytes, rng: np.random.Generator) -> bytes:
-    text = data.decode("utf-8", "replace")
-    return [b"\xef\xbb\xbf" + data, text.encode("utf-16"), data.replace(b"\n", b"\r\n"), data.replace(b" ", b"\t"),
-            text.encode("latin-1", "replace"), b"\x00" + data][int(rng.integers(6))]  # fmt: skip
-
-
-def _json(data: bytes, rng: np.random.Generator) -> bytes:
-    """One value somewhere inside is another, missing, or very deep."""
-    try:
-        root = json.loads(data)
-    except (ValueError, RecursionError):
-        return _bits(data, rng)
-    places: list[tuple[Any, Any]] = []
-    todo = [root]
-    while todo:
-        node = todo.pop()
-        inside = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-        for key, value in inside:
-            places.append((node, key))
-            todo.append(value)
-    if not places:
-        return b"null"
-    node, key = places[rng.integers(len(places))]
-    how = rng.random()
-    if how < 0.15:
-        del node[key]
-    elif how < 0.2:
-        return json.dumps(root).replace("{", '{"a":' + "[" * 50_000, 1).encode()
-    else:
-        node[key] = VALUES[rng.integers(len(VALUES))]
-    return json.dumps(root).encode()
-
-
+# ------------------------------------------------------------------------------------------------------------ damage
 def damage(place: Path, scene: Scene, rng: np.random.Generator) -> str:
     """Changes one of the scene's files; says which."""
     files = sorted({p for pattern in scene.files for p in place.glob(pattern) if p.is_file()})
     path = files[rng.integers(len(files))]
     how = rng.random()
-    if how < 0.02:
-        path.unlink()
-        os.mkfifo(path)
-    elif how < 0.03:
-        path.unlink()
-        path.symlink_to("/dev/zero")
-    elif how < 0.04:
-        path.unlink()
-        path.mkdir()
-    elif how < 0.05:
-        path.unlink()
-    elif how < 0.08 and path.suffix in (".mrc", ".csv"):
+    if how < 0.08:
+        mutations.other_kind(path, place, rng)
+    elif how < 0.12 and path.suffix in (".mrc", ".csv"):
         return _renamed(path, rng)
     else:
-        inner = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" and rng.random() < 0.5 else None
-        is_json = path.suffix in (".json", ".zattrs", ".zarray") or path.name in (".zattrs", ".zarray")
-        new = mutated(path.read_bytes() if inner is None else inner, rng, is_json)
-        path.write_bytes(new if inner is None else gzip.compress(new))
+        data = path.read_bytes()
+        if path.suffix != ".gz":
+            new = mutations.mutated(data, rng, _kind(path))
+        elif how < 0.3:
+            new = mutations.zipped(gzip.decompress(data), rng)
+        elif how < 0.7:
+            new = gzip.compress(mutations.mutated(gzip.decompress(data), rng, ""), 1)
+        else:
+            new = mutations.mutated(data, rng, "")
+        path.write_bytes(new)
         if path.parent.name == "model" and path.name != "detector.json" and rng.random() < 0.8:
             _sign(path.parent)
     return str(path.relative_to(place))
 
 
+def _kind(path: Path) -> str:
+    if path.suffix in (".jsonl", ".ndjson"):
+        return "lines"
+    return "json" if path.suffix == ".json" or path.name in (".zattrs", ".zarray", ".zgroup") else ""
+
+
 def _renamed(path: Path, rng: np.random.Generator) -> str:
-    name = [n for n in NAMES if n and "/" not in n and n not in (".", "n" * 300)][rng.integers(7)]
-    return str(path.rename(path.with_name(f"{name}{path.suffix}")).name)
+    names = [n for n in mutations.NAMES if n and not set(n) & set("/\x00") and n not in (".", "n" * 300)]
+    return str(path.rename(path.with_name(f"{names[rng.integers(len(names))]}{path.suffix}")).name)
 
 
 def _sign(model: Path) -> None:
@@ -436,7 +349,8 @@ class Outcome:
 def draw(seed: int, number: int, light: bool = False) -> tuple[Scene, np.random.Generator]:
     """The scene of an input, and the random numbers for the rest of it."""
     rng = np.random.default_rng((seed, number))
-    heavy = {"resume", "train", "calibrate", "soup", "show", "report", "export-model", "simulate", "simulate atoms"}
+    heavy = {"resume", "train", "train from", "calibrate", "soup", "show", "report", "export-model", "simulate"}
+    heavy |= {"simulate atoms"}
     weights = np.array([scene.weight * (not light or scene.name not in heavy) for scene in SCENES])
     return SCENES[rng.choice(len(SCENES), p=weights / weights.sum())], rng
 
@@ -457,17 +371,21 @@ def run_case(store: Path, seed: int, number: int, light: bool = False) -> Outcom
             _child(place, list(scene.arguments), said)
         code, usage = _wait(child, began)
         text = said.read_text(encoding="utf-8", errors="replace") if said.exists() else ""
-        new = sorted(_tree(Path(folder)) - before - {"said"})
+        new = sorted(_tree(Path(folder)) - before - {"said", "base"})
+        base = Path(folder) / "base"
+        memory = max(0, usage.ru_maxrss * 1024 - int(base.read_text() if base.exists() else 0))
         strays = [p for p in new if not p.startswith(tuple(f"inner/case/{d}/" for d in _OURS))]
         traces = [p for p in new if p.endswith(".error.txt")]
         for path in traces:
             text += "\n" + (Path(folder) / path).read_text()
-    memory = max(0, usage.ru_maxrss * 1024 - _base())
     seconds = usage.ru_utime + usage.ru_stime
     return Outcome(number, scene.name, changed, code, seconds, memory, text, _faults(code, text, memory, strays))
 
 
-_OURS = ("OUT", "training", "model", "sim", "copick", "picked")  # folders that a scene may write to
+_OURS = ("OUT", "training", "begun", "model", "sim", "copick", "picked", "t")  # folders that a scene may write to
+
+
+_WARNED = re.compile(r"^/\S+\.py:\d+: \w*Warning: ", re.MULTILINE)
 
 
 def _faults(code: int, text: str, memory: int, strays: list[str]) -> tuple[str, ...]:
@@ -478,6 +396,8 @@ def _faults(code: int, text: str, memory: int, strays: list[str]) -> tuple[str, 
         found.append(f"exit {code}")
     if "Traceback (most recent call last)" in text:
         found.append("traceback")
+    if _WARNED.search(text):
+        found.append("a warning of Python")
     if memory > MEMORY or "not enough memory" in text:
         found.append("memory")
     if strays or any(Path(n).exists() for n in ("/tmp/evil-by-name", "/tmp/evil-by-name.csv")):
@@ -496,6 +416,8 @@ def _child(place: Path, arguments: list[str], said: Path) -> None:
         for stream in (1, 2):
             os.dup2(handle, stream)
         os.chdir(place)
+        _python_warns()
+        said.with_name("base").write_text(str(_resident()))
         limit = _mapped() + MEMORY + 500_000_000
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -518,10 +440,17 @@ def _mapped() -> int:
     return int(text.split("VmData:")[1].split()[0]) * 1024
 
 
-def _base() -> int:
-    """What the libraries have taken, in the parent [bytes]; a child begins with it."""
+def _resident() -> int:
+    """What this process has in memory [bytes]; a child begins with what it shares with its parent."""
     text = Path("/proc/self/status").read_text()
     return int(text.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def _python_warns() -> None:
+    """As in a fresh process, which shows what concerns its user."""
+    warnings.resetwarnings()
+    for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", kind)
 
 
 def _wait(child: int, began: float) -> tuple[int, Any]:
@@ -556,21 +485,33 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take each so-manieth input alone")
     parser.add_argument("--only", type=int, help="this input alone, with what it prints")
     parser.add_argument("--begin", type=int, default=0, help="the first input")
+    parser.add_argument("--log", type=Path, help="keep what was found here, a line each; go on with what it has not")
     parser.add_argument("--light", action="store_true", help="only verbs that take a moment")
     options = parser.parse_args()
     _warm()
     numbers = [options.only] if options.only is not None else range(options.begin, options.n, options.every)
-    found: list[Outcome] = []
+    found = _logged(options.log, numbers) if options.log else {}
     with tempfile.TemporaryDirectory(prefix="fuzz-corpus-") as folder:
         make_corpus(Path(folder), simulated=not options.light)
         for number in numbers:
-            outcome = run_case(Path(folder), options.seed, number, options.light)
-            found.append(outcome)
+            if number in found:
+                continue
+            found[number] = outcome = run_case(Path(folder), options.seed, number, options.light)
+            if options.log:
+                with options.log.open("a") as log:
+                    log.write(json.dumps(asdict(outcome)) + "\n")
             if outcome.faults or options.only is not None:
                 print(f"--- {number} {outcome.scene}, {outcome.changed}: {', '.join(outcome.faults)}")
                 print(outcome.text[-1500:], flush=True)
-    _summary(found)
-    sys.exit(any(outcome.faults for outcome in found))
+    _summary(list(found.values()))
+    sys.exit(any(outcome.faults for outcome in found.values()))
+
+
+def _logged(path: Path, numbers: Collection[int]) -> dict[int, Outcome]:
+    """What an earlier run found without a fault; what had one is tried again."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    past = {row["number"]: Outcome(**{**row, "faults": tuple(row["faults"])}) for row in rows}
+    return {number: outcome for number, outcome in past.items() if number in numbers and not outcome.faults}
 
 
 def _warm() -> None:

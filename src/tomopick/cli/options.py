@@ -13,10 +13,11 @@ from typing import Any
 
 import click
 
-from ..core.errors import ReadError, TomopickError
+from ..core.errors import TomopickError
 from ..core.messages import near_miss
 from ..core.names import plain_line
 from ..core.shards import Shard
+from ..core.text import read_text
 from .flags import with_flags
 
 
@@ -152,11 +153,7 @@ def run_names(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     """`a,b`, or the lines of a file as `@FILE`; None where the option is not given."""
     if value is None or not value.startswith("@"):
         return comma(ctx, param, value)
-    try:
-        lines = Path(value[1:]).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ReadError(f"--{param.name} {value}: cannot be read ({reason}); expected a run's name a line") from None
+    lines = read_text(Path(value[1:]), "a run's name a line").splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -14,6 +14,7 @@ from ..core.claims import claimed
 from ..core.errors import TomopickError
 from ..core.files import is_vacant
 from ..core.shards import Shard
+from ..core.text import read_text
 from .on import OnCommand, train_work
 from .options import (
     POSITIVE,
@@ -324,7 +325,7 @@ def finish_command(model: Path) -> None:
     from ..training.fit import finish_early
 
     finish_early(model)
-    click.echo((model / "README.md").read_text(encoding="utf-8").split("\nProvenance:")[0].rstrip())
+    click.echo(read_text(model / "README.md", "a model's card").split("\nProvenance:")[0].rstrip())
     click.echo(f"\nmodel in {model}")
 
 

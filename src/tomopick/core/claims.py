@@ -14,6 +14,7 @@ from typing import IO
 
 from .errors import OutputError
 from .owners import CLAIM, SILENT, Owner
+from .reading import parse_json
 
 RENEWED = 60.0  # seconds between signs of life, for processes on other machines
 
@@ -87,9 +88,9 @@ def _me(owner: Owner) -> Owner:
 def _parse(text: str) -> Owner | None:
     """Whose the claim is; nobody's, where it was cut off before it was signed."""
     try:
-        data = json.loads(text)
+        data = parse_json(text)
         return Owner(str(data["host"]), int(data["pid"]), str(data["began"]), float(data["since"]))
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError):
         return None
 
 

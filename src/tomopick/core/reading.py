@@ -15,6 +15,8 @@ from typing import Annotated, Any
 from .errors import ReadError, TomopickError
 from .names import shown
 
+_DIGITS = 300  # of a whole number; floats end at 308
+
 
 def require_file(path: Path) -> None:
     """Raises `ReadError` for what is there and is neither a file nor a folder: reading a pipe may never end."""
@@ -27,11 +29,18 @@ def require_file(path: Path) -> None:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; raises `ValueError` for whatever is none, however deep it goes."""
+    """The value of a JSON text; raises `ValueError` for whatever is none, however deep it goes or large its numbers."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_whole)
     except RecursionError:
         raise ValueError("its lists go deeper than any that we write") from None
+
+
+def _whole(digits: str) -> int:
+    """A whole number that a float can hold: what comes after counts on that."""
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
 
 
 def typed(hint: Any, value: Any, where: str, error: type[TomopickError] = ReadError) -> Any:

@@ -19,9 +19,11 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Final, Literal
 
-from .errors import OutputError
+from .errors import OutputError, ReadError
 from .files import atomic_write
 from .owners import host
+from .reading import parse_json
+from .text import read_text
 
 try:
     import fcntl
@@ -34,6 +36,7 @@ Status = Literal["started", "picked", "failed"]
 STARTED: Final = "started"
 PICKED: Final = "picked"
 FAILED: Final = "failed"
+_LAST = 1e11  # [s since 1970] that a clock can show
 
 
 _HEAD = re.compile(rb'\{"run": ("(?:[^"\\]|\\.)*"), "status": "(\w+)", "time": (\d+(?:\.\d+)?)[,}]')
@@ -89,7 +92,8 @@ class Records:
             self._read()
             lines = self._made | self._failed
         for run, line in lines.items():
-            yield run, _entry(line)
+            if entry := _entry(line):
+                yield run, entry
 
     def write(self, run: str, status: Status, facts: Mapping[str, Any]) -> None:
         """Adds a record.
@@ -137,7 +141,7 @@ class Records:
         run, status, at = _head(line)
         if at < max(_time(self._made.get(run)), _time(self._failed.get(run))):
             return
-        if status not in (STARTED, PICKED, FAILED):
+        if status not in (STARTED, PICKED, FAILED) or at >= _LAST:
             return
         self._failed.pop(run, None)
         (self._failed if status == FAILED else self._made)[run] = line
@@ -153,10 +157,16 @@ def expect(folder: Path, runs: Iterable[str]) -> None:
 
 
 def expected(folder: Path) -> list[str]:
-    """The runs that were noted, sorted."""
+    """The runs that were noted, sorted; none where nothing was.
+
+    Raises:
+        ReadError: the list is there and cannot be read.
+    """
     try:
-        return sorted(set((folder / RUNS).read_text(encoding="utf-8").splitlines()))
-    except OSError:
+        return sorted(set(read_text(folder / RUNS, "a run's name a line").splitlines()))
+    except ReadError:
+        if (folder / RUNS).exists():
+            raise
         return []
 
 
@@ -199,20 +209,27 @@ def _append(handle: int, line: bytes) -> None:
 def _entry(line: bytes) -> dict[str, Any]:
     """A line's record; empty where it is none."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError:  # cut off
         return {}
-    return entry if isinstance(entry, dict) and isinstance(entry.get("time"), float | int) else {}
+    return entry if isinstance(entry, dict) and _is_record(entry) else {}
+
+
+def _is_record(entry: Mapping[str, Any]) -> bool:
+    """Whether a record's own entries are of their types; the facts beside them are those of whoever asks."""
+    at = entry.get("time")
+    timed = isinstance(at, float | int) and not isinstance(at, bool) and 0 <= at < _LAST
+    return timed and isinstance(entry.get("run"), str) and entry.get("status") in (STARTED, PICKED, FAILED)
 
 
 def _head(line: bytes) -> tuple[str, str, float]:
     """Run, status and time; no status where it is no record. As `write` writes it, it need not all be parsed."""
     found = _HEAD.match(line)
     if found and line.endswith(b"}") and line.count(b"{") == line.count(b"}"):
-        return json.loads(found[1]), found[2].decode(), float(found[3])
+        with suppress(ValueError):
+            return parse_json(found[1]), found[2].decode(), float(found[3])
     entry = _entry(line)
-    run, status = entry.get("run"), entry.get("status")
-    return (run, status, entry["time"]) if isinstance(run, str) and isinstance(status, str) else ("", "", 0.0)
+    return (entry["run"], entry["status"], entry["time"]) if entry else ("", "", 0.0)
 
 
 def _time(line: bytes | None) -> float:

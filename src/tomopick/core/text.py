@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from .errors import ReadError
 from .reading import parse_json, require_file
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -19,6 +21,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+_LARGEST = 2**29  # bytes of a text that somebody wrote for us
 
 
 def read_text(path: Path, expected: str) -> str:
@@ -29,6 +33,9 @@ def read_text(path: Path, expected: str) -> str:
     """
     require_file(path)
     try:
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise ReadError(f"{path}: {size / 1e9:.3g} GB; expected {expected}, which is never as large")
         data = path.read_bytes()
         encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
         return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
@@ -63,6 +70,8 @@ def checked_numbers(texts: Sequence[str], path: Path, column: str, lines: Sequen
     Raises:
         ReadError: one is no finite number; file, line and column are named.
     """
+    import numpy as np  # the command line's help reads texts, and no numbers
+
     try:
         values = np.array(texts, dtype=np.str_).astype(np.float64) if len(texts) else np.zeros(0)
         if np.isfinite(values).all() and not any("_" in text for text in texts):
@@ -79,6 +88,6 @@ def checked_numbers(texts: Sequence[str], path: Path, column: str, lines: Sequen
 
 def _is_number(text: str) -> bool:
     try:
-        return bool(np.isfinite(float(text))) and "_" not in text
+        return math.isfinite(float(text)) and "_" not in text
     except ValueError:
         return False

@@ -18,6 +18,8 @@ from .void import find_void
 
 Shape = tuple[int, int, int]
 Vector = tuple[float, float, float]
+SPACINGS = (0.01, 1e5)  # [Å] smallest and largest edge of a voxel: from atoms to cells, and far beyond both
+FARTHEST = 1e9  # [Å] of a position from the origin: a decimetre
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,13 @@ class Grid:
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise TomopickError(f"a grid needs three positive sizes (z, y, x), not {tuple(self.shape)}")
-        if not (np.isfinite(self.voxel_spacing) and self.voxel_spacing > 0):
-            raise TomopickError(f"a grid needs a positive voxel spacing in Å, not {self.voxel_spacing}")
+        if not SPACINGS[0] <= self.voxel_spacing <= SPACINGS[1]:  # NaN is not
+            raise TomopickError(
+                f"a grid needs a positive voxel spacing in Å, of {SPACINGS[0]:g} to {SPACINGS[1]:g}, not "
+                f"{self.voxel_spacing:g}"
+            )
+        if not all(abs(v) <= FARTHEST for v in self.origin):
+            raise TomopickError(f"a grid begins within {FARTHEST:g} Å of the origin, not at {tuple(self.origin)}")
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "voxel_spacing", float(self.voxel_spacing))
         object.__setattr__(self, "origin", tuple(float(v) for v in self.origin))
@@ -191,7 +198,7 @@ class Picks:
 
     Attributes (all numbers are finite, which is checked):
         run: name of the run.
-        positions: (n, 3) zyx [Å].
+        positions: (n, 3) zyx [Å], within `FARTHEST`.
         names: (n,) the object of each pick.
         scores: (n,) 0..1; 1 where the source had none.
         rotations: (n, 3, 3) matrices that take the particle's own frame to the tomogram's, on xyz column
@@ -226,6 +233,12 @@ class Picks:
                 raise TomopickError(
                     f"run {self.run}: pick {bad} of {n} has a {what} that is no finite number; mend its source"
                 )
+        far = np.flatnonzero(np.abs(positions).max(axis=1, initial=0.0) > FARTHEST)
+        if len(far):
+            raise TomopickError(
+                f"run {self.run}: pick {int(far[0]) + 1} of {n} lies {np.abs(positions[far[0]]).max():.3g} Å away, "
+                "where no tomogram reaches; expected Å, so mend its source"
+            )
 
     @classmethod
     def empty(cls, run: str) -> Picks:

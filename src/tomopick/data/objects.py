@@ -16,6 +16,8 @@ from ..core.reading import typed
 from ..core.text import read_json
 from ..core.types import PickableObject
 
+_LARGEST = 1e6  # [Å] of a radius
+
 
 def object_from_fields(fields: dict[str, Any], where: str) -> PickableObject:
     """The object of copick's `pickable_objects` entry (its `metadata.score_weight` counts).
@@ -30,7 +32,7 @@ def object_from_fields(fields: dict[str, Any], where: str) -> PickableObject:
         metadata = fields.get("metadata") or {}
         weight = float(metadata.get("score_weight", 1.0)) if isinstance(metadata, dict) else 1.0
         r, g, b, a = (int(v) for v in fields.get("color") or PALETTE[(label - 1) % len(PALETTE)])
-        if not name.strip() or not math.isfinite(weight) or (radius is not None and not 0 < radius < 1e6):
+        if not name.strip() or not math.isfinite(weight) or (radius is not None and not 0 < radius < _LARGEST):
             raise ValueError("a name, a radius above 0 and a finite weight are needed")
     except (KeyError, TypeError, ValueError, OverflowError, ReadError) as error:
         said = f"no {error}" if isinstance(error, KeyError) else error
@@ -96,6 +98,6 @@ def _parse(spec: str) -> tuple[str, float | None]:
         radius = float(text) if colon else None
     except ValueError:
         radius = -1.0
-    if not name or (radius is not None and not 0 < radius < float("inf")):
+    if not name or (radius is not None and not 0 < radius < _LARGEST):
         raise SelectionError(f"`objects={spec}`: expected NAME:RADIUS with the radius in Å, such as ribosome:150")
     return name, radius

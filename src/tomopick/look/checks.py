@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,13 +12,14 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..core.errors import NoPicksError, TomopickError
+from ..core.errors import NoPicksError, ReadError, TomopickError
 from ..core.messages import counted, listing
 from ..core.types import Grid, PickableObject, Picks
 from ..data import Project
 from ..data.choose import SPACING_TOLERANCE
 from ..data.labelled import labelled_in
 from ..data.plausible import filled_part, unlikely
+from ..data.volumes.mrc import mrc_header
 from ..scoring.compare import usual_distances
 from ..scoring.crowding import crowded
 from ..scoring.radii import radius_doubts
@@ -113,18 +113,13 @@ def grid_findings(
 
 def header_findings(paths: Sequence[Path]) -> Iterator[Finding]:
     """Data types of MRC files, and origins in their headers, which are not heeded."""
-    import mrcfile
-
     kinds: Counter[str] = Counter()
     moved = []
     for path in paths:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is wrong with a file is said by who reads it
-            try:
-                with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-                    header = mrc.header
-            except (OSError, ValueError, EOFError):
-                continue
+        try:
+            header = mrc_header(path)
+        except ReadError:  # what is wrong with a file is said by who reads it
+            continue
         kinds[MODES.get(int(header.mode), f"mode {int(header.mode)}")] += 1
         if any(float(header.origin[a]) for a in "xyz") or any(int(header[f"n{a}start"]) for a in "xyz"):
             moved.append(path.name)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.files import atomic_write
 from ..core.messages import counted
+from ..core.text import read_text
 from ..scoring.thresholds import METRICS
 from .detector import Detector
 from .ensemble import Ensemble, member_names
@@ -30,7 +31,7 @@ def save_with_card(model: Detector | Ensemble, folder: Path) -> str:
 
 def card_of(folder: Path) -> str:
     """What a terminal shows of a card: all but how the model came about."""
-    return (folder / CARD).read_text(encoding="utf-8").split(_PROVENANCE)[0].rstrip()
+    return read_text(folder / CARD, "a model's card").split(_PROVENANCE)[0].rstrip()
 
 
 def model_card(detector: Detector) -> str:

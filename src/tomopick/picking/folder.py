@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.errors import ModelError, SelectionError
 from ..core.reading import parse_json, require_file, typed
+from ..core.text import read_text
 from ..core.types import PickableObject, Vector
 from ..scoring.thresholds import METRICS, metric_name
 
@@ -188,7 +189,7 @@ def read_thresholds(
 def read_log(path: Path) -> list[dict[str, Any]]:
     """All whole rows; the last may have been cut off in the middle."""
     rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for line in read_text(path, "a training's log").splitlines() if path.is_file() else []:
         try:
             row = parse_json(line)
         except ValueError:

@@ -93,14 +93,16 @@ class RobustNormalization:
             reach = self.outlier * deviation
             means, deviations = blocks.without(tomogram.values, mean - reach, mean + reach)
             before = deviation
-            deviation = self._band(means, deviations)[1]
+            deviation = self._band(tomogram.run, means, deviations)[1]
             if np.isclose(deviation, before, rtol=1e-4):
                 break
-        return self._band(means, deviations)
+        return self._band(tomogram.run, means, deviations)
 
-    def _band(self, means: np.ndarray, deviations: np.ndarray) -> tuple[float, float]:
+    def _band(self, run: str, means: np.ndarray, deviations: np.ndarray) -> tuple[float, float]:
         valid = deviations > 0
         means, deviations = means[valid], deviations[valid]
+        if not len(means):
+            raise _without_scale(run)
         # The quantiles are blocks themselves: between interpolated ones a small volume may have none.
         low = np.quantile(deviations, self.low, method="lower")
         high = np.quantile(deviations, self.high, method="higher")
@@ -228,6 +230,13 @@ def _check_range(tomogram: Tomogram, planes: Callable[[], Iterable[np.ndarray]])
         ranges = [(plane.min(), plane.max()) for plane in planes() if plane.size]
     if not ranges or min(low for low, _ in ranges) == max(high for _, high in ranges):
         raise _nothing_in(tomogram)
+
+
+def _without_scale(run: str) -> ReadError:
+    return ReadError(
+        f"run {run}: its grey values have no scale: where they vary, it is by a few voxels far from all others; "
+        "expected a tomogram: check the file or make it again"
+    )
 
 
 def _nothing_in(tomogram: Tomogram) -> ReadError:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -81,7 +82,8 @@ def standing(records: Records, now: float | None = None) -> Standing:
         wanted.add(run)
         if record["status"] == PICKED:
             picked[run] = record["time"]
-            seconds.append(record.get("seconds", 0.0))
+            taken = record.get("seconds", 0.0)
+            seconds.append(taken if isinstance(taken, float | int) and 0 <= taken < inf else 0.0)
         elif record["status"] == FAILED:
             failed[run] = str(record.get("message", ""))
         else:

@@ -23,6 +23,7 @@ from typing import IO, Any
 import torch
 
 from ..core.errors import ModelError
+from ..core.reading import require_file
 
 # The parts of a file that are storages, by the class that names their type.
 _DTYPES = {
@@ -204,8 +205,10 @@ def read_torch_file(path: str | Path) -> Any:
 
     Raises:
         ModelError: the file is missing, no torch file, or its tensors cannot be had this way.
+        ReadError: it is no file, but a pipe or a device.
     """
     path = Path(path)
+    require_file(path)
     with _faults_of(path):
         return _read_zip(path) if zipfile.is_zipfile(path) else _read_stream(path.read_bytes())
 
@@ -235,10 +238,14 @@ def _faults_of(path: Path) -> Iterator[None]:
 def _read_zip(path: Path) -> Any:
     """The format since torch 1.6: an uncompressed archive of one pickle and the storages."""
     archive = zipfile.ZipFile(path)  # closed with the last tensor that refers to it
+    size = path.stat().st_size
 
     def stored(name: str) -> bytes:
-        if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # torch compresses nothing; a bomb would
+        about = archive.getinfo(name)
+        if about.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing; a bomb would
             raise ValueError("a compressed archive")
+        if max(about.file_size, about.compress_size) > size:  # room is made for as much as it says
+            raise ValueError(f"a part of {max(about.file_size, about.compress_size)} bytes in a file of {size}")
         return archive.read(name)
 
     names = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]

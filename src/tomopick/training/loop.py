@@ -18,7 +18,7 @@ from torch import nn
 from ..core.errors import ModelError, RecipeError
 from ..core.reading import typed
 from ..networks.engines import half_precision, place
-from ..picking.folder import json_object
+from ..picking.folder import read_record
 from .averaging import RunningAverage
 from .patches import Batch
 from .schedules import Cosine, Schedule
@@ -218,7 +218,7 @@ class _Facts:
     def of(cls, folder: Path) -> _Facts:
         """Raises `ModelError` for what is of another type: steps, for one, are parts of the names of files."""
         path = folder / "state.json"
-        facts: _Facts = typed(cls, json_object(path.read_bytes(), path), str(path), ModelError)
+        facts: _Facts = typed(cls, read_record(path), str(path), ModelError)
         kinds = {"scores": tuple[float, ...], "top": tuple[tuple[float, int], ...], "best": tuple[float, int]}
         kinds["data"] = Mapping[str, Any]
         for name, kind in kinds.items():

@@ -215,7 +215,7 @@ class CopickProject:
         where = f"{self.uri}: run {run}, picks {entry}"
         try:
             meta = picks.load()
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, OverflowError) as error:
             raise ReadError(f"{where}: cannot be read ({(str(error).splitlines() or [''])[0]})") from None
         return parse_picks(meta.model_dump(), run, where)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.types import SPACINGS
 
 log = logging.getLogger("tomopick")
 
 ANISOTROPY_SAID, ANISOTROPY_REFUSED = 0.01, 0.05  # of the mean edge
+MOST_VOXELS = 2**40  # of a volume; four terabytes
 
 
 @functools.cache
@@ -27,6 +30,7 @@ def require_volume(shape: Sequence[int], where: str) -> None:
     Raises:
         ReadError: a single image, or thin along another axis than z.
     """
+    require_room(shape, where)
     nz, ny, nx = shape
     if min(shape) == 1:
         raise ReadError(
@@ -42,6 +46,35 @@ def require_volume(shape: Sequence[int], where: str) -> None:
             f"{where}: (z, y, x) = {tuple(shape)} is thin along x, not z: its axes were exchanged; save it with z as "
             "the first axis"
         )
+
+
+def require_room(shape: Sequence[int], where: str) -> None:
+    """Refuses a shape that no tomogram has, before anything is computed with it.
+
+    Raises:
+        ReadError: a size below 1, or more voxels than any program has written.
+    """
+    if min(shape) < 1 or math.prod(map(int, shape)) > MOST_VOXELS:
+        raise ReadError(
+            f"{where}: (z, y, x) = {tuple(map(int, shape))} voxels in its header; expected those of a tomogram, so "
+            "save it anew"
+        )
+
+
+def empty_volume(shape: Sequence[int], where: str) -> np.ndarray:
+    """Room for a volume, (z, y, x) float32.
+
+    Raises:
+        ReadError: there is not as much memory.
+    """
+    try:
+        return np.empty(tuple(shape), dtype=np.float32)
+    except MemoryError:
+        size = 4 * math.prod(map(int, shape)) / 1e9
+        raise ReadError(
+            f"{where}: its {tuple(map(int, shape))} voxels take {size:.3g} GB, for which there is no memory; bin it, "
+            "or use a machine that has more"
+        ) from None
 
 
 def checked_spacing(sizes: np.ndarray, where: str, remedy: str) -> float:
@@ -60,6 +93,11 @@ def checked_spacing(sizes: np.ndarray, where: str, remedy: str) -> float:
         raise ReadError(
             f"{where}: voxel size {found} Å in the header, which stands for 'not set'; "
             f"expected the true one, so {remedy}"
+        )
+    if sizes.min() < SPACINGS[0] or sizes.max() > SPACINGS[1]:
+        raise ReadError(
+            f"{where}: voxel size {found} Å in the header; expected one of {SPACINGS[0]:g} to {SPACINGS[1]:g} Å, so "
+            f"{remedy}"
         )
     mean = float(np.mean(sizes))
     spread = float(np.ptp(sizes)) / mean

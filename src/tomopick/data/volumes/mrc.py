@@ -6,8 +6,6 @@ import gzip
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,15 @@ import numpy as np
 
 from ...core.errors import ReadError
 from ...core.files import atomic_write
+from ...core.reading import require_file
 from ...core.types import Grid
-from .checks import checked_spacing, require_volume, warn_once
+from .checks import checked_spacing, empty_volume, require_room, require_volume, warn_once
 
 ITEM_BYTES = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}  # the modes that hold one real number a voxel
 AT_ONCE = 2**24  # bytes of a file that are read at a time
 LAST_MODE = 101  # 4-bit, the highest number MRC2014 gives away
 HEADER_BYTES = 1024
+DEFLATE = 1032  # bytes that one byte of gzip becomes at most
 STACK_SUFFIXES = (".st", ".ali", ".mrcs")
 IMOD_STAMP = 1146047817
 TILT_HEADERS = (b"SERI", b"AGAR", b"FEI1", b"FEI2")  # extended headers with a record for each image, as cameras write
@@ -39,8 +39,7 @@ def read_mrc_grid(path: Path, voxel_spacing: float | None = None) -> Grid:
     Raises:
         ReadError: no MRC file, truncated, not one volume with z as its first axis, or no voxel size.
     """
-    with _open(path, insisted=voxel_spacing is not None) as mrc:
-        return _grid(path, mrc.header, voxel_spacing)
+    return _grid(path, _checked_header(path, insisted=voxel_spacing is not None), voxel_spacing)
 
 
 def read_mrc(path: Path, voxel_spacing: float | None = None) -> tuple[np.ndarray, Grid]:
@@ -59,8 +58,7 @@ def mrc_layout(path: Path, voxel_spacing: float | None = None) -> tuple[Grid, in
     Raises:
         ReadError: as `read_mrc_grid`.
     """
-    with _open(path, insisted=voxel_spacing is not None) as mrc:
-        return _layout(path, mrc.header, voxel_spacing)
+    return _layout(path, _checked_header(path, insisted=voxel_spacing is not None), voxel_spacing)
 
 
 def _layout(
@@ -73,10 +71,10 @@ def _layout(
 
 def _floats(path: Path, shape: tuple[int, int, int], offset: int, dtype: np.dtype[Any]) -> np.ndarray:
     """The voxels, read a few sections at a time: nothing as large is held beside them, nor more read than there is."""
-    values = np.empty(shape, dtype=np.float32)
+    values = empty_volume(shape, str(path))
     section = shape[1] * shape[2] * dtype.itemsize
     step = max(1, AT_ONCE // section)
-    zipped = path.suffix.lower() == ".gz"
+    zipped = _is_zipped(path)
     try:
         with gzip.open(path) if zipped else path.open("rb") as file:
             file.seek(offset)
@@ -113,8 +111,7 @@ def read_map(path: Path, voxel_spacing: float | None, remedy: str) -> tuple[np.n
     Raises:
         ReadError: no MRC file, truncated, or no voxel size.
     """
-    with _open(path, volume=False) as mrc:
-        grid, offset, dtype = _layout(path, mrc.header, voxel_spacing, remedy)
+    grid, offset, dtype = _layout(path, _checked_header(path, volume=False), voxel_spacing, remedy)
     return _floats(path, grid.shape, offset, dtype), grid
 
 
@@ -141,39 +138,64 @@ def write_mrc(path: str | Path, values: np.ndarray, grid: Grid | float) -> None:
         mrc.set_volume()
 
 
-@contextmanager
-def _open(path: Path, volume: bool = True, insisted: bool = False) -> Iterator[Any]:
-    import mrcfile
-
+def _checked_header(path: Path, volume: bool = True, insisted: bool = False) -> Any:
     if path.name.lower().removesuffix(".gz").endswith(STACK_SUFFIXES):
         raise ReadError(f"{path}: a tilt series or image stack by its name; expected a reconstructed tomogram")
-    zipped = path.suffix.lower() == ".gz"
+    header = mrc_header(path)
+    _check(path, header, _is_zipped(path))
+    if volume:
+        _check_is_volume(path, header, insisted)
+    return header
+
+
+def mrc_header(path: Path) -> Any:
+    """What the header of an MRC file says, as it says it.
+
+    Raises:
+        ReadError: no MRC file.
+    """
+    import mrcfile
+
+    require_file(path)
     try:
-        _peek(path, zipped)
+        _peek(path, _is_zipped(path))
         with warnings.catch_warnings():
             # mrcfile warns about what `_check` says better, with the file's name and what to do.
             warnings.simplefilter("ignore")
-            mrc = mrcfile.open(path, mode="r", permissive=True, header_only=True)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+            with mrcfile.open(path, mode="r", permissive=True, header_only=True) as mrc:
+                return mrc.header.copy()
+    except (OSError, EOFError, ValueError, zlib.error, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReadError(f"{path}: cannot be read as MRC ({reason}); expected a whole MRC volume") from None
-    try:
-        _check(path, mrc.header, zipped)
-        if volume:
-            _check_is_volume(path, mrc.header, insisted)
-        yield mrc
-    finally:
-        mrc.close()
+
+
+def _is_zipped(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def _peek(path: Path, zipped: bool) -> None:
     """Refuses what is no MRC before mrcfile makes room for the extended header that a text file seems to have."""
     with gzip.open(path) if zipped else path.open("rb") as handle:
         start = handle.read(HEADER_BYTES)
-    numbers = np.frombuffer(start[:16].ljust(16, b"\xff"), dtype="<i4")
-    orders = (numbers, numbers.byteswap())
-    if len(start) < HEADER_BYTES or not any(n[:3].min() > 0 and 0 <= n[3] <= LAST_MODE for n in orders):
+    numbers = np.frombuffer(start[:96].ljust(96, b"\xff"), dtype="<i4")
+    orders = [n for n in (numbers, numbers.byteswap()) if n[:3].min() > 0 and 0 <= n[3] <= LAST_MODE]
+    if len(start) < HEADER_BYTES or not orders:
         raise ReadError(f"{path}: not an MRC file; expected a tomogram in MRC or OME-Zarr")
+    most = _bytes_at_most(path, zipped)
+    if not any(0 <= n[23] <= most for n in orders):
+        raise _not_extended(path, int(orders[0][23]))
+
+
+def _not_extended(path: Path, promised: int) -> ReadError:
+    return ReadError(
+        f"{path}: its header promises an extended header of {promised} bytes that is not there (as some programs leave "
+        "it); copying again cannot help: set nsymbt to 0, or save the volume anew"
+    )
+
+
+def _bytes_at_most(path: Path, zipped: bool) -> int:
+    """How many bytes a file can hold; gzip makes at most `DEFLATE` of one."""
+    return path.stat().st_size * (DEFLATE if zipped else 1)
 
 
 def _check(path: Path, header: Any, zipped: bool) -> None:
@@ -184,11 +206,14 @@ def _check(path: Path, header: Any, zipped: bool) -> None:
     section = ITEM_BYTES[mode] * shape[1] * shape[2]
     expected = HEADER_BYTES + int(header.nsymbt) + section * shape[0]
     found = path.stat().st_size
-    if not zipped and 0 < int(header.nsymbt) == expected - found:
+    require_room(shape, str(path))
+    if zipped and expected > _bytes_at_most(path, zipped):
         raise ReadError(
-            f"{path}: its header promises an extended header of {int(header.nsymbt)} bytes that is not there (as some "
-            "programs leave it); copying again cannot help: set nsymbt to 0, or save the volume anew"
+            f"{path}: {found} bytes cannot hold the {shape} voxels of its header; expected a whole file, so copy it "
+            "again"
         )
+    if not zipped and 0 < int(header.nsymbt) == expected - found:
+        raise _not_extended(path, int(header.nsymbt))
     if not zipped and found < expected:
         what = "truncated" if stamped else "not an MRC file, or truncated"
         raise ReadError(f"{path}: {what}: {found} bytes, expected {expected} for {shape} voxels; copy it again")

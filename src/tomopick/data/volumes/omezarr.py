@@ -14,7 +14,7 @@ import numpy as np
 from ...core.errors import ReadError
 from ...core.names import shown
 from ...core.types import Grid
-from .checks import checked_spacing, require_volume, warn_once
+from .checks import checked_spacing, empty_volume, require_volume, warn_once
 from .ngff import read_multiscale
 from .zarr3 import NAME, Array3, read_node
 
@@ -91,7 +91,7 @@ def read_level(store: Any, level: Level, where: str) -> np.ndarray:
         ReadError: a chunk cannot be read, or most are missing.
     """
     sections, shape = open_level(store, level, where), level.grid.shape
-    values = np.empty(shape, dtype=np.float32)
+    values = empty_volume(shape, where)
     for z in range(0, shape[0], sections.step):
         values[z : z + sections.step] = sections[z : z + sections.step]
     return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.text import read_json
 
 NAME = "zarr.json"
 _KINDS = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float16", "float32", "float64", "bool")
@@ -27,9 +28,9 @@ def read_node(folder: Path, where: str) -> Mapping[str, Any]:
         ReadError: there is none, or it is no object of Zarr 3.
     """
     try:
-        data = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ReadError(f"{where}: {folder.name}/{NAME} cannot be read ({error}); expected a whole OME-Zarr") from None
+        data = read_json(folder / NAME, "a whole OME-Zarr")
+    except ReadError as error:
+        raise ReadError(f"{where}: {error}") from None
     if not isinstance(data, dict) or data.get("zarr_format") != 3:
         raise ReadError(f"{where}: {folder.name}/{NAME} does not say zarr_format 3; expected a whole OME-Zarr")
     return data
@@ -94,7 +95,7 @@ class Array3:
     @property
     def nchunks(self) -> int:
         """Chunks that a whole array has."""
-        return int(np.prod(self._layout.counts))
+        return math.prod(self._layout.counts)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         """A slice along the first axis, or all of it (`...`)."""
@@ -157,10 +158,10 @@ def _codecs(listed: Any, where: str) -> tuple[tuple[str, Mapping[str, Any]], ...
     return tuple(found)
 
 
-def _decoded(data: bytes, layout: _Layout, fill: Any) -> np.ndarray:
+def _decoded(data: bytes | memoryview, layout: _Layout, fill: Any) -> np.ndarray:
     """A chunk's bytes -> its values."""
     shape, order = layout.chunk, None
-    size = int(np.prod(shape)) * layout.dtype.itemsize
+    size = math.prod(shape) * layout.dtype.itemsize
     if size > _LARGEST:
         raise ValueError(f"a chunk of {size} bytes")
     swapped = layout.dtype
@@ -180,7 +181,7 @@ def _decoded(data: bytes, layout: _Layout, fill: Any) -> np.ndarray:
     return array.transpose(np.argsort(order)) if order else array
 
 
-def _unpacked(name: str, data: bytes, size: int) -> bytes:
+def _unpacked(name: str, data: bytes | memoryview, size: int) -> bytes | memoryview:
     """Bytes out of one compressor, no more than are expected of a chunk (and a checksum)."""
     if name == "crc32c":
         return data[:-4]
@@ -190,19 +191,19 @@ def _unpacked(name: str, data: bytes, size: int) -> bytes:
     from numcodecs import Blosc, Zstd
 
     # The library believes what a Blosc header says of lengths, whatever there is behind it.
-    if name == "blosc" and np.frombuffer(data[:16].ljust(16), "<u4")[[1, 3]].tolist() != [size, len(data)]:
+    if name == "blosc" and np.frombuffer(bytes(data[:16]).ljust(16), "<u4")[[1, 3]].tolist() != [size, len(data)]:
         raise ValueError(f"{len(data)} bytes that are not a Blosc chunk of {size}")
     codec = Blosc() if name == "blosc" else Zstd()
     out = np.empty(size, dtype=np.uint8)
     codec.decode(data, out)
-    return out.tobytes()
+    return out.data  # no copy: of what was never written there is nothing in memory
 
 
-def _shard(data: bytes, layout: _Layout, settings: Mapping[str, Any], fill: Any) -> np.ndarray:
+def _shard(data: bytes | memoryview, layout: _Layout, settings: Mapping[str, Any], fill: Any) -> np.ndarray:
     """The chunks within a shard, put together."""
     inner = _Layout(layout.chunk, _shape(settings["chunk_shape"]), _codecs(settings["codecs"], ""), layout.dtype)
     names = [name for name, _ in _codecs(settings["index_codecs"], "")]
-    n = int(np.prod(inner.counts))
+    n = math.prod(inner.counts)
     length = 16 * n + (4 if "crc32c" in names else 0)
     raw = data[:length] if settings.get("index_location", "end") == "start" else data[-length:]
     places = np.frombuffer(raw[: 16 * n], dtype="<u8").reshape(n, 2).tolist()

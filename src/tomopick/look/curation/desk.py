@@ -18,6 +18,7 @@ import numpy as np
 from ...core.errors import OutputError, ReadError, SelectionError
 from ...core.files import atomic_write
 from ...core.names import component
+from ...core.text import read_json
 from ...core.types import PickableObject, Picks
 from ...data import Project
 from ...data.choose import require_id
@@ -202,9 +203,9 @@ class Desk:
         require_id(sitting.user_id, "user")
         if path.is_file():
             try:
-                record = json.loads(path.read_text(encoding="utf-8"))
+                record = read_json(path, "a record of a curation")
                 user, session, cuts = str(record["user_id"]), str(record["session_id"]), dict(record["thresholds"])
-            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            except (ReadError, ValueError, KeyError, TypeError) as error:
                 raise ReadError(f"{path}: no record of a curation ({error!r}); choose a new folder") from None
             if user != sitting.user_id:
                 raise OutputError(

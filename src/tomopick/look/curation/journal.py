@@ -17,6 +17,8 @@ import numpy as np
 
 from ...core.errors import OutputError, ReadError, SelectionError
 from ...core.files import atomic_write
+from ...core.reading import parse_json
+from ...core.text import read_text
 from ...core.types import Picks
 
 STATES = ("accepted", "rejected", "unsure")  # what a person may say; a pick that nobody looked at has none
@@ -222,18 +224,15 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a journal; a last line that was cut off in the middle is taken away."""
     if not path.is_file():
         return
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: cannot be read ({error}); restore it or curate into a new folder") from None
+    text = read_text(path, "a journal of curation: restore it or curate into a new folder")
     whole, _, rest = text.rpartition("\n")
     if rest:
         with atomic_write(path) as file:
             file.write(whole + "\n" if whole else "")
     for i, line in enumerate(whole.splitlines(), 1):
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
+            event = parse_json(line)
+        except ValueError:
             event = None
         if not isinstance(event, dict) or "op" not in event:
             raise ReadError(f"{path}: line {i} is no event; restore it or curate into a new folder")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import hmac
-import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
@@ -15,6 +14,7 @@ import numpy as np
 from aiohttp import web
 
 from ...core.errors import TomopickError
+from ...core.reading import parse_json
 from ...scoring.matching import REACH
 from ...scoring.scores import matched_scores
 from .desk import Desk, by_state
@@ -211,10 +211,7 @@ async def _threaded(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
-    try:
-        data = json.loads(await request.text())
-    except RecursionError:
-        data = None
+    data = parse_json(await request.text())
     if not isinstance(data, dict):
         raise ValueError("expected a JSON object")
     return data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ...core.errors import SelectionError
+from ...core.errors import ReadError, SelectionError
 from ...core.messages import counted, near_miss
 from ...core.presets import CZII_OBJECTS
+from ...core.text import read_json, read_text
 from ...core.types import PickableObject, Picks, Tomogram
 from ...data import Project, open_project, read_picks_csv
 from ...data.formats import is_foreign
@@ -157,9 +157,9 @@ def recorded_thresholds(folder: Path) -> dict[str, float]:
     """By object, what `pick` kept picks by when it wrote a folder, from its first record; empty where there is none."""
     for path in sorted(folder.glob("records/*.json"))[:1]:
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))["thresholds"]
+            found = read_json(path, "a record of pick")["thresholds"]
             return {str(name): float(value) for name, value in found.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ReadError, ValueError, KeyError, TypeError, AttributeError):
             return {}
     return {}
 
@@ -199,7 +199,7 @@ def model_texts(what: str) -> dict[str, Any]:
 
     folder = Path(what) if Path(what).is_dir() else shipped()[what]
     card = folder / "README.md"
-    return {"card": card.read_text(encoding="utf-8") if card.is_file() else "", "log": read_log(folder / "log.jsonl")}
+    return {"card": read_text(card, "a model's card") if card.is_file() else "", "log": read_log(folder / "log.jsonl")}
 
 
 def _read(
