@@ -89,7 +89,8 @@ def _parse(text: str) -> Owner | None:
     """Whose the claim is; nobody's, where it was cut off before it was signed."""
     try:
         data = parse_json(text)
-        return Owner(str(data["host"]), int(data["pid"]), str(data["began"]), float(data["since"]))
+        pid = int(data["pid"])
+        return Owner(str(data["host"]), pid, str(data["began"]), float(data["since"])) if 0 < pid < 2**31 else None
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -28,6 +28,29 @@ def require_file(path: Path) -> None:
         raise ReadError(f"{path}: is a pipe, a socket or a device; expected a file, so save it as one")
 
 
+def read_bytes(path: Path, expected: str, most: int = 2**29) -> bytes:
+    """All of a file that somebody wrote for us.
+
+    Args:
+        path: of it.
+        expected: what it is to be, for messages.
+        most: bytes; such a file is never as large.
+
+    Raises:
+        ReadError: it cannot be read, is larger, or is no file.
+    """
+    require_file(path)
+    try:
+        size = path.stat().st_size
+        if size <= most:
+            return path.read_bytes()
+    except OSError as error:
+        raise ReadError(f"{path}: cannot be read ({error.strerror or error}); expected {expected}") from None
+    except MemoryError:
+        pass
+    raise ReadError(f"{path}: has {size / 1e9:.3g} GB, too much to be read; expected {expected}")
+
+
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text; raises `ValueError` for whatever is none, however deep it goes or large its numbers."""
     try:

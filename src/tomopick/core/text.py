@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ReadError
-from .reading import parse_json, require_file
+from .reading import parse_json, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +21,6 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-_LARGEST = 2**29  # bytes of a text that somebody wrote for us
-
 
 def read_text(path: Path, expected: str) -> str:
     """The text of a file in UTF-8, or in what its byte-order mark says; lines end with a line feed.
@@ -31,16 +28,10 @@ def read_text(path: Path, expected: str) -> str:
     Raises:
         ReadError: unreadable or no text; it says what was `expected`.
     """
-    require_file(path)
+    data = read_bytes(path, expected)
     try:
-        size = path.stat().st_size
-        if size > _LARGEST:
-            raise ReadError(f"{path}: {size / 1e9:.3g} GB; expected {expected}, which is never as large")
-        data = path.read_bytes()
         encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
         return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-    except OSError as error:
-        raise ReadError(f"{path}: cannot be read ({error.strerror or error}); expected {expected}") from None
     except UnicodeDecodeError as error:
         raise ReadError(f"{path}: is no text (byte {error.start}: {error.reason}); expected {expected}") from None
 
@@ -56,6 +47,9 @@ def read_json(path: Path, expected: str) -> Any:
         return parse_json(text)
     except ValueError as error:
         raise ReadError(f"{path}: cannot be read as JSON ({error}); expected {expected}") from None
+
+
+BEYOND = 1e30  # of a number in a file of others: what is computed with it stays finite
 
 
 def checked_numbers(texts: Sequence[str], path: Path, column: str, lines: Sequence[int]) -> np.ndarray:
@@ -74,7 +68,7 @@ def checked_numbers(texts: Sequence[str], path: Path, column: str, lines: Sequen
 
     try:
         values = np.array(texts, dtype=np.str_).astype(np.float64) if len(texts) else np.zeros(0)
-        if np.isfinite(values).all() and not any("_" in text for text in texts):
+        if (np.abs(values) <= BEYOND).all() and not any("_" in text for text in texts):
             return values
     except ValueError:
         pass  # which one it is, is said below
@@ -88,6 +82,6 @@ def checked_numbers(texts: Sequence[str], path: Path, column: str, lines: Sequen
 
 def _is_number(text: str) -> bool:
     try:
-        return math.isfinite(float(text)) and "_" not in text
+        return abs(float(text)) <= BEYOND and "_" not in text
     except ValueError:
         return False

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.errors import ReadError
 from ..core.names import component
-from ..core.text import read_json
+from ..core.text import BEYOND, read_json
 from ..core.types import Picks
 
 
@@ -58,9 +58,9 @@ def parse_picks(data: Any, run: str, where: str) -> PicksFile:
         raise ReadError(
             f"{where}: not copick's picks ({error!r}); expected points with a location in angstrom"
         ) from None
-    positions = positions + turns[:, :3, 3][:, ::-1]
-    if not (np.isfinite(positions).all() and np.isfinite(turns).all() and np.isfinite(scores).all()):
+    if not all((np.abs(numbers) <= BEYOND).all() for numbers in (positions, turns, scores)):  # NaN is not
         raise ReadError(f"{where}: a point is not a finite number; expected positions in angstrom")
+    positions = positions + turns[:, :3, 3][:, ::-1]
     rotations = turns[:, :3, :3]
     trusted = data.get("trust_orientation") is not False and not np.allclose(rotations, np.eye(3))
     names = np.full(len(positions), name)

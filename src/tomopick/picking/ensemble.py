@@ -17,6 +17,7 @@ from ..core.arrays import Array, functions_of, interpolated, is_tensor
 from ..core.errors import ModelError, OutputError, RecipeError
 from ..core.files import atomic_write
 from ..core.names import component
+from ..core.reading import typed
 from ..core.types import Heatmap, PickableObject
 from ..scoring.score_maps import ScoreMap, ScoreMaps, heights
 from .detector import Detector
@@ -319,7 +320,8 @@ def _read_member(folder: Path, part: Mapping[str, Any]) -> Member:
     if detector.checksum != part["checksum"]:
         raise ModelError(f"{place}: is another model than when the ensemble was written; write the ensemble again")
     alignment = {k: Alignment(tuple(a["given"]), tuple(a["wanted"])) for k, a in part["alignment"].items()}
-    return Member(detector, {k: float(w) for k, w in part["weights"].items()}, alignment)
+    weights = typed(Mapping[str, float], part["weights"], "the weights of a member", ModelError)
+    return Member(detector, weights, alignment)
 
 
 def _digest(value: Any) -> str:

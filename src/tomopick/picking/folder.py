@@ -9,14 +9,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ModelError, SelectionError
-from ..core.reading import parse_json, require_file, typed
+from ..core.errors import ModelError, ReadError, SelectionError
+from ..core.reading import parse_json, read_bytes, typed
 from ..core.text import read_text
 from ..core.types import PickableObject, Vector
 from ..scoring.thresholds import METRICS, metric_name
 
 FORMAT_VERSION = 1
 ENSEMBLE = "ensemble.json"  # what makes a folder an ensemble
+_WEIGHTS = 2**34  # bytes of weights at most
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,11 @@ class Decisive:
     @classmethod
     def of(cls, folder: Path) -> Decisive:
         """Raises `ModelError` where a file of the folder cannot be read."""
-        names = [folder / name for name in ("recipe.json", "weights.safetensors")]
         try:
-            for path in names:
-                require_file(path)
-            return cls(*(path.read_bytes() for path in names))
-        except OSError as error:
-            raise ModelError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from None
+            recipe = read_bytes(folder / "recipe.json", "a recipe")
+            return cls(recipe, read_bytes(folder / "weights.safetensors", "a network's weights", _WEIGHTS))
+        except ReadError as error:
+            raise ModelError(str(error)) from None
 
     @property
     def checksum(self) -> str:
@@ -127,10 +126,9 @@ def read_record(path: Path) -> dict[str, Any]:
         ModelError: it is none.
     """
     try:
-        require_file(path)
-        return json_object(path.read_bytes(), path)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        return json_object(read_bytes(path, "a file of a model's folder"), path)
+    except ReadError as error:
+        raise ModelError(str(error)) from None
 
 
 def json_object(text: bytes, path: Path) -> dict[str, Any]:
@@ -164,6 +162,8 @@ def read_facts(data: Mapping[str, Any]) -> TrainingFacts:
     facts: TrainingFacts = typed(TrainingFacts, data, "the facts of the training", ModelError)
     if not 0 < facts.voxel_spacing < 1e4:
         raise ModelError(f"the facts of the training: a voxel spacing of {facts.voxel_spacing:g} Å; train again")
+    if len(facts.spectrum_spread) not in (0, len(facts.spectrum)) or min(facts.spectrum_spread, default=0.0) < 0:
+        raise ModelError("the facts of the training: spectrum_spread is not that of the spectrum; train again")
     return facts
 
 

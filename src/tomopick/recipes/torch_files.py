@@ -22,8 +22,8 @@ from typing import IO, Any
 
 import torch
 
-from ..core.errors import ModelError
-from ..core.reading import require_file
+from ..core.errors import ModelError, ReadError
+from ..core.reading import read_bytes, require_file
 
 # The parts of a file that are storages, by the class that names their type.
 _DTYPES = {
@@ -205,12 +205,11 @@ def read_torch_file(path: str | Path) -> Any:
 
     Raises:
         ModelError: the file is missing, no torch file, or its tensors cannot be had this way.
-        ReadError: it is no file, but a pipe or a device.
     """
     path = Path(path)
-    require_file(path)
     with _faults_of(path):
-        return _read_zip(path) if zipfile.is_zipfile(path) else _read_stream(path.read_bytes())
+        require_file(path)
+        return _read_zip(path) if zipfile.is_zipfile(path) else _read_stream(read_bytes(path, "a checkpoint", 2**34))
 
 
 def load_tensors(path: str | Path, table: Mapping[str, StoredTensor]) -> dict[str, torch.Tensor]:
@@ -227,6 +226,8 @@ def load_tensors(path: str | Path, table: Mapping[str, StoredTensor]) -> dict[st
 def _faults_of(path: Path) -> Iterator[None]:
     try:
         yield
+    except ReadError as error:
+        raise ModelError(str(error)) from None
     except _FAULTS as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(

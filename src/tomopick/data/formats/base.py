@@ -15,7 +15,7 @@ import numpy as np
 from ...core.errors import OutputError, ReadError, SelectionError
 from ...core.files import write_together
 from ...core.messages import listing
-from ...core.text import checked_numbers, read_text
+from ...core.text import BEYOND, checked_numbers, read_text
 from ...core.types import Grid, PickableObject, Picks, Vector
 from ..names import RunNames, object_alias
 
@@ -300,8 +300,8 @@ def load_numbers(path: Path, expected: str, widths: Sequence[int]) -> np.ndarray
 
 
 def finite(numbers: np.ndarray, path: Path, what: str = "coordinate") -> np.ndarray:
-    """The numbers themselves, (n, ...); raises `ReadError` where one is not finite."""
-    bad = ~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
+    """The numbers themselves, (n, ...); raises `ReadError` where one is not finite, or beyond all measure."""
+    bad = ~(np.abs(numbers) <= BEYOND).all(axis=tuple(range(1, np.ndim(numbers))))
     if np.any(bad):
         row = int(np.flatnonzero(bad)[0]) + 1
         raise ReadError(f"{path}: row {row} has a {what} that is no finite number; mend or remove it")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ReadError
-from ...core.reading import require_file
+from ...core.reading import read_bytes
 
 WANTED = (b"OBJT", b"CONT", b"MINX")
 
@@ -25,13 +25,12 @@ def read_imod(path: Path) -> Any:
     """
     from imodmodel.parsers import parse_model
 
-    require_file(path)
+    data = read_bytes(path, "an IMOD model")
     try:
-        data = path.read_bytes()
         if data[:4] != b"IMOD":
             raise ReadError(f"{path}: begins with {data[:4]!r}; expected an IMOD model, which begins with b'IMOD'")
         return parse_model(io.BytesIO(b"".join(_parts(data))))
-    except (OSError, ValueError, LookupError, struct.error, OverflowError) as error:
+    except (OSError, ValueError, LookupError, struct.error, OverflowError, MemoryError) as error:
         reason = str(error).splitlines()[0] if isinstance(error, _CutOffError) else type(error).__name__
         raise ReadError(f"{path}: cannot be read as an IMOD model ({reason}); save it again") from None
 

@@ -57,16 +57,14 @@ class Eman2(ReadOnly):
         if frame is None:
             return []
         boxes, apix, classes = _info(path)
-        if not boxes:
+        if not len(boxes):
             return reading.nothing(path, frame.run)
-        numbers = finite(np.array([b[:3] for b in boxes], dtype=np.float64).reshape(-1, 3), path)
-        scores = finite(np.array([b[4] if len(b) > 4 else 0 for b in boxes], dtype=np.float64), path, "score")
-        positions = numbers[:, ::-1] * (reading.pixel_size or apix) + _eman_middle(frame)
+        scores, ids = boxes[:, 3], boxes[:, 4]
+        positions = boxes[:, 2::-1] * (reading.pixel_size or apix) + _eman_middle(frame)
         parts = []
-        ids = np.array([int(b[5]) if len(b) > 5 else 0 for b in boxes])
         for k in sorted(set(ids.tolist())):
             here = ids == k
-            names = reading.objects(int(here.sum()), path, None, said or classes.get(k))
+            names = reading.objects(int(here.sum()), path, None, said or classes.get(round(k)))
             parts.append(Picks(frame.run, positions[here], names, scores[here] if np.any(scores) else np.ones(0)))
         return [Picks.join(frame.run, parts)]
 
@@ -78,8 +76,8 @@ def _eman_middle(frame: RunFrame) -> np.ndarray:
     return frame.grid.positions(np.array([[n // 2 for n in frame.grid.shape]]))[0]
 
 
-def _info(path: Path) -> tuple[list[Any], float, dict[int, str]]:
-    """Boxes, unbinned pixel size [Å], name of each class."""
+def _info(path: Path) -> tuple[np.ndarray, float, dict[int, str]]:
+    """Boxes (n, 5) as x, y, z, score and class, unbinned pixel size [Å], name of each class."""
     data = read_json(path, "an EMAN2 info file with boxes_3d")
     try:
         boxes = [list(box) for box in data["boxes_3d"]]
@@ -87,7 +85,7 @@ def _info(path: Path) -> tuple[list[Any], float, dict[int, str]]:
         short = next((i for i, box in enumerate(boxes) if len(box) < 3), None)
         if short is not None:
             raise ValueError(f"box {short + 1} has {len(boxes[short])} values")
-        _ = [[float(v) for v in box[:3]] + [float(v) for v in box[4:6]] for box in boxes]
+        rows = [[float(v) for v in [*box[:3], *box[4:6], 0, 0][:5]] for box in boxes]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReadError(f"{path}: no EMAN2 boxes ({error!r}); expected an info file with boxes_3d") from None
     if "apix_unbin" not in data:
@@ -96,7 +94,7 @@ def _info(path: Path) -> tuple[list[Any], float, dict[int, str]]:
             "expected an info file of a tomogram that EMAN2 reconstructed, so save them from e2spt_boxer again"
         )
     (apix,) = checked_numbers([str(data["apix_unbin"])], path, "apix_unbin", [1])
-    return boxes, float(apix), classes
+    return finite(np.array(rows, dtype=np.float64).reshape(-1, 5), path, "number"), float(apix), classes
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ import numpy as np
 
 from ...core.errors import ReadError
 from ...core.names import shown
+from ...core.reading import require_file
 from ...core.types import Grid
 from .checks import checked_spacing, empty_volume, require_volume, warn_once
 from .ngff import read_multiscale
 from .zarr3 import NAME, Array3, read_node
 
+_METADATA = (".zgroup", ".zattrs", ".zarray", ".zmetadata")
 CHUNK = re.compile(r"^(c[./])?\d+([./]\d+)*$")  # a chunk's key below its array, in Zarr 2 and 3
 MOST_MISSING = 0.5  # of a level's chunks; a volume that lacks more is not whole
 
@@ -153,17 +155,29 @@ def folder_of(store: Any) -> Path | None:
 
 
 def _count_chunks(folder: Path, whole: int, where: str) -> None:
-    there = sum(
-        1
-        for place, _, names in os.walk(folder)
-        for name in names
-        if CHUNK.match((Path(place) / name).relative_to(folder).as_posix())
-    )
+    there = sum(1 for path in _files(folder, where) if CHUNK.match(os.path.relpath(path, folder).replace(os.sep, "/")))
     missing = whole - there
     if missing > MOST_MISSING * whole:
         raise ReadError(f"{where} lacks {missing} of its {whole} chunks; expected a whole volume, so copy it again")
     if missing > 0:
         warn_once(f"{where} lacks {missing} of its {whole} chunks (files); there it holds no specimen")
+
+
+def _files(folder: str | Path, where: str) -> Iterator[str]:
+    """Paths of all files below a folder; raises `ReadError` for what is none, and may never end."""
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path, where)
+        elif entry.is_file():
+            yield entry.path
+        elif not entry.is_dir():  # a link to a folder may lead round in a circle
+            raise ReadError(f"{where}: {entry.name} is no file; expected the chunks of a volume, so copy it again")
+
+
+def _require_files(folder: Path) -> None:
+    """Raises `ReadError` where what describes a group or array is a pipe or a device."""
+    for name in (*_METADATA, NAME):
+        require_file(folder / name)
 
 
 @dataclass(frozen=True)
@@ -174,14 +188,18 @@ class _Group:
         attributes: its metadata.
         node: what holds the arrays: a folder of Zarr 3, or a group of the Zarr library.
         where: how messages call it.
+        folder: where it lies on this machine.
     """
 
     attributes: Mapping[str, Any]
     node: Any
     where: str
+    folder: Path | None
 
     def array(self, path: str) -> Any:
         """The array of a level; raises `ReadError` where there is none."""
+        if self.folder is not None:
+            _require_files(self.folder / path)
         if isinstance(self.node, Path):
             if not (self.node / path / NAME).is_file():
                 raise self._absent(path)
@@ -211,14 +229,17 @@ class _Group:
 def _group(store: Any, where: str) -> _Group:
     import zarr
 
+    folder = folder_of(store)
+    if folder is not None:
+        _require_files(folder)
     if isinstance(store, (str, Path)):
         if (Path(store) / NAME).exists():
             node = read_node(Path(store), where)
-            return _Group(node.get("attributes") or {}, Path(store), where)
+            return _Group(node.get("attributes") or {}, Path(store), where, folder)
         store = str(store)
     try:
         group = zarr.open_group(store, mode="r")
-        return _Group(group.attrs.asdict(), group, where)
+        return _Group(group.attrs.asdict(), group, where, folder)
     except Exception as error:  # as for arrays; and back-ends raise what their own libraries do
         raise ReadError(f"{where}: cannot be read as Zarr ({_line(error)}); expected OME-Zarr") from None
 

@@ -17,6 +17,7 @@ from torch import nn
 from ... import __version__
 from ...core.errors import OutputError
 from ...core.files import atomic_folder
+from ...core.reading import parse_json
 
 KEPT = 24  # entries of a kind; those not used for longest go
 DIGEST = "digest.json"
@@ -47,7 +48,7 @@ def kept(key: str) -> Path | None:
     """The folder of an entry that is as it was written; a damaged one is removed."""
     folder = cache_folder() / key
     try:
-        stated = json.loads((folder / DIGEST).read_text())
+        stated = parse_json((folder / DIGEST).read_bytes())
         if stated == _digests(folder):
             os.utime(folder)
             return folder
