@@ -110,6 +110,38 @@ def test_one_file_for_each_object_or_together(project, tmp_path):
         export_picks(project, "imod", tmp_path / "all.mod", ExportOptions())
 
 
+def test_picks_below_their_thresholds_are_told_and_left_out(project, tmp_path, told):
+    def written(**choices):
+        (path,) = export_picks(project, "csv", tmp_path / "p.csv", ExportOptions(overwrite=True, **choices))
+        return read_picks_csv(path)
+
+    with pytest.raises(SelectionError, match=r"tell no thresholds.*leave `at_thresholds` out"):
+        written(at_thresholds=True)
+    cuts = {"ribosome": 0.5, "apo-ferritin": 0.3}
+    for run in project.runs():
+        picks = project.picks(run)
+        column = np.array([cuts[name] for name in picks.names.tolist()])
+        project.write_picks(picks.with_column("threshold", column), "picker", "1")
+    everything = {run: project.picks(run, "*:picker/1") for run in project.runs()}
+    below = sum(int((~p.is_kept).sum()) for p in everything.values())
+    assert 0 < below < sum(map(len, everything.values()))
+    assert (
+        written(picks="*:picker/1")["TS_1"].columns["threshold"].tolist()
+        == everything["TS_1"].columns["threshold"].tolist()
+    )
+    assert f"{below} picks below the thresholds that they were picked with are written too" in " ".join(told)
+    told.clear()
+    kept = written(picks="*:picker/1", at_thresholds=True)
+    assert {run: len(p) for run, p in kept.items()} == {run: int(p.is_kept.sum()) for run, p in everything.items()}
+    assert not any("below" in line for line in told)
+    assert written(picks="*:picker/1", min_score=cuts).keys() == kept.keys()
+    high = written(picks="*:picker/1", min_score={"ribosome": 0.9})
+    assert all((p.of("ribosome").scores >= 0.9).all() for p in high.values())
+    assert len(high["TS_1"].of("apo-ferritin")) == len(everything["TS_1"].of("apo-ferritin"))
+    with pytest.raises(SelectionError, match="did you mean 'ribosome'"):
+        written(picks="*:picker/1", min_score={"ribosom": 0.5})
+
+
 def test_scores_runs_objects_and_existing_output(project, tmp_path, told):
     options = ExportOptions(min_score=0.5, runs=["TS_1"], objects=["ribosome"])
     wanted = picks_of("TS_1").of("ribosome")

@@ -18,7 +18,7 @@ from tomopick.cli import main
 from tomopick.cli.scores import calibrate_command, report_command
 from tomopick.core.errors import SelectionError, TomopickError
 from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
-from tomopick.data import write_picks_csv
+from tomopick.data import read_picks_csv, write_picks_csv
 from tomopick.look.page import Report, write_report
 from tomopick.look.page.gather import ReportOptions, gather_report
 from tomopick.look.page.pictures import Averages, boxes, stack
@@ -106,8 +106,12 @@ def test_sliders_open_at_the_threshold_or_the_lowest_score():
 
 def test_colours_that_readers_cannot_tell_apart_are_replaced():
     assert safe_colors(OBJECTS) == ["#e69f00", "#56b4e9"]
-    green, red = (replace(small.BALL, name=n, color=c) for n, c in (("g", (0, 255, 0, 255)), ("r", (255, 0, 0, 255))))
-    assert safe_colors([green, red]) == ["#e69f00", "#56b4e9"]
+    green, grey = (
+        replace(small.BALL, name=n, color=c) for n, c in (("a", (0, 158, 115, 255)), ("b", (153,) * 3 + (255,)))
+    )
+    assert safe_colors([green, grey]) == ["#e69f00", "#56b4e9"]
+    own = replace(grey, color=(0, 0, 0, 255))
+    assert safe_colors([green, own]) == ["#009e73", "#000000"]
     assert safe_colors([small.BALL, replace(small.BALL, name="b")]) == ["#e69f00", "#56b4e9"]
 
 
@@ -267,6 +271,48 @@ def test_report_of_an_ensemble_with_mapped_scores_and_its_precision(tmp_path):
     assert made.picks["C"].scores == pytest.approx(expected, abs=1e-3)
     data = tables(made)
     assert unpack(data["runs"][0]["objects"][0]["scores"], "<f8") == pytest.approx(made.picks["C"].scores)
+
+
+def test_what_was_picked_with_keep_below_opens_at_its_thresholds(tmp_path):
+    place, model = project_of(tmp_path), small.trained()
+    cut = load_model(model).thresholds["f1"]["ball"]
+    done = call(main, "pick", model, place / "tomograms", "--out", tmp_path / "low", "--keep-below", "--device", "cpu")
+    assert done.exit_code == 0
+    made = gather_report(str(tmp_path / "low"), str(place / "tomograms"), {"objects": ()}, ReportOptions())
+    assert made.thresholds == pytest.approx({"ball": cut}, abs=1e-6)
+    assert min(p.scores.min() for p in made.picks.values()) < cut
+    (tmp_path / "low" / "records").rename(tmp_path / "gone")  # the picks tell it by themselves
+    again = gather_report(str(tmp_path / "low"), str(place / "tomograms"), {"objects": ()}, ReportOptions())
+    assert again.thresholds == pytest.approx(made.thresholds, abs=2e-6)
+    # What counts is what was kept: the same as of the picks above alone.
+    done = call(main, "pick", model, place / "tomograms", "--out", tmp_path / "high", "--device", "cpu")
+    assert done.exit_code == 0
+    high = gather_report(str(tmp_path / "high"), str(place / "tomograms"), {"objects": ()}, ReportOptions())
+    assert high.thresholds == made.thresholds  # of the records
+    low, high = (
+        json.loads(call(main, "evaluate", tmp_path / n, place / "tomograms", "--json").stdout) for n in ("low", "high")
+    )
+    assert low["czii"] == high["czii"] and low["runs"] == high["runs"]
+
+
+def test_the_pages_score_is_evaluates_where_objects_have_no_truth(browser, tmp_path):
+    """An object with picks and without truth has no weight, and one with neither is left out, in both."""
+    place = project_of(tmp_path)
+    for path in (place / "tomograms").glob("*.csv"):
+        write_picks_csv(path, read_picks_csv(path)[""].of("ball"))
+    objects = json.loads((place / "tomograms" / "objects.json").read_text())
+    (place / "tomograms" / "objects.json").write_text(json.dumps([*objects, {"name": "rod", "radius": 50}]))
+    done = call(report_command, place / "picks", place / "tomograms", "--out", tmp_path / "r.html")
+    assert done.exit_code == 0
+    assert [o["name"] for o in data_of(tmp_path / "r.html")["objects"]] == ["ball", "ring"]
+    assert any("rod: neither picks nor truth; left out" in note for note in data_of(tmp_path / "r.html")["notes"])
+    data = json.loads(call(main, "evaluate", place / "picks", place / "tomograms", "--json").stdout)
+    assert data["czii"]["objects"].keys() == {"ball"}
+    opened(browser, tmp_path / "r.html")
+    assert figure(browser, "czii") == pytest.approx(data["czii"]["score"], abs=5.1e-5)
+    assert figure(browser, "f1") == pytest.approx(data["matched"]["macro_f1"]["0.5"], abs=5.1e-5)
+    done = call(report_command, place / "picks", place / "tomograms", "--out", tmp_path / "o.html", "--objects", "ring")
+    assert done.exit_code == 0 and [o["name"] for o in data_of(tmp_path / "o.html")["objects"]] == ["ring"]
 
 
 def test_report_without_truth_or_with_picks_in_voxels(tmp_path, told):
@@ -490,11 +536,12 @@ def test_circles_have_the_true_radius_and_stand_on_the_particles(browser, tmp_pa
 
 def test_galleries_and_charts_follow_the_threshold(browser, tmp_path):
     opened(browser, write_report(report(), tmp_path / "r.html"))
-    count = "return document.querySelectorAll('#galleries .gallery')[0].querySelectorAll('canvas').length"
-    slide(browser, "ball", 2.0)
-    until(browser, f"{count[7:]} === 0")
+    count = "[...document.querySelectorAll('#galleries .gallery')].map(g => g.querySelectorAll('canvas').length).join()"
+    titles = "[...document.querySelectorAll('#galleries h3')].map(h => h.textContent.split(' · ')[0]).join()"
+    slide(browser, "ball", 2.0)  # nothing is kept, so that there is no best either
+    until(browser, f"{titles} === 'Borderline: just rejected,Rejected, down to the lowest score'")
     slide(browser, "ball", 0.0)
-    until(browser, f"{count[7:]} === 12")
+    until(browser, f"{titles}.startsWith('Best,Borderline: kept') && {count}.startsWith('12,')")
     assert browser.execute_script("return document.querySelectorAll('#charts svg').length") == 5
     assert browser.execute_script("return document.querySelectorAll('#averages img').length") == 12
     browser.execute_script("document.querySelector('#galleries .thumb').click()")
@@ -543,10 +590,25 @@ def test_objects_without_slider_and_dashes_are_explained(browser, tmp_path):
     for button in ("best-f1", "reset"):
         browser.execute_script(f"document.getElementById('{button}').click()")
     browser.execute_script("document.querySelectorAll('#tabs button')[2].click()")
-    until(browser, "document.getElementById('charts').textContent.includes('no error to measure')")
+    until(browser, "document.querySelectorAll('#charts svg').length === 0")  # rather than five empty frames
+    folded = browser.execute_script("return document.getElementById('folded').textContent")
+    assert folded == (
+        "rod: nothing to draw for scores, precision and recall, distance of hits, reliability, nearest neighbours, "
+        "for there are no picks of it here"
+    )
+    assert browser.execute_script("return document.querySelectorAll('#galleries .gallery').length") == 0
     assert browser.get_log("browser") == []
     opened(browser, write_report(report(), tmp_path / "r.html"))
     assert browser.execute_script("return document.getElementById('dashes')") is None
+
+
+def test_the_page_opens_at_the_first_object_with_picks(browser, tmp_path):
+    volumes, truth, found = scene()
+    objects = [replace(small.BALL, name="rod"), *OBJECTS]
+    opened(browser, write_report(Report("", found, truth, objects, {}, volumes.__getitem__), tmp_path / "r.html"))
+    assert browser.execute_script("return document.querySelector('#tabs [aria-selected=true]').textContent") == "ball"
+    assert browser.execute_script("return document.querySelectorAll('#charts svg').length") == 5
+    assert "AP: average precision" in browser.execute_script("return document.getElementById('words').textContent")
 
 
 # ----------------------------------------------------------------------------------------------------- copick's verbs

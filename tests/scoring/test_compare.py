@@ -22,6 +22,7 @@ from tomopick.scoring.intervals import paired_difference
 from tomopick.scoring.localisation import localisations
 from tomopick.scoring.matching import scored_picks
 from tomopick.scoring.score_maps import reliability
+from tomopick.scoring.scores import matched_scores
 
 
 def run(*arguments):
@@ -82,7 +83,9 @@ def test_picks_without_scores_have_no_ranking(tmp_path):
         write_picks_csv(tmp_path / "picks" / f"{name}.csv", replace(picks, scores=np.ones(len(picks))))
     data = json.loads(run("evaluate", tmp_path / "picks", tmp_path / "tomograms", "--json").stdout)
     assert data["rankings"]["ball"] == {"average_precision": None, "expected_error": None}
-    *_, row, note = run("evaluate", tmp_path / "picks", tmp_path / "tomograms").stdout.splitlines()
+    lines = run("evaluate", tmp_path / "picks", tmp_path / "tomograms").stdout.splitlines()
+    (at,) = [i for i, line in enumerate(lines) if line.startswith("AP: ")]
+    row, note = lines[at - 1], lines[at + 1]
     assert row.split()[:3] == ["ball", "-", "-"] and "-" not in row.split()[3:5]
     assert note.startswith("-: AP and ECE need true particles and picks of different scores")
 
@@ -301,3 +304,51 @@ def test_both_sides_are_read_once_for_the_page_too(tmp_path, monkeypatch):
         assert done.exit_code == 0, done.output
         counts.append(len(read))
     assert (tmp_path / "r.html").is_file() and counts[0] == counts[1] > 0
+
+
+def test_every_run_has_its_own_figures(tmp_path):
+    found, truth = sides(tmp_path)
+    done = run("evaluate", tmp_path / "picks", tmp_path / "tomograms", "--json")
+    data = json.loads(done.stdout)["runs"]
+    assert data.keys() == {"A", "B"}
+    for name in "AB":
+        alone = matched_scores({name: found[name]}, {name: truth[name]}, [small.BALL])
+        assert data[name]["f1"] == pytest.approx(alone.macro_f1[0], abs=1e-12)
+        counts = alone.objects["ball"][0]
+        assert {k: data[name]["all"][k] for k in ("tp", "fp", "fn")} == {
+            "tp": counts.tp,
+            "fp": counts.fp,
+            "fn": counts.fn,
+        }
+    text = run("evaluate", tmp_path / "picks", tmp_path / "tomograms").stdout
+    (row,) = [line.split() for line in text.splitlines() if line.startswith("A ")]
+    assert row[1:3] == [str(len(truth["A"])), str(len(found["A"]))] and row[-1] == f"{data['A']['f1']:.4f}"
+    assert "ECE: how far scores are from the fraction" in text and "intervals: where 95 %" in text
+    alone = run("evaluate", tmp_path / "picks", tmp_path / "tomograms", "--runs", "A").stdout
+    assert "one run: no interval" in alone and "95 % interval" not in alone and "intervals:" not in alone
+    assert json.loads(run("evaluate", tmp_path / "picks", tmp_path / "tomograms", "--runs", "A", "--json").stdout)[
+        "f1_interval"
+    ] == [None, None]
+
+
+def test_objects_that_are_asked_for(tmp_path):
+    sides(tmp_path)
+    (tmp_path / "tomograms" / "objects.json").write_text(
+        '[{"name": "ball", "radius": 40}, {"name": "rod", "radius": 50}, {"name": "cube", "radius": 50}]'
+    )
+    done = run("evaluate", tmp_path / "picks", tmp_path / "tomograms")
+    assert "rod, cube: neither picks nor truth; left out" in done.stderr
+    assert "rod" not in done.stdout
+    asked = run("evaluate", tmp_path / "picks", tmp_path / "tomograms", "--objects", "ball")
+    assert asked.stdout == done.stdout and "rod" not in asked.stderr
+    line = refused("evaluate", tmp_path / "picks", tmp_path / "tomograms", "--objects", "bal")
+    assert "--objects bal: neither side has this object; did you mean 'ball'" in line
+
+
+def test_a_table_of_ones_own_is_scored_by_what_is_in_it(tmp_path):
+    """The challenge's tables are scored over its six objects, whatever they hold; others are not."""
+    rows = [f"TS_1,ribosome,{1000 * i},500,500" for i in range(4)]
+    for header, score in (("run,object,x,y,z", 1.0), ("experiment,particle_type,x,y,z", 1 / 7)):
+        (tmp_path / "t.csv").write_text("\n".join([header, *rows]) + "\n")
+        data = json.loads(run("evaluate", tmp_path / "t.csv", tmp_path / "t.csv", "--json").stdout)
+        assert data["czii"]["score"] == pytest.approx(score)

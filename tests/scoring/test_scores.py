@@ -292,14 +292,10 @@ def test_localisation_is_pick_minus_truth():
     assert nothing.n == 0 and np.isnan([nothing.median, *nothing.mean]).all()
 
 
-def test_bootstrap_of_one_run_is_binomial_like():
-    """180 truths, 150 hits, 20 false: the interval holds F1 and is about 4 standard errors (0.018) wide."""
-    wanted = along_x("a", 1000.0 * np.arange(180))
-    found = along_x("a", np.r_[1000.0 * np.arange(150), -1e4 - 1000.0 * np.arange(20)])
-    low, high = bootstrap_f1({"a": found}, {"a": wanted}, [BALL], rng=np.random.default_rng(0))
-    assert low < 300 / 350 < high and 0.06 < high - low < 0.09
-    again = bootstrap_f1({"a": found}, {"a": wanted}, [BALL], rng=np.random.default_rng(0))
-    assert (low, high) == again
+def test_one_run_tells_nothing_of_how_runs_differ():
+    wanted, found = along_x("a", 1000.0 * np.arange(180)), along_x("a", 1000.0 * np.arange(150))
+    interval = bootstrap_f1({"a": found}, {"a": wanted}, [BALL], rng=np.random.default_rng(0))
+    assert np.isnan(interval).all()
 
 
 def test_bootstrap_over_runs():

@@ -23,6 +23,7 @@ from .options import (
     project_options,
     run_names,
     say,
+    scores,
 )
 
 
@@ -70,7 +71,10 @@ def _open_counted(place: str, project: dict[str, Any]) -> Any:
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="The tomogram whose voxels are counted.")
 @click.option("--tomograms-star", type=click.Path(path_type=Path), help="RELION's tomograms.star: sizes and names.")
 @click.option("--tilt-series-pixel-size", type=POSITIVE, help="In Å; RELION 4 counts in these.")
-@click.option("--min-score", type=float, help="Leave lower scores out.")
+@click.option("--min-score", multiple=True, callback=scores, metavar="VALUE|OBJECT=VALUE",
+              help="Leave lower scores out: of all objects, or of one.")  # fmt: skip
+@click.option("--at-thresholds", is_flag=True,
+              help="Leave picks out that are below the thresholds they were picked with (--keep-below).")  # fmt: skip
 @click.option("--together/--per-object", default=None, help="One file for all objects, or one for each.")
 @click.option("--star-layout", type=click.Choice(["particles", "import"]), help="import: for RELION's import job.")
 @click.option("--coords-angpix", type=POSITIVE, help="Warp: voxel size to count in. Default: the tomograms'.")

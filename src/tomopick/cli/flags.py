@@ -13,8 +13,10 @@ import click
 # The library's fields and arguments -> what is typed. Where a verb has another flag for one, it stands below.
 FLAGS = {
     "FitOptions.objects": "--objects",
+    "agree": "--agree",
     "all_labelled": "--all-labelled",
     "at": "--at",
+    "at_thresholds": "--at-thresholds",
     "bound": "--bound",
     "coordinate_offset": "--coordinate-offset",
     "coords_angpix": "--coords-angpix",
@@ -27,6 +29,7 @@ FLAGS = {
     "index_map": "--index-map",
     "init_from": "--init-from",
     "invert": "--invert",
+    "keep_below": "--keep-below",
     "labelled_in": "--labelled-in",
     "layout": "--star-layout",
     "metric": "--metric",
@@ -35,6 +38,7 @@ FLAGS = {
     "name": "--as",
     "names": "--runs",
     "objects": "--object",
+    "only": "--objects",
     "origin": "--dynamo-origin",
     "negatives": "--negatives",
     "out": "--out",

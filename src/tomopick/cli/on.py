@@ -154,8 +154,9 @@ def pick_work(arguments: tuple[str, ...], out: Path, runs: list[str] | None, **c
     """The runs of the project are listed once, here; a model or project that does not do is refused here."""
     from ..core.records import expect
     from ..data import open_project
+    from ..data.objects import write_objects
     from ..picking.load import joined, load_model
-    from ..picking.output import records_of, write_objects
+    from ..picking.output import records_of
     from .options import named_runs
 
     if len(arguments) < 2:

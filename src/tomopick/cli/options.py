@@ -185,6 +185,14 @@ def pairs(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     return found
 
 
+def scores(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> float | dict[str, float] | None:
+    """`0.3`, or several `object=value` -> one score, or scores by object; None where the option is not given."""
+    if len(value) == 1 and "=" not in value[0]:
+        (found,) = numbers(ctx, param, value[0]) or (0.0,)
+        return found
+    return pairs(ctx, param, value) or None
+
+
 def numbers(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
     """`1,2.5` -> the numbers; None where the option is not given."""
     if value is None:

@@ -122,8 +122,8 @@ def _set_up(job: Any, project: Any, wanted: list[str], workers: int) -> Any:
     """The picker, which has been looked over together with the project; of several workers one for that alone."""
     from dataclasses import replace
 
+    from ..data.objects import write_objects
     from ..look.doctor import Checkup
-    from ..picking.output import write_objects
     from ..picking.runs import check_objects
 
     if workers > 1:

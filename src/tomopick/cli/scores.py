@@ -133,6 +133,7 @@ def _error(shown: Any) -> str:
 @click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
 @click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks of PROJECT are true.")
 @click.option("--runs", callback=run_names, help="Runs, comma-separated, or @FILE of them. Default: all.")
+@click.option("--objects", "only", callback=comma, help="Objects to show and score, comma-separated. Default: all.")
 @click.option("--embed", callback=comma, help="Runs whose tomograms go into the page. Default: the first three.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
 @click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
@@ -178,6 +179,7 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
 @click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
 @shard_option("runs with truth")
 @click.option("--runs", callback=run_names, help="Runs to score, comma-separated, or @FILE. Default: all with truth.")
+@click.option("--objects", "only", callback=comma, help="Objects to score, comma-separated. Default: all with truth.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Tomograms that picks must lie in. Default: any.")
 @click.option(
     "--distance-multiplier", default=0.5, show_default=True, type=POSITIVE, help="A hit lies within this many radii."

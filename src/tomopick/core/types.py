@@ -16,6 +16,10 @@ from .arrays import Array
 from .errors import TomopickError
 from .void import find_void
 
+THRESHOLD = "threshold"  # the column that tells what a pick's score had to reach, where lower ones are kept too
+DISTANCE = "distance_"  # begins the columns that tell how far picks lie from a mask's surface [Å], negative inside
+_ROUNDING = 1e-6  # of scores in files
+
 Shape = tuple[int, int, int]
 Vector = tuple[float, float, float]
 SPACINGS = (0.01, 1e5)  # [Å] smallest and largest edge of a voxel: from atoms to cells, and far beyond both
@@ -203,6 +207,7 @@ class Picks:
         scores: (n,) 0..1; 1 where the source had none.
         rotations: (n, 3, 3) matrices that take the particle's own frame to the tomogram's, on xyz column
             vectors (copick's transformation); None where there are none.
+        columns: by name, (n,) further numbers of each pick, nan where one is not known (`THRESHOLD`, `DISTANCE`).
     """
 
     run: str
@@ -210,6 +215,7 @@ class Picks:
     names: np.ndarray
     scores: np.ndarray = field(default_factory=lambda: np.ones(0))
     rotations: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         positions = np.asarray(self.positions, dtype=np.float64).reshape(-1, 3)
@@ -225,6 +231,13 @@ class Picks:
         object.__setattr__(self, "positions", positions)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "scores", scores)
+        columns = {name: np.asarray(v, dtype=np.float64).reshape(-1) for name, v in self.columns.items()}
+        object.__setattr__(self, "columns", columns)
+        for name, column in columns.items():
+            if len(column) != n:
+                raise TomopickError(
+                    f"run {self.run}: {n} positions with {len(column)} of '{name}' do not belong together"
+                )
         if self.rotations is not None:
             object.__setattr__(self, "rotations", np.asarray(self.rotations, dtype=np.float64).reshape(-1, 3, 3))
         for what, numbers in (("position", positions), ("score", scores), ("rotation", self.rotations)):
@@ -247,18 +260,24 @@ class Picks:
 
     @classmethod
     def join(cls, run: str, parts: Iterable[Picks]) -> Picks:
-        """All the picks of `parts`, in their order; rotations survive only where every part has them."""
+        """All the picks of `parts`, in their order; rotations survive only where every part has them.
+
+        A column that a part has not is nan there.
+        """
         parts = [p for p in parts if len(p)]
         if not parts:
             return cls.empty(run)
         stacks = [p.rotations for p in parts]
         rotations = None if any(r is None for r in stacks) else np.concatenate([r for r in stacks if r is not None])
+        titles = dict.fromkeys(name for p in parts for name in p.columns)
+        columns = {t: np.concatenate([p.columns.get(t, np.full(len(p), np.nan)) for p in parts]) for t in titles}
         return cls(
             run,
             np.concatenate([p.positions for p in parts]),
             np.concatenate([p.names for p in parts]),
             np.concatenate([p.scores for p in parts]),
             rotations,
+            columns,
         )
 
     def __len__(self) -> int:
@@ -267,7 +286,18 @@ class Picks:
     def select(self, keep: np.ndarray) -> Picks:
         """The picks at `keep`, a mask or indices."""
         rotations = None if self.rotations is None else self.rotations[keep]
-        return Picks(self.run, self.positions[keep], self.names[keep], self.scores[keep], rotations)
+        columns = {name: column[keep] for name, column in self.columns.items()}
+        return Picks(self.run, self.positions[keep], self.names[keep], self.scores[keep], rotations, columns)
+
+    def with_column(self, name: str, values: np.ndarray) -> Picks:
+        """With further numbers of each pick, (n,)."""
+        return replace(self, columns={**self.columns, name: values})
+
+    @property
+    def is_kept(self) -> np.ndarray:
+        """(n,) bool: whether the score reaches the threshold that the pick was found with; True where none is told."""
+        cuts = self.columns.get(THRESHOLD)
+        return np.ones(len(self), dtype=bool) if cuts is None else ~(self.scores < cuts - _ROUNDING)
 
     def of(self, name: str) -> Picks:
         """The picks of one object."""

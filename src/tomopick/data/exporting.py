@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..core.types import Grid, PickableObject, Picks, Vector
 from . import Project, create_copick_project, open_project
 from .choose import require_objects, require_run
 from .formats import WRITTEN, Part, RunFrame, RunNames, TomogramRow, get_format, read_tomograms_star, save
+from .kept import picked_thresholds
 from .picksjson import picks_files
 from .project import holds_part
 
@@ -40,7 +41,8 @@ class ExportOptions:
         tomograms_star: RELION's tomograms.star: true sizes, names, pixel sizes.
         tilt_series_pixel_size: [Å]; in place of what tomograms.star says.
         voxel_spacing: of the voxels to count in [Å], where there are no tomograms.
-        min_score: picks below it are left out.
+        min_score: picks below it are left out; one for all objects, or by object.
+        at_thresholds: whether those below the thresholds that they were picked with are left out, where they tell.
         together: all objects in one file; None: where the format tells them apart again.
         folder: `out` is a folder, whether it is there yet or not.
         overwrite: replace what exists.
@@ -57,7 +59,8 @@ class ExportOptions:
     tomograms_star: Path | None = None
     tilt_series_pixel_size: float | None = None
     voxel_spacing: float | None = None
-    min_score: float | None = None
+    min_score: float | Mapping[str, float] | None = None
+    at_thresholds: bool = False
     together: bool | None = None
     folder: bool = False
     overwrite: bool = False
@@ -112,7 +115,7 @@ def _chosen(project: Project, options: ExportOptions) -> list[Picks]:
         require_run(run, project.runs(), project.uri)
     if options.objects is not None:
         require_objects(options.objects, [o.name for o in project.objects], project.uri)
-    found = []
+    found: dict[str, Picks] = {}
     missing: SelectionError | None = None
     for run in project.runs() if options.runs is None else options.runs:
         try:
@@ -122,20 +125,48 @@ def _chosen(project: Project, options: ExportOptions) -> list[Picks]:
             continue
         if picks is None:
             continue
-        keep = np.ones(len(picks), dtype=bool) if options.min_score is None else picks.scores >= options.min_score
         if options.objects is not None:
-            keep &= np.isin(picks.names, list(options.objects))
-        if keep.any():
-            found.append(picks.select(keep))
-    if not found and missing is not None:
+            picks = picks.among(options.objects)
+        if len(picks):
+            found[run] = picks
+    kept = [p for p in _scored_high(found, project, options) if len(p)]
+    if not kept and missing is not None:
         raise missing
-    if not found:
-        asked = [f"`{k}={v}`" for k, v in (("picks", options.picks), ("min_score", options.min_score)) if v]
+    if not kept:
+        low = options.min_score
+        score = ",".join(f"{k}={v:g}" for k, v in low.items()) if isinstance(low, Mapping) else low
+        asked = [f"`{k}={v}`" for k, v in (("picks", options.picks), ("min_score", score)) if v]
         raise SelectionError(
             f"{project.uri}: no picks to export{' with ' + ' and '.join(asked) if asked else ''}; "
             "expected at least one, so check the runs and the choice"
         )
-    return found
+    return kept
+
+
+def _scored_high(found: Mapping[str, Picks], project: Project, options: ExportOptions) -> Iterator[Picks]:
+    """The picks that score as high as is asked for; says so where there are such as their model did not keep."""
+    cuts, _ = picked_thresholds(found, project.uri)
+    if options.at_thresholds and found and not cuts:
+        raise SelectionError(
+            f"{project.uri}: these picks tell no thresholds, as picks do that were made with `keep_below`; leave "
+            "`at_thresholds` out, or give `min_score=OBJECT=VALUE`"
+        )
+    lowest = options.min_score or {}
+    if isinstance(lowest, Mapping):
+        require_objects(lowest, [o.name for o in project.objects], project.uri)
+    else:
+        lowest = {name: lowest for p in found.values() for name in np.unique(p.names).tolist()}
+    below = 0
+    for picks in found.values():
+        kept = picks.above(lowest)
+        high = kept.above(cuts)
+        below += len(kept) - len(high)
+        yield high if options.at_thresholds else kept
+    if below and not options.at_thresholds:
+        log.warning(
+            f"{counted(below, 'pick')} below the thresholds that they were picked with are written too; leave them out "
+            "with `at_thresholds`"
+        )
 
 
 def frames(project: Project, runs: Sequence[str], options: ExportOptions) -> list[RunFrame]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..core.colours import color_of
 from ..core.errors import ReadError, SelectionError
+from ..core.files import atomic_write
 from ..core.messages import near_miss
 from ..core.names import shown
-from ..core.presets import PALETTE
 from ..core.reading import typed
 from ..core.text import read_json
 from ..core.types import PickableObject
@@ -31,7 +33,7 @@ def object_from_fields(fields: dict[str, Any], where: str) -> PickableObject:
         radius = None if fields.get("radius") is None else float(fields["radius"])
         metadata = fields.get("metadata") or {}
         weight = float(metadata.get("score_weight", 1.0)) if isinstance(metadata, dict) else 1.0
-        r, g, b, a = (int(v) for v in fields.get("color") or PALETTE[(label - 1) % len(PALETTE)])
+        r, g, b, a = (int(v) for v in fields.get("color") or color_of(label))
         if not name.strip() or not math.isfinite(weight) or (radius is not None and not 0 < radius < _LARGEST):
             raise ValueError("a name, a radius above 0 and a finite weight are needed")
     except (KeyError, TypeError, ValueError, OverflowError, ReadError) as error:
@@ -57,11 +59,32 @@ def read_objects(path: Path) -> tuple[PickableObject, ...]:
     return tuple(object_from_fields(fields, str(path)) for fields in numbered)
 
 
+def write_objects(path: Path, objects: Sequence[PickableObject]) -> None:
+    """Writes `objects.json` beside tables of picks, so that whoever opens them knows radii, colours and weights.
+
+    Objects that are listed there already stay.
+    """
+    listed = {o.name: o for o in read_objects(path)} if path.exists() else {}
+    wanted = listed | {o.name: o for o in objects}
+    if wanted == listed:
+        return
+    rows = [
+        {
+            "name": o.name,
+            "radius": o.radius,
+            "label": o.label,
+            "color": list(o.color),
+            "metadata": {"score_weight": o.score_weight},
+        }
+        for o in wanted.values()
+    ]
+    with atomic_write(path) as file:
+        file.write(json.dumps(rows, indent=1))
+
+
 def named_objects(names: Iterable[str]) -> tuple[PickableObject, ...]:
     """Objects known by their names alone; nobody has said their radius yet."""
-    return tuple(
-        PickableObject(name, None, i + 1, PALETTE[i % len(PALETTE)]) for i, name in enumerate(sorted(set(names)))
-    )
+    return tuple(PickableObject(name, None, i + 1, color_of(i + 1)) for i, name in enumerate(sorted(set(names))))
 
 
 def with_names(known: Sequence[PickableObject], names: Iterable[str]) -> tuple[PickableObject, ...]:
@@ -69,7 +92,7 @@ def with_names(known: Sequence[PickableObject], names: Iterable[str]) -> tuple[P
     objects = {o.name: o for o in known}
     for name in names:
         label = max((o.label for o in objects.values()), default=0) + 1
-        objects.setdefault(name, PickableObject(name, None, label, PALETTE[(label - 1) % len(PALETTE)]))
+        objects.setdefault(name, PickableObject(name, None, label, color_of(label)))
     return tuple(objects.values())
 
 
@@ -86,7 +109,7 @@ def with_specs(known: Sequence[PickableObject], specs: Sequence[str], extend: bo
             objects[name] = replace(objects[name], radius=radius if radius is not None else objects[name].radius)
         elif extend:
             label = max((o.label for o in objects.values()), default=0) + 1
-            objects[name] = PickableObject(name, radius, label, PALETTE[(label - 1) % len(PALETTE)])
+            objects[name] = PickableObject(name, radius, label, color_of(label))
         else:
             raise SelectionError(f"`objects={spec}`: the project has no object '{name}'; {near_miss(name, objects)}")
     return tuple(objects.values())

@@ -15,6 +15,8 @@ from ..core.names import component
 from ..core.text import BEYOND, read_json
 from ..core.types import Picks
 
+_OURS = "tomopick"  # under a file's "metadata": further numbers of each point, by name
+
 
 @dataclass(frozen=True)
 class PicksFile:
@@ -64,7 +66,24 @@ def parse_picks(data: Any, run: str, where: str) -> PicksFile:
     rotations = turns[:, :3, :3]
     trusted = data.get("trust_orientation") is not False and not np.allclose(rotations, np.eye(3))
     names = np.full(len(positions), name)
-    return PicksFile(name, user, session, Picks(run, positions, names, scores, rotations if trusted else None), spacing)
+    columns = _columns(data, len(positions))
+    picks = Picks(run, positions, names, scores, rotations if trusted else None, columns)
+    return PicksFile(name, user, session, picks, spacing)
+
+
+def _columns(data: Any, n: int) -> dict[str, np.ndarray]:
+    """Our own columns; none where the file has none, or was changed since by a program that keeps them as they were."""
+    metadata = data.get("metadata")
+    found = metadata.get(_OURS) if isinstance(metadata, dict) else None
+    columns = {}
+    for name, values in found.items() if isinstance(found, dict) else ():
+        try:
+            column = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+        except (TypeError, ValueError):
+            continue
+        if column.shape == (n,):
+            columns[str(name)] = column
+    return columns
 
 
 def read_picks_json(path: Path, run: str) -> PicksFile:
@@ -82,6 +101,7 @@ def picks_fields(picks: Picks, name: str, user_id: str, session_id: str, voxel_s
     turns = np.tile(np.eye(4), (len(part), 1, 1))
     if part.rotations is not None:
         turns[:, :3, :3] = part.rotations
+    columns = {k: [None if v != v else round(v, 6) for v in c.tolist()] for k, c in part.columns.items()}
     return {
         "pickable_object_name": name,
         "user_id": user_id,
@@ -94,6 +114,8 @@ def picks_fields(picks: Picks, name: str, user_id: str, session_id: str, voxel_s
             for (z, y, x), turn, score in zip(part.positions.tolist(), turns.tolist(), part.scores.tolist())
         ],
         "trust_orientation": part.rotations is not None,
+        # copick reads past what it does not know.
+        **({"metadata": {_OURS: columns}} if columns else {}),
     }
 
 

@@ -15,7 +15,7 @@ from ..core.files import atomic_write
 from ..core.messages import listing
 from ..core.names import quoted_cell, unquoted_cell
 from ..core.text import checked_numbers, read_text
-from ..core.types import Picks
+from ..core.types import DISTANCE, THRESHOLD, Picks
 
 RUN_COLUMNS = ("experiment", "run", "run_name")
 OBJECT_COLUMNS = ("object", "particle_type", "object_name", "pickable_object_name")
@@ -96,10 +96,22 @@ class Table:
         turns = self.numbers(TURNS).reshape(-1, 3, 3)
         return positions, turns if np.any(np.abs(turns - np.eye(3)) > 1e-9) else None
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """(n,) numbers each, of the further columns that picks carry; nan where one is blank."""
+        found = {}
+        for name in self.header:
+            if is_column(name):
+                texts = [text or "nan" for text in self.column(name)]
+                stated = [i for i, text in enumerate(texts) if text != "nan"]
+                found[name] = np.full(len(texts), np.nan)
+                lines = [self.lines[i] for i in stated]
+                found[name][stated] = checked_numbers([texts[i] for i in stated], self.path, name, lines)
+        return found
+
     def picks(self, run: str, names: Sequence[str] | np.ndarray) -> Picks:
         """The rows as picks of one run, of objects called `names`."""
         positions, rotations = self.poses()
-        return Picks(run, positions, np.array(names, dtype=np.str_), self.scores(), rotations)
+        return Picks(run, positions, np.array(names, dtype=np.str_), self.scores(), rotations, self.columns())
 
 
 def read_table(path: Path) -> Table:
@@ -136,6 +148,25 @@ def read_table(path: Path) -> Table:
             f"{path}: line {lines[odd]}: {len(rows[odd])} values{none}; expected the {len(header)} columns of line 1"
         )
     return Table(path, header, tuple(rows), tuple(lines))
+
+
+def is_kaggle_csv(path: Path) -> bool:
+    """Whether a table is one of the CZII challenge's, by its columns."""
+    try:
+        header, _ = _header(read_text(path, _EXPECTED))
+    except (ReadError, csv.Error):
+        return False
+    return {"experiment", "particle_type"} <= set(header)
+
+
+def is_column(name: str) -> bool:
+    """Whether a column of this name is one that picks carry: see `Picks.columns`."""
+    return name == THRESHOLD or name.startswith(DISTANCE)
+
+
+def number_cell(value: float) -> str:
+    """A number of a pick's columns as a cell: blank where it is not known."""
+    return "" if np.isnan(value) else f"{value:.6f}"
 
 
 def is_picks_csv(path: Path) -> bool:
@@ -175,13 +206,18 @@ def read_picks_csv(path: str | Path) -> dict[str, Picks]:
 
 
 def write_picks_csv(path: str | Path, picks: Picks) -> None:
-    """Writes `object,x,y,z,score`, positions to 0.001 Å, scores to 1e-6; rotations have no place in it.
+    """Writes `object,x,y,z,score` and the picks' columns, positions to 0.001 Å, scores to 1e-6.
+
+    Rotations that the picks have follow in copick's columns.
 
     Raises:
         OutputError: the file cannot be written; then nothing is left of it.
     """
+    turns = np.zeros((len(picks), 0)) if picks.rotations is None else picks.rotations.reshape(-1, 9)
     with atomic_write(path) as handle:
         writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(("object", "x", "y", "z", "score"))
-        for name, (z, y, x), score in zip(picks.names, picks.positions, picks.scores):
-            writer.writerow((quoted_cell(name), f"{x:.3f}", f"{y:.3f}", f"{z:.3f}", f"{score:.6f}"))
+        writer.writerow(("object", "x", "y", "z", "score", *picks.columns, *TURNS[: turns.shape[1]]))
+        more = np.column_stack([*picks.columns.values(), turns])
+        for name, (z, y, x), score, rest in zip(picks.names, picks.positions, picks.scores, more):
+            further = map(number_cell, rest)
+            writer.writerow((quoted_cell(name), f"{x:.3f}", f"{y:.3f}", f"{z:.3f}", f"{score:.6f}", *further))

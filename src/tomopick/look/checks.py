@@ -20,9 +20,9 @@ from ..data.choose import SPACING_TOLERANCE
 from ..data.labelled import labelled_in
 from ..data.plausible import filled_part, unlikely
 from ..data.volumes.mrc import mrc_header
-from ..scoring.compare import usual_distances
 from ..scoring.crowding import crowded
 from ..scoring.radii import radius_doubts
+from ..scoring.sides import usual_distances
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 MARKS = {OK: "✓", WARNING: "!", ERROR: "✗"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from ..core.files import hidden, remove, sweep
 from ..core.names import component
 from ..core.records import STARTED, Records
 from ..core.types import Grid, Heatmap, PickableObject, Picks
-from ..data import Project, atomic_write, write_mrc, write_picks_csv
-from ..data.objects import read_objects
+from ..data import Project, write_mrc, write_picks_csv
+from ..data.objects import write_objects
 
 
 @dataclass(frozen=True)
@@ -106,29 +106,6 @@ class Output:
         else:
             write_picks_csv(self._csv, self.project.stated(picks))
             write_objects(self.out / "objects.json", self.objects)
-
-
-def write_objects(path: Path, objects: Sequence[PickableObject]) -> None:
-    """`objects.json` beside tables of picks, so that whoever opens them knows radii, colours and weights.
-
-    Objects that an earlier pick listed there stay.
-    """
-    listed = {o.name: o for o in read_objects(path)} if path.exists() else {}
-    wanted = listed | {o.name: o for o in objects}
-    if wanted == listed:
-        return
-    rows = [
-        {
-            "name": o.name,
-            "radius": o.radius,
-            "label": o.label,
-            "color": list(o.color),
-            "metadata": {"score_weight": o.score_weight},
-        }
-        for o in wanted.values()
-    ]
-    with atomic_write(path) as file:
-        file.write(json.dumps(rows, indent=1))
 
 
 def records_of(project: Project, out: Path) -> Records:

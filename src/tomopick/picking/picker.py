@@ -16,7 +16,7 @@ from .. import __version__
 from ..core.arrays import Array, to_host
 from ..core.errors import SelectionError
 from ..core.messages import near_miss, with_fields
-from ..core.types import Grid, Heatmap, PickableObject, Picks, Tomogram, is_inverted
+from ..core.types import THRESHOLD, Grid, Heatmap, PickableObject, Picks, Tomogram, is_inverted
 from ..networks.engines import RECORDING, EngineSpec, choose_device, tensors_of
 from ..scoring.score_maps import ScoreMaps, heights, mapped
 from ..scoring.thresholds import thresholds_for
@@ -343,6 +343,8 @@ class Picker:
                 floor[name] = max(LOWEST_SCORE, height - 1e-6)
         seen = tomogram if isinstance(tomogram, Prepared) else self.prepare(tomogram)
         found, picks = list(seen.found), mapped(self._found_at(seen, floor, progress, keep), self.score_maps)
+        if keep_below:  # whoever reads them must know which were kept
+            picks = picks.with_column(THRESHOLD, np.array([self.thresholds[name] for name in picks.names.tolist()]))
         return picks if keep_below or not self.score_maps else picks.above(self.thresholds), found
 
     def _found_at(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,79 +12,30 @@ import numpy as np
 
 from ..core.errors import ReadError, SelectionError
 from ..core.messages import near_miss
-from ..core.presets import CZII_OBJECTS, MIN_DISTANCE
+from ..core.presets import CZII_OBJECTS
 from ..core.records import Records
 from ..core.shards import Shard
 from ..core.types import PickableObject, Picks
 from ..data import Project, read_picks_csv
 from ..data.formats import is_foreign
+from ..data.kept import picked_thresholds
 from ..data.labelled import outside_text, picks_where_any, where_labelled
 from ..data.names import called_alike
 from ..data.objects import with_specs
 from ..data.open import open_taking, require_taken
 from ..data.plausible import require_likely
+from ..data.tables import is_kaggle_csv
 from .crowding import crowded
-from .curves import duplicates
-from .figures import Scores, rankings
+from .figures import Scores, rankings, run_figures
 from .intervals import Difference, bootstrap, bootstrap_f1, paired_difference
 from .localisation import localisations
 from .matching import REACH
 from .scores import CZII_BETA, czii_score, matched_scores
+from .sides import Made, Make, Sides, twice_written, usual_distances, without_either
 
 log = logging.getLogger("tomopick")
 
-_SAME = 1e-3  # radii; true particles closer than that were written down twice
 _ENOUGH = 10  # picks whose range tells Å from voxels
-
-Thresholds = Mapping[str, float]  # by object
-
-
-@dataclass(frozen=True)
-class Sides:
-    """What is compared, read once.
-
-    Attributes:
-        picks: run -> picks, those below the thresholds included; also of runs without truth, which are not scored.
-        truth: run -> true particles of the runs that are scored.
-        objects: that are scored.
-        thresholds: by object, from which on picks count; objects without one count in full.
-        project: with the tomograms, where there is one.
-        dropped_outside: picks left out.
-        notes: what a reader must know, one line each.
-    """
-
-    picks: Mapping[str, Picks]
-    truth: Mapping[str, Picks]
-    objects: tuple[PickableObject, ...]
-    thresholds: Thresholds = field(default_factory=dict)
-    project: Project | None = None
-    dropped_outside: int = 0
-    notes: tuple[str, ...] = ()
-
-    @property
-    def kept(self) -> dict[str, Picks]:
-        """run -> the picks that count."""
-        return {run: p.above(self.thresholds) for run, p in self.picks.items()}
-
-
-@dataclass(frozen=True)
-class Made:
-    """Picks that were made just now and lie in no file.
-
-    Attributes:
-        picks: run -> picks, those below the thresholds included.
-        objects: of the model.
-        thresholds: of the model.
-        distances: by object, smallest between two picks of the model [Å].
-    """
-
-    picks: Mapping[str, Picks]
-    objects: tuple[PickableObject, ...]
-    thresholds: Thresholds
-    distances: Mapping[str, float] = field(default_factory=dict)
-
-
-Make = Callable[[Project, list[str]], Made]  # a project and runs of it -> their picks
 
 
 @dataclass(frozen=True)
@@ -99,6 +50,7 @@ class Scoring:
         tomo_type: the tomograms that picks must lie in; None: any of their run's.
         distance_multiplier, beta: of the CZII score.
         exclude: objects left out of the mean F1.
+        only: objects that are scored at all; None: all.
         drop_outside: leave out picks outside their tomogram (they are counted, and refused otherwise).
         voxel_spacing, objects, coordinate_offset: how projects are opened; the offset holds for tables as well.
         regions, labelled_in: where the runs of the truth are labelled (see `open_project`).
@@ -114,6 +66,7 @@ class Scoring:
     distance_multiplier: float = REACH
     beta: float = CZII_BETA
     exclude: tuple[str, ...] = ()
+    only: Sequence[str] | None = None
     drop_outside: bool = False
     voxel_spacing: float | None = None
     objects: Sequence[str] = ()
@@ -154,6 +107,10 @@ class Scoring:
         found, dropped = self._outside(found, project)
         found, wanted, note = where_labelled(project, found, wanted, self.tomo_type)
         notes += note
+        objects, lines = without_either(self._only(objects, found, wanted), found, wanted, official)
+        notes += lines
+        if self.only is not None:
+            found, wanted = ({run: p.among(self.only) for run, p in side.items()} for side in (found, wanted))
         # What has no truth at all is not scored: its picks are neither right nor wrong.
         present = {o.name for o in objects} if official else {n for p in wanted.values() for n in p.names.tolist()}
         objects = tuple(o for o in objects if o.name in present)
@@ -166,9 +123,23 @@ class Scoring:
         if lacking and picked:
             notes.append(f"{', '.join(lacking)} has truth and no picks: all its particles count as missed")
         notes += [*twice_written(wanted, objects), *crowded(wanted, objects, usual_distances(objects, made))]
+        cuts, lines = (made.thresholds, []) if made else picked_thresholds(found, candidates)
+        notes += lines
         for line in notes:
             log.warning(line)
-        return Sides(found, wanted, objects, made.thresholds if made else {}, project, dropped, tuple(notes))
+        return Sides(found, wanted, objects, cuts, project, dropped, tuple(notes))
+
+    def _only(
+        self, objects: tuple[PickableObject, ...], found: Mapping[str, Picks], wanted: Mapping[str, Picks]
+    ) -> tuple[PickableObject, ...]:
+        """The objects that are asked for."""
+        if self.only is None:
+            return objects
+        known = {o.name for o in objects} | {n for p in (*found.values(), *wanted.values()) for n in p.names.tolist()}
+        for name in self.only:
+            if name not in known:
+                raise SelectionError(f"`only={name}`: neither side has this object; {near_miss(name, sorted(known))}")
+        return tuple(o for o in objects if o.name in self.only)
 
     def _mine(self, truth: Iterable[str]) -> list[str]:
         """The runs with truth that are scored."""
@@ -190,6 +161,7 @@ class Scoring:
             self._czii_interval(found, wanted, objects),
             rankings(sides.picks, wanted, objects),
             localisations(found, wanted, objects),
+            run_figures(found, wanted, objects, self.exclude),
             sides.dropped_outside,
         )
 
@@ -240,7 +212,7 @@ class Scoring:
             found = self._read_foreign(candidates, other)
             if not found:
                 raise SelectionError(f"{candidates}: no picks of a run of {truth}; name the runs alike")
-        official = other is None and "" not in wanted  # Kaggle's table: its weighted mean runs over all six objects
+        official = other is None and is_kaggle_csv(Path(truth))  # its weighted mean runs over all six objects
         # A CSV without run names stands for the only run of the other side.
         found, wanted = _paired(found, wanted, candidates, truth)
         # The coordinate offset holds for both sides; two tables state their positions in the same way anyhow.
@@ -359,20 +331,6 @@ def _refuse_other_units(run: str, picks: Picks, truth: Picks) -> None:
                 f"run {run or 'of the table'}: the {side} reach to {near.max():.0f} Å and the other side to "
                 f"{far.max():.0f} Å; are the {side} in voxels? expected Å on both sides"
             )
-
-
-def usual_distances(objects: Sequence[PickableObject], made: Made | None = None) -> dict[str, float]:
-    """By object, the smallest distance between picks [Å]: the model's, or what methods keep that say nothing else."""
-    if made is not None:
-        return dict(made.distances)
-    return {o.name: MIN_DISTANCE * o.radius for o in objects if o.radius}
-
-
-def twice_written(truth: Mapping[str, Picks], objects: Sequence[PickableObject]) -> list[str]:
-    """A line where true particles were written down twice."""
-    twice = sum(duplicates(truth, [o for o in objects if o.radius], radius=_SAME).values())
-    one = "true particle was" if twice == 1 else "true particles were"
-    return [f"{twice} {one} written down twice; the second of each can only be missed"] if twice else []
 
 
 def _true(tables: dict[str, Picks], project: Project) -> dict[str, Picks]:

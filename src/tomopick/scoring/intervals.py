@@ -75,11 +75,11 @@ def bootstrap_f1(
 ) -> tuple[float, float]:
     """95 % interval of the mean F1 over `objects` (give one object for its own).
 
-    Several runs are drawn with replacement; of one run it is the hits, false picks and misses of each object that
-    are, which is blind to how tomograms differ. With two or three runs the interval is too narrow.
+    Runs are drawn with replacement; one run tells nothing of how tomograms differ. With two or three the interval is
+    too narrow.
 
     Returns:
-        (low, high); both nan where no object has truth.
+        (low, high); both nan for one run, and where no object has truth.
 
     Raises:
         TomopickError: as `matched_scores`.
@@ -88,13 +88,9 @@ def bootstrap_f1(
     each = [[m.counts for _, m in matchings(candidates, truth, o, radius)] for o in particles]
     table = np.array([[(c.tp, c.fp, c.fn) for c in runs] for runs in each]).reshape(len(each), len(truth), 3)
     table = table[table[..., [0, 2]].sum(axis=(1, 2)) > 0].swapaxes(0, 1)  # (run, object, tp fp fn)
-    if not table.shape[1]:
+    if not table.shape[1] or len(truth) < 2:
         return float("nan"), float("nan")
-    if len(truth) > 1:
-        resampled = _resample(_draws(len(truth), rng, samples), table)
-    else:
-        resampled = np.stack([rng.multinomial(n.sum(), n / n.sum(), size=samples) for n in table[0]], axis=1)
-    tp, fp, fn = np.moveaxis(resampled, -1, 0)
+    tp, fp, fn = np.moveaxis(_resample(_draws(len(truth), rng, samples), table), -1, 0)
     # Of a sample, the mean over the objects that have truth in it.
     values = np.where(tp + fn > 0, fbeta(tp, tp + fp, tp + fn), 0.0).sum(axis=1)
     return _quantiles(values / np.maximum((tp + fn > 0).sum(axis=1), 1))

@@ -10,10 +10,11 @@ from ..core.errors import SelectionError
 from ..core.types import PickableObject, Picks
 from ..data import Project
 from ..data.labelled import where_labelled
-from .compare import Scoring, Sides, Thresholds
+from .compare import Scoring
 from .figures import Scores
 from .matching import REACH
 from .scores import CZII_BETA
+from .sides import Sides, Thresholds
 
 Side = Picks | Mapping[str, Picks]
 

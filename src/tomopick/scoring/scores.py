@@ -215,7 +215,7 @@ def matched_scores(
     counts, places = {}, {}
     for o in particles:
         at = [matchings(candidates, truth, o, r) for r in radii]
-        counts[o.name] = tuple(_total([m.counts for _, m in parts]) for parts in at)
+        counts[o.name] = tuple(summed([m.counts for _, m in parts]) for parts in at)
         places[o.name] = Localisation.of(np.concatenate([d for d, _ in at[int(np.argmax(radii))]]))
     kept = [counts[o.name] for o in particles if o.name not in exclude]
     macro = tuple(_macro_f1([each[k] for each in kept]) for k in range(len(radii)))
@@ -223,7 +223,8 @@ def matched_scores(
     return MatchedScores(tuple(radii), counts, macro, places, tuple(exclude), tuple(truth), ignored)
 
 
-def _total(counts: Sequence[Counts]) -> Counts:
+def summed(counts: Sequence[Counts]) -> Counts:
+    """Hits, false picks and misses added up."""
     return Counts(sum(c.tp for c in counts), sum(c.fp for c in counts), sum(c.fn for c in counts))
 
 

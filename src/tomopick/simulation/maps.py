@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from ..core.colours import color_of
 from ..core.errors import ReadError, SelectionError
-from ..core.presets import PALETTE
 from ..core.types import PickableObject
 from ..data import read_map
 from .atoms import potential_of, read_atoms
@@ -90,7 +90,7 @@ class DensityFile:
     def object(self, label: int) -> PickableObject:
         """The object of this density, to be picked."""
         radius = self.radius or round(self.load().reach_of(_RADIUS_SHARE))
-        return PickableObject(self.name, float(radius), label, PALETTE[(label - 1) % len(PALETTE)])
+        return PickableObject(self.name, float(radius), label, color_of(label))
 
 
 @lru_cache(maxsize=64)

@@ -14,7 +14,7 @@ import numpy as np
 from ...core.messages import listing
 from ...core.names import quoted_cell
 from ...core.types import Picks
-from ..tables import KNOWN, OBJECT_COLUMNS, RUN_COLUMNS, TURNS, Table, read_table
+from ..tables import KNOWN, OBJECT_COLUMNS, RUN_COLUMNS, TURNS, Table, is_column, number_cell, read_table
 from .base import Objects, Part, Reading
 
 log = logging.getLogger("tomopick")
@@ -38,13 +38,15 @@ class CsvTable:
     def write(self, parts: Sequence[Part], path: Path, objects: Objects) -> dict[Path, bytes]:
         """One table of all runs, positions to 0.0001 Å and scores to 1e-6."""
         turned = any(p.rotations is not None for p, _ in parts)
+        columns = list(dict.fromkeys(name for p, _ in parts for name in p.columns))
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow((*HEADER, *(TURNS if turned else ())))
+        writer.writerow((*HEADER, *columns, *(TURNS if turned else ())))
         for picks, frame in parts:
             turns = np.tile(np.eye(3), (len(picks), 1, 1)) if picks.rotations is None else picks.rotations
             for i, (name, (z, y, x), score) in enumerate(zip(picks.names.tolist(), picks.positions, picks.scores)):
                 row = [quoted_cell(frame.name), quoted_cell(name), *(f"{v:.4f}" for v in (x, y, z)), f"{score:.6f}"]
+                row += [number_cell(picks.columns[c][i]) if c in picks.columns else "" for c in columns]
                 writer.writerow(row + ([f"{v:.8f}" for v in turns[i].ravel()] if turned else []))
         return {path: text.getvalue().encode()}
 
@@ -55,7 +57,7 @@ class CsvTable:
     def read(self, path: Path, reading: Reading) -> list[Picks]:
         """The rows of each run; a table without runs is of the run that the file is called after."""
         table = read_table(path)
-        unknown = [c for c in table.header if c not in KNOWN]
+        unknown = [c for c in table.header if c not in KNOWN and not is_column(c)]
         if unknown:
             log.warning(f"{path}: left out, for picks have no place for them: {listing(unknown)}")
         named = table.find(RUN_COLUMNS) is not None

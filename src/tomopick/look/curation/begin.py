@@ -48,7 +48,7 @@ def begin(
 
         picker = Picker(load_model(model), PickOptions(metric=options.metric, keep_below=True, device=options.device))
         options = replace(options, thresholds={**picker.thresholds, **options.thresholds})
-    report = gather_report(what, place, opening, options)
+    report = gather_report(what, place, opening, replace(options, idle=True))  # any object may be added
     project = open_project(place, **opening)
     shown = {run: p for run, p in report.picks.items() if project.tomo_types(run)}
     if not shown:

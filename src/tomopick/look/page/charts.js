@@ -78,7 +78,7 @@ function reliabilityChart(o) {
   const used = bins.filter(b => b[0]), most = Math.max(1, ...used.map(b => b[0]));
   const error = used.reduce((sum, b) => sum + Math.abs(b[2] - b[1]), 0) / rows.length;
   const dots = used.map(b => [Math.min(1, b[1] / b[0]), b[2] / b[0], 3 + 6 * Math.sqrt(b[0] / most)]);
-  return chart("Can the scores be believed?", { low: 0, high: 1, label: "score" }, { low: 0, high: 1, label: "fraction right" }, [{ class: "faint", line: [[0, 0], [1, 1]] }, { line: dots.map(d => d.slice(0, 2)) }, { dots, class: "spot" }], rows.length ? `expected calibration error ${three(error)} over all candidates · on the diagonal a score of 0.8 is right four times in five` : "no picks of this object where there is truth, so there is no error to measure");
+  return chart("Can the scores be believed?", { low: 0, high: 1, label: "score" }, { low: 0, high: 1, label: "fraction right" }, [{ class: "faint", line: [[0, 0], [1, 1]] }, { line: dots.map(d => d.slice(0, 2)) }, { dots, class: "spot" }], rows.length ? `expected calibration error (ECE) ${three(error)} over all candidates · on the diagonal a score of 0.8 is right four times in five` : "no picks of this object where there is truth, so there is no error to measure");
 }
 function quantile(sorted, q) { const at = q * (sorted.length - 1), k = Math.floor(at); return sorted.length ? sorted[k] + (at - k) * ((sorted[k + 1] ?? sorted[k]) - sorted[k]) : NaN; }
 function errorChart(o) {

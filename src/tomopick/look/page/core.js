@@ -17,7 +17,7 @@ for (const run of D.runs) for (const o of run.objects) {
 }
 const LABELLED = D.runs.filter(r => r.labelled);
 const EMBEDDED = D.runs.filter(r => r.volume);
-const state = { cuts: D.objects.map(o => o.threshold), radius: 0, run: Math.max(0, D.runs.indexOf(EMBEDDED[0])), object: 0, paint: "object", contrast: 1,
+const state = { cuts: D.objects.map(o => o.threshold), radius: 0, run: Math.max(0, D.runs.indexOf(EMBEDDED[0])), object: Math.max(0, D.objects.findIndex((_, k) => D.runs.some(r => r.objects[k].scores.length))), paint: "object", contrast: 1,
   shown: D.objects.map(() => true), hits: true, falses: true, misses: true };
 
 /** How many entries of a descending array are >= t. */

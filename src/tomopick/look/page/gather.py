@@ -10,21 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from ...core.errors import ReadError, SelectionError
+from ...core.errors import SelectionError
 from ...core.messages import counted, near_miss
 from ...core.presets import CZII_OBJECTS
-from ...core.text import read_json, read_text
+from ...core.text import read_text
 from ...core.types import PickableObject, Picks, Tomogram
 from ...data import Project, open_project, read_picks_csv
+from ...data.choose import require_run
 from ...data.formats import is_foreign
+from ...data.kept import picked_thresholds
 from ...data.labelled import picks_where_any, where_labelled
 from ...data.names import RunNames, called_alike
 from ...data.open import open_taking
 from ...data.plausible import require_likely
 from ...picking.folder import is_model
-from ...scoring.compare import Made, Sides, twice_written, usual_distances
 from ...scoring.crowding import crowded
 from ...scoring.radii import radius_doubts
+from ...scoring.sides import Made, Sides, twice_written, usual_distances, without_either
 from .tables import Report
 
 log = logging.getLogger("tomopick")
@@ -38,6 +40,8 @@ class ReportOptions:
         picks, truth: `object:user/session`.
         name: the object of the picks, where their file does not say.
         runs: to report on; None: all.
+        only: objects to report on; None: all.
+        idle: whether objects with neither picks nor truth are shown.
         embed: runs whose tomograms are embedded; None: the first three.
         tomo_type: `TYPE[@spacing]`.
         metric: whose thresholds of a model the sliders open at.
@@ -52,6 +56,8 @@ class ReportOptions:
     truth: str | None = None
     name: str | None = None
     runs: Sequence[str] | None = None
+    only: Sequence[str] | None = None
+    idle: bool = False
     embed: Sequence[str] | None = None
     tomo_type: str | None = None
     metric: str = "f1"
@@ -78,8 +84,7 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
     project = open_project(place, **opening)
     known = project.runs()
     for run in [*(options.runs or ()), *(options.embed or ())]:
-        if run not in known:
-            raise SelectionError(f"{place}: no run '{run}'; {near_miss(run, known)}")
+        require_run(run, known, place)
     runs = list(options.runs or known)
     notes: list[str] = []
     given: dict[str, Any] = {}
@@ -90,11 +95,13 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
         picks, theirs, given = made.picks, made.objects, {"thresholds": made.thresholds, **model_texts(what)}
     else:
         picks, theirs = _read(what, project, runs, opening, options)
-        given = {"thresholds": recorded_thresholds(Path(what))}
+        given = {"thresholds": picked_thresholds(picks, what)[0]}
     truth = _truth(project, runs, what == place, options)
     picks, truth, outside = where_labelled(project, picks, truth, options.tomo_type)
     notes += [f"{line}." for line in outside]
-    objects = _objects(project.objects, theirs, picks, truth)
+    objects = _objects(project.objects, theirs, picks, truth, options.only)
+    objects, idle = (objects, []) if options.idle else without_either(objects, picks, truth)
+    notes += idle
     if truth:
         unlabelled = sorted(set(picks) - set(truth))
         if unlabelled:
@@ -151,17 +158,6 @@ def report_of(sides: Sides, what: str, place: str, options: ReportOptions) -> Re
 def _unknown(objects: Sequence[PickableObject], thresholds: Mapping[str, float] | None) -> list[str]:
     """The objects that a model has no threshold for, which it cannot pick; none where no model picked."""
     return [] if thresholds is None else [o.name for o in objects if o.name not in thresholds]
-
-
-def recorded_thresholds(folder: Path) -> dict[str, float]:
-    """By object, what `pick` kept picks by when it wrote a folder, from its first record; empty where there is none."""
-    for path in sorted(folder.glob("records/*.json"))[:1]:
-        try:
-            found = read_json(path, "a record of pick")["thresholds"]
-            return {str(name): float(value) for name, value in found.items()}
-        except (ReadError, ValueError, KeyError, TypeError, AttributeError):
-            return {}
-    return {}
 
 
 def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportOptions) -> Made:
@@ -247,6 +243,7 @@ def _objects(
     theirs: Sequence[PickableObject],
     picks: Mapping[str, Picks],
     truth: Mapping[str, Picks],
+    only: Sequence[str] | None,
 ) -> tuple[PickableObject, ...]:
     """The project's objects and whichever others occur, each with the first radius that somebody knows."""
     names = {n for side in (picks, truth) for p in side.values() for n in np.unique(p.names).tolist()}
@@ -258,8 +255,11 @@ def _objects(
         elif o.name in names or (o.is_particle and o in own):
             found[o.name] = o
     found |= {n: PickableObject(n, None) for n in sorted(names - set(found))}
-    # What occurs nowhere counts in the CZII score, but needs a radius to be shown.
-    return tuple(o for o in found.values() if o.is_particle and (o.name in names or o.radius))
+    for name in only or ():
+        if name not in found:
+            raise SelectionError(f"`only={name}`: there is no such object; {near_miss(name, sorted(found))}")
+    kept = [o for o in found.values() if o.is_particle and (o.name in names or o.radius)]
+    return tuple(o for o in kept if only is None or o.name in only)
 
 
 def _findings(

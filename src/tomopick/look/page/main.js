@@ -58,11 +58,15 @@ function summary(counts) {
   add("kept", kept, "picks kept", `of ${D.runs.reduce((n, r) => n + r.objects.reduce((m, o) => m + o.scores.length, 0), 0)} candidates`);
   byId("summary").replaceChildren(...figures);
 }
+/** The charts of the chosen object; those that would be empty are named in one line. */
 function drawCharts() {
-  const o = state.object, found = [scoreChart(o)];
-  if (labelled) found.push(curveChart(o), errorChart(o), reliabilityChart(o));
-  if (EMBEDDED.length) found.push(neighbourChart(o));
-  byId("charts").replaceChildren(...found);
+  const o = state.object, any = D.runs.some(r => r.objects[o].scores.length), charts = [["scores", any, scoreChart]];
+  if (labelled) charts.push(["precision and recall", pool(o).rows.length && pool(o).truths, curveChart],
+    ["distance of hits", LABELLED.some(r => r.objects[o].hits[state.radius].rank.length), errorChart], ["reliability", pool(o).rows.length, reliabilityChart]);
+  if (EMBEDDED.length) charts.push(["nearest neighbours", EMBEDDED.some(r => r.objects[o].scores.length > 1), neighbourChart]);
+  const idle = charts.filter(c => !c[1]).map(c => c[0]);
+  byId("charts").replaceChildren(...charts.filter(c => c[1]).map(c => c[2](o)));
+  byId("folded").textContent = idle.length ? `${D.objects[o].name}: nothing to draw for ${idle.join(", ")}, for there are no ${any ? "hits or true particles" : "picks"} of it here` : "";
 }
 function averages() {
   const box = byId("averages"), known = Object.entries(D.averages || {});
@@ -148,7 +152,8 @@ function build() {
   });
   byId("runs").append(body);
   byId("runs").parentElement.after(element("p", { class: "quiet" }, (labelled ? "hits / truths + false picks of each object · " : "") + (labelled && unlabelled ? "– a run without truth · " : "") + "▣ the tomogram is in this page"));
-  if (labelled && D.objects.some((_, k) => pool(k).ap === null)) byId("objects").parentElement.after(element("p", { class: "quiet", id: "dashes" }, "– no true particle of this object in these runs, so there is no average precision (AP)"));
+  if (labelled) byId("objects").parentElement.after(element("p", { class: "quiet", id: "words" }, "AP: average precision, the area under precision against recall over all scores · F1, F4: precision and recall as one number, alike or with recall weighed four times · 95 % interval: of draws of as many runs, with replacement",
+    ...(D.objects.some((_, k) => pool(k).ap === null) ? [element("span", { id: "dashes" }, " · – no true particle of this object in these runs")] : [])));
   D.radii.forEach((r, k) => byId("reach").append(element("option", { value: k }, `${r} radii`)));
   const reset = element("button", { type: "button", id: "reset", on: { click: () => { state.cuts = D.objects.map(o => o.threshold); refresh(); } } }, "as opened");
   byId("cut-buttons").append(reset);

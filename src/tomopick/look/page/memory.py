@@ -11,8 +11,8 @@ from ...core.types import PickableObject, Picks
 from ...data import Project
 from ...data.runs import Runs
 from ...picking.picker import Model, Picker, PickOptions
-from ...scoring.compare import Sides
 from ...scoring.score import sides_of
+from ...scoring.sides import Sides
 from .gather import ReportOptions, report_of
 from .tables import Report
 

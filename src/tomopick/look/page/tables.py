@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.presets import PALETTE
+from ...core.colours import APART, distance, palette
 from ...core.types import PickableObject, Picks, Tomogram
 from ...scoring.curves import confusion
 from ...scoring.matching import REACH, match, neighbours, scorable
@@ -112,12 +112,11 @@ def tables(report: Report) -> dict[str, Any]:
 
 
 def safe_colors(objects: Sequence[PickableObject]) -> list[str]:
-    """The objects' own colours where they are of the palette that colour-blind readers tell apart, else from it."""
-    own = [tuple(o.color[:3]) for o in objects]
-    safe = {c[:3] for c in PALETTE}
-    if not set(own) <= safe or len(set(own)) < len(own):
-        own = [PALETTE[i % len(PALETTE)][:3] for i in range(len(objects))]
-    return ["#" + "".join(f"{v:02x}" for v in color) for color in own]
+    """The objects' own colours where all readers tell them apart, the colour-blind too; else those that they do."""
+    own = [o.color for o in objects]
+    if distance(own) < APART:
+        own = list(palette(len(own)))
+    return ["#" + "".join(f"{v:02x}" for v in color[:3]) for color in own]
 
 
 def pack(values: np.ndarray, kind: str) -> str:

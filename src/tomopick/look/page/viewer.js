@@ -173,8 +173,8 @@ function drawGalleries() {
   const range = (a, b) => Array.from({ length: Math.max(0, b - a) }, (_, i) => a + i), spread = (a, b) => { const k = Math.min(each, b - a); return Array.from({ length: Math.max(k, 0) }, (_, i) => a + Math.floor((i + .5) * (b - a) / k)); };
   const parts = [["Best", range(0, Math.min(each, n))], ["Borderline: kept", range(Math.max(Math.min(each, n), n - each), n)], ["Borderline: just rejected", range(n, Math.min(all, n + each))], ["Rejected, down to the lowest score", spread(Math.min(all, n + each), all)]];
   for (const [title, ranks] of parts) {
+    if (!ranks.length) continue;
     const row = element("div", { class: "gallery" }, ...ranks.map(i => thumb(run, o, i, right && right.has(i))));
-    if (!ranks.length) row.append(element("span", { class: "quiet" }, "none"));
     box.append(element("h3", {}, `${title} · ${D.objects[o].name} in ${run.name}`), row);
   }
 }

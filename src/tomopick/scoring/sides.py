@@ -1,0 +1,99 @@
+"""What is compared, read once, and what a reader of the comparison must know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..core.messages import listing
+from ..core.presets import MIN_DISTANCE
+from ..core.types import PickableObject, Picks
+from ..data import Project
+from .curves import duplicates
+
+_SAME = 1e-3  # radii; true particles closer than that were written down twice
+
+Thresholds = Mapping[str, float]  # by object
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What is compared, read once.
+
+    Attributes:
+        picks: run -> picks, those below the thresholds included; also of runs without truth, which are not scored.
+        truth: run -> true particles of the runs that are scored.
+        objects: that are scored.
+        thresholds: by object, from which on picks count; objects without one count in full.
+        project: with the tomograms, where there is one.
+        dropped_outside: picks left out.
+        notes: what a reader must know, one line each.
+    """
+
+    picks: Mapping[str, Picks]
+    truth: Mapping[str, Picks]
+    objects: tuple[PickableObject, ...]
+    thresholds: Thresholds = field(default_factory=dict)
+    project: Project | None = None
+    dropped_outside: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> dict[str, Picks]:
+        """run -> the picks that count."""
+        return {run: p.above(self.thresholds) for run, p in self.picks.items()}
+
+
+@dataclass(frozen=True)
+class Made:
+    """Picks that were made just now and lie in no file.
+
+    Attributes:
+        picks: run -> picks, those below the thresholds included.
+        objects: of the model.
+        thresholds: of the model.
+        distances: by object, smallest between two picks of the model [Å].
+    """
+
+    picks: Mapping[str, Picks]
+    objects: tuple[PickableObject, ...]
+    thresholds: Thresholds
+    distances: Mapping[str, float] = field(default_factory=dict)
+
+
+Make = Callable[[Project, list[str]], Made]  # a project and runs of it -> their picks
+
+
+def usual_distances(objects: Sequence[PickableObject], made: Made | None = None) -> dict[str, float]:
+    """By object, the smallest distance between picks [Å]: the model's, or what methods keep that say nothing else."""
+    if made is not None:
+        return dict(made.distances)
+    return {o.name: MIN_DISTANCE * o.radius for o in objects if o.radius}
+
+
+def twice_written(truth: Mapping[str, Picks], objects: Sequence[PickableObject]) -> list[str]:
+    """A line where true particles were written down twice."""
+    twice = sum(duplicates(truth, [o for o in objects if o.radius], radius=_SAME).values())
+    one = "true particle was" if twice == 1 else "true particles were"
+    return [f"{twice} {one} written down twice; the second of each can only be missed"] if twice else []
+
+
+def without_either(
+    objects: tuple[PickableObject, ...], picks: Mapping[str, Picks], truth: Mapping[str, Picks], official: bool = False
+) -> tuple[tuple[PickableObject, ...], list[str]]:
+    """The objects that have picks or truth, and a line about the others, which no figure can be of.
+
+    Args:
+        objects: of the project.
+        picks, truth: by run.
+        official: whether the mean runs over all of them even so.
+    """
+    there = {name for side in (picks, truth) for p in side.values() for name in np.unique(p.names).tolist()}
+    idle = [o.name for o in objects if o.name not in there]
+    if not idle or not there:
+        return objects, []
+    if official:
+        return objects, [f"{listing(idle)}: neither picks nor truth; 0 in the challenge's weighted mean"]
+    return tuple(o for o in objects if o.name in there), [f"{listing(idle)}: neither picks nor truth; left out"]
