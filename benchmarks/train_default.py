@@ -29,9 +29,13 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from tomopick import Detector, FitOptions, MemoryProject, Picks, Runs, Source, czii_score, fit
+import numpy as np
+
+from tomopick import Detector, FitOptions, MemoryProject, Picks, Runs, Source, Tomogram, czii_score, fit
+from tomopick.core.files import atomic_write
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.progress import bar
+from tomopick.core.types import Grid
 from tomopick.models.soup import SoupOptions, make_soup
 from tomopick.picking.cards import model_card
 from tomopick.picking.load import load_detector
@@ -51,12 +55,15 @@ INTENSITY = (ScaleShift(scale=0.6, shift=0.4, p=0.9), Blur(1.0, 0.25), Noise(0.5
 TRAIN_SEED, VAL_SEED, CALIBRATION_SEED = 7_000_000, 8_000_000, 9_000_000
 
 
-# What runs are drawn from: like the challenge's, much varied, one object dense in a thin layer, and apo-ferritin alone
-# in one (the field's usual test specimen).
-KINDS = ("czii", "varied", "dominated", "ferritin")
+# What runs are drawn from: half like the challenge's, where what is alike lies side by side; much varied; one object
+# dense in a thin layer; and apo-ferritin alone in one (the field's usual test specimen).
+KINDS = ("czii", "varied", "czii", "dominated", "czii", "ferritin")
+
+Job = tuple[str, tuple[int, int, int], str, int, Path | None]  # kind, shape, run, seed, folder of maps
 
 
-def one(job: tuple[str, tuple[int, int, int], str, int, Path | None]):
+def one(job: Job) -> tuple[Tomogram, Picks]:
+    """A run that is simulated, as denoised tomogram, and its truth."""
     kind, shape, run, seed, templates = job
     spec = spec_of("czii" if kind == "czii" else "varied", shape, ("denoised",))
     if kind in ("dominated", "ferritin"):
@@ -68,11 +75,30 @@ def one(job: tuple[str, tuple[int, int, int], str, int, Path | None]):
     return made.tomograms["denoised"], made.picks
 
 
-def simulated(jobs: list, workers: int, text: str) -> MemoryProject:
+def kept(file: Path, job: Job) -> Path:
+    """Simulates a run into a file, unless it is there."""
+    if not file.is_file():
+        tomogram, picks = one(job)
+        values = (tomogram.values / tomogram.values.std()).astype(np.float16)
+        with atomic_write(file, binary=True) as out:
+            np.savez(out, values=values, spacing=tomogram.grid.voxel_spacing, positions=picks.positions,
+                     names=picks.names)  # fmt: skip
+    return file
+
+
+def simulated(folder: Path, jobs: Sequence[Job], workers: int, text: str) -> MemoryProject:
+    """Runs, in memory; what an earlier start simulated is read."""
+    folder.mkdir(parents=True, exist_ok=True)
     project = MemoryProject(CZII_OBJECTS, text)
+    files = [folder / f"{job[2]}{'m' if job[4] else ''}.npz" for job in jobs]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, bar(len(jobs), text, "run") as shown:
-        for tomogram, picks in pool.map(one, jobs, chunksize=2):
-            project.add(tomogram, picks)
+        for job, file in zip(jobs, pool.map(kept, files, jobs, chunksize=2)):
+            with np.load(file) as found:
+                values = found["values"].astype(np.float32)
+                grid = Grid(values.shape, float(found["spacing"]))
+                project.add(
+                    Tomogram(job[2], values, grid, "denoised"), Picks(job[2], found["positions"], found["names"])
+                )
             shown.update(1)
     return project
 
@@ -91,7 +117,7 @@ def main() -> None:
     parser.add_argument("--average", action="store_true", help="the mean of its weights and the new ones")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--stop-after", choices=("training", "thresholds"))
+    parser.add_argument("--stop-after", choices=("simulations", "training", "thresholds"))
     parser.add_argument("--score", default="", help="models to score, by comma, in place of making one")
     args = parser.parse_args()
     logging.basicConfig(format="%(message)s")
@@ -104,6 +130,8 @@ def main() -> None:
     out = args.work / "model"
     if not (out / "detector.json").is_file():
         teach(out, args)
+    if args.stop_after == "simulations":
+        return
     if args.average:
         # By names that do not change with where this runs, for the model says what it was made of.
         both = [replace(load_detector(args.init_from), name=args.init_from), replace(Detector.load(out), name="model")]
@@ -127,9 +155,11 @@ def teach(out: Path, args: argparse.Namespace) -> None:
     jobs = [(KINDS[i % len(KINDS)], TRAIN_SHAPE, f"T{i:04d}", TRAIN_SEED, maps[i]) for i in range(args.train_runs)]
     jobs_held = [(KINDS[i % len(KINDS)], VAL_SHAPE, f"V{i}", VAL_SEED, args.templates) for i in range(args.val_runs)]
     began = time.perf_counter()
-    project = simulated(jobs, args.workers, "simulated training runs")
-    held = simulated(jobs_held, args.workers, "simulated held-out runs")
+    project = simulated(args.work / "data", jobs, args.workers, "simulated training runs")
+    held = simulated(args.work / "data", jobs_held, args.workers, "simulated held-out runs")
     print(f"simulated {args.train_runs + args.val_runs} runs in {time.perf_counter() - began:.0f} s", flush=True)
+    if args.stop_after == "simulations":
+        return
     options = FitOptions(
         device=args.device, workers=args.workers if args.workers > 1 else 0, resume=out.exists(),
         init_from=args.init_from, minutes=args.minutes,
@@ -151,7 +181,9 @@ def set_thresholds(detector: Detector, out: Path, args: argparse.Namespace) -> N
     print(f"on the runs that thresholds are set on: {made.facts.scores}", flush=True)
 
 
-def picked(detector: Detector, jobs: list, device: str, floor: float) -> tuple[dict[str, Picks], dict[str, Picks]]:
+def picked(
+    detector: Detector, jobs: Sequence[Job], device: str, floor: float
+) -> tuple[dict[str, Picks], dict[str, Picks]]:
     """Picks and truth of simulated runs, by run."""
     candidates, truth = {}, {}
     picker = Picker(detector, PickOptions(keep_below=True, device=device))
