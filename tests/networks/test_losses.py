@@ -347,3 +347,33 @@ def test_dropout_follows_from_the_step_and_disturbs_nothing_else():
 def test_impossible_losses(made):
     with pytest.raises(RecipeError, match=r"^loss\."):
         made()
+
+
+@pytest.mark.parametrize(
+    ("loss", "raised"),
+    [
+        # By how much the odds of a doubtful cell are raised, of k = 10 particles among N = 1000 cells.
+        (ReweightedMSE(alpha=10.0, sigmoid=True), 990 / 10 / 10),
+        (ReweightedMSE(alpha=1.0, sigmoid=True), 990 / 10),
+        (HeatmapWeightedMSE(floor=0.1), 1.1 / 0.1),
+        (DenseCrossEntropy(particle=64.0, nothing=1.0), 64.0),
+    ],
+    ids=str,
+)
+def test_what_is_doubtful_is_raised_by_as_much_as_background_counts_less(loss, raised):
+    """Cells that look alike and are a particle in one of five, p = 0.2: the best answer has the odds p / (1 - p) times
+    `raised` (docs/semisupervised.md)."""
+    target = torch.zeros(1, 1, 10, 10, 10)
+    doubtful = torch.zeros_like(target)
+    doubtful.view(-1)[:50], target.view(-1)[:10] = 1, 1
+    odds = 0.25 * raised
+    height = torch.tensor(odds / (1 + odds))
+    linear = isinstance(loss, HeatmapWeightedMSE)
+    answer = (height if linear else torch.logit(height)).requires_grad_()
+    nothing = torch.tensor(0.0 if linear else -30.0)
+    logits = doubtful * answer + (1 - doubtful) * nothing
+    if hasattr(loss, "background"):
+        logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
+    value = loss(logits, target, torch.ones(1, 1))
+    (slope,) = torch.autograd.grad(value, answer)
+    assert abs(slope.item()) < 1e-5 * value.item()

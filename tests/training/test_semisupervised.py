@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from torch import nn
 
-from small import RING, TINY, folder, memory, recipe, tomogram
+from small import BALL, RING, SPACING, TINY, folder, memory, recipe, tomogram
 from telling import heard
-from tomopick import Detector, Runs, Source, fit, recipes
+from tomopick import Detector, Grid, Picks, Runs, Source, fit, recipes
 from tomopick.cli import main
 from tomopick.core.errors import RecipeError, SelectionError
 from tomopick.data import MemoryProject
@@ -25,14 +25,17 @@ from tomopick.networks.losses import (
     ReweightedMSE,
 )
 from tomopick.picking.folder import LearnedFrom, read_log
+from tomopick.picking.peaks import LocalMaxima
 from tomopick.training.augment import Augmentation, DropBlock, Flip, Noise, Rot90
 from tomopick.training.averaging import RunningAverage
 from tomopick.training.dataset import gather
 from tomopick.training.loop import TrainSpec, TrainState
-from tomopick.training.mean_teacher import MeanTeacherSpec, PairSampler, gated
+from tomopick.training.mean_teacher import MeanTeacher, MeanTeacherSpec, PairSampler, gated
 from tomopick.training.objectives import SupervisedSpec
 from tomopick.training.patches import Batch, PatchSampler, batches
+from tomopick.training.pseudo_labels import Annotator
 from tomopick.training.recipe import Recipe
+from tomopick.training.targets import GaussianTarget, VoxelTarget
 from trainings import fit_until, losses, options, sources
 
 SEMI = ("objective=MeanTeacherSpec", "objective.ramp=2", "objective.decay=0.5")
@@ -126,6 +129,38 @@ def test_the_gate_keeps_confident_peaks_with_their_flanks():
     torch.testing.assert_close(kept[..., :5], values[..., :5])
     assert kept[..., 5:].sum() == 0
     assert gated(values, 0.0) is values
+
+
+def test_labels_that_are_picks_hold_what_is_picked_as_labels_are_drawn_and_nothing_doubtful():
+    """Faint answers all over, whose sum is far above the truth's, leave no trace; soft labels teach them."""
+    objects, grid = (BALL, RING), Grid((16, 20, 24), 20.0)
+    target = GaussianTarget(sigma_factor=0.5)
+    true = Picks("", np.array([[110.0, 205.0, 131.0], [220.0, 98.0, 300.0]]), np.array(["ball", "ring"]))
+    doubtful = np.random.default_rng(0).uniform(0, [320, 400, 480], (40, 3))
+    wanted = target(true, grid, objects).values
+    faint = 0.4 * target(Picks("", doubtful, np.full(40, "ball")), grid, objects).values
+    said = torch.from_numpy(np.maximum(0.97 * wanted, faint))[None]
+    assert said[0, 0].sum() > 5 * wanted[0].sum()
+    annotator = Annotator(LocalMaxima(window=0.25, min_distance=0.0), target, objects, 20.0)
+    found = annotator(said, {"ball": 0.9, "ring": 0.9})
+    np.testing.assert_allclose(found[0].numpy(), wanted, atol=0.02)
+    assert gated(said, 0.1)[0, 0].sum() > 5 * wanted[0].sum()
+    assert annotator(said, {"ball": 0.99, "ring": 0.99}).abs().sum() == 0
+    assert annotator(said, {"ring": 0.9})[0, 0].sum() > 3 * wanted[0].sum()  # the default of an object without one
+
+
+def test_the_objective_asks_for_picks_at_the_thresholds_of_the_last_validation():
+    volume = torch.zeros(1, 1, 8, 8, 12)
+    volume[..., 4, 4, 3], volume[..., 4, 4, 9] = 0.8, 0.5
+    state, _ = co_training(Line(1))
+    nn.init.ones_(state.averages["teacher"].tensors["line.weight"])
+    nn.init.zeros_(state.averages["teacher"].tensors["line.bias"])
+    annotator = Annotator(LocalMaxima(), VoxelTarget(), (BALL,), SPACING)
+    objective = MeanTeacherSpec(labels="picks").build(PLAIN, annotator)
+    for cuts, cells in (({}, [3, 9]), ({"ball": 0.7}, [3]), ({"ball": 0.9}, [])):
+        state.notes["cuts"] = cuts
+        found = objective.pseudo_labels(state, volume)
+        assert found.shape == volume.shape and found.nonzero()[:, -1].tolist() == cells
 
 
 @pytest.mark.parametrize("criterion", [DenseCrossEntropy(1.0, 1.0), DenseCrossEntropy(1.0, 1.0, "first"),
@@ -274,6 +309,8 @@ def test_without_strong_steps_both_see_the_same():
 
 METHOD = recipe("train.steps=8", "train.validate_every=3", *SEMI)  # from step 5 on with the unlabelled run
 
+PICKS = METHOD.override(["objective.labels=picks"])
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
@@ -282,6 +319,35 @@ def whole(tmp_path_factory):
         fit(METHOD, sources(METHOD), out, options())
     assert "step 5 of 8: co-training begins" in told
     return out
+
+
+@pytest.fixture(scope="module")
+def taught_by_picks(tmp_path_factory):
+    out = tmp_path_factory.mktemp("semi") / "model"
+    fit(PICKS, sources(PICKS), out, options())
+    return out
+
+
+def test_labels_that_are_picks_go_on_after_an_interruption_too(taught_by_picks, tmp_path):
+    out = tmp_path / "model"
+    fit_until(7, PICKS, out)
+    fit(PICKS, sources(PICKS), out, options(resume=True))
+    assert losses(out) == losses(taught_by_picks)
+
+
+def test_the_thresholds_that_picks_are_taken_at_are_the_last_ones_and_at_first_those_of_the_model(
+    taught_by_picks, tmp_path, monkeypatch
+):
+    notes = json.loads((taught_by_picks / "last" / "state.json").read_text())["notes"]
+    assert set(notes["cuts"]) == {"ball"} and 0 < notes["cuts"]["ball"] < 1
+    start = Detector.load(taught_by_picks)
+    method = PICKS.override(["objective.burn_in=0", "train.steps=2", "train.validate_every=2"])
+    seen, loss = [], MeanTeacher.loss
+    monkeypatch.setattr(
+        MeanTeacher, "loss", lambda me, state, batch: seen.append(state.notes["cuts"]) or loss(me, state, batch)
+    )
+    fit(method, sources(method), tmp_path / "m", options(init_from=str(taught_by_picks)))
+    assert seen[0] == start.thresholds["f1"]
 
 
 @pytest.mark.parametrize("step", [3, 5, 7])  # saved in the burn-in, cut after the change of stage, saved after it
@@ -387,6 +453,7 @@ def test_one_project_opened_twice_is_one_project(tmp_path):
         ("objective.burn_in=1", "objective.burn_in is 1; it must be from 0"),
         ("objective.decay=-0.1", "objective.decay"),
         ("objective.gate=2", "objective.gate is 2"),
+        ("objective.labels=hard", "objective.labels is hard; it can be soft or picks"),
         ("objective.ramp=-1", "objective.ramp is -1"),
         ("objective.views=5", r"objective.views is 5; it must be from 1 \(no mirror image\) to 4"),
         ("objective.strong.dropblock.kernel=4", "DropBlock has gamma 0.004 and kernel 4"),

@@ -30,12 +30,14 @@ from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.folder import FORMAT_VERSION, read_log, read_record
 from ..picking.load import load_detector
+from ..scoring.score_maps import heights
 from ..scoring.thresholds import DEFAULT_THRESHOLDS
 from .checkpoints import append_log, cut_log, keep_weights, last_state, save_last, stale
 from .dataset import Data, gather
 from .loop import SELECT, TrainState, train
 from .pace import MEASURED, Pace, announce, fitted
 from .patches import PatchSampler, batches
+from .pseudo_labels import Annotator
 from .recipe import Recipe
 from .sources import Source
 from .transfer import like, take_over
@@ -108,6 +110,8 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     else:
         take_over(network, recipe, data.objects, start)
     state = TrainState.start(network, recipe.train, device)
+    if start is not None:
+        state.notes["cuts"] = heights(start.thresholds["f1"], start.score_maps)
     untrained = {metric: {o.name: cut for o in data.objects} for metric, cut in DEFAULT_THRESHOLDS.items()}
     detector = Detector(
         recipe.method, data.objects, network, untrained, data.facts, name=str(out), recipe_json=recipe.to_json()
@@ -242,7 +246,9 @@ def fit_steps(
     )
     draw = recipe.objective.sampler(sampler, data.unlabelled, spec.steps)
     stream = batches(draw, spec.batch_size, state.step, spec.steps, options.workers)
-    objective, stage = recipe.objective.build(recipe.loss), state.stage
+    cell = data.voxel_spacing * recipe.network.stride
+    annotator = Annotator(recipe.peaks, recipe.target, data.objects, cell)
+    objective, stage = recipe.objective.build(recipe.loss, annotator), state.stage
     judged, name = any(len(v.picks) for v in data.val), SELECT[spec.select]
     with bar(spec.steps, "train", "step", state.step) as shown:
         for report in train(state, objective, stream, spec):
@@ -258,6 +264,7 @@ def fit_steps(
             if due and judged:
                 row["val_score"], row[f"val_{spec.select}"], detector = validate(detector, state, data, spec.select)
                 state.notes["scores"] = [*state.notes.get("scores", []), row["val_score"]]
+                state.notes["cuts"] = dict(detector.thresholds["f1"])
             if due:  # where nothing is validated all score alike, and of equals the last weights are the best
                 keep_weights(state, row.get("val_score", 0.0), out, spec.keep_top, detector)
             append_log(out / "log.jsonl", row)

@@ -89,13 +89,15 @@ class Notes(TypedDict, total=False):
     """What is remembered of a training's course; an entry is missing until there is something.
 
     `scores` of all validations so far, which a schedule may go by; `best`: score and step; `top`: the same of each of
-    the weights that are kept; `data`: what decides the batches besides the recipe; `every` and `due`: steps from one
-    validation to the next, and where the next is; `timed`: whether the clock decides how far it goes.
+    the weights that are kept; `cuts`: by object, the lowest height of a pick that was best for F1 when it was last
+    validated; `data`: what decides the batches besides the recipe; `every` and `due`: steps from one validation to the
+    next, and where the next is.
     """
 
     scores: list[float]
     best: tuple[float, int]
     top: list[tuple[float, int]]
+    cuts: dict[str, float]
     data: dict[str, Any]
     every: int
     due: int
@@ -220,7 +222,7 @@ class _Facts:
         path = folder / "state.json"
         facts: _Facts = typed(cls, read_record(path), str(path), ModelError)
         kinds = {"scores": tuple[float, ...], "top": tuple[tuple[float, int], ...], "best": tuple[float, int]}
-        kinds["data"] = Mapping[str, Any]
+        kinds |= {"data": Mapping[str, Any], "cuts": Mapping[str, float]}
         for name, kind in kinds.items():
             if name in facts.notes:
                 typed(kind, facts.notes[name], f"{path}.notes.{name}", ModelError)

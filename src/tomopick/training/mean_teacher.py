@@ -19,8 +19,10 @@ from .averaging import RunningAverage
 from .loop import TrainState
 from .objectives import Supervised, SupervisedSpec, predicted
 from .patches import Batch, LabelledVolume, PatchSampler, Sampler
+from .pseudo_labels import Annotator
 
 BURN_IN, CO_TRAINING = "burn-in", "co-training"
+LABELS = ("soft", "picks")  # what the teacher's answer is made into
 FLANK = 2  # cells around a confident one whose targets the gate keeps too: the slope of its peak
 _OTHER_SEED = 0x756E6C  # so that unlabelled patches are not cut where the labelled ones of the same step are
 
@@ -41,12 +43,15 @@ class MeanTeacherSpec:
         decay: of the teacher; its BatchNorm statistics are the averages of the student's, with the same decay.
         views: what the teacher's heatmap is a mean over: 1, the patch as it is (the plain mean teacher), to 4, it and
             its mirror images along x, y and z.
-        gate: targets further than two cells from one as high as this are 0; 0 lets all through.
+        labels: "soft", the teacher's heatmap itself; or "picks", what it picks above the thresholds that were best for
+            F1 in the last validation, each drawn as a label is: nothing doubtful is taught.
+        gate: of soft labels those further than two cells from one as high as this are 0; 0 lets all through.
         strong: the student's intensity steps, in place of the recipe's.
         labelled: what happens to labelled patches.
 
     Source: SemiETPicker, arXiv:2510.22454 (multi-view pseudo-labels, DropBlock); mean teacher of Tarvainen & Valpola
-    2017, arXiv:1703.01780. Weight, decay, ramp and gate, which the paper leaves out, are ours.
+    2017, arXiv:1703.01780. Weight, decay, ramp and gate, which the paper leaves out, are ours, and so are labels that
+    are picks.
     """
 
     burn_in: float = 0.5
@@ -54,6 +59,7 @@ class MeanTeacherSpec:
     ramp: int = 100
     decay: float = 0.999
     views: int = 4
+    labels: str = "soft"
     gate: float = 0.1
     strong: tuple[IntensityStep, ...] = (ScaleShift(0.3, 0.3, 0.8), Noise(0.4, 0.8), DropBlock())
     labelled: SupervisedSpec = field(default_factory=SupervisedSpec)
@@ -66,6 +72,8 @@ class MeanTeacherSpec:
             raise RecipeError(f"objective.weight is {self.weight:g}; it must be a positive number")
         if self.ramp < 0:
             raise RecipeError(f"objective.ramp is {self.ramp}; it must be a number of steps")
+        if self.labels not in LABELS:
+            raise RecipeError(f"objective.labels is {self.labels}; it can be {' or '.join(LABELS)}")
         if not 1 <= self.views <= 4:
             raise RecipeError(f"objective.views is {self.views}; it must be from 1 (no mirror image) to 4 (x, y, z)")
 
@@ -74,9 +82,9 @@ class MeanTeacherSpec:
         """It is."""
         return True
 
-    def build(self, loss: Loss) -> MeanTeacher:
-        """The objective for a loss."""
-        return MeanTeacher(self, self.labelled.build(loss))
+    def build(self, loss: Loss, annotator: Annotator | None = None) -> MeanTeacher:
+        """The objective for a loss; labels that are picks need somebody who draws them."""
+        return MeanTeacher(self, self.labelled.build(loss), annotator)
 
     def sampler(self, labelled: PatchSampler, unlabelled: Sequence[LabelledVolume], steps: int) -> Sampler:
         """Labelled patches, from the end of the burn-in on with an unlabelled one each."""
@@ -118,6 +126,7 @@ class MeanTeacher:
 
     spec: MeanTeacherSpec
     supervised: Supervised
+    annotator: Annotator | None = None
 
     def loss(self, state: TrainState, batch: Batch) -> torch.Tensor:
         """Loss of the labelled patches, plus that of the unlabelled ones against the teacher where there are some."""
@@ -144,7 +153,7 @@ class MeanTeacher:
 
     @torch.no_grad()
     def pseudo_labels(self, state: TrainState, volume: torch.Tensor) -> torch.Tensor:
-        """(b, 1, z, y, x) patches -> (b, object, z/stride, y/stride, x/stride) soft targets 0..1, by the teacher."""
+        """(b, 1, z, y, x) patches -> (b, object, z/stride, y/stride, x/stride) targets 0..1, by the teacher."""
         network, tensors = state.network, state.averages["teacher"].tensors
         heatmaps = []
         network.eval()
@@ -156,7 +165,11 @@ class MeanTeacher:
             heatmap = self.supervised.criterion.activate(logits)
             heatmaps.append(heatmap if axis is None else heatmap.flip(axis))
         network.train()
-        return gated(torch.stack(heatmaps).mean(dim=0).clamp(0, 1), self.spec.gate)
+        found = torch.stack(heatmaps).mean(dim=0)
+        if self.spec.labels == "picks":
+            assert self.annotator is not None
+            return self.annotator(found, state.notes.get("cuts", {}))
+        return gated(found.clamp(0, 1), self.spec.gate)
 
 
 def gated(heatmap: torch.Tensor, gate: float) -> torch.Tensor:

@@ -18,6 +18,7 @@ from ..networks.engines import autocast
 from ..networks.losses import Logits, Loss
 from .loop import Objective, TrainState
 from .patches import Batch, LabelledVolume, PatchSampler, Sampler
+from .pseudo_labels import Annotator
 
 
 class ObjectiveSpec(Protocol):
@@ -27,8 +28,8 @@ class ObjectiveSpec(Protocol):
     def semi_supervised(self) -> bool:
         """Whether it learns from unlabelled runs too; it needs some then, and may have none otherwise."""
 
-    def build(self, loss: Loss) -> Objective:
-        """The objective for a loss."""
+    def build(self, loss: Loss, annotator: Annotator | None = None) -> Objective:
+        """The objective for a loss; the annotator makes labels of heatmaps, for one that wants them."""
 
     def sampler(self, labelled: PatchSampler, unlabelled: Sequence[LabelledVolume], steps: int) -> Sampler:
         """What draws the batches of a training of so many steps."""
@@ -63,7 +64,7 @@ class SupervisedSpec:
         """It is not."""
         return False
 
-    def build(self, loss: Loss) -> Supervised:
+    def build(self, loss: Loss, annotator: Annotator | None = None) -> Supervised:
         """The objective for a loss."""
         return Supervised(self, loss)
 

@@ -1,0 +1,79 @@
+"""Simulated runs that benchmarks keep as NumPy files: made once, by several processes, without a project's library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tomopick import Grid, Picks, Tomogram
+from tomopick.core.files import atomic_write
+from tomopick.core.presets import CZII_OBJECTS
+from tomopick.picking.resample import matched
+from tomopick.simulation import simulate, with_densities
+from tomopick.simulation.projects import spec_of
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What decides the runs besides their names.
+
+    Attributes:
+        shape: of a volume (z, y, x) [voxels].
+        preset: `czii` or `varied`.
+        settings: `section.field=value`.
+        seed: of all.
+        spacing: they are resampled to [Å]; None: not.
+        templates: folder of maps, as `simulate --templates` takes it.
+    """
+
+    shape: tuple[int, int, int]
+    preset: str = "czii"
+    settings: tuple[str, ...] = ()
+    seed: int = 0
+    spacing: float | None = None
+    templates: Path | None = None
+
+    def make(self, file: Path) -> None:
+        """The run that the file is named after, into it."""
+        torch.set_num_threads(1)
+        spec = spec_of(self.preset, self.shape, ("denoised",)).varied(1.0).override(self.settings)
+        if self.templates is not None:
+            specimen, _ = with_densities(spec.specimen, CZII_OBJECTS, (), self.templates)
+            spec = replace(spec, specimen=specimen)
+        made = simulate(spec, CZII_OBJECTS, run=file.stem, seed=self.seed)
+        tomogram = made.tomograms["denoised"]
+        if self.spacing is not None:
+            tomogram = matched(tomogram, self.spacing, "the recipe")
+        values = (tomogram.values / tomogram.values.std()).astype(np.float16)  # halves have no room for theirs
+        with atomic_write(file, binary=True) as out:
+            np.savez(out, values=values, spacing=tomogram.grid.voxel_spacing, origin=tomogram.grid.origin,
+                     positions=made.picks.positions, names=made.picks.names)  # fmt: skip
+
+
+def simulate_runs(folder: Path, runs: Sequence[str], simulation: Simulation, workers: int) -> None:
+    """Makes those of the runs that are not there yet."""
+    missing = [folder / f"{run}.npz" for run in runs if not (folder / f"{run}.npz").is_file()]
+    if not missing:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if workers == 1:
+        for file in missing:
+            simulation.make(file)
+        return
+    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
+        list(pool.map(simulation.make, missing))
+
+
+def load_run(folder: Path, run: str) -> tuple[Tomogram, Picks]:
+    """A run with its truth."""
+    with np.load(folder / f"{run}.npz") as kept:
+        z, y, x = kept["origin"].tolist()
+        grid = Grid(kept["values"].shape, float(kept["spacing"]), (z, y, x))
+        values = kept["values"].astype(np.float32)
+        return Tomogram(run, values, grid, "denoised"), Picks(run, kept["positions"], kept["names"])
