@@ -13,11 +13,14 @@ from tomopick.core.errors import ModelError, RecipeError
 from tomopick.networks import (
     AsymmetricUNetSpec,
     BPDUNetSpec,
+    DeepFinderUNetSpec,
+    FeaturePyramidSpec,
     FlexibleUNetSpec,
     JPUNet25DSpec,
     ResidualUNetSpec,
     UNet25DSpec,
     UNetSpec,
+    VNetSpec,
     count_parameters,
 )
 from tomopick.networks.blocks import Conv3d, depth_to_space
@@ -181,6 +184,10 @@ FAMILIES = [
     ResidualUNetSpec((4, 6, 8, 8)),
     ResidualUNetSpec((4, 6), (2,), residual_units=1, background=False),
     UNet25DSpec(width=0.1),
+    VNetSpec((4, 5, 6), (1, 2, 2), 3),
+    FeaturePyramidSpec(channels=8, width=0.1),
+    FeaturePyramidSpec(stride=4, channels=8, width=0.1),
+    DeepFinderUNetSpec((4, 5, 6)),
 ]
 
 
@@ -213,6 +220,74 @@ def test_parameters_of_published_parts():
     assert count(p for k, p in used.named_parameters() if not k.startswith(idle)) == 70_556_231
     assert [p.numel() for p in whole.parameters() if not p.requires_grad] == [25]
     assert count(whole.bridges.parameters()) == 29_380_800 and count(whole.head.parameters()) == 98_688
+
+
+def test_parameters_of_the_networks_that_methods_are_compared_with():
+    """By hand, for 6 objects.
+
+    V-Net without norms and activations, 125 weights a pair of channels: down 16 + 2 x 32^2 + 3 x 64^2 + 3 x 128^2 +
+    3 x 256^2, up 3 x 256^2 + 3 x 128^2 + 2 x 64^2 + 32^2; 8 a pair: down 16 x 32 + 32 x 64 + 64 x 128 + 128 x 256, up
+    256 x 128 + 256 x 64 + 128 x 32 + 64 x 16. DeepFinder: 27 a pair of channels and a bias, 8 a pair behind doublings.
+    """
+    wide = 16 + 2 * 32**2 + 3 * 64**2 + 3 * 128**2 + 3 * 256**2 + 3 * 256**2 + 3 * 128**2 + 2 * 64**2 + 32**2
+    narrow = 16 * 32 + 32 * 64 + 64 * 128 + 128 * 256 + 256 * 128 + 256 * 64 + 128 * 32 + 64 * 16
+    with torch.device("meta"):
+        network = VNetSpec().build(6)
+    assert sum(p.numel() for p in network.parameters() if p.ndim == 5) == 125 * wide + 8 * narrow + 32 * 6
+    fine, middle, bottom = 32 + 32**2, 32 * 48 + 48**2, 48 * 64 + 3 * 64**2
+    pairs = fine + middle + bottom + (64 + 48) * 48 + 48**2 + (48 + 32) * 32 + 32**2
+    biases = 2 * 32 + 2 * 48 + 4 * 64 + 2 * 48 + 2 * 32 + 64 + 48
+    whole = 27 * pairs + 8 * (64**2 + 48**2) + biases + 32 * 7 + 7
+    assert count_parameters(DeepFinderUNetSpec(), 6) == whole
+    # The pyramid is the encoder of SemiETPicker's network, five convolutions across, one behind and the head.
+    encoder = sum(p.numel() for p in ResNet3D(stem="deep", shortcut="B").parameters())
+    across = (64 + 64 + 128 + 256 + 512) * 128 + 5 * 128
+    assert count_parameters(FeaturePyramidSpec(), 6) == encoder + across + 27 * 128**2 + 128 + 27 * 128 * 6 + 6
+
+
+@torch.inference_mode()
+def test_a_v_net_without_convolutions_hands_the_volume_on():
+    """With weights of 0 each level is its input, rectified: what it learns is the rest."""
+    network = VNetSpec((2, 3), (1, 1), 3).build(1).eval()
+    for name, p in network.named_parameters():
+        p.fill_(1.0 if name.endswith("act.weight") else 0.0)
+    torch.nn.init.constant_(network.head.weight, 0.25)
+    volume = noise((4, 4, 4))
+    torch.testing.assert_close(network(volume), 2 * 0.25 * volume)  # 2 channels up 0, the 2 of the skip
+
+
+@torch.inference_mode()
+def test_a_feature_pyramid_sums_its_levels():
+    """With the encoder's maps 0 but for biases, every cell has the sum of all levels' biases."""
+    network = FeaturePyramidSpec(channels=1, width=0.1).build(1).eval()
+    for p in network.parameters():
+        p.fill_(0.0)
+    for i, across in enumerate(network.across):
+        across.bias.fill_(2.0**i)
+    network.smooth.weight[0, 0, 1, 1, 1] = network.head.weight[0, 0, 1, 1, 1] = 1.0
+    found = network(noise((32, 32, 64)))
+    assert found.shape == (1, 1, 16, 16, 32) and torch.equal(found, torch.full_like(found, 31.0))
+
+
+@torch.inference_mode()
+def test_the_deepfinder_network_sees_a_cell_and_the_next_behind_a_doubling():
+    network = DeepFinderUNetSpec((1, 1, 1)).build(1)
+    up = network.up_fine
+    up.conv.weight.fill_(0.0)
+    up.conv.bias.fill_(0.0)
+    up.conv.weight[0, 0, 0, 0] = torch.tensor([1.0, 10.0])
+    line = torch.tensor([1.0, 2.0]).reshape(1, 1, 1, 1, 2)
+    assert up(line)[0, 0, 0, 0].tolist() == [11.0, 21.0, 22.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda: VNetSpec(kernel=4), lambda: VNetSpec((4, 8), (1,)), lambda: FeaturePyramidSpec(stride=1),
+     lambda: FeaturePyramidSpec(channels=0), lambda: DeepFinderUNetSpec((4, 8))],
+)  # fmt: skip
+def test_impossible_networks_of_comparisons(wrong):
+    with pytest.raises(RecipeError, match=r"^network\."):
+        wrong()
 
 
 def test_the_largest_network_gives_the_published_pyramid():

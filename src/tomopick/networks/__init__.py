@@ -11,17 +11,24 @@ import torch
 from .asymmetric_unet import AsymmetricUNet, AsymmetricUNetSpec
 from .blocks import NetworkSpec
 from .bpd_unet import BPDUNet, BPDUNetSpec
+from .deepfinder_unet import DeepFinderUNet, DeepFinderUNetSpec
 from .flexible_unet import FlexibleUNet, FlexibleUNetSpec
+from .pyramid import FeaturePyramid, FeaturePyramidSpec
 from .residual_unet import ResidualUNet, ResidualUNetSpec
 from .unet import UNet, UNetSpec
 from .unet25d import UNet25D, UNet25DSpec
 from .unet25d_jpu import JPUNet25D, JPUNet25DSpec
+from .vnet import VNet, VNetSpec
 
 __all__ = [
     "AsymmetricUNet",
     "AsymmetricUNetSpec",
     "BPDUNet",
     "BPDUNetSpec",
+    "DeepFinderUNet",
+    "DeepFinderUNetSpec",
+    "FeaturePyramid",
+    "FeaturePyramidSpec",
     "FlexibleUNet",
     "FlexibleUNetSpec",
     "JPUNet25D",
@@ -33,6 +40,8 @@ __all__ = [
     "UNet25D",
     "UNet25DSpec",
     "UNetSpec",
+    "VNet",
+    "VNetSpec",
     "count_parameters",
 ]
 

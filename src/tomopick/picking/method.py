@@ -11,12 +11,15 @@ from ..core.specs import decode, encode, fitting
 from ..networks import (
     AsymmetricUNetSpec,
     BPDUNetSpec,
+    DeepFinderUNetSpec,
+    FeaturePyramidSpec,
     FlexibleUNetSpec,
     JPUNet25DSpec,
     NetworkSpec,
     ResidualUNetSpec,
     UNet25DSpec,
     UNetSpec,
+    VNetSpec,
 )
 from ..networks.activations import Activation, Rectified, Sigmoid, Softmax
 from .decoders import Components, UpsampledMaxima, Watershed
@@ -95,6 +98,7 @@ def require_multiple(section: str, shape: tuple[int, ...] | None, network: Netwo
 
 NETWORKS = (
     UNetSpec, BPDUNetSpec, ResidualUNetSpec, FlexibleUNetSpec, AsymmetricUNetSpec, UNet25DSpec, JPUNet25DSpec,
+    VNetSpec, FeaturePyramidSpec, DeepFinderUNetSpec,
 )  # fmt: skip
 
 # Classes that may stand in one another's place.
