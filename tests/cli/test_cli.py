@@ -280,11 +280,12 @@ def test_pick_options(tmp_path):
     for name, flags in {
         "plain": [], "strict": ["--threshold", "ball=0.9"], "below": ["--threshold", "ball=0.9", "--keep-below"],
         "tta": ["--tta", "flips"], "czii": ["--metric", "czii"], "fitted": ["--offset", "fitted"],
-        "heatmaps": ["--save-heatmaps"],
+        "heatmaps": ["--save-heatmaps"], "apart": ["peaks.min_distance=4"],
     }.items():  # fmt: skip
         pick(place, out / name, *flags)
         counts[name] = read_picks_csv(out / name / "A.csv")[""]
     assert len(counts["strict"]) < len(counts["plain"]) < len(counts["below"])
+    assert len(counts["apart"]) < len(counts["plain"])
     assert not np.array_equal(counts["tta"].positions[:3], counts["plain"].positions[:3])
     shift = load_detector(trained()).facts.displacement
     assert np.any(shift) and np.allclose(counts["fitted"].positions, counts["plain"].positions - shift, atol=2e-3)

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from small import BALL, NARROW, RING, SPACING, tomogram, untrained
 from tomopick import Detector, Grid, Tomogram, open_project, recipes
+from tomopick.core.errors import RecipeError
 from tomopick.data import read_picks_csv, write_mrc
 from tomopick.networks.engines import EngineSpec
 from tomopick.picking.ensemble import Ensemble
 from tomopick.picking.peaks import LOWEST_SCORE
 from tomopick.picking.picker import Picker, PickOptions
+from tomopick.picking.published_tilings import StepTiles
 from tomopick.picking.runs import pick_run
 
 PLAIN = PickOptions(device="cpu", engine="torch", precision="f32")
@@ -117,3 +119,25 @@ def test_records_name_the_models_that_were_joined():
     one, two = (replace(untrained(), name=name) for name in ("one", "two"))
     assert Ensemble.of([one, two]).names == ("one", "two") and one.names == ("one",)
     assert Ensemble.of([Ensemble.of([one, two]), one]).names == ("one", "two", "one")
+
+
+def test_tiling_and_peaks_of_a_trained_model_can_be_changed():
+    """As if the method had said so, of each member of an ensemble; other settings had their say in the training."""
+    model, volume = detector("unet25d_resnetrs"), noise((20, 40, 56))
+    changes = ("tiling.shape=16,32,32", "tiling.step=8,24,24", "tiling.flat=true", "peaks.half_width=20")
+    tiling = StepTiles((16, 32, 32), (8, 24, 24), flat=True)
+    peaks = replace(model.method.peaks, half_width=20.0)
+    wanted = replace(model, method=replace(model.method, tiling=tiling, peaks=peaks)).pick(volume, LOW, PLAIN).picks
+    changed = replace(PLAIN, overrides=changes)
+    same(model.pick(volume, LOW, changed).picks, wanted)
+    same(Ensemble.of([model, model]).pick(volume, LOW, changed).picks, wanted, 1e-4)
+    assert len(model.pick(volume, LOW, PLAIN).picks) != len(wanted)
+    prints = {Picker(model, replace(PLAIN, overrides=o)).fingerprint() for o in ((), changes, changes[:2])}
+    assert len(prints) == 3 and "overrides" not in PLAIN.settings()
+    for wrong, message in (
+        ("loss.floor=0.2", "cannot be changed of a trained model; tiling and peaks can"),
+        ("tiling.flt=true", "StepTiles has no field 'flt'; did you mean 'flat'"),
+        ("peaks.half_width=wide", "cannot be 'wide'; expected float"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            model.pick(volume, LOW, replace(PLAIN, overrides=(wrong,)))

@@ -51,6 +51,8 @@ def test_weights():
     pyramid = StepTiles().weights((16, 128, 128))
     assert pyramid.max() == pytest.approx(1, abs=0.15) and pyramid.min() == pytest.approx(1e-6)
     assert np.unravel_index(pyramid.argmax(), pyramid.shape)[1:] == (63, 63)
+    flat = StepTiles(flat=True).weights((16, 128, 128))
+    assert flat.shape == pyramid.shape and flat.dtype == np.float32 and (flat == 1).all()
     border = EvenTiles().weights((96, 96, 96))
     assert border[8, 8, 8] == border[87, 50, 87] == np.float32(1.1)
     assert border[7, 50, 50] == border[50, 50, 88] == border[0, 0, 0] == np.float32(0.1)
@@ -110,7 +112,10 @@ def test_an_end_that_no_tile_covers():
         next(predict_rows(made, "A", np.zeros((16, 18, 16), dtype=np.float32), Grid((16, 18, 16), 10.0)))
 
 
-@pytest.mark.parametrize("tiling", [StepTiles((8, 16, 16), (4, 6, 6)), EvenTiles((16, 16, 16), 40, 2)])
+@pytest.mark.parametrize(
+    "tiling",
+    [StepTiles((8, 16, 16), (4, 6, 6)), StepTiles((8, 16, 16), (4, 6, 6), True), EvenTiles((16, 16, 16), 40, 2)],
+)
 @pytest.mark.parametrize("views", ["none", "flips"])
 def test_weights_that_are_no_product(tiling, views):
     shape = (20, 45, 37)

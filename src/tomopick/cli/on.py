@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import click
 from ..core.errors import SelectionError, TomopickError
 from ..core.files import atomic_write
 from ..core.messages import counted
-from .options import InvertCommand
+from .options import InvertCommand, without_overrides
 from .schedulers import KEYS, Script, Submission, submit
 
 
@@ -159,9 +158,10 @@ def pick_work(arguments: tuple[str, ...], out: Path, runs: list[str] | None, **c
     from ..picking.output import records_of
     from .options import named_runs
 
-    if len(arguments) < 2:
+    places, _ = without_overrides(arguments)
+    if len(places) < 2:
         raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
-    *models, source = arguments
+    *models, source = places
     opening = {key: choices[key] for key in ("voxel_spacing", "objects", "coordinate_offset")}
     project = open_project(source, **opening)
     wanted = project.runs() if runs is None else named_runs(runs, project, [project]) or []
@@ -189,7 +189,7 @@ def simulate_work(out: Path, runs: int, positions: str | None, **_: Any) -> Work
 
 def train_work(arguments: tuple[str, ...], resume: bool, **_: Any) -> Work:
     """One task, which goes on with what an earlier turn has left."""
-    places = [a for a in arguments if not re.match(r"[A-Za-z_][\w.-]*=", a)]
+    places, _ = without_overrides(arguments)
     if len(places) < 2:
         raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
     out = Path(places[-1])

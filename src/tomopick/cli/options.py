@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -280,6 +281,12 @@ def foreign_options(command: Any) -> Any:
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def without_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Arguments of a verb -> those that are places or names, and those that are `section.field=value`."""
+    overrides = [a for a in arguments if re.match(r"[A-Za-z_][\w.-]*=", a) and not Path(a).exists()]
+    return [a for a in arguments if a not in overrides], overrides
 
 
 def shape_of(text: str) -> tuple[int, int, int]:

@@ -25,13 +25,14 @@ from .options import (
     say,
     shard_option,
     tta_option,
+    without_overrides,
 )  # fmt: skip
 
 LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 
 
 @click.command("pick", cls=OnCommand, plan=pick_work)
-@click.argument("arguments", nargs=-1, required=True, metavar="MODEL... INPUT")
+@click.argument("arguments", nargs=-1, required=True, metavar="MODEL... INPUT [section.field=value ...]")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for RUN.csv and records.")
 @click.option("--runs", callback=run_names, help="Runs to pick, comma-separated, or @FILE of them. Default: all.")
 @shard_option("runs")
@@ -76,13 +77,15 @@ def pick_command(
     """Pick INPUT (a volume, a folder of volumes, a copick project) with one MODEL, or the mean of several.
 
     MODEL is a model folder, an ensemble folder, or `default`, which ships with tomopick. Runs finished before with the
-    same model and settings are skipped.
+    same model and settings are skipped. Settings of `tiling` and `peaks` (`tomopick recipes NAME` shows them) can be
+    given behind INPUT, as to train.
 
     \b
     Examples:
       tomopick pick default tomogram.mrc --out picks/
       tomopick pick model/ copick.json --out records/ --tomo-type denoised --session-id 1 --tta flips
       tomopick pick seed0/ seed1/ tomograms/ --out picks/ --metric czii --threshold ribosome=0.2
+      tomopick pick unet25d/ copick.json --out picks/ tiling.step=8,64,64 tiling.flat=true
     """
     from ..core.records import expect
     from ..picking.fleet import Job, devices_of
@@ -90,13 +93,15 @@ def pick_command(
     from ..picking.picker import PickOptions
     from ..picking.runs import pick_run
 
-    if len(arguments) < 2:
+    places, overrides = without_overrides(arguments)
+    if len(places) < 2:
         raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
-    *models, source = arguments
+    *models, source = places
     opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
     devices = devices_of(choices["device"], workers)
     _refuse_unknown(models, source, devices, choices)
-    job = Job(tuple(models), source, opening, PickOptions(thresholds=threshold, **choices), str(out), overwrite)
+    options = PickOptions(thresholds=threshold, overrides=tuple(overrides), **choices)
+    job = Job(tuple(models), source, opening, options, str(out), overwrite)
     project = job.project()
     wanted = project.runs() if runs is None else named_runs(runs, project, [project]) or []
     if not isinstance(choices["invert"], bool):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -31,6 +30,7 @@ from .options import (
     run_names,
     say,
     shard_option,
+    without_overrides,
 )
 
 
@@ -117,8 +117,7 @@ def train_command(
     from ..picking.folder import read_log
     from ..training.fit import FitOptions, fit
 
-    overrides = [a for a in arguments if re.match(r"[A-Za-z_][\w.-]*=", a)]
-    places = [a for a in arguments if a not in overrides]
+    places, overrides = without_overrides(arguments)
     if len(places) < 2:
         raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
     *projects, out = places

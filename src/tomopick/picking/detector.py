@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,16 @@ class Detector(ByPicker):
     def detectors(self) -> tuple[Detector, ...]:
         """The detectors that a model is made of; here the one."""
         return (self,)
+
+    def overridden(self, assignments: Sequence[str]) -> Detector:
+        """The same network with settings of `tiling` and `peaks` changed; what was made ready of it is shared.
+
+        Raises:
+            RecipeError: an unknown field, or a value that does not fit.
+        """
+        made = replace(self, method=self.method.picking(assignments))
+        object.__setattr__(made, "_ready", self._ready)
+        return made
 
     def prepare(self, tomogram: Tomogram) -> tuple[Array, Grid]:
         """Normalised values at the network's voxel spacing, and their grid; on the device that the tomogram lies on.

@@ -160,6 +160,15 @@ class Ensemble(ByPicker):
         """How peaks are found."""
         return self.detectors[0].method.peaks
 
+    def overridden(self, assignments: Sequence[str]) -> Ensemble:
+        """The same members with settings of their `tiling` and `peaks` changed.
+
+        Raises:
+            RecipeError: a field that a member does not know, or a value that does not fit.
+        """
+        changed = [replace(m, detector=m.detector.overridden(assignments)) for m in self.members]
+        return replace(self, members=tuple(changed))
+
     def blend(self, parts: Sequence[Iterable[Heatmap]]) -> Iterator[Heatmap]:
         """The members' rows, one iterable each -> rows of their mean."""
         if len(parts) == 1 and not self.members[0].alignment:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import ModelError, RecipeError
-from ..core.specs import decode, encode, fitting
+from ..core.specs import Overrides, decode, encode, fitting
 from ..networks import (
     AsymmetricUNetSpec,
     BPDUNetSpec,
@@ -28,6 +28,8 @@ from .peaks import LocalMaxima, PeakFinder
 from .predict import VIEWS
 from .published_tilings import EvenTiles, FlatWindow, ScanTiles, StepTiles
 from .tiling import GaussianWindow, LinearWindow, SteepWindow, Tiling, TilingSpec
+
+PICKING = ("tiling", "peaks")  # sections that a network knows nothing of
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,18 @@ class Method:
         if self.views not in VIEWS:
             raise RecipeError(f"views cannot be '{self.views}'; expected one of {', '.join(VIEWS)}")
         require_multiple("tiling", self.tiling.shape, self.network)
+
+    def picking(self, assignments: Sequence[str]) -> Method:
+        """The same network with `tiling.field=value` and `peaks.field=value` applied, all at once.
+
+        Raises:
+            RecipeError: another section, which decided how the network was taught; an unknown field (with the nearest
+                name); or a value that does not fit.
+        """
+        for text in assignments:
+            if text.partition("=")[0].partition(".")[0] not in PICKING:
+                raise RecipeError(f"'{text}' cannot be changed of a trained model; {' and '.join(PICKING)} can")
+        return Overrides(FAMILIES, RecipeError, "tiling.overlap=32")(self, assignments)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the inverse."""

@@ -51,6 +51,7 @@ class PickOptions:
         device: where to run.
         engine: what runs the networks, a key of `engines.ENGINES`, or `auto`.
         precision: that it computes in: `half`, `f32` or `int8`.
+        overrides: `tiling.field=value` and `peaks.field=value`, of each network's method.
     """
 
     tomo_type: str | None = None
@@ -67,6 +68,7 @@ class PickOptions:
     device: str = "auto"
     engine: str = "auto"
     precision: str = "half"
+    overrides: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """What decides the picks, as JSON values.
@@ -75,10 +77,12 @@ class PickOptions:
         score by about a hundredth, and a batch that goes on on another machine must not start anew for that. Eight
         bits cost more, so they count.
         """
-        aside = ("device", "engine", "precision", "thresholds", "min_distances")
+        aside = ("device", "engine", "precision", "thresholds", "min_distances", "overrides")
         settings = {k: v for k, v in vars(self).items() if k not in aside} | {"thresholds": dict(self.thresholds)}
         if self.min_distances:
             settings["min_distances"] = dict(self.min_distances)
+        if self.overrides:
+            settings["overrides"] = list(self.overrides)
         return settings | ({"precision": "int8"} if self.precision == "int8" else {})
 
 
@@ -120,6 +124,9 @@ class Model(Protocol):
     @property
     def detectors(self) -> Sequence[Single]:
         """The networks that it is made of."""
+
+    def overridden(self, assignments: Sequence[str]) -> Model:
+        """The same networks with settings of `tiling` and `peaks` changed."""
 
     def blend(self, parts: Sequence[Iterable[Heatmap]]) -> Iterator[Heatmap]:
         """The networks' rows, one iterable each -> the model's."""
@@ -208,7 +215,8 @@ class Picker:
     """
 
     def __init__(self, model: Model, options: PickOptions, on_device: bool | None = None):
-        self.model, self.options = model, options
+        self.model: Model = model.overridden(options.overrides) if options.overrides else model
+        self.options = options
         self.detectors = self.model.detectors
         self.objects = self.model.objects
         names = [o.name for o in self.objects]

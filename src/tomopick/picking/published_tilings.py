@@ -85,6 +85,7 @@ class StepTiles(Tiling):
     Attributes:
         shape: (z, y, x) of a tile [voxels].
         step: from tile to tile along z, y, x [voxels].
+        flat: the weight is the same everywhere; a plain mean.
 
     Source: CZII challenge, 4th place (arXiv:2502.13484): 16 x 128 x 128 in steps of 8, 48, 48, or 32 x 128 x 128 in
     steps of 16, 48, 48; 22 (11) x 12 x 12 tiles of 184 x 630 x 630.
@@ -92,6 +93,7 @@ class StepTiles(Tiling):
 
     shape: Shape = (16, 128, 128)
     step: Shape = (8, 48, 48)
+    flat: bool = False
     of_logits: bool = False
 
     def __post_init__(self) -> None:
@@ -109,7 +111,9 @@ class StepTiles(Tiling):
         return edges, (z, y, x)
 
     def weights(self, cells: Shape) -> np.ndarray:
-        """(z, y, x) weights of a tile's cells, next to nothing at its border."""
+        """(z, y, x) weights of a tile's cells: next to nothing at its border, or 1."""
+        if self.flat:
+            return np.ones(cells, dtype=np.float32)
         z, y, x = (np.minimum(t, 1 - t) for t in (np.linspace(0, 1, n) for n in cells))
         return np.maximum(z[:, None, None] * np.minimum(y[:, None], x) * 4, 1e-6).astype(np.float32)
 
