@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopick import FitOptions, Picks, Source, Tomogram, fit
+from tomopick import FitOptions, Picks, Runs, Source, Tomogram, fit
 from tomopick.core.files import atomic_write
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.progress import bar
@@ -92,7 +92,7 @@ def source_of(folder: Path, sizes: Sizes, tomo_type: str) -> Source:
                 name = f"{run}_{one}"
                 project.add(*read(folder, run, one, name))
                 parts[kind].append(name)
-    return Source(project, train_runs=parts["L"], val_runs=parts["V"])
+    return Source(Runs(project, parts["L"]), val_runs=parts["V"])
 
 
 def scores(model: Path, folder: Path, sizes: Sizes, device: str) -> dict[str, float]:

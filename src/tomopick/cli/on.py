@@ -158,7 +158,7 @@ def pick_work(arguments: tuple[str, ...], out: Path, runs: list[str] | None, **c
     from ..picking.output import records_of
     from .options import named_runs
 
-    places, _ = without_overrides(arguments)
+    places = without_overrides(arguments)[0]
     if len(places) < 2:
         raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
     *models, source = places
@@ -189,7 +189,7 @@ def simulate_work(out: Path, runs: int, positions: str | None, **_: Any) -> Work
 
 def train_work(arguments: tuple[str, ...], resume: bool, **_: Any) -> Work:
     """One task, which goes on with what an earlier turn has left."""
-    places, _ = without_overrides(arguments)
+    places = without_overrides(arguments)[0]
     if len(places) < 2:
         raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
     out = Path(places[-1])
