@@ -8,17 +8,14 @@ building one, as loading a model folder does, never needs them.
 
 import torch
 
-from .asymmetric_unet import AsymmetricUNet, AsymmetricUNetSpec
+from .asymmetric_unet import AsymmetricUNet, AsymmetricUNetSpec, FeaturePyramid, FeaturePyramidSpec
 from .blocks import NetworkSpec
 from .bpd_unet import BPDUNet, BPDUNetSpec
-from .deepfinder_unet import DeepFinderUNet, DeepFinderUNetSpec
 from .flexible_unet import FlexibleUNet, FlexibleUNetSpec
-from .pyramid import FeaturePyramid, FeaturePyramidSpec
-from .residual_unet import ResidualUNet, ResidualUNetSpec
-from .unet import UNet, UNetSpec
+from .residual_unet import ResidualUNet, ResidualUNetSpec, VNet, VNetSpec
+from .unet import DeepFinderUNet, DeepFinderUNetSpec, UNet, UNetSpec
 from .unet25d import UNet25D, UNet25DSpec
 from .unet25d_jpu import JPUNet25D, JPUNet25DSpec
-from .vnet import VNet, VNetSpec
 
 __all__ = [
     "AsymmetricUNet",
