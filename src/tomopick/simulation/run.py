@@ -81,11 +81,13 @@ class SimulatedRun:
         tomograms: by tomogram type, in the order of `SimulationSpec.tomo_types`.
         picks: the particles' centres of mass [Å] and rotations.
         facts: what was drawn for this run, plain values; lengths in Å, angles in degrees, doses in e/Å^2.
+        surroundings: by kind, (z, y, x) bool: see `Specimen.surroundings`; empty where nobody asked for them.
     """
 
     tomograms: dict[str, Tomogram]
     picks: Picks
     facts: dict[str, Any]
+    surroundings: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def czii_spec(shape: Shape = (184, 630, 630), *, tomo_types: tuple[str, ...] = ("denoised",)) -> SimulationSpec:
@@ -137,6 +139,7 @@ def simulate(
     seed: int,
     densities: Mapping[str, Density] | None = None,
     twin: Picks | None = None,
+    surroundings: bool = False,
     arrays: Arrays | None = None,
     stage: Callable[[str], None] = lambda name: None,
 ) -> SimulatedRun:
@@ -149,6 +152,7 @@ def simulate(
         seed: of all runs of a project.
         densities: of some objects; the others have those of `spec.specimen.maps`, or built-in ones.
         twin: where the particles are to lie [Å]; without it they are placed at random.
+        surroundings: whether it is told where gold, carbon, membranes, frost and the sample are.
         arrays: where the microscope computes; by default on the CPU.
         stage: is told what is made next: specimen, tilt series, then the tomogram types.
 
@@ -166,6 +170,7 @@ def simulate(
     stage("tilt series")
     series = spec.microscope(specimen, rng, arrays)
     picks, warnings = specimen.picks(run), specimen.warnings
+    around = specimen.surroundings() if surroundings else {}
     del specimen  # its potential is larger than a tomogram
     volumes = spec.restoration(series, spec.shape, spec.tomo_types, rng, arrays, stage)
     picks = replace(picks, positions=picks.positions / magnification)
@@ -175,4 +180,4 @@ def simulate(
         **series.facts, "picks": {str(name): int(count) for name, count in zip(names, counts)},
         "warnings": warnings,
     }  # fmt: skip
-    return SimulatedRun({kind: Tomogram(run, v, believed, kind) for kind, v in volumes.items()}, picks, facts)
+    return SimulatedRun({kind: Tomogram(run, v, believed, kind) for kind, v in volumes.items()}, picks, facts, around)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 from scipy.ndimage import binary_erosion, binary_fill_holes
@@ -19,6 +20,8 @@ from ..core.types import Grid, Picks
 from .density import Density
 from .layer import Barren, Layer
 
+KINDS = ("gold", "carbon", "membrane", "frost")  # of what is marked besides particles
+SAMPLE = "sample"
 _TRIES = (48, 192, 768)  # places tried for a particle, at once, before it is left out
 _GIVE_UP = 12  # particles left out in a row before the rest is
 _SURFACE = 0.4
@@ -80,6 +83,7 @@ class Specimen:
         self._barren, self.warnings = barren, list[str]()
         self._occupied = np.zeros(self.field.shape, dtype=bool)
         self._placed: list[tuple[str, np.ndarray, np.ndarray]] = []
+        self._marked: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def picks(self, run: str) -> Picks:
         """Where the labelled particles in the volume are: centres of mass and rotations."""
@@ -177,6 +181,28 @@ class Specimen:
             return False
         self._occupied[voxels] = True
         return True
+
+    def mark(self, kind: str, start: np.ndarray, mask: np.ndarray) -> None:
+        """Notes what the voxels of `mask`, whose first is `start` of `field`, are of, besides particles."""
+        self._marked.setdefault(kind, []).append((start, mask))
+
+    def surroundings(self) -> dict[str, np.ndarray]:
+        """By kind, (z, y, x) bool of `grid`: `KINDS`, and the sample, which is the ice without gold and carbon."""
+        first = np.rint(self.field.indices(np.array(self.grid.origin))).astype(int)
+        shape = np.array(self.grid.shape)
+        found = {}
+        for kind in KINDS:
+            found[kind] = np.zeros(self.grid.shape, dtype=bool)
+            for start, mask in self._marked.get(kind, ()):
+                for turn in product((-1, 0, 1), repeat=2):  # the field repeats itself along y and x
+                    at = start - first + np.array([0, *turn]) * np.array(self.field.shape)
+                    low, high = np.maximum(at, 0), np.minimum(at + mask.shape, shape)
+                    if (low < high).all():
+                        into = tuple(slice(a, b) for a, b in zip(low, high))
+                        part = tuple(slice(a, b) for a, b in zip(low - at, high - at))
+                        found[kind][into] |= mask[part]
+        ice = self.ice_mask(first, self.grid.shape) > 0.5
+        return {SAMPLE: ice & ~found["gold"] & ~found["carbon"], **found}
 
     def is_free(self, centres: np.ndarray) -> np.ndarray:
         """(n, 3) voxels of `field` -> (n,) bool: nothing is there."""

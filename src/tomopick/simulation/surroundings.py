@@ -41,6 +41,7 @@ def add_gold(specimen: Specimen, radius: float) -> None:
         box = np.clip((radius - _distance(axes)) / spacing + 0.5, 0, 1)
         if specimen.reserve(start, box > 0):
             specimen.deposit(start, np.float32(GOLD_CONTRAST) * box)
+            specimen.mark("gold", start, box > 0.5)
             return
 
 
@@ -62,9 +63,13 @@ def add_membrane(specimen: Specimen) -> None:
         for half in (-LEAFLETS / 2, LEAFLETS / 2):
             box[near] += np.exp(-0.5 * ((across - half) / _LEAFLET_SIGMA) ** 2)
         box[near] *= np.clip((_along(axes, pole)[near] / distance[near] - opening) * radius / 30, 0, 1)
-        box *= specimen.ice_mask(start, box.shape)
+        ice = specimen.ice_mask(start, box.shape)
+        box *= ice
         if specimen.reserve(start, box > 0.05):
             specimen.deposit(start, np.float32(LIPID_CONTRAST) * box)
+            body = np.abs(distance - radius) < LEAFLETS / 2 + _LEAFLET_SIGMA  # leaflets and what is between them
+            whole = _along(axes, pole) > opening * distance
+            specimen.mark("membrane", start, body & whole & (ice > 0.5))
             return
 
 
@@ -99,6 +104,7 @@ def add_carbon(specimen: Specimen, depth: float, thickness: float) -> None:
     start = np.array([first, rows[0], columns[0]])
     specimen.reserve(start, film > 0.05)
     specimen.deposit(start, (CARBON_CONTRAST * film * grain).astype(np.float32))
+    specimen.mark("carbon", start, film > 0.5)
 
 
 def add_frost(specimen: Specimen, radius: float) -> None:
@@ -116,6 +122,7 @@ def add_frost(specimen: Specimen, radius: float) -> None:
     box = np.clip(inside / spacing + 0.5, 0, 1)
     box *= 1 - specimen.ice_mask(start, box.shape)  # the layer is ice already
     specimen.deposit(start, np.float32(ICE_POTENTIAL) * box)
+    specimen.mark("frost", start, box > 0.5)
 
 
 def add_background(specimen: Specimen, concentration: float, contrast: float) -> None:
