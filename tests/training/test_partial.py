@@ -8,7 +8,7 @@ import torch
 
 from small import BALL, memory, recipe, tomogram
 from tomopick import FitOptions, Runs, Source, fit
-from tomopick.core.errors import SelectionError
+from tomopick.core.errors import RecipeError, SelectionError
 from tomopick.core.types import Grid, PickableObject, Picks
 from tomopick.data import MemoryProject
 from tomopick.data.regions import Regions
@@ -19,6 +19,8 @@ from tomopick.networks.losses import (
     HeatmapWeightedMSE,
     ReweightedMSE,
 )
+from tomopick.networks.unlabelled import risk
+from tomopick.scoring.thresholds import choose_thresholds, metric_name
 from tomopick.training.augment import Augmentation, Flip, Rot90
 from tomopick.training.dataset import gather
 from tomopick.training.patches import NEGATIVE, LabelledVolume, PatchSampler, PatchSpec, batches
@@ -191,3 +193,63 @@ def test_negatives_of_a_folder_and_of_a_session(tmp_path):
     source = Source(Runs(held, picks="*:truth/0"), negatives="*:me/cured-rejected", val_runs=["C"])
     data = gather(recipe(), [source])
     assert [v.negatives is not None for v in data.train] == [True, False]
+
+
+def test_of_the_unlabelled_a_share_is_taken_for_particles():
+    loss = HeatmapWeightedMSE(unlabelled="pu", prior=0.25)
+    # 8 picked cells, 8 that nobody picked and that look alike, 24 of background.
+    logits = torch.cat([torch.full((16,), 0.7), torch.full((24,), 0.2)]).reshape(1, 1, 1, 1, 40)
+    target = torch.zeros(1, 1, 1, 1, 40)
+    target[..., :8] = 1
+    known = torch.ones(1, 1)
+    wanted = 0.25 * (0.3**2 * 1.1) + 0.75 * (0.2**2 * 0.1)
+    assert risk(loss, logits, target, known).item() == pytest.approx(wanted)
+    plain = replace(loss, unlabelled="negative")
+    assert torch.equal(risk(plain, logits, target, known), plain(logits, target, known))
+    too_many = replace(loss, prior=0.9)  # what would be below 0 is 0
+    assert risk(too_many, logits, target, known).item() == pytest.approx(0.9 * 0.3**2 * 1.1)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize("how", ["ignore", "pu"])
+def test_every_loss_takes_unlabelled_places(loss, how):
+    logits, target = drawn(loss)
+    target = torch.zeros_like(target)
+    target[:, :, 1, 1, 1] = 1
+    known = torch.ones(2, 2)
+    finest = (logits[-1] if isinstance(logits, tuple) else logits).requires_grad_()
+    found = risk(replace(loss, unlabelled=how), finest, target, known)
+    (slope,) = torch.autograd.grad(found, finest)
+    assert torch.isfinite(found) and torch.isfinite(slope).all() and slope[..., 1, 1, 1].abs().sum() > 0
+    if how == "ignore":
+        assert not slope[..., 6:].abs().sum()  # further than the surroundings of the pick
+
+
+def test_ignored_places_count_where_somebody_said_that_there_is_none():
+    logits, target = drawn(HeatmapWeightedMSE())
+    known = torch.ones(2, 2, 4, 8, 8)
+    known[:, :, 3, 7, 7] = NEGATIVE
+    loss = HeatmapWeightedMSE(unlabelled="ignore")
+    (slope,) = torch.autograd.grad(risk(loss, logits.requires_grad_(), target * 0, known), logits)
+    assert (slope != 0).sum() == 4 and (slope[:, :, 3, 7, 7] != 0).all()
+
+
+def test_few_picks_and_the_rest_unknown(tmp_path, caplog):
+    with pytest.raises(RecipeError, match="expected negative, ignore or pu"):
+        recipe("loss.unlabelled=maybe")
+    t, p = tomogram("A")
+    project = MemoryProject([BALL])
+    project.add(t, p.select(np.arange(0, 14, 2)))
+    made = fit(recipe("loss.unlabelled=pu"), [Source(project)], tmp_path / "model", FitOptions("cpu"))
+    assert made.facts.scores == {"f1": {}, "czii": {}}  # of what was not picked nobody knows
+
+
+def test_a_threshold_for_positives_alone():
+    grid = Grid((10, 10, 100), 10.0)
+    there = grid.positions(np.array([[5, 5, x] for x in range(5, 95, 10)]))
+    truth = {"A": Picks("A", there[:3], ["ball"] * 3)}  # of nine
+    scores = np.array([0.9, 0.8, 0.5, 0.7, 0.6, 0.4, 0.3, 0.2, 0.1])
+    found = {0.02: {"A": Picks("A", there, ["ball"] * 9, scores)}}
+    best = choose_thresholds(found, truth, [BALL], "positives", tolerance=0.0)["ball"]
+    assert best.threshold == pytest.approx(0.75) and best.value == pytest.approx(2 / 3)
+    assert metric_name("positives") == "positives"

@@ -28,6 +28,14 @@ Logits = torch.Tensor | tuple[torch.Tensor, ...]
 class Loss(Protocol):
     """What an objective minimises."""
 
+    @property
+    def unlabelled(self) -> str:
+        """What it makes of places that were not picked."""
+
+    @property
+    def prior(self) -> float:
+        """The share of particles among them, for `pu`."""
+
     def __call__(self, logits: Logits, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Mean loss (scalar) of logits and target (b, object, z, y, x); `known` is 0 where nothing is."""
 
@@ -40,8 +48,28 @@ class Loss(Protocol):
         return self.activation(logits)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OfPicks(Loss):
+    """What all losses have.
+
+    Attributes:
+        unlabelled: what was not picked is background (`negative`); or only picks, their surroundings and negatives
+            that are stated count (`ignore`); or it is background but for a share `prior` of particles (`pu`).
+        prior: the share of particles' cells among those that were not picked, for `pu`.
+    """
+
+    unlabelled: str = "negative"
+    prior: float = 0.03
+
+    def __post_init__(self) -> None:
+        if self.unlabelled not in ("negative", "ignore", "pu"):
+            raise RecipeError(f"loss.unlabelled is {self.unlabelled}; expected negative, ignore or pu")
+        if not 0 < self.prior < 1:
+            raise RecipeError(f"loss.prior is {self.prior:g}; expected a share between 0 and 1")
+
+
 @dataclass(frozen=True)
-class HeatmapWeightedMSE(Loss):
+class HeatmapWeightedMSE(OfPicks):
     """Squared error weighted with target + floor, so that particles count more than the background around them.
 
     Attributes:
@@ -66,7 +94,7 @@ class HeatmapWeightedMSE(Loss):
 
 
 @dataclass(frozen=True)
-class ReweightedMSE(Loss):
+class ReweightedMSE(OfPicks):
     """Mean squared error over the particles plus that over the background, each by its own mass, object by object.
 
     sum Y (P - Y)^2 / (sum Y + eps) + alpha sum (1 - Y) (P - Y)^2 / (sum (1 - Y) + eps), sums over batch and voxels.
@@ -91,7 +119,7 @@ class ReweightedMSE(Loss):
         predicted = _finest(logits).float()
         if self.sigmoid:
             predicted = predicted.sigmoid()
-        error, seen = (predicted - target).square(), _in_cells(known)
+        error, seen = (predicted - target).square(), in_cells(known)
         weight = (target > 0).float() if self.hard else target
         particles = _share(error, weight * seen, self.eps)
         background = _share(error, (1 - weight) * seen, self.eps)
@@ -105,7 +133,7 @@ class ReweightedMSE(Loss):
 
 
 @dataclass(frozen=True)
-class DenseCrossEntropy(Loss):
+class DenseCrossEntropy(OfPicks):
     """Softmax cross-entropy with class weights in every cell, mean over the cells, not divided by the weights.
 
     Attributes:
@@ -124,6 +152,7 @@ class DenseCrossEntropy(Loss):
     head_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(self.background, self.head_weights)
         if not 0 <= self.label_smoothing < 1:
             raise RecipeError(f"loss.label_smoothing is {self.label_smoothing:g}; it must be from 0 to just below 1")
@@ -147,7 +176,7 @@ class DenseCrossEntropy(Loss):
 
 
 @dataclass(frozen=True)
-class DiceCrossEntropy(Loss):
+class DiceCrossEntropy(OfPicks):
     """Soft Dice over all classes, background included, plus cross-entropy, of a softmax.
 
     Attributes:
@@ -167,6 +196,7 @@ class DiceCrossEntropy(Loss):
     head_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(self.background, self.head_weights)
 
     def __call__(self, logits: Logits, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
@@ -197,7 +227,7 @@ class DiceCrossEntropy(Loss):
 
 
 @dataclass(frozen=True)
-class FocalTversky(Loss):
+class FocalTversky(OfPicks):
     """One Tversky index an object, of a sigmoid: TP / (TP + alpha FP + beta FN), where doubtful voxels count less.
 
     Attributes:
@@ -217,7 +247,7 @@ class FocalTversky(Loss):
 
     def __call__(self, logits: Logits, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Mean over the objects that are known anywhere in the batch."""
-        p, seen, over = _finest(logits).float().sigmoid(), _in_cells(known), (0, 2, 3, 4)
+        p, seen, over = _finest(logits).float().sigmoid(), in_cells(known), (0, 2, 3, 4)
         hit = (p * target * seen).sum(dim=over)
         false_positive = ((p * (1 - target)).pow(self.gamma) * seen).sum(dim=over)
         false_negative = (((1 - p) * target).pow(self.gamma) * seen).sum(dim=over)
@@ -241,7 +271,7 @@ def distribution(target: torch.Tensor, known: torch.Tensor, background: str) -> 
     Background is what the objects leave of 1; where they claim more than 1 they share it. Objects that are not known
     have no share.
     """
-    target = target * (_in_cells(known) > 0)
+    target = target * (in_cells(known) > 0)
     claimed = target.sum(dim=1, keepdim=True)
     return _with_background(target, (1 - claimed).clamp(min=0), background) / claimed.clamp(min=1)
 
@@ -255,7 +285,7 @@ def marginal(logits: torch.Tensor, known: torch.Tensor, background: str) -> torc
     if bool((known > 0).all()):
         return logp
     objects, nothing = without_background(logp, background), logp[:, _background_index(background)].unsqueeze(1)
-    seen = _in_cells(known) > 0
+    seen = in_cells(known) > 0
     others = torch.cat([nothing, objects.masked_fill(seen, -torch.inf)], dim=1)
     return _with_background(objects.masked_fill(~seen, 0.0), others.logsumexp(dim=1, keepdim=True), background)
 
@@ -282,14 +312,14 @@ def coarser(target: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     return torch.nn.functional.adaptive_max_pool3d(target, list(shape))
 
 
-def _in_cells(known: torch.Tensor) -> torch.Tensor:
+def in_cells(known: torch.Tensor) -> torch.Tensor:
     """(b, object[, z, y, x]) -> (b, object, z, y, x), or with axes of one cell."""
     return known[:, :, None, None, None] if known.dim() == 2 else known
 
 
 def _anywhere(known: torch.Tensor) -> torch.Tensor:
     """(object,) 1 where an object is known anywhere in the batch."""
-    return (_in_cells(known) > 0).permute(1, 0, 2, 3, 4).flatten(1).any(dim=1).float()
+    return (in_cells(known) > 0).permute(1, 0, 2, 3, 4).flatten(1).any(dim=1).float()
 
 
 def _of_any(known: torch.Tensor) -> torch.Tensor | float:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ..core.types import PickableObject, Picks
 from ..scoring.localisation import median_shift
-from ..scoring.thresholds import METRICS, Candidates, choose_thresholds, picks_for
+from ..scoring.thresholds import METRICS, POSITIVES, Candidates, choose_thresholds, picks_for
 from .detector import Detector
 from .ensemble import Ensemble
 
@@ -18,8 +18,9 @@ AnyModel = TypeVar("AnyModel", Detector, Ensemble)
 
 
 def with_measured(
-    model: AnyModel, found: Candidates, truth: Mapping[str, Picks], objects: Sequence[PickableObject], before: str
-) -> AnyModel:
+    model: AnyModel, found: Candidates, truth: Mapping[str, Picks], objects: Sequence[PickableObject], before: str,
+    complete: bool = True,
+) -> AnyModel:  # fmt: skip
     """The model with thresholds, scores and displacement as measured; what could not be measured keeps its thresholds.
 
     Args:
@@ -28,11 +29,12 @@ def with_measured(
         truth: run -> true particles.
         objects: that are measured.
         before: what the thresholds are that the model has so far, for the warning.
+        complete: whether all particles are known; else `positives` chooses the thresholds and there are no scores.
 
     Raises:
         TomopickError: no truth, names not among `objects`, values that are not finite.
     """
-    best = {metric: choose_thresholds(found, truth, objects, metric) for metric in METRICS}
+    best = {metric: choose_thresholds(found, truth, objects, metric if complete else POSITIVES) for metric in METRICS}
     thresholds = {
         metric: {**model.thresholds[metric], **{name: c.threshold for name, c in cuts.items() if c.calibrated}}
         for metric, cuts in best.items()
@@ -42,6 +44,6 @@ def with_measured(
             what = f"validation particle of {name} was found" if c.n_truth else f"true {name} to validate on"
             log.warning(f"no {what}; its thresholds are {before}")
     shift, n = median_shift(picks_for(found, thresholds["f1"]), truth, objects, thresholds["f1"])
-    scores = {metric: {k: float(c.value) for k, c in cuts.items() if c.n_truth} for metric, cuts in best.items()}
+    scores = {m: {k: float(c.value) for k, c in cuts.items() if c.n_truth and complete} for m, cuts in best.items()}
     facts = replace(model.facts, displacement=shift, displacement_matches=int(n), scores=scores)
     return replace(model, thresholds=thresholds, facts=facts)

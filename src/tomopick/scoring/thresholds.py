@@ -18,6 +18,7 @@ from .scores import CZII_BETA
 # A peak's score where nothing could be measured: F1 wants picks that are about as likely right as wrong, F-beta 4 gains
 # from any pick that is right once in twenty times (it must be more often than F / 17, docs/conventions.md section 3).
 DEFAULT_THRESHOLDS = {"f1": 0.3, "czii": 0.05}
+POSITIVES = "positives"  # where not all particles were picked: the product of recall and precision
 METRICS = tuple(DEFAULT_THRESHOLDS)  # that every model has thresholds for; `precision=P` may come on top
 
 TOLERANCE = 0.002  # of the best F within which a threshold is as good as another
@@ -29,12 +30,12 @@ Candidates = Mapping[float, Mapping[str, Picks]]  # lowest height -> run -> pick
 
 
 def metric_name(metric: str) -> str:
-    """The one spelling of a metric that thresholds are kept for: `f1`, `czii`, `precision=0.9`.
+    """The one spelling of a metric that thresholds are kept for: `f1`, `czii`, `precision=0.9`, `positives`.
 
     Raises:
         SelectionError: it is none of these.
     """
-    return metric if metric in DEFAULT_THRESHOLDS else f"precision={wanted_precision(metric):g}"
+    return metric if metric in (*DEFAULT_THRESHOLDS, POSITIVES) else f"precision={wanted_precision(metric):g}"
 
 
 def wanted_precision(metric: str) -> float:
@@ -49,7 +50,7 @@ def wanted_precision(metric: str) -> float:
     except ValueError:
         value = -1.0
     if name != "precision" or not 0 < value <= 1:
-        raise SelectionError(f"metric '{metric}' is none of czii, f1 and precision=P with 0 < P <= 1")
+        raise SelectionError(f"metric '{metric}' is none of czii, f1, positives and precision=P with 0 < P <= 1")
     return value
 
 
@@ -111,14 +112,16 @@ def calibrate(
         objects: what is calibrated.
         metric: `f1` after one-to-one matching, `czii`: F-beta 4 with the challenge's rule of hits, or `precision=P`:
             the lowest threshold, which is the one with the most recall, at which picks are right P of the time after
-            one-to-one matching.
+            one-to-one matching; or `positives`: recall times precision, which is best where recall^2 a pick is, however
+            many particles were left out of the truth.
         tolerance: of the cuts whose F is less than this fraction below the best, the median one is taken; 0.002
             gives thresholds that vary less from one set of runs to another.
 
     Raises:
         TomopickError: unknown metric; no truth, names not among `objects`, values that are not finite.
 
-    Source: docs/conventions.md section 3 for F4 = 17 TP / (16 N + M).
+    Source: docs/conventions.md section 3 for F4 = 17 TP / (16 N + M); `positives` of Lee & Liu 2003 (ICML), who
+    choose by recall^2 / P(picked) where there are no negatives.
     """
     metric = metric_name(metric)
     result = {}
@@ -129,7 +132,7 @@ def calibrate(
         if best is None:
             result[o.name] = _kept_default(metric, n_truth, len(scores))
             continue
-        threshold = _halfway(cuts, best) if metric in DEFAULT_THRESHOLDS else float(cuts[best])
+        threshold = float(cuts[best]) if metric.startswith("precision") else _halfway(cuts, best)
         result[o.name] = Calibration(threshold, value, n_truth, len(scores), True)
     return result
 
@@ -240,8 +243,7 @@ def _next(values: Mapping[int, Sequence[float]], first: int) -> int | None:
 def _value(metric: str, picks: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject) -> float:
     """The metric of one object's picks."""
     scores, hits, n_truth = _hits(metric)(picks, truth, obj)
-    beta = 1.0 if metric == "f1" else CZII_BETA
-    return float(fbeta(np.array([len(hits)]), np.array([len(scores)]), n_truth, beta)[0])
+    return float(_values(metric, np.array([len(hits)]), np.array([len(scores)]), n_truth)[0])
 
 
 def picks_for(found: Candidates, thresholds: Mapping[str, float]) -> dict[str, Picks]:
@@ -263,13 +265,20 @@ def _best(metric: str, tp: np.ndarray, kept: np.ndarray, n_truth: int, tolerance
     """Of cuts by falling threshold the best one, and the metric there (recall for a precision); None: no hit."""
     if not tp.size or not tp.max():
         return None, 0.0
-    if metric not in DEFAULT_THRESHOLDS:
+    if metric.startswith("precision"):
         good = np.flatnonzero((tp / np.maximum(kept, 1) >= wanted_precision(metric)) & (tp > 0))
         return (int(good[-1]), float(tp[good[-1]] / n_truth)) if len(good) else (None, 0.0)
-    values = fbeta(tp, kept, n_truth, 1.0 if metric == "f1" else CZII_BETA)
+    values = _values(metric, tp, kept, n_truth)
     good = np.flatnonzero(values >= values.max() * (1 - tolerance))
     best = int(good[(len(good) - 1) // 2] if tolerance > 0 else good[0])
     return best, float(values[best])
+
+
+def _values(metric: str, tp: np.ndarray, kept: np.ndarray, n_truth: int) -> np.ndarray:
+    """A metric at several cuts."""
+    if metric == POSITIVES:
+        return np.asarray(tp.astype(float) ** 2 / (np.maximum(kept, 1) * max(n_truth, 1)))
+    return fbeta(tp, kept, n_truth, 1.0 if metric == "f1" else CZII_BETA)
 
 
 def _hits(metric: str) -> Callable[..., tuple[np.ndarray, np.ndarray, int]]:

@@ -33,7 +33,11 @@ LIGHT = 0.1  # mean at particles minus mean around them [deviations] from which 
 
 @dataclass(frozen=True)
 class Data:
-    """Everything a training learns from; the unlabelled volumes have no picks and no known object."""
+    """Everything a training learns from; the unlabelled volumes have no picks and no known object.
+
+    Attributes:
+        complete: whether all particles were picked where labels are; else nothing can be wrong for certain.
+    """
 
     train: list[LabelledVolume]
     val: list[LabelledVolume]
@@ -41,6 +45,7 @@ class Data:
     facts: TrainingFacts
     voxel_spacing: float
     unlabelled: list[LabelledVolume] = field(default_factory=list)
+    complete: bool = True
 
 
 def gather(
@@ -96,12 +101,12 @@ def gather(
     _check_labels(parts["train"], objects)
     _check_validation(parts["val"], objects)
     _check_crowding(recipe, [*parts["train"], *parts["val"]], objects)
-    facts = witness.facts(spacing)
+    facts, complete = witness.facts(spacing), recipe.loss.unlabelled == "negative"
     _check_light(witness, facts)
     facts = replace(
         facts, learned_from=tuple(plan.learned_from for plan in plans), provenance=_told(parts["train"], objects)
     )
-    return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled)
+    return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled, complete)
 
 
 def _told(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from ..core.errors import RecipeError
 from ..networks.engines import autocast
 from ..networks.losses import Logits, Loss
+from ..networks.unlabelled import risk
 from .loop import Objective, TrainState
 from .patches import Batch, LabelledVolume, PatchSampler, Sampler
 from .pseudo_labels import Annotator
@@ -192,7 +193,8 @@ class Supervised:
 
     def judged(self, logits: Logits, mixed: Mixed) -> torch.Tensor:
         """Loss of an answer to `mixed`."""
-        loss = self.criterion(logits, mixed.mine.target, mixed.mine.known)
+        loss = risk(self.criterion, logits, mixed.mine.target, mixed.mine.known)
         if mixed.share == 1:
             return loss
-        return mixed.share * loss + (1 - mixed.share) * self.criterion(logits, mixed.other.target, mixed.other.known)
+        other = risk(self.criterion, logits, mixed.other.target, mixed.other.known)
+        return mixed.share * loss + (1 - mixed.share) * other

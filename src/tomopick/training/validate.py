@@ -16,7 +16,7 @@ from ..picking.measured import with_measured
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.predict import Predictor, predict_rows
 from ..picking.rows import decode_rows
-from ..scoring.thresholds import METRICS, Candidates, choose_thresholds, found_uphill
+from ..scoring.thresholds import METRICS, POSITIVES, Candidates, choose_thresholds, found_uphill
 from .dataset import Data
 from .loop import TrainState
 from .patches import LabelledVolume
@@ -70,6 +70,8 @@ def validate(
 ) -> tuple[float, dict[str, float], Detector]:
     """The metric (see `TrainSpec.select`) at the best thresholds, with the averaged weights; and each object's.
 
+    Where not all particles were picked it is `positives` in any case.
+
     Of the volumes as they are, whatever views the method picks with: the best weights are told as well by one. The
     detector given back has the thresholds that are best for these weights, and not the weights themselves.
     """
@@ -78,14 +80,16 @@ def validate(
     device = next(state.network.parameters()).device
     # These weights are used once: nothing that converts or compiles them first pays.
     predictor = replace(detector, network=network).predictor(device, "none", EngineSpec("torch"))
-    candidates, truth = validation_picks(detector, predictor, data, [metric]), _truth(data)
-    best = choose_thresholds(candidates, truth, data.objects, metric, tolerance=0.0)
+    by = metric if data.complete else POSITIVES
+    candidates, truth = validation_picks(detector, predictor, data, [by]), _truth(data)
+    best = choose_thresholds(candidates, truth, data.objects, by, tolerance=0.0)
     scores = {name: c.value for name, c in best.items() if c.n_truth}
     weights = [o.score_weight if metric == "czii" else 1.0 for o in data.objects if o.name in scores]
     # Where positions depend on the threshold, candidates are those around the best of one metric, which all share.
-    found = {m: best if m == metric else choose_thresholds(candidates, truth, data.objects, m) for m in METRICS}
+    wanted = {m: m if data.complete else POSITIVES for m in METRICS}
+    found = {m: best if b == by else choose_thresholds(candidates, truth, data.objects, b) for m, b in wanted.items()}
     cuts = {m: {k: c.threshold for k, c in each.items()} for m, each in found.items()}
-    known = {m: {k: float(c.value) for k, c in each.items() if c.n_truth} for m, each in found.items()}
+    known = {m: {k: float(c.value) for k, c in cs.items() if c.n_truth and data.complete} for m, cs in found.items()}
     detector = replace(
         detector, thresholds={**detector.thresholds, **cuts}, facts=replace(detector.facts, scores=known)
     )
@@ -98,5 +102,6 @@ def _truth(data: Data) -> dict[str, Picks]:
 
 def measured(detector: Detector, data: Data, device: torch.device) -> Detector:
     """The detector with what the validation volumes tell: thresholds, displacement and scores."""
-    candidates = validation_picks(detector, detector.predictor(device), data, METRICS)
-    return with_measured(detector, candidates, _truth(data), data.objects, "the defaults")
+    metrics = METRICS if data.complete else (POSITIVES,)
+    candidates = validation_picks(detector, detector.predictor(device), data, metrics)
+    return with_measured(detector, candidates, _truth(data), data.objects, "the defaults", data.complete)
