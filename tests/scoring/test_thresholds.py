@@ -126,7 +126,7 @@ def test_nothing_to_measure(metric, found, truth):
 
 def test_bad_input():
     good = {"a": along_x("a", [0])}
-    with pytest.raises(TomopickError, match=r"metric 'f2' is none of czii, f1 and precision=P"):
+    with pytest.raises(TomopickError, match=r"metric 'f2' is none of czii, f1, positives and precision=P"):
         calibrate(good, good, [BALL], "f2")
     with pytest.raises(TomopickError, match="unknown object 'other'"):
         calibrate(good, {"a": along_x("a", [0], name="other")}, [BALL], "f1")
