@@ -56,7 +56,7 @@ def test_precision_keeps_the_most_recall_at_that_precision():
 @pytest.mark.parametrize("metric", ["precision", "precision=", "precision=0", "precision=1.1", "recall=0.5", "f2"])
 def test_unknown_metrics_are_named(metric):
     found, truth = spaced([0.9], [1])
-    with pytest.raises(SelectionError, match="none of czii, f1 and precision=P"):
+    with pytest.raises(SelectionError, match="none of czii, f1, positives and precision=P"):
         choose_thresholds({0.02: found}, truth, [small.BALL], metric)
 
 

@@ -194,7 +194,7 @@ def test_metrics_have_one_spelling():
     assert metric_name("precision=0.90") == metric_name("precision=.9") == "precision=0.9"
     assert metric_name("f1") == "f1"
     for text in ("precision", "precision=", "precision=0", "precision=1.1", "precision=nan", "recall=0.5", "f2", ""):
-        with pytest.raises(SelectionError, match="none of czii, f1 and precision=P"):
+        with pytest.raises(SelectionError, match="none of czii, f1, positives and precision=P"):
             metric_name(text)
     known = {"f1": {"ball": 0.4}, "czii": {"ball": 0.1}, "precision=0.9": {"ball": 0.8}}
     assert thresholds_for(known, "precision=.90", "m") == {"ball": 0.8}
