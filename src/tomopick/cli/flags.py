@@ -24,6 +24,7 @@ FLAGS = {
     "device": "--device",
     "drop_outside": "--drop-outside",
     "engine": "--engine",
+    "exclude": "--exclude",
     "folds": "--folds",
     "format": "--from",
     "index_map": "--index-map",

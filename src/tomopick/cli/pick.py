@@ -42,6 +42,8 @@ LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 @click.option("--min-distance", "min_distances", multiple=True, callback=pairs, metavar="OBJECT=Å",
               help="Smallest distance between two picks, in place of the model's (mostly 1.2 radii).")  # fmt: skip
 @click.option("--keep-below", is_flag=True, help="Write picks below the threshold too, down to a score of 0.02.")
+@click.option("--exclude/--no-exclude", default=None,
+              help="Of objects' picks on one density the surest stays. Default: as the method says.")  # fmt: skip
 @tta_option
 @invert_option
 @click.option(

@@ -45,6 +45,7 @@ class Method:
         tiling: how a volume is cut.
         views: whose heatmaps are averaged (test-time augmentation), a key of `predict.VIEWS`.
         peaks: how particles are found in a heatmap.
+        exclusion: of two objects' picks nearer than this part of the smaller radius only the surer one stays; 0: both.
     """
 
     name: str
@@ -56,10 +57,13 @@ class Method:
     tiling: Tiling = field(default_factory=TilingSpec)
     views: str = "none"
     peaks: PeakFinder = field(default_factory=LocalMaxima)
+    exclusion: float = 0.0
 
     def __post_init__(self) -> None:
         if self.views not in VIEWS:
             raise RecipeError(f"views cannot be '{self.views}'; expected one of {', '.join(VIEWS)}")
+        if not 0 <= self.exclusion <= 2:
+            raise RecipeError(f"exclusion is {self.exclusion:g}; expected a part of the smaller radius, from 0 to 2")
         require_multiple("tiling", self.tiling.shape, self.network)
 
     def picking(self, assignments: Sequence[str]) -> Method:

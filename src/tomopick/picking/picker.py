@@ -20,6 +20,7 @@ from ..core.types import THRESHOLD, Grid, Heatmap, PickableObject, Picks, Tomogr
 from ..networks.engines import RECORDING, EngineSpec, choose_device, tensors_of
 from ..scoring.score_maps import ScoreMaps, heights, mapped
 from ..scoring.thresholds import thresholds_for
+from .exclusion import part_of, without_rivals
 from .folder import TrainingFacts
 from .peaks import LOWEST_SCORE, PeakFinder, with_distances
 from .predict import Predictor, predict_rows
@@ -43,6 +44,7 @@ class PickOptions:
         thresholds: by object, in place of the calibrated ones.
         min_distances: by object, smallest distance between two picks, in place of the model's [Å].
         keep_below: write picks under the threshold too, down to a score of 0.02.
+        exclude: whether picks of different objects compete for a density; None: as the method says.
         views: test-time augmentation, a key of `predict.VIEWS`; None: what each method says.
         invert: the runs that have light particles on dark; True: all.
         offset: `none`, or `fitted` to take the displacement out that training measured.
@@ -59,6 +61,7 @@ class PickOptions:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     min_distances: Mapping[str, float] = field(default_factory=dict)
     keep_below: bool = False
+    exclude: bool | None = None
     views: str | None = None
     invert: bool | tuple[str, ...] = False
     offset: str = "none"
@@ -77,12 +80,10 @@ class PickOptions:
         score by about a hundredth, and a batch that goes on on another machine must not start anew for that. Eight
         bits cost more, so they count.
         """
-        aside = ("device", "engine", "precision", "thresholds", "min_distances", "overrides")
+        aside = ("device", "engine", "precision", "thresholds", "min_distances", "overrides", "exclude")
         settings = {k: v for k, v in vars(self).items() if k not in aside} | {"thresholds": dict(self.thresholds)}
-        if self.min_distances:
-            settings["min_distances"] = dict(self.min_distances)
-        if self.overrides:
-            settings["overrides"] = list(self.overrides)
+        more = {"min_distances": dict(self.min_distances), "overrides": list(self.overrides)}
+        settings |= {k: v for k, v in more.items() if v} | ({} if self.exclude is None else {"exclude": self.exclude})
         return settings | ({"precision": "int8"} if self.precision == "int8" else {})
 
 
@@ -351,9 +352,13 @@ class Picker:
                 floor[name] = max(LOWEST_SCORE, height - 1e-6)
         seen = tomogram if isinstance(tomogram, Prepared) else self.prepare(tomogram)
         found, picks = list(seen.found), mapped(self._found_at(seen, floor, progress, keep), self.score_maps)
+        picks = picks if keep_below or not self.score_maps else picks.above(self.thresholds)
+        best, part = self.model.thresholds["f1"], part_of(self.options.exclude, self.detectors[0].method.exclusion)
+        cuts = {name: max(best.get(name, cut), cut) for name, cut in self.thresholds.items()}
+        picks = without_rivals(picks, self.objects, cuts, part)
         if keep_below:  # whoever reads them must know which were kept
             picks = picks.with_column(THRESHOLD, np.array([self.thresholds[name] for name in picks.names.tolist()]))
-        return picks if keep_below or not self.score_maps else picks.above(self.thresholds), found
+        return picks, found
 
     def _found_at(
         self,

@@ -39,4 +39,5 @@ def light() -> Recipe:
         target=GaussianTarget(sigma_factor=0.5),
         network=UNetSpec(widths=(32, 48, 64), convolutions=2, stride=2),
         views="none",
+        exclusion=0.5,
     )

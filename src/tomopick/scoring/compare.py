@@ -25,7 +25,7 @@ from ..data.objects import with_specs
 from ..data.open import open_taking, require_taken
 from ..data.plausible import require_likely
 from ..data.tables import is_kaggle_csv
-from .crowding import crowded
+from .crowding import crowded, sharing
 from .figures import Scores, rankings, run_figures
 from .intervals import Difference, bootstrap, bootstrap_f1, paired_difference
 from .localisation import localisations
@@ -119,8 +119,7 @@ class Scoring:
         if extra:
             notes.append(f"{', '.join(extra)} has no truth and is not scored")
             found = {run: p.select(~np.isin(p.names, extra)) for run, p in found.items()}
-        lacking = sorted({n for p in wanted.values() for n in p.names.tolist()} - picked)
-        if lacking and picked:
+        if picked and (lacking := sorted({n for p in wanted.values() for n in p.names.tolist()} - picked)):
             notes.append(f"{', '.join(lacking)} has truth and no picks: all its particles count as missed")
         notes += [*twice_written(wanted, objects), *crowded(wanted, objects, usual_distances(objects, made))]
         cuts, lines = (made.thresholds, []) if made else picked_thresholds(found, candidates)
@@ -163,6 +162,7 @@ class Scoring:
             localisations(found, wanted, objects),
             run_figures(found, wanted, objects, self.exclude),
             sides.dropped_outside,
+            sharing(found, objects),
         )
 
     def compare(self, sides: Sides, others: Sides) -> dict[str, Difference]:

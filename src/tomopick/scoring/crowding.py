@@ -30,6 +30,20 @@ def crowded(truth: Mapping[str, Picks], objects: Sequence[PickableObject], dista
     return lines
 
 
+def sharing(picks: Mapping[str, Picks], objects: Sequence[PickableObject], fraction: float = 0.5) -> int:
+    """How many picks lie nearer to another object's than `fraction` of the smaller radius: one density, two names."""
+    radii, n = {o.name: o.radius for o in objects if o.radius}, 0
+    for found in (p.among(radii) for p in picks.values()):
+        reach = np.array([radii[name] for name in found.names.tolist()])
+        if len(found) < 2:
+            continue
+        pairs = cKDTree(found.positions).query_pairs(fraction * float(reach.max()), output_type="ndarray")
+        near = np.linalg.norm(found.positions[pairs[:, 0]] - found.positions[pairs[:, 1]], axis=1)
+        shared = (near < fraction * reach[pairs].min(axis=1)) & (found.names[pairs[:, 0]] != found.names[pairs[:, 1]])
+        n += len(np.unique(pairs[shared]))
+    return n
+
+
 def _line(o: PickableObject, distance: float, nearest: np.ndarray, total: int, most: int) -> str:
     close = np.count_nonzero(nearest < distance)
     # Picks lie a little off; what was written down twice is nobody's distance.

@@ -72,6 +72,7 @@ class Scores:
         places: by object, how far hits within half a radius lie from the truth.
         runs: by run, what it scores by itself.
         dropped_outside: picks left out.
+        sharing: picks that lie within half the smaller radius of another object's.
         differences: by metric, how much better the picks are than those of `against`.
         against: what others the picks were compared with.
     """
@@ -84,6 +85,7 @@ class Scores:
     places: Mapping[str, Localisation]
     runs: Mapping[str, RunFigures] = field(default_factory=dict)
     dropped_outside: int = 0
+    sharing: int = 0
     differences: Mapping[str, Difference] = field(default_factory=dict)
     against: str = ""
 
@@ -108,9 +110,15 @@ class Scores:
                 "ranking by score, and where hits within 0.5 radii lie",
                 self._ranking_table(),
                 *self._run_table(),
+                *self._sharing(),
                 *self._comparison(),
             ]
         )
+
+    def _sharing(self) -> list[str]:
+        if not self.sharing:
+            return []
+        return [f"\n{self.sharing} picks share a density: another object's lies within half the smaller radius"]
 
     def _comparison(self) -> list[str]:
         lines = [f"\ncompared with {self.against}, on the same runs"] if self.differences else []
@@ -184,7 +192,7 @@ class Scores:
         if self.differences:
             told = {m: {"other": d.a, **d.difference.to_json()} for m, d in self.differences.items()}
             data["against"] = {"picks": self.against, "difference": told}
-        return data | {"dropped_outside": self.dropped_outside}
+        return data | {"dropped_outside": self.dropped_outside, "sharing": self.sharing}
 
 
 def _interval(what: str, drawn: tuple[float, float]) -> list[str]:
