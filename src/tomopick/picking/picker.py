@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..core.arrays import Array, to_host
+from ..core.arrays import Array
 from ..core.errors import SelectionError
 from ..core.messages import near_miss, with_fields
 from ..core.types import THRESHOLD, Grid, Heatmap, PickableObject, Picks, Tomogram, is_inverted
@@ -25,7 +25,7 @@ from .folder import TrainingFacts
 from .peaks import LOWEST_SCORE, PeakFinder, with_distances
 from .predict import Predictor, predict_rows
 from .prepared import Prepared, Single
-from .rows import decode_rows, join_rows, on_host
+from .rows import decode_rows, join_rows, on_host, watched
 from .tensors import fits, uploaded
 
 if TYPE_CHECKING:  # files are read where a path is given, not where a network runs
@@ -370,7 +370,7 @@ class Picker:
         """Picks of a tomogram, on the device as far as its memory reaches."""
         try:
             rows = self._rows(seen, progress)[0]
-            return self.picks_at(_watched(rows, keep) if keep else rows, seen, floor)
+            return self.picks_at(watched(rows, keep) if keep else rows, seen, floor)
         except torch.OutOfMemoryError:
             if keep or not seen.on_device:  # what was kept cannot be taken back
                 raise
@@ -395,9 +395,3 @@ class Picker:
         """Picks at or above the threshold, by object."""
         kept = picks.above(self.thresholds)
         return {name: len(kept.of(name)) for name in self.thresholds}
-
-
-def _watched(rows: Iterator[Heatmap], keep: Callable[[Heatmap], None]) -> Iterator[Heatmap]:
-    for strip in rows:
-        keep(replace(strip, values=to_host(strip.values)))
-        yield strip

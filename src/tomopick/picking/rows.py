@@ -73,6 +73,13 @@ def on_host(rows: Iterable[Heatmap]) -> Iterator[Heatmap]:
     return (replace(strip, values=to_host(strip.values)) for strip in rows)
 
 
+def watched(rows: Iterable[Heatmap], keep: Callable[[Heatmap], None]) -> Iterator[Heatmap]:
+    """The same rows, each shown to `keep` in the host's memory first."""
+    for strip in rows:
+        keep(replace(strip, values=to_host(strip.values)))
+        yield strip
+
+
 def on_one_grid(members: Sequence[Iterable[Heatmap]]) -> Iterator[list[Heatmap]]:
     """Several members' rows, strip by strip on the grid of the finest; still strips, never a whole heatmap.
 
