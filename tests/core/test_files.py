@@ -137,3 +137,15 @@ def test_long_names_have_their_hidden_ones(tmp_path):
     path = tmp_path / ("é" * 120)
     _write(path)
     assert path.read_text() == "1"
+
+
+def test_what_is_large_is_written_in_pieces(tmp_path):
+    made = []
+
+    def pieces():
+        for i in range(3):
+            made.append(i)
+            yield f"{i}é"
+
+    write_together({tmp_path / "a": pieces(), tmp_path / "b": "whole"})
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "0é1é2é" and made == [0, 1, 2]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tomopick.core.errors import ModelError, ReadError
-from tomopick.core.reading import parse_json, require_file, typed
-from tomopick.core.text import read_json
+from tomopick.core.reading import parse_json, read_bytes, require_file, typed
+from tomopick.core.text import BEYOND, checked_numbers, read_json
 from tomopick.data import open_project
 
 
@@ -100,3 +101,33 @@ def test_a_pipe_is_not_read(tmp_path):
         project.tomogram("tomogram")
     with pytest.raises(ReadError, match="is a pipe"):
         open_project("/dev/zero")
+
+
+@pytest.mark.parametrize("text", ["1" + "0" * 400, '{"a": [-' + "9" * 5000 + "]}", "[" * 10**5, '{"a":' * 10**5])
+def test_numbers_and_depths_beyond_all_measure_are_no_json(text):
+    with pytest.raises(ValueError, match=r"digits|deeper"):
+        parse_json(text)
+
+
+def test_what_is_read_whole_has_an_end(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_bytes(tmp_path / "a", "it", 5) == b"12345"
+    with pytest.raises(ReadError, match="too much to be read; expected it"):
+        read_bytes(tmp_path / "a", "it", 4)
+    os.truncate(tmp_path / "a", 2**42)  # takes no room on the disk
+    with pytest.raises(ReadError, match=r"4\.4e\+03 GB, too much"):
+        read_bytes(tmp_path / "a", "it")
+    with pytest.raises(ReadError, match="too much"):
+        read_bytes(tmp_path / "a", "it", 2**50)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ReadError, match="cannot be read"):
+        read_bytes(tmp_path / "loop", "it")
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_checked_numbers_are_those_that_can_be_computed_with(value):
+    if abs(value) <= BEYOND:
+        assert checked_numbers([repr(value)], Path("f"), "x", [3]) == [value]
+    else:
+        with pytest.raises(ReadError, match="f: line 3: x is"):
+            checked_numbers([repr(value)], Path("f"), "x", [3])

@@ -1,5 +1,6 @@
 """Formats of picks: round trips, where other programs would draw a voxel, others' readers, and bad files."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from telling import heard
 from tomopick.core.errors import OutputError, ReadError, SelectionError
 from tomopick.core.types import Grid, PickableObject, Picks
+from tomopick.data import picksjson
 from tomopick.data.formats import (
     FORMATS,
     WRITTEN,
@@ -601,3 +603,20 @@ def test_names_with_objects_and_aliases():
     assert object_alias("membrane", ["ribosome"]) == "membrane"
     assert tomo_type_alias("denoised", ["wbp-denoised-denoiset-ctfdeconv"]) == "wbp-denoised-denoiset-ctfdeconv"
     assert plain_name("/a/b/rec_Position_1_7.84Apx.mrc") == "Position_1"
+
+
+def test_copicks_text_is_made_in_pieces(monkeypatch):
+    monkeypatch.setattr(picksjson, "_AT_ONCE", 3)
+    rng = np.random.default_rng(0)
+    turned = Rotation.random(7, random_state=0).as_matrix()
+    for rotations in (None, turned):
+        picks = Picks("A", rng.uniform(0, 100, (7, 3)), np.array(["ball"] * 7), rng.random(7), rotations)
+        pieces = list(picksjson.PicksText(picks, "ball", "me", "0", 10.0))
+        assert len(pieces) == 5
+        back = picksjson.parse_picks(json.loads("".join(pieces)), "A", "it")
+        assert (back.name, back.user_id, back.session_id, back.voxel_spacing) == ("ball", "me", "0", 10.0)
+        np.testing.assert_array_equal(back.picks.positions, picks.positions)
+        np.testing.assert_array_equal(back.picks.scores, picks.scores)
+        assert (back.picks.rotations is None) == (rotations is None)
+    none = json.loads("".join(picksjson.PicksText(Picks.empty("A"), "ball", "me", "0", None)))
+    assert none["points"] == [] and none["run_name"] == "A"

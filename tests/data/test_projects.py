@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from projects import means, ome_zarr, picks, same, volume
-from tomopick.core.errors import OutputError, ReadError, SelectionError
+from tomopick.core.errors import OutputError, ReadError, SelectionError, TomopickError
 from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
 from tomopick.data import FolderProject, MemoryProject, Project, open_project, write_mrc
 from tomopick.data.choose import PicksEntry
@@ -282,3 +282,20 @@ def test_open_says_what_it_expected(folder, tmp_path_factory):
     (folder / "my.json").write_text('{"pickable_objects": []}')
     with pytest.raises(ReadError, match=r"holds the copick configuration my\.json"):
         open_project(folder)
+
+
+def test_a_home_that_nobody_has_is_a_folder_that_is_not_there():
+    with pytest.raises(ReadError, match="there is no such file or folder"):
+        open_project("~nobody-of-this-name/t")
+
+
+@pytest.mark.parametrize("key", ["overlay_root", "static_root"])
+@pytest.mark.parametrize("value", [3, [], {}, True, "\x00", "~nobody-of-this-name/t"])
+def test_roots_that_are_no_paths_are_refused_in_one_line(tmp_path, key, value):
+    objects = [{"name": "ball", "radius": 40, "label": 1, "is_particle": True}]
+    (tmp_path / "copick.json").write_text(
+        json.dumps({"config_type": "filesystem", "name": "x", "description": "", "version": "1.0.0",
+                    "pickable_objects": objects, key: value})
+    )  # fmt: skip
+    with pytest.raises(TomopickError, match=r"copick\.json"):
+        open_project(tmp_path / "copick.json").runs()

@@ -1,5 +1,8 @@
 """What is wrong with files of volumes, said so that somebody can mend it."""
 
+import gzip
+import os
+
 import mrcfile
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ import zarr
 from projects import ome_zarr, volume
 from tomopick.core.errors import ReadError
 from tomopick.data import open_project, read_volume
+from tomopick.data.volumes import checks
+from tomopick.data.volumes import mrc as mrc_module
 from tomopick.data.volumes.volumes import contents_mark, volume_grids
 
 
@@ -79,3 +84,71 @@ def test_voxels_rewritten_in_place_are_noticed(tmp_path):
     assert contents_mark(path) == before
     zarr.open_group(str(path), mode="a")["s0"][:4] = 7.0
     assert contents_mark(path) != before
+
+
+def altered(path, at, value, kind="<i4"):
+    data = bytearray(path.read_bytes())
+    data[at : at + 4] = np.array(value, dtype=kind).tobytes()
+    path.write_bytes(bytes(data))
+    return path
+
+
+@pytest.mark.parametrize("name", ["A.mrc", "A.mrc.gz"])
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [(4, 2**31 - 1, "truncated|cannot hold"), (92, 2**31 - 1, "extended header"), (92, -4, "extended header"),
+     (0, -1, "not an MRC"), (40, 1e30, "voxels of|voxel size"), (40, np.nan, "not set"), (40, 0.0, "not set")],
+)  # fmt: skip
+def test_headers_that_promise_too_much_take_no_room(tmp_path, name, at, value, message):
+    path = altered(mrc(tmp_path / "A.mrc"), at, value, "<i4" if isinstance(value, int) else "<f4")
+    if name.endswith(".gz"):
+        path = tmp_path / name
+        path.write_bytes(gzip.compress((tmp_path / "A.mrc").read_bytes()))
+    with pytest.raises(ReadError, match=f"{name}: .*({message})"):
+        read_volume(path)
+
+
+class Full:
+    """NumPy where there is no memory."""
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    @staticmethod
+    def empty(*_arguments, **_more):
+        raise MemoryError
+
+
+def test_volumes_for_which_there_is_no_memory(tmp_path, monkeypatch):
+    mrc(tmp_path / "A.mrc")
+    ome_zarr(tmp_path / "Z.zarr", [volume((12, 16, 20))])
+    monkeypatch.setattr(checks, "np", Full())
+    for name in ("A.mrc", "Z.zarr"):
+        with pytest.raises(ReadError, match=rf"{name}.*no memory; bin it"):
+            read_volume(tmp_path / name)
+
+
+def test_what_packs_too_well_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(mrc_module, "LARGE", 10_000)
+    path = tmp_path / "A.mrc.gz"
+    path.write_bytes(gzip.compress(mrc(tmp_path / "A.mrc", np.zeros((64, 64, 64), "f4")).read_bytes()))
+    with pytest.raises(ReadError, match="no tomogram with noise in it packs as small"):
+        volume_grids(path)
+    path.write_bytes(gzip.compress(mrc(tmp_path / "A.mrc", volume((64, 64, 64))).read_bytes()))
+    assert volume_grids(path)[0].shape == (64, 64, 64)
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 2), (2**20, 2**20, 2**20)])
+def test_shapes_that_no_volume_has(shape):
+    with pytest.raises(ReadError, match=r"it: .*in its header"):
+        checks.require_room(shape, "it")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("inside", [".zattrs", "s0/.zarray", "s0/0/0/0"])
+def test_pipes_within_a_store_are_not_waited_for(tmp_path, inside):
+    place = ome_zarr(tmp_path / "Z.zarr", [volume((12, 16, 20))]) / inside
+    place.unlink()
+    os.mkfifo(place)
+    with pytest.raises(ReadError, match=r"pipe|no file"):
+        read_volume(tmp_path / "Z.zarr")

@@ -231,3 +231,16 @@ def test_padding_that_is_not_quite_constant_is_left_out(rows: int, level: float)
     mean, deviation = RobustNormalization().statistics(Tomogram("padded", values, Grid(values.shape, 10.0)))
     assert abs(mean - level) < 0.2
     assert 0.9 < deviation < 1.1
+
+
+def test_volumes_whose_variation_is_a_few_voxels_far_out():
+    values = np.random.default_rng(0).standard_normal((16, 32, 32)).astype(np.float32)
+    values[3, 4, 5] = values[12, 30, 30] = values[2, 3, 30] = 1e30
+    try:
+        assert np.isfinite(RobustNormalization()(tomogram(values))).all()
+    except ReadError as error:
+        assert "its grey values have no scale" in str(error)
+    flat = np.zeros((16, 32, 32), np.float32)
+    flat[8, 8, 8], flat[8, 20, 20] = 1e30, -1e30
+    with pytest.raises(ReadError, match=r"no scale|every voxel"):
+        RobustNormalization()(tomogram(flat))

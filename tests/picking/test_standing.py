@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tomopick.core.errors import ReadError
-from tomopick.core.records import ENDING, FAILED, PICKED, STARTED, Records, expect
+from tomopick.core.records import ENDING, FAILED, PICKED, RUNS, STARTED, Records, expect, expected
 from tomopick.picking.standing import LOST_AFTER, reasons, records_at, standing
 
 
@@ -61,3 +61,21 @@ def test_where_records_are(tmp_path):
     (tmp_path / "records").mkdir()
     expect(tmp_path / "records", ["A"])
     assert records_at(tmp_path) == tmp_path / "records" == records_at(tmp_path / "records")
+
+
+def test_records_that_are_damaged_are_none(tmp_path):
+    good = '{"run": "A", "status": "picked", "time": 5.0, "seconds": "long"}'
+    bad = ['{"run": "B", "status": "picked", "time": 5.0, "x": }', '{"run": "C", "status": 3, "time": 5}', '"D"',
+           '{"run": "E", "status": "picked", "time": 1e308}', '{"run": "F", "status": "picked", "time": NaN}',
+           '{"run": "G", "time": 5}', '{"run": ["H"], "status": "picked", "time": 5}', "[" * 10**5,
+           '{"run": "I", "status": "failed", "time": true}']  # fmt: skip
+    (tmp_path / f"one{ENDING}").write_text("\n".join([*bad, good]) + "\n")
+    assert list(Records(tmp_path).runs()) == ["A"]
+    assert standing(Records(tmp_path), 10.0).picked == ("A",)
+
+
+def test_a_list_of_runs_that_is_no_text(tmp_path):
+    assert expected(tmp_path) == []
+    (tmp_path / RUNS).write_bytes(b"A\xf2\n")
+    with pytest.raises(ReadError, match=r"runs.txt: is no text .*expected a run's name a line"):
+        standing(written(tmp_path, ("A", PICKED, 5.0, {})), 10.0)

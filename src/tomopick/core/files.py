@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -45,8 +45,11 @@ def atomic_write(path: str | Path, binary: bool = False) -> Iterator[IO[Any]]:
         _settle(path.parent)
 
 
-def write_together(files: Mapping[Path, str | bytes]) -> None:
+def write_together(files: Mapping[Path, str | bytes | Iterable[str]]) -> None:
     """Writes files that belong together: all are on disk, and closed, before the first takes its place.
+
+    Args:
+        files: what each is to hold; what is large may come in pieces.
 
     Raises:
         OutputError: as `atomic_write`; then none has changed, unless a rename itself failed.
@@ -61,7 +64,8 @@ def write_together(files: Mapping[Path, str | bytes]) -> None:
                 if path.is_dir():  # the one place that a rename does not take, found before the first
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 with part.open("xb") as handle:
-                    handle.write(data.encode() if isinstance(data, str) else data)
+                    for piece in [data] if isinstance(data, str | bytes) else data:
+                        handle.write(piece.encode() if isinstance(piece, str) else piece)
                     handle.flush()
                     os.fsync(handle.fileno())
         for path, part in parts.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def negatives_of(project: Project, run: str, query: str | None) -> Picks | None:
 
 
 def _mask(project: Project, run: str, where: str, grid: Grid) -> Mask | None:
-    place = Path(where).expanduser()
+    place = Path(os.path.expanduser(where))
     if place.exists():
         return read_mask(place, run, project.runs(), grid)
     if not isinstance(project, CopickProject):

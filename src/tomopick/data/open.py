@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,7 +49,7 @@ def open_project(
         ReadError: nothing there, or nothing of these kinds.
         SelectionError: an argument that is not of its form, or does not go with the kind of project.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     offset = CoordinateOffset.parse(coordinate_offset)
     if voxel_spacing is not None and not 0 < voxel_spacing < float("inf"):
         raise SelectionError(f"`voxel_spacing={voxel_spacing}`: expected a positive number in Å")
@@ -100,7 +101,7 @@ def open_taking(
 
     Whoever asks says with `require_taken` what nobody took; `labelled` are further arguments of it.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if not _is_closed(place):
         spacing = voxel_spacing if not _is_table(place) else None
         given = {"objects": objects, "coordinate_offset": coordinate_offset, **labelled}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..core.text import BEYOND, read_json
 from ..core.types import Picks
 
 _OURS = "tomopick"  # under a file's "metadata": further numbers of each point, by name
+_AT_ONCE = 10_000  # points that are made into text at a time
 
 
 @dataclass(frozen=True)
@@ -95,34 +96,53 @@ def read_picks_json(path: Path, run: str) -> PicksFile:
     return parse_picks(read_json(path, "copick's picks"), run, str(path))
 
 
-def picks_fields(picks: Picks, name: str, user_id: str, session_id: str, voxel_spacing: float | None) -> dict[str, Any]:
-    """copick's dictionary of the picks of one object, positions as the file is to have them."""
-    part = picks.of(name)
-    turns = np.tile(np.eye(4), (len(part), 1, 1))
-    if part.rotations is not None:
-        turns[:, :3, :3] = part.rotations
-    columns = {k: [None if v != v else round(v, 6) for v in c.tolist()] for k, c in part.columns.items()}
-    return {
-        "pickable_object_name": name,
-        "user_id": user_id,
-        "session_id": session_id,
-        "run_name": picks.run,
-        "voxel_spacing": voxel_spacing,
-        "unit": "angstrom",
-        "points": [
-            {"location": {"x": x, "y": y, "z": z}, "transformation_": turn, "instance_id": 0, "score": score}
-            for (z, y, x), turn, score in zip(part.positions.tolist(), turns.tolist(), part.scores.tolist())
-        ],
-        "trust_orientation": part.rotations is not None,
-        # copick reads past what it does not know.
-        **({"metadata": {_OURS: columns}} if columns else {}),
-    }
+@dataclass(frozen=True)
+class PicksText:
+    """copick's file of the picks of one object, a point a line; its text is made as it is written.
+
+    Attributes:
+        picks: positions as the file is to have them, all of one object.
+        name: the object.
+        user_id, session_id, voxel_spacing: as the file states them.
+    """
+
+    picks: Picks
+    name: str
+    user_id: str
+    session_id: str
+    voxel_spacing: float | None
+
+    def __iter__(self) -> Iterator[str]:
+        about = {
+            "pickable_object_name": self.name, "user_id": self.user_id, "session_id": self.session_id,
+            "run_name": self.picks.run, "voxel_spacing": self.voxel_spacing, "unit": "angstrom",
+            "trust_orientation": self.picks.rotations is not None,
+        }  # fmt: skip
+        yield json.dumps(about, indent=1)[: -len("\n}")]
+        columns = {k: [None if v != v else round(v, 6) for v in c.tolist()] for k, c in self.picks.columns.items()}
+        if columns:  # copick reads past what it does not know
+            yield ',\n "metadata": ' + json.dumps({_OURS: columns})
+        yield ',\n "points": ['
+        between = "\n  "
+        for first in range(0, len(self.picks), _AT_ONCE):
+            points = self._points(self.picks.select(np.arange(first, min(first + _AT_ONCE, len(self.picks)))))
+            yield between + ",\n  ".join(json.dumps(point) for point in points)
+            between = ",\n  "
+        yield "]\n}"
+
+    @staticmethod
+    def _points(picks: Picks) -> Iterator[dict[str, Any]]:
+        turns = np.tile(np.eye(4), (len(picks), 1, 1))
+        if picks.rotations is not None:
+            turns[:, :3, :3] = picks.rotations
+        for (z, y, x), turn, score in zip(picks.positions.tolist(), turns.tolist(), picks.scores.tolist()):
+            yield {"location": {"x": x, "y": y, "z": z}, "transformation_": turn, "instance_id": 0, "score": score}
 
 
 def picks_files(
     picks: Picks, objects: Sequence[str], stale: Sequence[str], fields: tuple[str, str, float | None]
-) -> dict[str, str]:
-    """File name -> text of all files that `picks` become.
+) -> dict[str, PicksText]:
+    """File name -> all files that `picks` become.
 
     An object that was found before under the same user and session and is not found now (`stale`) becomes empty; so
     do all objects where nothing was found at all, so that the run is known to have been done.
@@ -135,8 +155,8 @@ def picks_files(
     """
     user_id, session_id, _ = fields
     names = sorted({*picks.names.tolist(), *stale}) or sorted(objects)
-    texts = {}
+    texts: dict[str, PicksText] = {}
     for name in names:
         file = f"{user_id}_{session_id}_{component(name, 'object')}.json"
-        texts[file] = json.dumps(picks_fields(picks, name, *fields), indent=1)
+        texts[file] = PicksText(picks.of(name), name, *fields)
     return texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ def locate(name: str | Path) -> Path:
     Raises:
         ModelError: there is no such file, and no way to fetch one.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_file() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name)) or path.suffix in SUFFIXES:
         return path
     try:

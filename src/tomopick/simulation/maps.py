@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -95,7 +96,7 @@ class DensityFile:
 
 @lru_cache(maxsize=64)
 def _load(file: DensityFile) -> MapDensity:
-    path = Path(file.path).expanduser()
+    path = Path(os.path.expanduser(file.path))
     kind = _suffix(path)
     if kind not in _READERS:
         raise ReadError(f"{path}: '{kind}' is no kind of density; expected one of {' '.join(sorted(_READERS))}")

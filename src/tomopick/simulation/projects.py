@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -133,7 +134,7 @@ def simulate_project(
 
 def _digests(specimen: SpecimenSpec) -> dict[str, str]:
     """SHA-256 of each file of a density, by its path."""
-    paths = [Path(file.path).expanduser() for file in (*specimen.maps, *specimen.distractor_maps)]
+    paths = [Path(os.path.expanduser(file.path)) for file in (*specimen.maps, *specimen.distractor_maps)]
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 

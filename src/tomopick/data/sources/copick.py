@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -230,11 +230,11 @@ def _segmented(stored: Any, where: str) -> tuple[np.ndarray, Grid]:
     return read_zarr(stored.zarr(), where)
 
 
-def _store_remote(run: Any, texts: dict[str, str], uri: str) -> None:
+def _store_remote(run: Any, texts: Mapping[str, Iterable[str]], uri: str) -> None:
     from copick.models import CopickPicksFile
 
     for text in texts.values():
-        meta = CopickPicksFile.model_validate_json(text)
+        meta = CopickPicksFile.model_validate_json("".join(text))
         try:
             picks = run.new_picks(meta.pickable_object_name, meta.session_id, meta.user_id, exist_ok=True)
             picks.meta = meta

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,14 +43,14 @@ def load_root(path: Path) -> Any:
             raise ReadError(f"{path}: copick cannot open it ({reason}); expected a copick configuration") from None
 
 
-def local_path(url: str | None) -> Path | None:
-    """The path that a root's URL names, if it is on this machine."""
-    if not url:
+def local_path(url: object) -> Path | None:
+    """The path that a root's URL names, if it is one and on this machine."""
+    if not url or not isinstance(url, str):
         return None
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, _, rest = url.partition(":") if url.startswith(("local:", "file:")) else ("", "", url)
-    return Path(rest).expanduser() if scheme in ("", "local", "file") else None
+    return Path(os.path.expanduser(rest)) if scheme in ("", "local", "file") else None
 
 
 def _relocate(path: Path, data: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ AT_ONCE = 2**24  # bytes of a file that are read at a time
 LAST_MODE = 101  # 4-bit, the highest number MRC2014 gives away
 HEADER_BYTES = 1024
 DEFLATE = 1032  # bytes that one byte of gzip becomes at most
+LARGE, SQUEEZED = 2**30, 50  # [bytes] and bytes to one: what is larger and packed better is unpacked by nobody
 STACK_SUFFIXES = (".st", ".ali", ".mrcs")
 IMOD_STAMP = 1146047817
 TILT_HEADERS = (b"SERI", b"AGAR", b"FEI1", b"FEI2")  # extended headers with a record for each image, as cameras write
@@ -211,6 +212,11 @@ def _check(path: Path, header: Any, zipped: bool) -> None:
         raise ReadError(
             f"{path}: {found} bytes cannot hold the {shape} voxels of its header; expected a whole file, so copy it "
             "again"
+        )
+    if zipped and expected > max(LARGE, SQUEEZED * found):
+        raise ReadError(
+            f"{path}: {expected / 1e9:.3g} GB, packed into {found / 1e6:.3g} MB: no tomogram with noise in it packs as "
+            "small; expected one, so unpack it (gunzip) if you know what it holds"
         )
     if not zipped and 0 < int(header.nsymbt) == expected - found:
         raise _not_extended(path, int(header.nsymbt))

@@ -165,7 +165,9 @@ def _count_chunks(folder: Path, whole: int, where: str) -> None:
 
 def _files(folder: str | Path, where: str) -> Iterator[str]:
     """Paths of all files below a folder; raises `ReadError` for what is none, and may never end."""
-    for entry in os.scandir(folder):
+    with os.scandir(folder) as found:
+        entries = list(found)
+    for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _files(entry.path, where)
         elif entry.is_file():

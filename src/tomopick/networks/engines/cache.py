@@ -32,7 +32,7 @@ def cache_folder() -> Path:
         return Path(stated)
     homes = {"win32": ("LOCALAPPDATA", "~/AppData/Local"), "darwin": ("XDG_CACHE_HOME", "~/Library/Caches")}
     variable, usual = homes.get(sys.platform, ("XDG_CACHE_HOME", "~/.cache"))
-    return Path(os.environ.get(variable) or usual).expanduser() / "tomopick"
+    return Path(os.path.expanduser(os.environ.get(variable) or usual)) / "tomopick"
 
 
 def key_of(network: nn.Module, *facts: str) -> str:
