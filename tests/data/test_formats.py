@@ -612,7 +612,7 @@ def test_copicks_text_is_made_in_pieces(monkeypatch):
     for rotations in (None, turned):
         picks = Picks("A", rng.uniform(0, 100, (7, 3)), np.array(["ball"] * 7), rng.random(7), rotations)
         pieces = list(picksjson.PicksText(picks, "ball", "me", "0", 10.0))
-        assert len(pieces) == 5
+        assert len(pieces) == 6
         back = picksjson.parse_picks(json.loads("".join(pieces)), "A", "it")
         assert (back.name, back.user_id, back.session_id, back.voxel_spacing) == ("ball", "me", "0", 10.0)
         np.testing.assert_array_equal(back.picks.positions, picks.positions)
