@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import tomopick as tp
-from small import BALL, TINY, folder, memory, tomogram, trained, untrained
+from small import BALL, RING, TINY, folder, memory, tomogram, trained, untrained
+from tomopick.cli import main
 from tomopick.picking.folder import LearnedFrom
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +66,7 @@ def test_a_model_is_shown_in_one_line(model):
         (lambda m: tp.fit("light", "vols", "model"), "found str 'vols' where a project is expected"),
         (lambda m: tp.fit("light", memory(), "model", sede=1), "no argument 'sede'; did you mean 'seed'"),
         (lambda m: tp.fit(3, memory(), "model"), "found int where a recipe or its name is expected"),
-        (lambda m: tp.Runs(memory(), "A"), r"`names=A`: expected a list of runs, such as \['A'\]"),
+        (lambda m: tp.Runs(memory(), "A"), r"`Runs.names=A`: expected a list of runs, such as \['A'\]"),
         (lambda m: tp.Runs(memory(), ["Z"]).check(), "no run 'Z'"),
         (lambda m: tp.score([1], tomogram()[1], [BALL]), "`picks` is list; expected Picks"),
         (lambda m: tp.score(tp.Picks.empty("A"), tp.Picks.empty("A"), [BALL]), "the truth holds no particle"),
@@ -90,6 +92,16 @@ def test_runs_are_picked_as_the_command_does(model, tmp_path):
     assert (again.run, again.status) == ("B", "skipped")
 
 
+def test_what_is_unlike_the_training_is_told_before_a_batch_as_by_the_command(model, tmp_path, told):
+    project = tp.MemoryProject([BALL])
+    project.write_tomogram(tomogram("A", 0, spacing=40.0)[0])
+    list(tp.pick(model, project, tmp_path / "picks", **CPU))
+    said = next(line for line in told if "40 Å" in line).removeprefix("warning: ")
+    folder(tmp_path / "coarse", ("A",), picks=False, spacing=40.0)
+    command = ["pick", str(trained()), str(tmp_path / "coarse"), "--out", str(tmp_path / "p"), "--device", "cpu"]
+    assert said in CliRunner().invoke(main, command).stderr.replace("--voxel-spacing", "`voxel_spacing`")
+
+
 def test_scores_of_one_run_and_of_many(model):
     project = memory()
     truth = tp.Runs(project).labelled()
@@ -106,13 +118,17 @@ def test_scores_of_one_run_and_of_many(model):
         tp.score({"B": picks["B"]}, {"A": truth["A"]}, project.objects)
 
 
-def test_a_training_from_the_top(tmp_path):
-    runs = tp.Runs(memory(("A", "B")), ["A"])
+def test_a_training_from_the_top(tmp_path, told):
+    project = memory(("A", "B"))
+    project.objects = (BALL, RING)
     small = ["tiling.shape=32,32,32", "tiling.overlap=8", *TINY]
-    made = tp.fit("light", runs, str(tmp_path / "m"), overrides=small, val_runs=["B"], seed=3, device="cpu")
+    how = {"overrides": small, "val_runs": ["B"], "seed": 3, "objects": ["ball"], "device": "cpu"}
+    made = tp.fit("light", tp.Runs(project, ["A"]), str(tmp_path / "m"), **how)
     again = tp.load(tmp_path / "m")
     assert made.checksum == again.checksum and made.facts.provenance["seed"] == 3
     assert made.facts.learned_from == (LearnedFrom("memory", ("A",), ("B",)),)
+    assert (tmp_path / "m" / "training.png").stat().st_size > 1000
+    assert "warning: ring: only 0 picks; expected 20 or more to learn from" in told
 
 
 def test_models_of_models_and_their_files(tmp_path):

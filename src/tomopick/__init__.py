@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +156,7 @@ def pick(
     from .core.messages import with_fields
     from .core.records import expect
     from .data.runs import Runs
+    from .look.doctor import before_picking, warn
     from .picking.output import records_of
     from .picking.picker import Picker, PickOptions
     from .picking.runs import check_objects, pick_runs
@@ -163,10 +165,11 @@ def pick(
     names = runs.check()
     if not names:
         raise SelectionError(f"{runs.uri}: no runs to pick; expected at least one tomogram")
-    picker = Picker(load(model), with_fields(PickOptions(tomo_type=runs.tomo_type), how))
+    picker = Picker(load(model), with_fields(PickOptions(), how))
     check_objects(picker, runs.project)
+    warn(before_picking(runs, picker.model))
     expect(records_of(runs.project, Path(out)).folder, names)
-    return pick_runs(picker, runs.project, names, out, overwrite)
+    return pick_runs(picker, runs, names, out, overwrite)
 
 
 def fit(
@@ -179,7 +182,7 @@ def fit(
     val_runs: Sequence[str] | None = None,
     **how: Any,
 ) -> Detector:
-    """Trains a method on picks and writes the model folder.
+    """Trains a method on picks and writes the model folder, with a picture of how it went.
 
     Args:
         recipe: the method, or its name.
@@ -197,6 +200,8 @@ def fit(
     from .core.errors import RecipeError
     from .core.messages import with_fields
     from .data.runs import Runs
+    from .look.doctor import before_training, warn
+    from .look.sections import draw_training
     from .training.fit import FitOptions
     from .training.fit import fit as train
     from .training.recipe import Recipe
@@ -212,7 +217,12 @@ def fit(
             part = Source(Runs.of(part), None if sources else val_runs)
         sources.append(part)
     changes = [overrides] if isinstance(overrides, str) else overrides
-    return train(method.override(changes), sources, out, with_fields(options or FitOptions(), how))
+    method = method.override(changes)
+    given = with_fields(options or FitOptions(), how)
+    given = given if given.draw else replace(given, draw=draw_training)
+    for source in (s for s in sources if s.labelled):
+        warn(before_training(source.named, source.all_labelled))
+    return train(method, sources, out, given)
 
 
 def simulate(shape: tuple[int, int, int], out: str | Path, **how: Any) -> Project:

@@ -11,6 +11,7 @@ from small import untrained
 from tomopick.core.errors import SelectionError
 from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
 from tomopick.data import FolderProject, MemoryProject, read_picks_csv, read_volume, write_mrc
+from tomopick.data.runs import Runs
 from tomopick.look.centring import displacement
 from tomopick.look.doctor import Checkup, cheap_findings, findings, has_errors, report, star_findings
 from tomopick.picking.folder import TrainingFacts
@@ -141,9 +142,9 @@ def test_types_and_spacings(good):
     one(found, "warning", "no 'denoised' tomogram in b")
     one(found, "warning", "no tomogram in 1 run: c")
     one(found, "warning", "voxel sizes differ: 10 to 13 Å")
-    one(cheap_findings(project, Checkup(runs=["b"], tomo_type="wbp")), "error", "no tomogram type 'wbp'")
+    one(cheap_findings(Runs(project, ["b"], "wbp")), "error", "no tomogram type 'wbp'")
     with pytest.raises(SelectionError, match="no run 'x'"):
-        cheap_findings(project, Checkup(runs=["x"]))
+        cheap_findings(Runs(project, ["x"]))
 
 
 def test_axes_and_header(tmp_path):
@@ -169,10 +170,10 @@ def test_several_sets_of_picks_are_said_once(good):
     for run in "ab":
         project.write_picks(Picks(run, picks.positions, picks.names), "other", "0")
     one(cheap_findings(project), "warning", "say which with `picks`", "(and in 1 other run)")
-    assert len(texts(cheap_findings(project, Checkup(picks="*:other/0")), "warning")) == 0
+    assert len(texts(cheap_findings(Runs(project, picks="*:other/0")), "warning")) == 0
     project.write_picks(Picks("a", picks.positions, picks.names), "mine", "0")
-    one(cheap_findings(project, Checkup(picks="*:mine/0")), "ok", "no picks '*:mine/0' in 1 run")
-    one(cheap_findings(project, Checkup(picks="*:nobody/0")), "error", "no picks '*:nobody/0'")
+    one(cheap_findings(Runs(project, picks="*:mine/0")), "ok", "no picks '*:mine/0' in 1 run")
+    one(cheap_findings(Runs(project, picks="*:nobody/0")), "error", "no picks '*:nobody/0'")
 
 
 class FakeDetector:

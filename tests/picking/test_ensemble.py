@@ -220,7 +220,7 @@ def test_a_run_is_predicted_by_those_that_have_not_learned_from_it(models, tmp_p
 
 def test_where_all_have_learned_from_a_run_it_must_be_named(models, told):
     project = memory(("A",))
-    with pytest.raises(SelectionError, match=r"no run with true picks of ball .*; name some with `names`"):
+    with pytest.raises(SelectionError, match=r"no run with true picks of ball .*; name some with `Runs.names`"):
         put_together([models[0]], CombineOptions(device="cpu"), Runs(project))
     put_together([models[0]], CombineOptions(device="cpu", engine="torch"), Runs(project, ["A"]))
     assert "every member has learned from it" in told[0]

@@ -63,7 +63,7 @@ def test_a_job_is_told_as_text(place):
     one = job(place, "out", thresholds={"ball": 0.5}, views="flips")
     one = replace(one, opening={"objects": ["ball:40"], "voxel_spacing": 10.0, "coordinate_offset": "none"})
     assert Job.parse(one.text()) == one and "\n" not in one.text()
-    assert [o.name for o in Job.parse(one.text()).project().objects] == ["ball"]
+    assert [o.name for o in Job.parse(one.text()).runs().project.objects] == ["ball"]
 
 
 def test_devices(monkeypatch):
@@ -93,7 +93,7 @@ def test_no_more_is_asked_for_than_is_known(place, tmp_path):
         assert seen == ["R00", "R01", "R02"]
         yield from (None, "R03")
 
-    for result in pick_runs(made.picker(), made.project(), coming(), tmp_path):
+    for result in pick_runs(made.picker(), made.runs(), coming(), tmp_path):
         assert result.status == PICKED
         seen.append(result.run)
     assert seen == RUNS[:4]
@@ -101,7 +101,7 @@ def test_no_more_is_asked_for_than_is_known(place, tmp_path):
 
 def test_who_is_asked_to_stop_finishes_what_is_begun(place, tmp_path):
     made, seen = job(place, tmp_path), []
-    for result in pick_runs(made.picker(), made.project(), RUNS, tmp_path, stopped=lambda: len(seen) >= 2):
+    for result in pick_runs(made.picker(), made.runs(), RUNS, tmp_path, stopped=lambda: len(seen) >= 2):
         seen.append(result.run)
     assert 2 <= len(seen) <= 4 and set(tables(tmp_path)) == set(seen)
     assert {r["status"] for r in Records(tmp_path / "records").runs().values()} == {PICKED}  # none is left begun
@@ -111,7 +111,7 @@ def test_who_is_asked_to_stop_finishes_what_is_begun(place, tmp_path):
 @pytest.mark.slow
 def test_workers_that_are_killed_are_replaced(place, tmp_path):
     whole = job(place, tmp_path / "whole")
-    list(pick_runs(whole.picker(), whole.project(), RUNS, whole.out))
+    list(pick_runs(whole.picker(), whole.runs(), RUNS, whole.out))
     fleeting, results = job(place, tmp_path / "out"), []
     for result in pick_with_workers(fleeting, RUNS, ["cpu", "cpu"]):
         results.append(result.run)
@@ -175,7 +175,7 @@ def test_a_batch_on_dask(place, tmp_path):
     """As a program, for its workers begin as programs do."""
     pytest.importorskip("distributed", reason="Dask is not installed")
     whole = job(place, tmp_path / "whole")
-    list(pick_runs(whole.picker(), whole.project(), RUNS, whole.out))
+    list(pick_runs(whole.picker(), whole.runs(), RUNS, whole.out))
     command = [sys.executable, "-m", "tomopick", "pick", trained(), place, "--out", tmp_path / "out", "--device", "cpu"]
     command += ["--engine", "torch", "--on"]
     done = subprocess.run([*map(str, command), "dask:local=2"], capture_output=True, text=True, check=False)

@@ -402,8 +402,8 @@ def test_the_next_volume_is_read_while_one_is_predicted_and_no_more(tmp_path, mo
             ahead.append(len(project.read) - "ABCD".index(run) - 1)
             yield part
 
-    real = made.rows
-    monkeypatch.setattr(made, "rows", lambda seen, progress: (slow(seen.run, real(seen, progress)[0]), []))
+    real = made._rows
+    monkeypatch.setattr(made, "_rows", lambda seen, progress: (slow(seen.run, real(seen, progress)[0]), []))
     results = list(pick_runs(made, project, project.runs(), tmp_path))
     assert [(r.run, r.status) for r in results] == [(run, "picked") for run in "ABCD"]
     assert project.read == list("ABCD") and set(ahead) == {0, 1} and ahead[-1] == 0
@@ -475,14 +475,14 @@ def test_whoever_stops_early_finds_finished_runs_whole(tmp_path):
 
 def test_an_interruption_ends_the_batch(tmp_path, monkeypatch):
     project, made = watched(), picker()
-    real = made.rows
+    real = made._rows
 
     def rows(seen, progress):
         if seen.run == "B":
             raise KeyboardInterrupt
         return real(seen, progress)
 
-    monkeypatch.setattr(made, "rows", rows)
+    monkeypatch.setattr(made, "_rows", rows)
     done = []
     with pytest.raises(KeyboardInterrupt):
         done.extend(pick_runs(made, project, project.runs(), tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,7 @@ def doctor_command(
       tomopick doctor copick.json default --tomo-type denoised --json
       tomopick doctor tomograms/ --object ribosome:150 --pictures look/
     """
+    from ..data.runs import Runs
     from ..look.doctor import Checkup, findings, has_errors, report, star_findings
 
     if Path(place).suffix.lower() == ".star" and Path(place).is_file():
@@ -211,24 +213,24 @@ def doctor_command(
             from ..picking.load import load_model
 
             detector = load_model(model)
-        checkup = Checkup(runs, tomo_type, picks, examine, all_labelled=all_labelled)
-        found = findings(opened, checkup, detector)
+        meant = Runs(opened, runs, tomo_type, picks)
+        found = findings(meant, Checkup(examine, all_labelled=all_labelled), detector)
         if pictures is not None:
-            for run in checkup.names(opened)[:examine]:
-                _draw(opened, run, checkup, pictures)
+            for run in meant.check()[:examine]:
+                _draw(meant, run, pictures)
     echo(with_flags(json.dumps([f.to_json() for f in found], indent=1) if as_json else report(found)))
     if has_errors(found):
         sys.exit(1)
 
 
-def _draw(project: Any, run: str, checkup: Any, pictures: Path) -> None:
+def _draw(runs: Any, run: str, pictures: Path) -> None:
     """A picture of one run; one that cannot be drawn has its finding already."""
     from ..core.names import component
     from ..look.runs import draw_run
 
     try:
         out = pictures / f"{component(run, 'run')}.png"
-        draw_run(project, out, run, tomo_type=checkup.tomo_type, picks=checkup.picks)
+        draw_run(replace(runs, names=[run]), out)
     except TomopickError as error:
         say(f"run {run}: no picture: {error}")
 
@@ -299,14 +301,13 @@ def show_command(
     Example:  tomopick show tomogram.mrc picks/tomogram.csv --object ribosome:150 --out section.png
     """
     from ..data.open import open_taking
+    from ..data.runs import Runs
     from ..look.runs import draw_run
 
     if at is not None and len(at) != 3:
         raise TomopickError(f"--at has {len(at)} numbers; expected Z,Y,X in Å, such as 300,1500,1500")
     source = _open(tomogram, project)
     other = None if picks_place is None else open_taking(picks_place, **{**project, "voxel_spacing": None}).project
-    draw_run(
-        source, out, run, picks_from=other, tomo_type=tomo_type, picks=picks, truth=truth, min_score=min_score,
-        thickness=thickness, at=at,
-    )  # fmt: skip
+    meant = Runs(source, None if run is None else [run], tomo_type, picks)
+    draw_run(meant, out, picks_from=other, truth=truth, min_score=min_score, thickness=thickness, at=at)
     echo(out)

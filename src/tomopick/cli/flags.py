@@ -13,6 +13,7 @@ import click
 # The library's fields and arguments -> what is typed. Where a verb has another flag for one, it stands below.
 FLAGS = {
     "FitOptions.objects": "--objects",
+    "Runs.names": "--runs",
     "agree": "--agree",
     "all_labelled": "--all-labelled",
     "at": "--at",
@@ -37,7 +38,7 @@ FLAGS = {
     "min_distances": "--min-distance",
     "min_score": "--min-score",
     "name": "--as",
-    "names": "--runs",
+    "names": "--names",
     "objects": "--object",
     "only": "--objects",
     "origin": "--dynamo-origin",
@@ -50,7 +51,6 @@ FLAGS = {
     "preset": "--preset",
     "regions": "--region",
     "resume": "--resume",
-    "run": "--run",
     "runs": "--runs",
     "session_id": "--session-id",
     "shape": "--shape",
@@ -80,13 +80,10 @@ FLAGS = {
 OF_VERB = {
     "calibrate": {"models": "--folds", "picks": "--truth"},
     "convert": {"kind": "--as"},
-    "ensemble": {"runs": "--project and --val-runs", "names": "--val-runs", "picks": "--truth"},
-    "evaluate": {"names": "--names"},
-    "export": {"names": "--names"},
-    "import": {"names": "--names"},
-    "report": {"names": "--names"},
-    "soup": {"runs": "--project and --val-runs", "names": "--val-runs", "picks": "--truth"},
-    "train": {"names": "--train-runs"},
+    "ensemble": {"runs": "--project and --val-runs", "Runs.names": "--val-runs", "picks": "--truth"},
+    "show": {"Runs.names": "--run"},
+    "soup": {"runs": "--project and --val-runs", "Runs.names": "--val-runs", "picks": "--truth"},
+    "train": {"Runs.names": "--train-runs"},
 }
 
 FIELD = re.compile(r"`([\w.]+)(?:=([^`]*))?`")

@@ -306,16 +306,6 @@ def model_first(first: str, second: str, verb: str) -> None:
         raise TomopickError(f"{second} is a model, which comes first: tomopick {verb} {second} {first}")
 
 
-def look_over(project: Any, checkup: Any, detector: Any = None) -> None:
-    """The doctor's cheap part: its warnings. What is plainly wrong the verb itself refuses, with its own words."""
-    from ..look.checks import WARNING
-    from ..look.doctor import cheap_findings
-
-    for finding in cheap_findings(project, checkup, detector):
-        if finding.level == WARNING:
-            say(finding.line())
-
-
 def given_for(values: tuple[str, ...], i: int, n: int, flag: str) -> str | None:
     """What an option that may be given once, or once a project, says of project `i` of `n`."""
     if len(values) not in (0, 1, n):

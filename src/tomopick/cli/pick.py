@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from .on import OnCommand, pick_work
 from .options import (
     echo,
     invert_option,
-    look_over,
     model_first,
     named_runs,
     pairs,
@@ -27,8 +27,6 @@ from .options import (
     tta_option,
     without_overrides,
 )  # fmt: skip
-
-LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 
 
 @click.command("pick", cls=OnCommand, plan=pick_work)
@@ -102,9 +100,11 @@ def pick_command(
     opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
     devices = devices_of(choices["device"], workers)
     _refuse_unknown(models, source, devices, choices)
+    tomo_type = choices.pop("tomo_type")
     options = PickOptions(thresholds=threshold, overrides=tuple(overrides), **choices)
-    job = Job(tuple(models), source, opening, options, str(out), overwrite)
-    project = job.project()
+    job = Job(tuple(models), source, opening, options, str(out), overwrite, tomo_type)
+    batch = job.runs()
+    project = batch.project
     wanted = project.runs() if runs is None else named_runs(runs, project, [project]) or []
     if not isinstance(choices["invert"], bool):
         named_runs(list(choices["invert"]), project, [project])  # says which is not there
@@ -116,30 +116,30 @@ def pick_command(
         say(f"part {shard}: {len(wanted)} of {counted(len(everything), 'run')}")
         if not wanted:
             return
-    _refuse_type(project, wanted, choices["tomo_type"])
-    picker = _set_up(job, project, wanted, 2 if dask else len(devices))
+    batch = replace(batch, names=wanted)
+    _refuse_type(batch)
+    picker = _set_up(job, batch, 2 if dask else len(devices))
     expect(records_of(project, out).folder, everything)
     if len(everything) == 1:
-        _told(pick_run(picker, project, wanted[0], out, overwrite))
+        _told(pick_run(picker, batch, wanted[0], out, overwrite))
     else:
-        _batch(job, picker, project, wanted, devices, dask)
+        _batch(job, picker, batch, devices, dask)
 
 
-def _set_up(job: Any, project: Any, wanted: list[str], workers: int) -> Any:
+def _set_up(job: Any, batch: Any, workers: int) -> Any:
     """The picker, which has been looked over together with the project; of several workers one for that alone."""
-    from dataclasses import replace
-
     from ..data.objects import write_objects
-    from ..look.doctor import Checkup
+    from ..look.doctor import before_picking
     from ..picking.runs import check_objects
 
     if workers > 1:
         job = replace(job, options=replace(job.options, device="cpu", engine="torch"))
     picker = job.picker()
-    check_objects(picker, project)
-    look_over(project, Checkup(wanted[:LOOKED_AT], job.options.tomo_type, truth=False), picker.model)
+    check_objects(picker, batch.project)
+    for finding in before_picking(batch, picker.model):
+        say(finding.line())
     if workers > 1:
-        if not project.keeps_picks:  # once, by us: workers find it there
+        if not batch.project.keeps_picks:  # once, by us: workers find it there
             write_objects(Path(job.out) / "objects.json", picker.objects)
     else:
         say(f"engine: {', '.join(picker.engines())}")
@@ -150,13 +150,14 @@ def _set_up(job: Any, project: Any, wanted: list[str], workers: int) -> Any:
     return picker
 
 
-def _batch(job: Any, picker: Any, project: Any, wanted: list[str], devices: list[str], dask: str) -> None:
+def _batch(job: Any, picker: Any, batch: Any, devices: list[str], dask: str) -> None:
     """Many runs, here or by workers; asked to end by a scheduler, what is being predicted is finished first."""
     from ..core.progress import bar
     from ..core.signals import ASKING, held_interrupt
     from ..picking.fleet import pick_with_workers
     from ..picking.runs import pick_runs
 
+    wanted = batch.names
     with held_interrupt(ASKING) as asked, bar(len(wanted), "pick", "run") as shown:
 
         def stopped() -> bool:
@@ -170,7 +171,7 @@ def _batch(job: Any, picker: Any, project: Any, wanted: list[str], devices: list
             say(f"{len(devices)} workers")
             results = pick_with_workers(job, wanted, devices, stopped)
         else:
-            results = pick_runs(picker, project, wanted, job.out, job.overwrite, stopped)
+            results = pick_runs(picker, batch, wanted, job.out, job.overwrite, stopped)
         _tell_all(results, len(wanted), shown)
         ended = asked()
     if ended:
@@ -194,19 +195,20 @@ def _refuse_unknown(models: list[str], source: str, devices: list[str], choices:
             load_model(model)  # says what is missing
 
 
-def _refuse_type(project: Any, runs: list[str], tomo_type: str | None) -> None:
+def _refuse_type(batch: Any) -> None:
     """Raises where no run at all has the tomogram that is meant: said once, and before anything is loaded."""
     refusal: SelectionError | None = None
-    for run in runs:
+    for run in batch.names:
         try:
-            project.grid(run, tomo_type)
+            batch.grid(run)
             return
         except SelectionError as error:
             refusal = refusal or error
         except ReadError:  # a file of its own, which is that run's failure
             return
     if refusal is not None:
-        raise SelectionError(f"none of {len(runs)} runs can be picked: {refusal}" if len(runs) > 1 else str(refusal))
+        n = len(batch.names)
+        raise SelectionError(f"none of {n} runs can be picked: {refusal}" if n > 1 else str(refusal))
 
 
 def _tell_all(results: Iterable[Any], total: int, shown: Any) -> None:

@@ -24,7 +24,6 @@ from .options import (
     given_for,
     invert_option,
     labelled_options,
-    look_over,
     named_runs,
     projects_options,
     run_names,
@@ -194,7 +193,7 @@ def _resumable(out: Path) -> Iterator[None]:
 def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
     """The projects with what is read of each, looked over."""
     from ..data.runs import Runs
-    from ..look.doctor import Checkup
+    from ..look.doctor import before_training
     from ..recipes.as_published import Grounds
     from ..training.sources import Source
 
@@ -218,8 +217,8 @@ def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
         for i, project in enumerate(opened)
     ]
     for source in sources:
-        named = None if source.train_runs is None else [*source.train_runs, *(source.val_runs or ())]
-        look_over(source.project, Checkup(named, source.tomo_type, source.picks))
+        for finding in before_training(source.named, source.all_labelled):
+            say(finding.line())
     if choices["unlabelled_tomo_type"] and not hidden:
         raise TomopickError("--unlabelled-tomo-type is of a project without labels; say which: --unlabelled PROJECT")
     first = choices["unlabelled_tomo_type"] or (kinds[0][0] if kinds[0] else None)
@@ -253,7 +252,7 @@ def _opened(places: list[str], choices: dict[str, Any]) -> tuple[list[Any], list
 def _simulated(choices: dict[str, Any], project: Any) -> Any:
     """The project to pretrain on, looked over; None where there is none."""
     from ..data.runs import Runs
-    from ..look.doctor import Checkup
+    from ..look.doctor import before_training
     from ..training.sources import Source
 
     asked = {name: choices[f"pretrain_{name}"] for name in ("tomo_type", "picks", "val_runs")}
@@ -264,7 +263,8 @@ def _simulated(choices: dict[str, Any], project: Any) -> Any:
         return None
     runs = Runs(project, tomo_type=asked["tomo_type"], picks=asked["picks"])
     source = Source(runs, named_runs(asked["val_runs"], project, [project]))
-    look_over(project, Checkup(None, source.tomo_type, source.picks))
+    for finding in before_training(runs):
+        say(finding.line())
     return source
 
 

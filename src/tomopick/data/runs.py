@@ -35,7 +35,7 @@ class Runs:
                 f"found {_shown(self.project)} where a project is expected; open it first: open_project(...)"
             )
         if isinstance(self.names, str):
-            raise SelectionError(f"`names={self.names}`: expected a list of runs, such as ['{self.names}']")
+            raise SelectionError(f"`Runs.names={self.names}`: expected a list of runs, such as ['{self.names}']")
 
     @classmethod
     def of(cls, runs: Runs | Project) -> Runs:
@@ -79,7 +79,9 @@ class Runs:
         found = picks_where_any(self.project, self.check(), self.picks, field)
         for run in self.names or ():
             if run not in found:
-                raise SelectionError(f"{self.uri}: run '{run}' has no picks to measure on; leave it out of `names`")
+                raise SelectionError(
+                    f"{self.uri}: run '{run}' has no picks to measure on; leave it out of `Runs.names`"
+                )
         return self.judged(found)
 
     def judged(self, found: Mapping[str, Picks]) -> dict[str, Picks]:

@@ -49,8 +49,12 @@ class Finding:
 
     def line(self) -> str:
         """As shown in a terminal."""
+        return f"{MARKS[self.level]} {self.said()}"
+
+    def said(self) -> str:
+        """Where, what, and what to do."""
         where = f"{self.where}: " if self.where else ""
-        return f"{MARKS[self.level]} {where}{self.text}{'; ' + self.fix if self.fix else ''}"
+        return f"{where}{self.text}{'; ' + self.fix if self.fix else ''}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -89,7 +93,8 @@ def type_findings(types: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
             yield Finding(WARNING, "", f"tomogram types '{name}' and '{close}' look alike", "are they one type?")
         lacking = [run for run, found in types.items() if found and name not in {t.partition("@")[0] for t in found}]
         if lacking:
-            yield Finding(WARNING, "", f"no '{name}' tomogram in {listing(lacking)}", "leave them out with `names`")
+            text = f"no '{name}' tomogram in {listing(lacking)}"
+            yield Finding(WARNING, "", text, "leave them out with `Runs.names`")
 
 
 def grid_findings(

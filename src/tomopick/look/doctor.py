@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from ..core.errors import TomopickError
 from ..core.messages import counted, listing, near_miss
 from ..core.types import Grid
 from ..data import CopickProject, FolderProject, KaggleProject, Project
-from ..data.choose import require_run
 from ..data.formats.counted import columns, counted_in
 from ..data.formats.particles import M_NAME, normalised, score_column
 from ..data.formats.star import CENTRED, LIST_FILE, NAMES, PIXELS, particle_block
 from ..data.formats.star_text import read_documents
 from ..data.names import object_alias, tomo_type_alias
+from ..data.runs import Runs
 from ..data.sources.folder import tables_in
 from ..data.tables import is_picks_csv
 from ..data.volumes.volumes import MRC_SUFFIXES, volume_run
@@ -42,7 +43,11 @@ from .checks import (
 )
 from .voxels import seen_part, trial_findings, voxel_findings
 
+log = logging.getLogger("tomopick")
+
 _KINDS = {CopickProject: "copick project", KaggleProject: "CZII challenge as Kaggle has it", FolderProject: "folder"}
+
+LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 
 
 @dataclass(frozen=True)
@@ -50,31 +55,24 @@ class Checkup:
     """What is looked at.
 
     Attributes:
-        runs: None: all.
-        tomo_type: the tomograms meant, `TYPE[@spacing]`; None: all types.
-        picks: `object:user/session`.
         examine: how many runs have their voxels read.
         truth: whether the picks are looked at (who is about to pick has no need of them).
         all_labelled: nothing is said where picks fill only a part of their run.
     """
 
-    runs: Sequence[str] | None = None
-    tomo_type: str | None = None
-    picks: str | None = None
     examine: int = 2
     truth: bool = True
     all_labelled: bool = False
 
-    def names(self, project: Project) -> list[str]:
-        """The runs; raises `SelectionError` for one that is not there."""
-        for run in self.runs or ():
-            require_run(run, project.runs(), project.uri)
-        return list(project.runs() if self.runs is None else self.runs)
 
+def cheap_findings(of: Runs | Project, checkup: Checkup = Checkup(), detector: Any = None) -> list[Finding]:
+    """Everything that can be said without reading voxels; of runs of no one type of tomogram, about all types.
 
-def cheap_findings(project: Project, checkup: Checkup = Checkup(), detector: Any = None) -> list[Finding]:
-    """Everything that can be said without reading voxels."""
-    runs = checkup.names(project)
+    Raises:
+        SelectionError: a run that is not there.
+    """
+    of = Runs.of(of)
+    project, runs = of.project, of.check()
     kind = next((text for cls, text in _KINDS.items() if isinstance(project, cls)), "project")
     found = [Finding(OK, "", f"{kind} with {counted(len(runs), 'run')}: {listing(runs)}")]
     if checkup.truth:
@@ -84,13 +82,13 @@ def cheap_findings(project: Project, checkup: Checkup = Checkup(), detector: Any
     found += header_findings(_mrc_files(project))
     grids: dict[str, Grid] = {}
     for run in types:
-        found += grid_findings(project, run, types[run], checkup.tomo_type, grids)
+        found += grid_findings(project, run, types[run], of.tomo_type, grids)
     if grids:
         found += spacing_findings(grids)
     if checkup.truth:
-        found += picks_findings(project, runs, grids, checkup.picks, _distances(detector))
+        found += picks_findings(project, runs, grids, of.picks, _distances(detector))
         if not checkup.all_labelled:
-            found += part_findings(project, runs, grids, checkup.picks)
+            found += part_findings(project, runs, grids, of.picks)
     if detector is not None:
         found += _model_findings(project, types, grids, detector)
     return found
@@ -105,14 +103,37 @@ def _distances(detector: Any) -> dict[str, float] | None:
     return distances_of(detector.peaks, detector.objects)
 
 
-def findings(project: Project, checkup: Checkup = Checkup(), detector: Any = None) -> list[Finding]:
+def before_picking(runs: Runs, model: Any) -> list[Finding]:
+    """What is to be known before a batch is picked, from the headers of its first runs."""
+    looked_at = replace(runs, names=runs.check()[:LOOKED_AT])
+    return _warnings(looked_at, Checkup(truth=False), model)
+
+
+def before_training(runs: Runs, all_labelled: bool = False) -> list[Finding]:
+    """What is to be known before hours are spent on these runs."""
+    return _warnings(runs, Checkup(all_labelled=all_labelled))
+
+
+def warn(found: Sequence[Finding]) -> None:
+    """Tells the findings as warnings."""
+    for finding in found:
+        log.warning(finding.said())
+
+
+def _warnings(runs: Runs, checkup: Checkup, model: Any = None) -> list[Finding]:
+    """What is plainly wrong is refused by whoever picks or trains, with words of its own."""
+    return [f for f in cheap_findings(runs, checkup, model) if f.level == WARNING]
+
+
+def findings(of: Runs | Project, checkup: Checkup = Checkup(), detector: Any = None) -> list[Finding]:
     """`cheap_findings`, and what the voxels of a few runs say."""
-    found = cheap_findings(project, checkup, detector)
-    able = {run: types for run, types in _types(project, checkup.names(project), []).items() if types}
+    of = Runs.of(of)
+    found = cheap_findings(of, checkup, detector)
+    able = {run: types for run, types in _types(of.project, of.check(), []).items() if types}
     for i, (run, types) in enumerate(list(able.items())[: checkup.examine]):
         try:
-            seen = seen_part(project, run, checkup.tomo_type or types[0])
-            found += voxel_findings(seen, project, checkup.picks)
+            seen = seen_part(of.project, run, of.tomo_type or types[0])
+            found += voxel_findings(seen, of.project, of.picks)
             if detector is not None:
                 found += trial_findings(seen, detector, i == 0)
         except TomopickError as error:

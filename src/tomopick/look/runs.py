@@ -13,20 +13,17 @@ from ..core.messages import listing, near_miss
 from ..core.presets import CZII_OBJECTS
 from ..core.types import PickableObject, Picks
 from ..data import Project
-from ..data.choose import require_run
 from ..data.labelled import picks_where_any
 from ..data.names import RunNames
+from ..data.runs import Runs
 from .sections import draw_sections
 
 
 def draw_run(
-    project: Project,
+    of: Runs | Project,
     out: Path,
-    run: str | None = None,
     *,
     picks_from: Project | None = None,
-    tomo_type: str | None = None,
-    picks: str | None = None,
     truth: str | None = None,
     min_score: float | None = None,
     thickness: float = 100.0,
@@ -35,13 +32,10 @@ def draw_run(
     """Writes the picture of one run.
 
     Args:
-        project: with the tomogram, and the picks where `picks_from` is None.
+        of: the run, in a project of others or alone; with the picks where `picks_from` is None.
         out: the PNG.
-        run: its name; None where there is only one.
         picks_from: another project, or a table, with the picks of the run (or of one run alone).
-        tomo_type: `TYPE[@spacing]`.
-        picks: `object:user/session` of the picks.
-        truth: `object:user/session` of the true ones, in `project`.
+        truth: `object:user/session` of the true ones, in the run's project.
         min_score: of picks that are drawn.
         thickness: of the slabs [Å].
         at: their centres, zyx [Å].
@@ -50,13 +44,14 @@ def draw_run(
         SelectionError: no such run or picks, or which is not said.
         TomopickError: an object has no radius, or `out` cannot be written.
     """
-    name = _one_run(project, run)
+    of = Runs.of(of)
+    project, name = of.project, _one_run(of)
     source = picks_from or project
-    found = _picks(source, name, picks) if picks_from is not None or picks or truth is None else None
+    found = _picks(source, name, of.picks) if picks_from is not None or of.picks or truth is None else None
     shown = found if found is not None else Picks.empty(name)
     if min_score is not None:
         shown = shown.select(shown.scores >= min_score)
-    tomogram = project.tomogram(name, tomo_type)
+    tomogram = of.tomogram(name)
     true = picks_where_any(project, [name], truth, "truth").get(name) if truth else None
     objects = _objects([*project.objects, *source.objects], [shown, *([] if true is None else [true])])
     centre = None if at is None else (float(at[0]), float(at[1]), float(at[2]))
@@ -68,13 +63,10 @@ def draw_run(
     draw_sections(tomogram, shown, objects, out, thickness=thickness, truth=true, at=centre)
 
 
-def _one_run(project: Project, run: str | None) -> str:
-    runs = project.runs()
-    if run is not None:
-        require_run(run, runs, project.uri)
-        return run
+def _one_run(of: Runs) -> str:
+    runs = of.check()
     if len(runs) != 1:
-        raise SelectionError(f"{project.uri}: has {len(runs)} runs; say which with `run`: {listing(runs)}")
+        raise SelectionError(f"{of.uri}: has {len(runs)} runs; say which with `Runs.names`: {listing(runs)}")
     return runs[0]
 
 

@@ -90,7 +90,7 @@ def out_of_fold(models: Sequence[Model], project: Project, run: str) -> Model:
             return model
     raise SelectionError(
         f"run {run}: every model given has learned from it; thresholds measured on it would be too good, so leave "
-        "it out of `names`, or give the model of another fold"
+        "it out of `Runs.names`, or give the model of another fold"
     )
 
 

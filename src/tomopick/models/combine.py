@@ -51,7 +51,7 @@ def unlearned(runs: Runs, detectors: Sequence[Detector]) -> dict[str, Picks]:
     if not any(len(p) for p in found.values()):
         raise SelectionError(
             f"{runs.uri}: no run with true picks of {listing(sorted(set(names)))} that a model has not learned from; "
-            "name some with `names`"
+            "name some with `Runs.names`"
         )
     return found
 
@@ -202,7 +202,7 @@ def _weighed(ensemble: Ensemble, kept: Sequence[Kept], truth: Mapping[str, Picks
     if all(len(k.members) < 2 for k in kept):
         raise SelectionError(
             "weights cannot be told apart: no run is left that two members have not learned from; name other "
-            "runs (`names`), or take equal weights"
+            "runs (`Runs.names`), or take equal weights"
         )
 
     @cache

@@ -23,7 +23,8 @@ from typing import IO, Any
 
 from ..core.errors import TomopickError
 from ..core.records import FAILED, Records
-from ..data import Project, open_project
+from ..data import open_project
+from ..data.runs import Runs
 from .load import joined, load_model
 from .output import records_of
 from .picker import Picker, PickOptions
@@ -48,6 +49,7 @@ class Job:
         options: how to pick.
         out: folder of the picks and records.
         overwrite: replace what is there.
+        tomo_type: which tomogram of each run, `TYPE[@spacing]`.
     """
 
     models: tuple[str, ...]
@@ -56,6 +58,7 @@ class Job:
     options: PickOptions
     out: str
     overwrite: bool = False
+    tomo_type: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Job:
@@ -67,9 +70,9 @@ class Job:
         """One line of JSON."""
         return json.dumps(asdict(self))
 
-    def project(self) -> Project:
-        """The project, opened."""
-        return open_project(self.source, **self.opening)
+    def runs(self) -> Runs:
+        """The project, opened, with what is read of its runs."""
+        return Runs(open_project(self.source, **self.opening), tomo_type=self.tomo_type)
 
     def picker(self) -> Picker:
         """The models, set up."""
@@ -92,7 +95,7 @@ def pick_with_workers(
     Raises:
         TomopickError: a model or project that cannot be set up, or processes that end before they have done so.
     """
-    with records_of(job.project(), Path(job.out)) as records:
+    with records_of(job.runs().project, Path(job.out)) as records:
         fleet = _Fleet(job, devices, records)
         try:
             yield from fleet.results(runs, stopped)
@@ -273,13 +276,13 @@ def work() -> None:
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
     job = Job.parse(sys.stdin.readline())
     try:
-        project, picker = job.project(), job.picker()
+        runs, picker = job.runs(), job.picker()
     except TomopickError as error:
         tell(error=str(error))
         return
     threading.Thread(target=_read_on, args=(told,), daemon=True).start()
     tell(ready=True)
-    for result in pick_runs(picker, project, _known(told), job.out, job.overwrite, asked.is_set):
+    for result in pick_runs(picker, runs, _known(told), job.out, job.overwrite, asked.is_set):
         tell(**asdict(result))
     os._exit(0)  # a thread waits for more
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.errors import EngineError, TomopickError
 from ..core.records import FAILED, Records
-from ..data import Project
+from ..data.runs import Runs
 from .fleet import Job
 from .output import records_of
 from .picker import Picker
@@ -25,7 +25,7 @@ from .runs import RunResult, try_run
 _AHEAD = 2  # tasks a thread that the scheduler knows: more would be lost together
 RETRIES = 2
 
-_ready: dict[str, tuple[Picker, Project, Records]] = {}  # of a worker's process, by the job
+_ready: dict[str, tuple[Picker, Runs, Records]] = {}  # of a worker's process, by the job
 _turn = Lock()  # a worker may have several threads, the picker is one
 
 
@@ -97,7 +97,7 @@ def _result(future: Any, run: str, job: Job) -> RunResult:
     if isinstance(error, ModuleNotFoundError | TomopickError):
         raise TomopickError(f"workers of the Dask cluster cannot begin: {error}") from None
     message = f"run {run}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    with records_of(job.project(), Path(job.out)) as records:
+    with records_of(job.runs().project, Path(job.out)) as records:
         records.write(run, FAILED, {"message": message})
     return RunResult(run, FAILED, messages=(message,))
 
@@ -107,7 +107,7 @@ def _pick(text: str, run: str) -> dict[str, Any]:
     with _turn:
         if text not in _ready:
             job = Job.parse(text)
-            project = job.project()
-            _ready[text] = job.picker(), project, records_of(project, Path(job.out))
+            runs = job.runs()
+            _ready[text] = job.picker(), runs, records_of(runs.project, Path(job.out))
         job = Job.parse(text)
         return asdict(try_run(*_ready[text], run, job.out, job.overwrite))

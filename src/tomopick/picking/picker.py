@@ -39,7 +39,6 @@ class PickOptions:
     """How to pick.
 
     Attributes:
-        tomo_type: what to read, `TYPE[@spacing]`.
         metric: whose calibrated thresholds are used: `f1`, `czii`, or such as `precision=0.9`.
         thresholds: by object, in place of the calibrated ones.
         min_distances: by object, smallest distance between two picks, in place of the model's [Å].
@@ -56,7 +55,6 @@ class PickOptions:
         overrides: `tiling.field=value` and `peaks.field=value`, of each network's method.
     """
 
-    tomo_type: str | None = None
     metric: str = "f1"
     thresholds: Mapping[str, float] = field(default_factory=dict)
     min_distances: Mapping[str, float] = field(default_factory=dict)
@@ -258,10 +256,11 @@ class Picker:
             found.append(f"the models know other radii; used are those of the first that knows one: {', '.join(used)}")
         return found
 
-    def fingerprint(self) -> str:
-        """Changes with the weights, the recipe, the version and whatever else decides the picks."""
+    def fingerprint(self, tomo_type: str | None = None) -> str:
+        """Changes with the weights, the recipe, the version, the type of tomogram, and what else decides the picks."""
         moved = [self.model.facts.displacement] if self.options.offset == "fitted" else None
-        facts = [__version__, [self.model.checksum], self.thresholds, self.options.settings(), moved]
+        settings = {"tomo_type": tomo_type, **self.options.settings()}
+        facts = [__version__, [self.model.checksum], self.thresholds, settings, moved]
         facts += [{k: m.to_json() for k, m in self.score_maps.items()}] if self.score_maps else []
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -22,6 +22,7 @@ from ..core.progress import bar
 from ..core.records import FAILED, PICKED, STARTED, Records
 from ..core.types import Picks
 from ..data import Project, atomic_write
+from ..data.runs import Runs
 from .output import HeatmapFiles, Output, records_of
 from .picker import Picker
 from .prepared import Prepared
@@ -73,8 +74,8 @@ def check_objects(picker: Picker, project: Project) -> list[str]:
     return sorted(known - wanted)
 
 
-def pick_run(picker: Picker, project: Project, run: str, out: str | Path, overwrite: bool = False) -> RunResult:
-    """Picks one run and writes its picks and its record under `out`.
+def pick_run(picker: Picker, runs: Runs | Project, run: str, out: str | Path, overwrite: bool = False) -> RunResult:
+    """Picks one of the runs and writes its picks and its record under `out`.
 
     A run that is finished with the same models, input and settings is skipped unless `overwrite`; our own picks of
     other settings, or of what lay in the same place before, are replaced.
@@ -84,16 +85,17 @@ def pick_run(picker: Picker, project: Project, run: str, out: str | Path, overwr
             `overwrite` is not set.
         TomopickError: the run cannot be read.
     """
-    with records_of(project, Path(out)) as records:
-        work = _Work(picker, project, run, Path(out), records, overwrite)
+    runs = Runs.of(runs)
+    with records_of(runs.project, Path(out)) as records:
+        work = _Work(picker, runs, run, Path(out), records, overwrite)
         return work.load() or work.predict() or work.write()
 
 
 def try_run(
-    picker: Picker, project: Project, records: Records, run: str, out: str | Path, overwrite: bool = False
+    picker: Picker, runs: Runs, records: Records, run: str, out: str | Path, overwrite: bool = False
 ) -> RunResult:
     """As `pick_run`, for many runs that come one by one, with the records of `out` open; a failure is the result."""
-    work = _Work(picker, project, run, Path(out), records, overwrite)
+    work = _Work(picker, runs, run, Path(out), records, overwrite)
     for step in (work.load, work.predict, work.write):
         result: RunResult | None = _attempt(work, step)
         if result is not None:
@@ -105,18 +107,18 @@ class _Work:
     """A run on its way through `load`, `predict` and `write`; each ends with the run's result, or None to go on.
 
     Args:
-        picker, project, run, out, overwrite: as for `pick_run`.
+        picker, runs, run, out, overwrite: as for `pick_run`.
         records: of `out`.
         turn: held while the project or its picks are read or written; one at a time.
     """
 
     def __init__(
-        self, picker: Picker, project: Project, run: str, out: Path, records: Records, overwrite: bool,
+        self, picker: Picker, runs: Runs, run: str, out: Path, records: Records, overwrite: bool,
         turn: Lock | None = None,
     ):  # fmt: skip
-        self.picker, self.project, self.run, self.overwrite = picker, project, run, overwrite
+        self.picker, self.runs, self.run, self.overwrite = picker, runs, run, overwrite
         options = picker.options
-        self.output = Output(project, run, out, records, options.user_id, options.session_id, picker.objects)
+        self.output = Output(runs.project, run, out, records, options.user_id, options.session_id, picker.objects)
         self.turn = turn or Lock()
         self.found: list[str] = []
         self.seconds = 0.0
@@ -125,9 +127,9 @@ class _Work:
         """Reads and normalises the tomogram, unless the run was finished before."""
         with self._timed():
             with self.turn:
-                tomo_type = self.picker.options.tomo_type
-                self.homeless = check_objects(self.picker, self.project)
-                self.mark = {"fingerprint": self.picker.fingerprint(), **_input_mark(self.project, self.run, tomo_type)}
+                self.homeless = check_objects(self.picker, self.runs.project)
+                fingerprint = self.picker.fingerprint(self.runs.tomo_type)
+                self.mark = {"fingerprint": fingerprint, **_input_mark(self.runs, self.run)}
                 if not self.overwrite:
                     before, found = self.output.before()
                     same = all(before.get(k) == v for k, v in self.mark.items())
@@ -135,7 +137,7 @@ class _Work:
                         if same:
                             return RunResult(self.run, SKIPPED, before["counts"], 0.0)
                         self.found.append("picks made before with another model, input or settings are replaced")
-                tomogram = self.project.tomogram(self.run, tomo_type)
+                tomogram = self.runs.tomogram(self.run)
             self.prepared: Prepared | None = self.picker.prepare(tomogram)
         return None
 
@@ -170,7 +172,7 @@ class _Work:
         facts = {
             "models": list(picker.model.names),
             "thresholds": picker.thresholds,
-            "settings": picker.options.settings(),
+            "settings": {"tomo_type": self.runs.tomo_type, **picker.options.settings()},
             "engines": picker.engines(),
         }
         done = {"counts": dict(result.counts), "seconds": round(self.seconds, 3), "messages": self.found}
@@ -187,11 +189,11 @@ class _Work:
             self.seconds += time.perf_counter() - began
 
 
-def _input_mark(project: Project, run: str, tomo_type: str | None) -> dict[str, str]:
+def _input_mark(runs: Runs, run: str) -> dict[str, str]:
     """Its place, and what changes with whatever else of it decides the picks: contents, grid, coordinate offset."""
-    place, contents = project.stamp(run, tomo_type)
-    grid = project.grid(run, tomo_type)
-    shift = project.stated(Picks(run, np.zeros((1, 3)), np.array(["-"]))).positions[0]
+    place, contents = runs.project.stamp(run, runs.tomo_type)
+    grid = runs.grid(run)
+    shift = runs.project.stated(Picks(run, np.zeros((1, 3)), np.array(["-"]))).positions[0]
     shape = "x".join(map(str, grid.shape))
     facts = f"{contents} {shape} {grid.voxel_spacing:.4f} {','.join(f'{v:.3f}' for v in shift)}"
     return {"place": place, "input": facts}
@@ -199,8 +201,8 @@ def _input_mark(project: Project, run: str, tomo_type: str | None) -> dict[str, 
 
 def pick_runs(
     picker: Picker,
-    project: Project,
-    runs: Iterable[str | None],
+    runs: Runs | Project,
+    names: Iterable[str | None],
     out: str | Path,
     overwrite: bool = False,
     stopped: Callable[[], bool] = lambda: False,
@@ -211,14 +213,15 @@ def pick_runs(
     for; no more than one volume is read ahead.
 
     Args:
-        picker, project, out, overwrite: as for `pick_run`.
-        runs: asked for one after the other; None among them says that the next is not known yet, so that those that
-            were begun are finished first.
+        picker, runs, out, overwrite: as for `pick_run`.
+        names: of those that are picked now, asked for one after the other; None among them says that the next is not
+            known yet, so that those that were begun are finished first.
         stopped: asked before a run is predicted; where it answers yes, no more are.
     """
     turn, writing = Lock(), deque[Future[RunResult]]()
-    records = records_of(project, Path(out))
-    coming = (run and _Work(picker, project, run, Path(out), records, overwrite, turn) for run in runs)
+    runs = Runs.of(runs)
+    records = records_of(runs.project, Path(out))
+    coming = (name and _Work(picker, runs, name, Path(out), records, overwrite, turn) for name in names)
     # On a GPU the cores are free for it.
     aside = _stand_back if picker.device.type == "cpu" else None
     reader, writer = ThreadPoolExecutor(1, "read", aside), ThreadPoolExecutor(1, "write")

@@ -121,7 +121,7 @@ def _first_spacing(plans: Sequence[SourceRuns]) -> float:
     for plan in plans:
         if plan.train:
             return plan.source.project.grid(plan.train[0], plan.source.tomo_type).voxel_spacing
-    raise SelectionError("no run to train on; name some with `names`, or leave fewer for `val_runs`")
+    raise SelectionError("no run to train on; name some with `Runs.names`, or leave fewer for `val_runs`")
 
 
 def _contrast(volume: LabelledVolume, positions: np.ndarray, radius: float) -> float:

@@ -78,6 +78,12 @@ class Source:
         return self.runs.names
 
     @property
+    def named(self) -> Runs:
+        """The runs that have or should have labels: all of the project's where none is named."""
+        names = None if self.train_runs is None else [*self.train_runs, *(self.val_runs or ())]
+        return replace(self.runs, names=names)
+
+    @property
     def labelled(self) -> bool:
         """Whether labels are looked for at all."""
         return self.train_runs is None or bool(self.train_runs or self.val_runs) or not self.unlabelled_runs
@@ -188,7 +194,7 @@ def check_unlabelled(recipe: Recipe, plans: Sequence[SourceRuns]) -> None:
         if (place, run) in uses:
             raise SelectionError(
                 f"{uri}: run {run} is unlabelled by name, but its picks are used for {uses[place, run]}; it can be one "
-                "of them: say which runs are which with `names`, `val_runs` and `unlabelled_runs`"
+                "of them: say which runs are which with `Runs.names`, `val_runs` and `unlabelled_runs`"
             )
         if (place, run) in seen:
             raise SelectionError(f"{uri}: run {run} is named twice as unlabelled; name it once")
