@@ -182,6 +182,7 @@ def corpus(place: Path, simulated: bool) -> None:
     (place / "runs.txt").write_text("A\nB\n")
     write_picks_csv(place / "picks.csv", picks)
     (place / "many.csv").write_text("run,object,x,y,z,score\nA,ball,10,20,30,0.5\nB,ball,40,50,60,0.25\n")
+    (place / "rows.csv").write_text("run,object,x,y,z,score\nA,ball,15,25,35,0.5\nB,ball,45,55,65,0.25\n")
     (place / "all.csv").write_text("run,object,x,y,z,score\nA,ball,11,21,31,0.5\n")
     (place / "tomograms.star").write_text(
         "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoSizeX #2\n_rlnTomoSizeY #3\n_rlnTomoSizeZ #4\n"

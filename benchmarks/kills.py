@@ -5,8 +5,8 @@
     python benchmarks/kills.py --mutant last            # a fault put in on purpose: it has to be noticed
 
 Each command is run once to its end, then again and again in a process that kills itself (SIGKILL) before the k-th
-opening, renaming or removal of a file, and is then simply repeated. Asked: the repetition ends well, what is there is
-what the whole run left, and nothing else is.
+opening, removal or renaming of a file, or before it flushes one to the disk, and is then simply repeated. Asked: the
+repetition ends well, what is there is what the whole run left, and nothing else is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import fuzz
 
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree"}
 VOLATILE = {"seconds", "time", "commit", "host", "pid", "fitted", "date", "created", "when"}
-CPU = ("--device", "cpu", "--engine", "torch")
+CPU = fuzz.CPU
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,26 @@ SCENES = (
     Scene("export copick", ("export", "many.csv", "OUT/c", "--to", "copick")),
     Scene("export into copick", ("export", "all.csv", "copick/copick.json", "--to", "copick")),
     Scene("import", ("import", "made/A.star", "copick/copick.json", "--as", "ball", "--user-id", "x")),
+    Scene("import into folder", ("import", "rows.csv", "t", "--overwrite")),
+    Scene("finish", ("finish", "begun")),
+    Scene(
+        "export relion5",
+        (
+            "export",
+            "many.csv",
+            "OUT/p.star",
+            "--to",
+            "relion5",
+            "--voxel-spacing",
+            "10",
+            "--tilt-series-pixel-size",
+            "2",
+            "--tomograms-star",
+            "tomograms.star",
+        ),
+    ),
+    Scene("evaluate", ("evaluate", "picks.csv", "t/B.csv", "--report", "OUT/e.html", *fuzz.AT)),
+    Scene("doctor", ("doctor", "t", "--pictures", "OUT/d")),
     Scene("ensemble", ("ensemble", "model", "training", "OUT/e")),
     Scene("soup", ("soup", "model", "model", "OUT/s")),
     Scene("calibrate", ("calibrate", "model", "t", "--device", "cpu")),
@@ -145,6 +165,11 @@ def _watch(place: Path, point: int | None) -> list[int]:
     count = [0]
     root = str(place.resolve())
 
+    def passes() -> None:
+        count[0] += 1
+        if count[0] - 1 == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, mode, flags = arguments
@@ -155,13 +180,16 @@ def _watch(place: Path, point: int | None) -> list[int]:
                 return
         elif event not in CHANGES:
             return
-        if not os.path.abspath(os.fsdecode(arguments[0])).startswith(root):
-            return
-        count[0] += 1
-        if count[0] - 1 == point:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if os.path.abspath(os.fsdecode(arguments[0])).startswith(root):
+            passes()
+
+    def flushed(handle: int, flush: Callable[[int], None] = os.fsync) -> None:
+        if os.path.realpath(f"/proc/self/fd/{handle}").startswith(root):
+            passes()
+        flush(handle)
 
     sys.addaudithook(hook)
+    os.fsync = flushed
     return count
 
 
@@ -252,6 +280,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=10**9, help="crash points a scene, evenly spread")
     parser.add_argument("--random", type=int, default=100, help="kills at random moments")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log", type=Path, help="keep what was found here, a line each; go on with what it has not")
     parser.add_argument("--mutant", choices=sorted(MUTANTS))
     options = parser.parse_args()
     fuzz._warm()
@@ -264,17 +293,38 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kills-corpus-") as folder:
         fuzz.make_corpus(Path(folder), simulated=False)
         checkers = [Checker.of(Path(folder), scene) for scene in scenes]
-        faults = _at_points(checkers, options.points) + _at_random(checkers, options.random, options.seed)
+        log = Log(options.log)
+        faults = _at_points(checkers, options.points, log) + _at_random(checkers, options.random, options.seed, log)
     print(f"{len(faults)} faults")
     sys.exit(bool(faults) != bool(options.mutant))
 
 
-def _at_points(checkers: list[Checker], most: int) -> list[str]:
+class Log:
+    """What was found at each kill, kept in a file where one is given; what had no fault is not tried again."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        self.past = {row["kill"] for row in map(json.loads, lines) if not row["fault"]}
+
+    def fault(self, checker: Checker, kill: str, **when: Any) -> str:
+        """What a kill leaves; empty where that is nothing."""
+        kill = f"{checker.scene.name} {kill}"
+        if kill in self.past:
+            return ""
+        found = checker.fault(**when)
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"kill": kill, "fault": found}) + "\n")
+        return found
+
+
+def _at_points(checkers: list[Checker], most: int, log: Log) -> list[str]:
     faults, tried = [], 0
     for checker in checkers:
         step = max(1, -(-checker.points // most)) if most else checker.points + 1
         points = range(0, checker.points, step)
-        bad = [(k, f) for k in points if (f := checker.fault(point=k))]
+        bad = [(k, f) for k in points if (f := log.fault(checker, f"{k} of {checker.points}", point=k))]
         tried += len(points)
         print(f"{checker.scene.name}: {len(points)} of {checker.points} crash points, {len(bad)} faults", flush=True)
         for k, text in bad:
@@ -284,12 +334,12 @@ def _at_points(checkers: list[Checker], most: int) -> list[str]:
     return faults
 
 
-def _at_random(checkers: list[Checker], n: int, seed: int) -> list[str]:
+def _at_random(checkers: list[Checker], n: int, seed: int, log: Log) -> list[str]:
     rng, faults = random.Random(seed), []
-    for _ in range(n):
+    for i in range(n):
         checker = rng.choice(checkers)
         moment = rng.uniform(0, checker.seconds)
-        text = checker.fault(moment=moment)
+        text = log.fault(checker, f"random {i}", moment=moment)
         if text:
             print(f"  {checker.scene.name}, killed after {moment:.3f} s: {text}", flush=True)
             faults.append(text)

@@ -318,3 +318,18 @@ def test_a_replaced_tomogram_has_another_stamp(project):
     # A remote store has no times; its metadata tells.
     remote = contents_mark(open_project(project.uri)._tomograms("TS_1").popitem()[1].zarr())
     assert len(remote) == 16
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_picks_files_that_are_none_are_refused_in_one_line(tmp_path):
+    project = create_copick_project(tmp_path / "p", [PickableObject("ball", 40.0, 1)])
+    write_run(project, [tomogram("A")], Picks("A", np.full((1, 3), 50.0), np.array(["ball"])), "me", "0")
+    (path,) = (tmp_path / "p").rglob("me_0_ball.json")
+    for damage, match in {"deep": "deeper", "pipe": "pipe", "empty": "JSON", "text": "not copick's picks"}.items():
+        path.unlink()
+        if damage == "pipe":
+            os.mkfifo(path)
+        else:
+            path.write_text({"deep": "[" * 10**5, "empty": "", "text": '"x"'}[damage])
+        with pytest.raises(ReadError, match=match):
+            open_project(tmp_path / "p").picks("A")

@@ -29,6 +29,7 @@ from tomopick.data.formats import (
     save,
     tomo_type_alias,
 )
+from tomopick.data.formats.star import star_bytes
 
 OBJECTS = {
     "ribosome": PickableObject("ribosome", 150.0, 1, (255, 0, 51, 255)),
@@ -620,3 +621,10 @@ def test_copicks_text_is_made_in_pieces(monkeypatch):
         assert (back.picks.rotations is None) == (rotations is None)
     none = json.loads("".join(picksjson.PicksText(Picks.empty("A"), "ball", "me", "0", None)))
     assert none["points"] == [] and none["run_name"] == "A"
+
+
+def test_star_files_say_nothing_of_when_they_were_written():
+    import pandas as pd
+
+    text = star_bytes({"particles": pd.DataFrame({"rlnCoordinateX": [1.0, 2.0]})}).decode()
+    assert text.split() == ["data_particles", "loop_", "_rlnCoordinateX", "#1", "1.000000", "2.000000"]

@@ -23,10 +23,9 @@ _OF_RUNS = {"train": "labelled ", "unlabelled": "unlabelled ", "val": "validatio
 
 def save_with_card(model: Detector | Ensemble, folder: Path) -> str:
     """Writes a model and its card into a folder that is there; gives the checksum."""
-    checksum = model.save(folder)
-    with atomic_write(folder / CARD) as file:
+    with atomic_write(folder / CARD) as file:  # first: what makes a folder a model comes last
         file.write(model_card(model) if isinstance(model, Detector) else ensemble_card(model))
-    return checksum
+    return model.save(folder)
 
 
 def card_of(folder: Path) -> str:

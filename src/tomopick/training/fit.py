@@ -304,12 +304,16 @@ def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> D
 def finish_early(out: Path) -> Detector:
     """Makes an unfinished training's best weights so far its model, with the thresholds that were best for them.
 
+    A finished one stays as it is: who was cut off may repeat it.
+
     Raises:
-        ModelError: no training, a finished one, or none that was validated yet.
+        ModelError: no training, or none that was validated yet.
         OutputError: it is still being trained.
     """
     if (out / "detector.json").is_file():
-        raise ModelError(f"{out}: is finished already")
+        with claimed(out):
+            log.info(f"{out}: is finished already")
+            return Detector.load(out)
     if not (out / "best" / "detector.json").is_file():
         raise ModelError(f"{out}: no training with a validation behind it; expected one that was interrupted later")
     with claimed(out):

@@ -12,6 +12,7 @@ import numpy as np
 from ...core.errors import OutputError, ReadError
 from ...core.files import write_together
 from ...core.names import component
+from ...core.text import read_json
 from ...core.types import Grid, PickableObject, Picks, Tomogram
 from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
 from ..objects import object_from_fields, with_specs
@@ -213,11 +214,12 @@ class CopickProject:
 
     def _load(self, run: str, entry: PicksEntry, picks: Any) -> PicksFile:
         where = f"{self.uri}: run {run}, picks {entry}"
+        path = _place(picks)
         try:
-            meta = picks.load()
-        except (OSError, ValueError, TypeError, RecursionError, OverflowError) as error:
+            data = picks.load().model_dump() if path is None else read_json(path, "copick's picks")
+        except (OSError, ValueError, TypeError, RecursionError, OverflowError, ReadError) as error:
             raise ReadError(f"{where}: cannot be read ({(str(error).splitlines() or [''])[0]})") from None
-        return parse_picks(meta.model_dump(), run, where)
+        return parse_picks(data, run, where)
 
     def _offset_spacing(self, run: str, picks_file: float | None) -> float:
         spacings = []
@@ -228,6 +230,15 @@ class CopickProject:
 
 def _segmented(stored: Any, where: str) -> tuple[np.ndarray, Grid]:
     return read_zarr(stored.zarr(), where)
+
+
+def _place(picks: Any) -> Path | None:
+    """Where a file of picks lies, if it does on this machine; there it is read as any file of others."""
+    system = getattr(picks, "fs", None)
+    if system is None or "file" not in np.atleast_1d(getattr(system, "protocol", ())).tolist():
+        return None
+    path = local_path(getattr(picks, "path", None))
+    return path if path is not None and path.exists() else None
 
 
 def _store_remote(run: Any, texts: Mapping[str, Iterable[str]], uri: str) -> None:
