@@ -61,6 +61,7 @@ def run_demo(out: Path, shape: Shape, seed: int, model: str, device: str, say: C
     found = project.picks(run, f"*:{picker.options.user_id}/{picker.options.session_id}")
     assert truth is not None and found is not None
     cuts = {metric: found.above(detector.thresholds[metric]) for metric in ("f1", "czii")}
+    cuts["f1"] = Picker(detector, PickOptions(device=device)).exclusion(cuts["f1"])
     tables = [
         "CZII score (F-beta 4 rewards finding every particle; low thresholds):",
         czii_score({run: cuts["czii"]}, {run: truth}, detector.objects).table(),

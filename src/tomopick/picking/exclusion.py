@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -11,47 +12,83 @@ from ..core.types import PickableObject, Picks
 
 SHARED = 0.5  # of the smaller radius: nearer picks are of one density, where a method says nothing
 _SURE = 1e-6  # scores are taken no nearer to 0 and 1 than this
+_NARROW = 0.1  # log-odds between an object's thresholds for F1 and F4, at least
 
 
-def part_of(wanted: bool | None, stated: float) -> float:
-    """Of the smaller radius, how near picks compete: as wanted (None: as the method states); 0: they do not."""
-    return (stated or SHARED) if wanted or (wanted is None and stated) else 0.0
+@dataclass(frozen=True)
+class Exclusion:
+    """Which picks compete, and who wins.
 
+    Objects' scores are not alike: what is compared is how far a pick lies above its own object's threshold for F1, in
+    log-odds, as a multiple of the way from the threshold for F4 to it.
 
-def without_rivals(
-    picks: Picks, objects: Sequence[PickableObject], cuts: Mapping[str, float], fraction: float
-) -> Picks:
-    """The picks that keep their density, in the order they are in.
-
-    Objects' scores are not alike, so what is compared is how far, in log-odds, a pick lies above its own object's
-    `cuts`. Only a pick that reaches its cut takes a density from others: low thresholds are for those who want every
-    particle, and doubtful picks say little against one another.
-
-    Args:
-        picks: of one run, whatever their scores.
-        objects: with radii.
-        cuts: by object, from which on a pick is more likely right than wrong; objects without one do not compete.
-        fraction: of the smaller radius, within which two picks are of one density.
+    Attributes:
+        radii: by object that competes [Å].
+        best, low: by object, thresholds for F1 and F4.
+        part: of the smaller radius, within which two picks are of one density; 0: nothing competes.
+        doubtful: a pick that does not reach its threshold for F1 can lose too; else only those that do compete.
     """
-    radii = {o.name: o.radius_angstrom for o in objects if o.name in cuts}
-    if len(picks) < 2 or len(radii) < 2 or not fraction > 0:
-        return picks
-    reach = np.array([radii.get(name, 0.0) for name in picks.names.tolist()])
-    lead = _log_odds(picks.scores) - _log_odds(np.array([cuts.get(name, 1.0) for name in picks.names.tolist()]))
-    pairs = cKDTree(picks.positions).query_pairs(fraction * float(reach.max()), output_type="ndarray")
-    near = np.linalg.norm(picks.positions[pairs[:, 0]] - picks.positions[pairs[:, 1]], axis=1)
-    rivals = (near < fraction * reach[pairs].min(axis=1)) & (picks.names[pairs[:, 0]] != picks.names[pairs[:, 1]])
-    beside: dict[int, list[int]] = {}
-    for i, j in pairs[rivals].tolist():
-        beside.setdefault(i, []).append(j)
-        beside.setdefault(j, []).append(i)
-    keep = np.ones(len(picks), dtype=bool)
-    for i in sorted(beside, key=lambda i: (-lead[i], i)):
-        if keep[i] and lead[i] >= 0:
-            keep[[j for j in beside[i] if (-lead[j], j) > (-lead[i], i)]] = False
-    return picks.select(keep)
+
+    radii: Mapping[str, float]
+    best: Mapping[str, float]
+    low: Mapping[str, float]
+    part: float
+    doubtful: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        objects: Sequence[PickableObject],
+        thresholds: Mapping[str, Mapping[str, float]],
+        used: Mapping[str, float],
+        stated: float,
+        wanted: bool | None,
+    ) -> Exclusion:
+        """Of a model.
+
+        Args:
+            objects: that it finds.
+            thresholds: by metric and object.
+            used: the thresholds in use; of an object whose one is lower than F1 wants every particle is asked for, and
+                then two names for one are better than the wrong one: unless it is wanted, such objects do not compete.
+            stated: the method's `exclusion`.
+            wanted: whether picks compete; None: as stated.
+        """
+        best, low = thresholds["f1"], thresholds["czii"]
+        names = [name for name in best if name in low and (wanted or used.get(name, 1.0) >= best[name] * (1 - 1e-9))]
+        part = (stated or SHARED) if wanted or (wanted is None and stated) else 0.0
+        return cls(
+            {o.name: o.radius_angstrom for o in objects if part and o.name in names}, best, low, part, bool(wanted)
+        )
+
+    def __call__(self, picks: Picks) -> Picks:
+        """The picks of one run that keep their density, in the order they are in."""
+        if len(picks) < 2 or len(self.radii) < 2:
+            return picks
+        names = picks.names.tolist()
+        reach = np.array([self.radii.get(name, 0.0) for name in names])
+        lead = np.array([self._lead(name, score) for name, score in zip(names, picks.scores.tolist())])
+        pairs = cKDTree(picks.positions).query_pairs(self.part * float(reach.max()), output_type="ndarray")
+        near = np.linalg.norm(picks.positions[pairs[:, 0]] - picks.positions[pairs[:, 1]], axis=1)
+        rivals = (near < self.part * reach[pairs].min(axis=1)) & (picks.names[pairs[:, 0]] != picks.names[pairs[:, 1]])
+        beside: dict[int, list[int]] = {}
+        for i, j in pairs[rivals].tolist():
+            beside.setdefault(i, []).append(j)
+            beside.setdefault(j, []).append(i)
+        keep = np.ones(len(picks), dtype=bool)
+        for i in sorted(beside, key=lambda i: (-lead[i], i)):
+            if keep[i] and lead[i] >= 0:
+                lose = [j for j in beside[i] if (-lead[j], j) > (-lead[i], i) and (self.doubtful or lead[j] >= 0)]
+                keep[lose] = False
+        return picks.select(keep)
+
+    def _lead(self, name: str, score: float) -> float:
+        if name not in self.radii:
+            return -np.inf
+        best, low = _log_odds(self.best[name]), _log_odds(self.low[name])
+        return (_log_odds(score) - best) / max(best - low, _NARROW)
 
 
-def _log_odds(scores: np.ndarray) -> np.ndarray:
-    p = np.clip(scores, _SURE, 1 - _SURE)
-    return np.log(p / (1 - p))
+def _log_odds(score: float) -> float:
+    p = min(max(score, _SURE), 1 - _SURE)
+    return float(np.log(p / (1 - p)))

@@ -20,7 +20,7 @@ from ..core.types import THRESHOLD, Grid, Heatmap, PickableObject, Picks, Tomogr
 from ..networks.engines import RECORDING, EngineSpec, choose_device, tensors_of
 from ..scoring.score_maps import ScoreMaps, heights, mapped
 from ..scoring.thresholds import thresholds_for
-from .exclusion import part_of, without_rivals
+from .exclusion import Exclusion
 from .folder import TrainingFacts
 from .peaks import LOWEST_SCORE, PeakFinder, with_distances
 from .predict import Predictor, predict_rows
@@ -233,6 +233,8 @@ class Picker:
         self.score_maps: ScoreMaps = self.model.score_maps
         whose = self.model.name or "this model"
         self.thresholds = {**thresholds_for(self.model.thresholds, options.metric, whose), **options.thresholds}
+        stated, wanted = self.detectors[0].method.exclusion, options.exclude
+        self.exclusion = Exclusion.of(self.objects, self.model.thresholds, self.thresholds, stated, wanted)
         device = self.device = choose_device(options.device)
         engine = EngineSpec(options.engine, options.precision)
         self.predictors: list[Predictor] = [d.predictor(device, options.views, engine) for d in self.detectors]
@@ -352,9 +354,7 @@ class Picker:
         seen = tomogram if isinstance(tomogram, Prepared) else self.prepare(tomogram)
         found, picks = list(seen.found), mapped(self._found_at(seen, floor, progress, keep), self.score_maps)
         picks = picks if keep_below or not self.score_maps else picks.above(self.thresholds)
-        best, part = self.model.thresholds["f1"], part_of(self.options.exclude, self.detectors[0].method.exclusion)
-        cuts = {name: max(best.get(name, cut), cut) for name, cut in self.thresholds.items()}
-        picks = without_rivals(picks, self.objects, cuts, part)
+        picks = self.exclusion(picks)
         if keep_below:  # whoever reads them must know which were kept
             picks = picks.with_column(THRESHOLD, np.array([self.thresholds[name] for name in picks.names.tolist()]))
         return picks, found
