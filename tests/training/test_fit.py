@@ -19,6 +19,7 @@ from tomopick.core.signals import held_interrupt
 from tomopick.data import MemoryProject
 from tomopick.picking.folder import read_log
 from tomopick.picking.load import load_detector
+from tomopick.training import checkpoints
 from tomopick.training import fit as fitting
 from tomopick.training.averaging import RunningAverage
 from tomopick.training.checkpoints import cut_log, keep_weights, last_state, save_last
@@ -232,7 +233,7 @@ def test_best_and_top_weights(tmp_path):
 
 def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypatch, told):
     method, out = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model"
-    keep = fitting.append_log
+    keep = checkpoints.append_log
 
     def press(path, row):
         keep(path, row)
@@ -240,7 +241,7 @@ def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypat
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "append_log", press)
+        patch.setattr(checkpoints, "append_log", press)
         before = signal.getsignal(signal.SIGINT)
         with pytest.raises(
             KeyboardInterrupt, match=f"interrupted at step 5 of 8; kept in {out}; `tomopick finish {out}` makes a model"

@@ -282,7 +282,8 @@ def marginal(logits: torch.Tensor, known: torch.Tensor, background: str) -> torc
     Their own channels, in which no target has a share, are 0.
     """
     logp = logits.float().log_softmax(dim=1)
-    if bool((known > 0).all()):
+    # On a GPU nothing waits for the answer, which would stop what is launched ahead.
+    if not known.is_cuda and bool((known > 0).all()):
         return logp
     objects, nothing = without_background(logp, background), logp[:, _background_index(background)].unsqueeze(1)
     seen = in_cells(known) > 0

@@ -285,7 +285,7 @@ class Picker:
         Raises:
             TomopickError: a member cannot take it.
         """
-        if self.on_device and fits(tomogram, self.device):
+        if self.on_device and fits(tomogram.grid, self.device):
             try:
                 with RECORDING:
                     return self._seen(uploaded(tomogram, self.device), members)

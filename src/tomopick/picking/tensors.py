@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..core.arrays import alike, taken
-from ..core.types import Tomogram
+from ..core.types import Grid, Tomogram
 from ..core.void import find_void
 from .memory import free_memory
 
@@ -22,9 +22,9 @@ FEWEST = 0.1  # of a block's voxels from which its statistics are taken
 ROOM = 6  # volumes of float32 that have to fit into free memory: as read, normalised, those of the next run, and spare
 
 
-def fits(tomogram: Tomogram, device: torch.device) -> bool:
-    """Whether a device has room for a tomogram and what is made of it."""
-    return ROOM * 4 * math.prod(tomogram.grid.shape) < free_memory(device)
+def fits(grid: Grid, device: torch.device) -> bool:
+    """Whether a device has room for a volume and what is made of it."""
+    return ROOM * 4 * math.prod(grid.shape) < free_memory(device)
 
 
 def uploaded(tomogram: Tomogram, device: torch.device) -> Tomogram:

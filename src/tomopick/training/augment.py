@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
+from torch.nn import functional
 
 from ..core.errors import RecipeError
+from ..core.types import Shape
 
 LEAST_BLUR = 0.2  # voxels: a narrower Gaussian changes nothing
 
@@ -23,10 +26,48 @@ class SpatialStep(Protocol):
 
 
 class IntensityStep(Protocol):
-    """A random change of grey values."""
+    """A random change of grey values: what is drawn at random, and what is then done, on the host or on a device."""
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> Drawn | None:
+        """What it does to a patch of (z, y, x) voxels; None: nothing."""
+
+    def change(self, values: np.ndarray, drawn: Drawn) -> np.ndarray:
+        """(z, y, x) normalised values -> changed values."""
+
+    def change_batch(self, values: torch.Tensor, drawn: DrawnBatch) -> torch.Tensor:
+        """(b, z, y, x) normalised values on a device -> changed values; as `change`, to rounding."""
 
     def __call__(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(z, y, x) normalised values -> changed values."""
+        """(z, y, x) normalised values -> values that may be changed."""
+        z, y, x = values.shape
+        drawn = self.draw((z, y, x), rng)
+        return values if drawn is None else self.change(values, drawn)
+
+
+class Drawn(NamedTuple):
+    """What an intensity step drew for a patch.
+
+    Attributes:
+        numbers: as many as the step says.
+        field: (z, y, x) of a number a voxel, where the step needs one.
+    """
+
+    numbers: tuple[float, ...]
+    field: np.ndarray | None = None
+
+
+class DrawnBatch(NamedTuple):
+    """What an intensity step drew for the patches of a batch that it changes.
+
+    Attributes:
+        which: (n,) their numbers in the batch.
+        numbers: (n, ...) of each.
+        fields: (n, z, y, x) of each; empty where the step needs none.
+    """
+
+    which: torch.Tensor
+    numbers: torch.Tensor
+    fields: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -85,7 +126,7 @@ class Rotate:
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(IntensityStep):
     """Adds white noise of a random deviation up to `sigma`, with probability `p`."""
 
     sigma: float = 0.3
@@ -95,32 +136,50 @@ class Noise:
         if not 0 <= self.sigma < np.inf:
             raise RecipeError(f"Noise has sigma {self.sigma:g}; expected a number from 0 on")
 
-    def __call__(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Noisier values."""
+    def draw(self, shape: Shape, rng: np.random.Generator) -> Drawn | None:
+        """The deviation, and noise of deviation 1."""
         if rng.random() >= self.p:
-            return values
-        noise = rng.standard_normal(values.shape, dtype=np.float32)
-        return values + noise * np.float32(rng.uniform(0, self.sigma))
+            return None
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        return Drawn((rng.uniform(0, self.sigma),), noise)
+
+    def change(self, values: np.ndarray, drawn: Drawn) -> np.ndarray:
+        """Noisier values."""
+        assert drawn.field is not None
+        return values + drawn.field * np.float32(drawn.numbers[0])
+
+    def change_batch(self, values: torch.Tensor, drawn: DrawnBatch) -> torch.Tensor:
+        """Noisier values."""
+        return values.index_add(0, drawn.which, drawn.fields * drawn.numbers[:, :1, None, None].float())
 
 
 @dataclass(frozen=True)
-class ScaleShift:
+class ScaleShift(IntensityStep):
     """Multiplies by 1 +- `scale` and adds +- `shift` (in deviations), with probability `p`."""
 
     scale: float = 0.2
     shift: float = 0.2
     p: float = 0.5
 
-    def __call__(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Values of another contrast and brightness."""
+    def draw(self, shape: Shape, rng: np.random.Generator) -> Drawn | None:
+        """Factor and shift."""
         if rng.random() >= self.p:
-            return values
-        scale, shift = 1 + rng.uniform(-1, 1) * self.scale, rng.uniform(-1, 1) * self.shift
+            return None
+        return Drawn((1 + rng.uniform(-1, 1) * self.scale, rng.uniform(-1, 1) * self.shift))
+
+    def change(self, values: np.ndarray, drawn: Drawn) -> np.ndarray:
+        """Values of another contrast and brightness."""
+        scale, shift = drawn.numbers
         return values * np.float32(scale) + np.float32(shift)
+
+    def change_batch(self, values: torch.Tensor, drawn: DrawnBatch) -> torch.Tensor:
+        """Values of another contrast and brightness."""
+        scale, shift = drawn.numbers.float().T[..., None, None, None]
+        return values.index_copy(0, drawn.which, values[drawn.which] * scale + shift)
 
 
 @dataclass(frozen=True)
-class Blur:
+class Blur(IntensityStep):
     """Smooths with a Gaussian of a random width up to `sigma_voxels`, with probability `p`."""
 
     sigma_voxels: float = 0.8
@@ -130,15 +189,34 @@ class Blur:
         if not LEAST_BLUR <= self.sigma_voxels < np.inf:
             raise RecipeError(f"Blur has sigma_voxels {self.sigma_voxels:g}; expected a number from {LEAST_BLUR:g} on")
 
-    def __call__(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, shape: Shape, rng: np.random.Generator) -> Drawn | None:
+        """The width."""
+        return None if rng.random() >= self.p else Drawn((rng.uniform(LEAST_BLUR, self.sigma_voxels),))
+
+    def change(self, values: np.ndarray, drawn: Drawn) -> np.ndarray:
         """Smoother values."""
-        if rng.random() >= self.p:
-            return values
-        return ndimage.gaussian_filter(values, rng.uniform(LEAST_BLUR, self.sigma_voxels), mode="nearest", truncate=3.0)
+        return ndimage.gaussian_filter(values, drawn.numbers[0], mode="nearest", truncate=3.0)
+
+    def change_batch(self, values: torch.Tensor, drawn: DrawnBatch) -> torch.Tensor:
+        """Smoother values."""
+        sigma, chosen = drawn.numbers[:, :1], values[drawn.which]
+        most = int(3.0 * self.sigma_voxels + 0.5)
+        steps = torch.arange(-most, most + 1, device=values.device)
+        # Of each width, no more of the Gaussian than its own three deviations.
+        kernel = (-0.5 * (steps / sigma) ** 2).exp() * (steps.abs() <= (3.0 * sigma + 0.5).floor())
+        kernel = (kernel / kernel.sum(dim=1, keepdim=True)).float()  # (n, step)
+        for axis in (1, 2, 3):
+            n = values.shape[axis]
+            at = torch.arange(n, device=values.device)
+            total = torch.zeros_like(chosen)
+            for step, weight in zip(range(-most, most + 1), kernel.T):
+                total += chosen.index_select(axis, (at + step).clamp(0, n - 1)) * weight[:, None, None, None]
+            chosen = total
+        return values.index_copy(0, drawn.which, chosen)
 
 
 @dataclass(frozen=True)
-class DropBlock:
+class DropBlock(IntensityStep):
     """Sets small cubes of voxels to 0, which is the mean of a normalised volume, with probability `p`.
 
     Each voxel is the centre of a cube by chance, so 1 - (1 - gamma)^(kernel^3) of them are dropped: 10.2 % as it is.
@@ -163,13 +241,20 @@ class DropBlock:
                 "and kernel an odd number of voxels"
             )
 
-    def __call__(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, shape: Shape, rng: np.random.Generator) -> Drawn | None:
+        """Where the cubes' centres are."""
+        return None if rng.random() >= self.p else Drawn((), rng.random(shape, dtype=np.float32) < self.gamma)
+
+    def change(self, values: np.ndarray, drawn: Drawn) -> np.ndarray:
         """Values with holes."""
-        if rng.random() >= self.p:
-            return values
-        centres = rng.random(values.shape, dtype=np.float32) < self.gamma
-        dropped = ndimage.maximum_filter(centres, self.kernel, mode="constant")
+        dropped = ndimage.maximum_filter(drawn.field, self.kernel, mode="constant")
         return np.where(dropped, np.float32(0), values)
+
+    def change_batch(self, values: torch.Tensor, drawn: DrawnBatch) -> torch.Tensor:
+        """Values with holes."""
+        centres = drawn.fields.float()[:, None]
+        dropped = functional.max_pool3d(centres, self.kernel, stride=1, padding=self.kernel // 2)[:, 0] > 0
+        return values.index_copy(0, drawn.which, values[drawn.which].masked_fill(dropped, 0.0))
 
 
 @dataclass(frozen=True)

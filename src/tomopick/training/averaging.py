@@ -36,9 +36,9 @@ class RunningAverage:
     def update(self, network: nn.Module) -> None:
         """Takes the network's present weights in."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.forgets_start else self.decay
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                self.tensors[name].lerp_(value.detach(), 1 - decay)
-            else:
-                self.tensors[name].copy_(value)
+        present = network.state_dict()
+        averaged = [name for name, value in present.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.tensors[n] for n in averaged], [present[n].detach() for n in averaged], 1 - decay)
+        for name in present.keys() - set(averaged):
+            self.tensors[name].copy_(present[name])
         self.updates += 1

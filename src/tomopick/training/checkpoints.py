@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 
-from ..core.errors import OutputError
+from ..core.errors import OutputError, RecipeError
 from ..core.files import atomic_folder, atomic_write, sweep
 from ..picking.detector import Detector
 from ..picking.folder import read_log
-from .loop import TrainState
+from .loop import StepReport, TrainSpec, TrainState, require_finite
+
+FIRST = 16  # steps of a training whose losses are fetched one by one
+GATHERED = 16  # afterwards, on a GPU
 
 
 def keep_weights(state: TrainState, score: float, out: Path, keep_top: int, detector: Detector | None = None) -> None:
@@ -97,6 +103,55 @@ def cut_log(path: Path, step: int) -> None:
     rows = read_log(path)
     with atomic_write(path) as file:
         file.write("".join(f"{json.dumps(row)}\n" for row in rows if row["step"] <= step))
+
+
+class StepLog:
+    """Rows of the log, whose losses are fetched from the device together: each asked for alone would be waited for.
+
+    Args:
+        path: of the log.
+        spec: of the training.
+        at_once: rows that are held at most.
+    """
+
+    def __init__(self, path: Path, spec: TrainSpec, at_once: int):
+        self.path, self.spec, self.at_once = path, spec, at_once
+        self.loss = math.nan  # the last that is known
+        self._seen = 0
+        self._rows: list[tuple[dict[str, Any], torch.Tensor | float]] = []
+
+    def add(self, row: dict[str, Any], report: StepReport) -> None:
+        """Takes a row in, whose loss may not be known yet."""
+        self._rows.append((row, report.value))
+        self._seen += 1
+
+    def due(self) -> bool:
+        """Whether enough are held; of the first steps, which are timed, each is."""
+        return len(self._rows) >= (1 if self._seen <= FIRST else self.at_once)
+
+    def fetch(self) -> None:
+        """Puts the losses into the rows that are held.
+
+        Raises:
+            RecipeError: one is no number.
+        """
+        on_device = [value for _, value in self._rows if isinstance(value, torch.Tensor)]
+        known = iter(torch.stack(on_device).tolist() if on_device else ())
+        self._rows = [(row, next(known) if isinstance(value, torch.Tensor) else value) for row, value in self._rows]
+        for row, value in self._rows:
+            row["loss"] = self.loss = require_finite(float(value), row["step"], self.spec)
+
+    def write(self) -> None:
+        """Appends the rows that are held to the log."""
+        for row, _ in self._rows:
+            append_log(self.path, row)
+        self._rows = []
+
+    def close(self) -> None:
+        """Fetches and writes what is held, as far as it can be."""
+        with suppress(RecipeError):
+            self.fetch()
+            self.write()
 
 
 def append_log(path: Path, row: Mapping[str, Any]) -> None:

@@ -7,7 +7,8 @@ import logging
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,16 @@ from ..picking.folder import FORMAT_VERSION, read_log, read_record
 from ..picking.load import load_detector
 from ..scoring.score_maps import heights
 from ..scoring.thresholds import DEFAULT_THRESHOLDS
-from .checkpoints import append_log, cut_log, keep_weights, last_state, save_last, stale
+from .checkpoints import GATHERED, StepLog, cut_log, keep_weights, last_state, save_last, stale
 from .dataset import Data, gather
-from .loop import SELECT, TrainState, train
+from .loop import SELECT, Objective, TrainState, train
 from .pace import MEASURED, Pace, announce, fitted
-from .patches import PatchSampler, batches
+from .patches import PatchSampler
 from .pseudo_labels import Annotator
 from .recipe import Recipe
+from .recorded import Recorder
 from .sources import Source
+from .tensor_patches import batches_on
 from .transfer import like, take_over
 from .validate import measured, validate
 
@@ -128,8 +131,10 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
         if options.minutes and state.step < MEASURED:
             recipe = _timed(recipe, detector, state, data, out, options, 60 * options.minutes + began)
         detector = replace(detector, recipe_json=recipe.to_json())
-        for row in fit_steps(recipe, detector, state, data, out, options):
+        rows = fit_steps(recipe, detector, state, data, out, options)
+        for row in rows:
             if stop := interrupted():
+                rows.close()  # which writes what is still held of the log
                 save_last(state, out)
                 step = f"step {row['step']} of {recipe.train.steps}"
                 usable = (out / "best" / "detector.json").is_file()
@@ -143,9 +148,10 @@ def _timed(
 ) -> Recipe:
     """Takes the first steps and gives the recipe whose others fit the time until `end` (of the monotonic clock)."""
     pace = Pace(state, recipe.train)
-    for row in fit_steps(recipe, detector, state, data, out, options, pace):
-        if row["step"] >= MEASURED:
-            break
+    with closing(fit_steps(recipe, detector, state, data, out, options, pace)) as rows:
+        for row in rows:
+            if row["step"] >= MEASURED:
+                break
     assert pace.seconds is not None
     recipe = replace(recipe, train=fitted(recipe.train, pace.seconds, end - time.monotonic(), state.step))
     _write_recipe(recipe, out)
@@ -229,6 +235,16 @@ def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, op
     return recipe
 
 
+def _objective(recipe: Recipe, data: Data) -> Objective:
+    cell = data.voxel_spacing * recipe.network.stride
+    return recipe.objective.build(recipe.loss, Annotator(recipe.peaks, recipe.target, data.objects, cell))
+
+
+def _sampler(recipe: Recipe, data: Data, seed: int) -> PatchSampler:
+    stride = recipe.network.stride
+    return PatchSampler(data.train, data.objects, recipe.patch, recipe.target, recipe.augment, stride, seed)
+
+
 def fit_steps(
     recipe: Recipe,
     detector: Detector,
@@ -237,48 +253,51 @@ def fit_steps(
     out: Path,
     options: FitOptions,
     pace: Pace | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """The loop with its watchers: log, progress bar, validation, best, top and last weights."""
     spec = recipe.train
     pace = pace or Pace(state, spec)
-    sampler = PatchSampler(
-        data.train, data.objects, recipe.patch, recipe.target, recipe.augment, recipe.network.stride, options.seed
-    )
-    draw = recipe.objective.sampler(sampler, data.unlabelled, spec.steps)
-    stream = batches(draw, spec.batch_size, state.step, spec.steps, options.workers)
-    cell = data.voxel_spacing * recipe.network.stride
-    annotator = Annotator(recipe.peaks, recipe.target, data.objects, cell)
-    objective, stage = recipe.objective.build(recipe.loss, annotator), state.stage
+    draw = recipe.objective.sampler(_sampler(recipe, data, options.seed), data.unlabelled, spec.steps)
+    device = next(state.network.parameters()).device
+    on_gpu = device.type == "cuda"
+    stream = batches_on(device, draw, spec.batch_size, state.step, spec.steps, options.workers)
+    objective, stage = _objective(recipe, data), state.stage
+    slope, rows = Recorder(objective) if on_gpu else None, StepLog(out / "log.jsonl", spec, GATHERED if on_gpu else 1)
     judged, name = any(len(v.picks) for v in data.val), SELECT[spec.select]
-    with bar(spec.steps, "train", "step", state.step) as shown:
-        for report in train(state, objective, stream, spec):
+    with bar(spec.steps, "train", "step", state.step) as shown, closing(rows):
+        for report in train(state, objective, stream, spec, slope):
             pace.step_done()
             pace.told(report.step)
-            row: dict[str, Any] = {"step": report.step, "loss": report.loss, "lr": report.lr, "seconds": report.seconds}
+            row: dict[str, Any] = {"step": report.step, "loss": None, "lr": report.lr, "seconds": report.seconds}
+            rows.add(row, report)
             if state.stage != "train":
                 row["stage"] = state.stage
             if state.stage not in (stage, "train"):
                 log.info(f"step {report.step} of {spec.steps}: {state.stage} begins")
             stage = state.stage
             due = pace.due(report.step)
+            told = due or rows.due()
+            if told:
+                rows.fetch()
             if due and judged:
                 row["val_score"], row[f"val_{spec.select}"], detector = validate(detector, state, data, spec.select)
                 state.notes["scores"] = [*state.notes.get("scores", []), row["val_score"]]
                 state.notes["cuts"] = dict(detector.thresholds["f1"])
             if due:  # where nothing is validated all score alike, and of equals the last weights are the best
                 keep_weights(state, row.get("val_score", 0.0), out, spec.keep_top, detector)
-            append_log(out / "log.jsonl", row)
+            if told:
+                rows.write()
             if due:
                 save_last(state, out)
                 shown_score = f"{row['val_score']:.3f}" if judged else "-"
                 score = f", validation {name} {shown_score}" if data.val else ""
-                log.info(f"step {report.step} of {spec.steps}: loss {report.loss:.2g}{score}; kept in {out}")
+                log.info(f"step {report.step} of {spec.steps}: loss {rows.loss:.2g}{score}; kept in {out}")
                 if options.draw is not None:
                     options.draw(read_log(out / "log.jsonl"), out / "training.png")
                 pace.validated(report.step, pace.paused())
             best = state.notes.get("best") if judged else None
             shown.update(1)
-            shown.set_postfix_str(f"loss {report.loss:.4f}" + (f", best {name} {best[0]:.3f}" if best else ""))
+            shown.set_postfix_str(f"loss {rows.loss:.4f}" + (f", best {name} {best[0]:.3f}" if best else ""))
             yield row
             if due and judged and options.patience and stale(state) >= options.patience:
                 log.info(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
@@ -135,7 +135,7 @@ class TrainState:
         decayed = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=spec.lr)
+        optimizer = torch.optim.AdamW(groups, lr=spec.lr, fused=True if device.type == "cuda" else None)
         scaler = torch.amp.GradScaler(device.type, enabled=half_precision(device) == torch.float16)
         return cls(network, optimizer, scaler, {"ema": RunningAverage.of(network, spec.ema_decay)})
 
@@ -240,19 +240,51 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did."""
+    """What one step did.
+
+    Attributes:
+        step: its number.
+        value: the loss; on a GPU a scalar there, for asking for it waits until the step is done.
+        lr: learning rate.
+        seconds: that it took; on a GPU, to launch it.
+    """
 
     step: int
-    loss: float
+    value: torch.Tensor | float
     lr: float
     seconds: float
 
+    @property
+    def loss(self) -> float:
+        """The loss."""
+        return float(self.value)
 
-def train(state: TrainState, objective: Objective, batches: Iterable[Batch], spec: TrainSpec) -> Iterator[StepReport]:
+
+def require_finite(loss: float, step: int, spec: TrainSpec) -> float:
+    """A step's loss; raises `RecipeError` where it is no longer a number."""
+    if not math.isfinite(loss):
+        raise RecipeError(f"the loss is {loss} at step {step}; expected a number: lower train.lr (it is {spec.lr:g})")
+    return loss
+
+
+# Takes the gradients of a batch's loss, and gives the loss.
+Slope = Callable[[TrainState, Batch], torch.Tensor]
+
+
+def train(
+    state: TrainState, objective: Objective, batches: Iterable[Batch], spec: TrainSpec, slope: Slope | None = None
+) -> Iterator[StepReport]:
     """Takes one step a batch and reports it; who wants to watch, validate or save does so between the reports.
 
+    Args:
+        state: of the training.
+        objective: that is minimised.
+        batches: one a step.
+        spec: how it is trained.
+        slope: takes the gradients, where another way than by the objective's loss is faster.
+
     Raises:
-        RecipeError: the loss is no longer a number.
+        RecipeError: the loss is no longer a number; on a GPU nobody looks at it before the report is asked for it.
     """
     device = next(state.network.parameters()).device
     for batch in batches:
@@ -261,14 +293,15 @@ def train(state: TrainState, objective: Objective, batches: Iterable[Batch], spe
         lr = spec.lr_at(state.step, state.notes.get("scores", ()))
         for group in state.optimizer.param_groups:
             group["lr"] = lr
-        loss = objective.loss(state, batch.to(device))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RecipeError(
-                f"the loss is {value} at step {state.step + 1}; expected a number: lower train.lr (it is {spec.lr:g})"
-            )
-        state.optimizer.zero_grad(set_to_none=True)
-        state.scaler.scale(loss).backward()
+        if slope is None:
+            loss = objective.loss(state, batch.to(device))
+            value: torch.Tensor | float = loss.detach()
+            if device.type != "cuda":  # before a step is taken with it
+                value = require_finite(float(value), state.step + 1, spec)
+            state.optimizer.zero_grad(set_to_none=True)
+            state.scaler.scale(loss).backward()
+        else:
+            value = slope(state, batch.to(device))
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.network.parameters(), spec.clip_norm)
         state.scaler.step(state.optimizer)

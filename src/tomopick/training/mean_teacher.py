@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..core.errors import RecipeError
 from ..networks.engines import autocast
 from ..networks.losses import Logits, Loss
-from .augment import Augmentation, DropBlock, IntensityStep, Noise, ScaleShift
+from .augment import Augmentation, Drawn, DropBlock, IntensityStep, Noise, ScaleShift
 from .averaging import RunningAverage
 from .loop import TrainState
 from .objectives import Supervised, SupervisedSpec, predicted
@@ -115,9 +115,16 @@ class PairSampler:
         if step < self.first:
             return batch
         weak = self.unlabelled(step, index).volume
-        rng = np.random.default_rng((self.unlabelled.seed, step, index, 1))
-        strong = torch.from_numpy(self.strong.colour(weak[0].numpy(), rng))
+        strong = torch.from_numpy(self.strong.colour(weak[0].numpy(), self._rng(step, index)))
         return batch._replace(pairs=torch.stack([weak[0], strong]))
+
+    def drawn_strong(self, step: int, index: int) -> tuple[Drawn | None, ...]:
+        """What the strong changes of an unlabelled patch draw."""
+        rng = self._rng(step, index)
+        return tuple(change.draw(self.unlabelled.patch.shape, rng) for change in self.strong.intensity)
+
+    def _rng(self, step: int, index: int) -> np.random.Generator:
+        return np.random.default_rng((self.unlabelled.seed, step, index, 1))
 
 
 @dataclass(frozen=True)

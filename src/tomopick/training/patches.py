@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple, Protocol
+from functools import cached_property, partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..core.errors import RecipeError
 from ..core.types import Grid, PickableObject, Picks, Shape, holds
-from .augment import Augmentation, move_points, sample_patch
+from .augment import Augmentation, Drawn, move_points, sample_patch
 from .targets import BallTarget, Target
 
 NEGATIVE = 5.0  # what a cell counts within a radius of a place that is known to be none
@@ -77,6 +77,26 @@ class Batch(NamedTuple):
         return Batch(*(t.to(device, non_blocking=True) for t in self))
 
 
+class DrawnPatch(NamedTuple):
+    """What was drawn at random for a patch.
+
+    Attributes:
+        volume: number of the volume that it shows.
+        centre: (3,) voxel index there that its centre shows.
+        matrix: (3, 3) offsets in the patch -> offsets in the volume.
+        changes: of its grey values, one for each step of the augmentation.
+        particles: (n, 5) that its target shows, see `Target.particles`.
+        known: as in a `Batch`, of the one patch.
+    """
+
+    volume: int
+    centre: np.ndarray
+    matrix: np.ndarray
+    changes: tuple[Drawn | None, ...]
+    particles: np.ndarray
+    known: np.ndarray
+
+
 class Sampler(Protocol):
     """Draws patches."""
 
@@ -133,18 +153,42 @@ class PatchSampler:
     def __call__(self, step: int, index: int) -> Batch:
         """Patch `index` of step `step`, without the batch axis."""
         rng = np.random.default_rng((self.seed, step, index))
-        shape = self.patch.shape
+        number, centre, matrix = self._view(rng)
+        volume = self.volumes[number]
+        values = self.augment.colour(sample_patch(volume.values, centre, self.patch.shape, matrix), rng)
+        picks, grid = self._truth(volume, centre, matrix)
+        target = self.target(picks, grid, self.objects)
+        known = torch.from_numpy(self._known(volume, grid, centre, matrix))
+        return Batch(torch.from_numpy(values)[None], torch.from_numpy(target.values), known)
+
+    def drawn(self, step: int, index: int) -> DrawnPatch:
+        """What the call draws for the same patch, before anything is made of it."""
+        rng = np.random.default_rng((self.seed, step, index))
+        number, centre, matrix = self._view(rng)
+        volume = self.volumes[number]
+        changes = tuple(change.draw(self.patch.shape, rng) for change in self.augment.intensity)
+        picks, grid = self._truth(volume, centre, matrix)
+        particles = self.target.particles(picks, grid, self.objects)
+        known = self._known(volume, grid, centre, matrix)
+        return DrawnPatch(number, centre, matrix, changes, particles, known)
+
+    def _view(self, rng: np.random.Generator) -> tuple[int, np.ndarray, np.ndarray]:
+        """The number of a volume, the voxel index of the patch's centre in it, and how the patch lies there."""
         volume, centre = self._place(rng)
-        matrix = self.augment.matrix(rng)
-        values = self.augment.colour(sample_patch(volume.values, centre, shape, matrix), rng)
-        # In the patch's own frame: index i is centred at i voxels, and the target's grid follows from it.
+        return self._numbers[id(volume)], centre, self.augment.matrix(rng)
+
+    def _truth(self, volume: LabelledVolume, centre: np.ndarray, matrix: np.ndarray) -> tuple[Picks, Grid]:
+        """The picks of a volume in the patch's own frame, and the target's grid there."""
+        shape = self.patch.shape
+        # Index i is centred at i voxels, and the target's grid follows from it.
         grid = Grid(shape, volume.grid.voxel_spacing)
         indices = move_points(volume.grid.indices(volume.picks.positions), centre, shape, matrix)
         picks = Picks(volume.picks.run, grid.positions(indices), volume.picks.names)
-        cells = grid.downsample(self.stride)
-        target = self.target(picks, cells, self.objects)
-        known = self._known(volume, cells, centre, matrix)
-        return Batch(torch.from_numpy(values)[None], torch.from_numpy(target.values), torch.from_numpy(known))
+        return picks, grid.downsample(self.stride)
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        return {id(volume): number for number, volume in enumerate(self.volumes)}
 
     @cached_property
     def _partial(self) -> bool:
@@ -238,18 +282,17 @@ def _worth_seeing(volume: LabelledVolume) -> np.ndarray | None:
     return specimen if within is None else specimen & within
 
 
-class _StepDataset(Dataset[Batch]):
+class _StepDataset(Dataset[Any]):
     """Maps batch numbers to batches, so that a loader's workers may make them in any order."""
 
-    def __init__(self, sampler: Sampler, batch_size: int, first: int, stop: int):
-        self.sampler, self.batch_size, self.first, self.stop = sampler, batch_size, first, stop
+    def __init__(self, make: Callable[[int], Any], first: int, stop: int):
+        self.make, self.first, self.stop = make, first, stop
 
     def __len__(self) -> int:
         return self.stop - self.first
 
-    def __getitem__(self, i: int) -> Batch:
-        patches = [self.sampler(self.first + i, index) for index in range(self.batch_size)]
-        return Batch(*(torch.stack(tensors) for tensors in zip(*patches)))
+    def __getitem__(self, i: int) -> Any:
+        return self.make(self.first + i)
 
 
 def _deaf(_worker: int) -> None:
@@ -259,9 +302,18 @@ def _deaf(_worker: int) -> None:
 
 def batches(sampler: Sampler, batch_size: int, first: int, stop: int, workers: int = 0) -> Iterator[Batch]:
     """The batches of steps `first` to `stop`, in order; what they hold does not depend on `workers`."""
-    dataset = _StepDataset(sampler, batch_size, first, stop)
+    yield from loaded(partial(_batch, sampler, batch_size), first, stop, workers)
+
+
+def _batch(sampler: Sampler, batch_size: int, step: int) -> Batch:
+    patches = [sampler(step, index) for index in range(batch_size)]
+    return Batch(*(torch.stack(tensors) for tensors in zip(*patches)))
+
+
+def loaded(make: Callable[[int], Any], first: int, stop: int, workers: int) -> Iterator[Any]:
+    """What `make` gives for the steps `first` to `stop`, in order, made by so many processes ahead of time."""
     loader = DataLoader(
-        dataset,
+        _StepDataset(make, first, stop),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4 if workers else None,

@@ -7,16 +7,46 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from ..core.errors import RecipeError
 from ..core.types import Grid, Heatmap, PickableObject, Picks
+from .boxes import Boxes, Particles, flat_cells
 
 
 class Target(Protocol):
-    """What a network learns to draw."""
+    """What a network learns to draw: patch by patch on the host, or the particles of a batch together on a device."""
 
     def __call__(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> Heatmap:
         """Picks of one run -> (object, z, y, x) on `grid`, 0..1; picks outside may reach in."""
+
+    def particles(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> np.ndarray:
+        """Picks of one run -> (n, 5) of those that reach into `grid`: channel, z, y, x and size, in cells."""
+
+    def drawn(self, particles: Particles, shape: Sequence[int]) -> torch.Tensor:
+        """The heatmaps of a batch, to rounding those of the call.
+
+        Args:
+            particles: of all its patches.
+            shape: (b, object, z, y, x) of the heatmaps.
+        """
+
+
+def _near(picks: Picks, grid: Grid, sizes: Sequence[tuple[str, float, float]]) -> np.ndarray:
+    """(n, 5) channel, z, y, x and size of the picks that reach into a grid [cells].
+
+    Args:
+        picks: of any objects.
+        grid: of the heatmap.
+        sizes: name, size and reach of the object of each channel [cells].
+    """
+    indices = grid.indices(picks.positions)
+    rows = [np.zeros((0, 5))]
+    for channel, (name, size, reach) in enumerate(sizes):
+        own = indices[picks.names == name]
+        own = own[((own > -reach) & (own < np.asarray(grid.shape) - 1 + reach)).all(axis=1)]
+        rows.append(np.column_stack([np.full(len(own), channel), own, np.full(len(own), size)]))
+    return np.concatenate(rows)
 
 
 @dataclass(frozen=True)
@@ -39,14 +69,35 @@ class GaussianTarget:
         """Standard deviation for one object [Å]."""
         return float(self.sigmas.get(obj.name, 0.0)) or self.sigma_factor * obj.radius_angstrom
 
+    def _reach(self, sigma_voxels: float) -> float:
+        """How far a Gaussian is drawn [cells]; however narrow, to the three cells around a centre, which refining a
+        peak needs."""
+        return max(self.truncate * sigma_voxels, 1.5)
+
+    def particles(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> np.ndarray:
+        """With the standard deviation as size."""
+        sigmas = [self.sigma(obj) / grid.voxel_spacing for obj in objects]
+        return _near(picks, grid, [(o.name, sigma, self._reach(sigma)) for o, sigma in zip(objects, sigmas)])
+
+    def drawn(self, particles: Particles, shape: Sequence[int]) -> torch.Tensor:
+        """See `Target`."""
+        values = torch.zeros(tuple(shape), device=particles.table.device)
+        for sigma, own in particles.groups():
+            boxes = Boxes.around(own, self._reach(sigma), shape)
+            factors = [
+                torch.where(inside, (-0.5 * (offsets / sigma).square()).exp(), 0.0).float()
+                for inside, offsets in zip(boxes.inside, boxes.offsets)
+            ]
+            values.view(-1).scatter_reduce_(0, boxes.cells, boxes.products(factors), "amax")
+        return values
+
     def __call__(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> Heatmap:
         """Picks of one run -> (object, z, y, x) on `grid`; picks outside reach in as far as their Gaussian does."""
         values = np.zeros((len(objects), *grid.shape), dtype=np.float32)
         indices = grid.indices(picks.positions)
         for channel, obj in enumerate(objects):
             sigma_voxels = self.sigma(obj) / grid.voxel_spacing
-            # However narrow, the three cells around a centre are drawn: refining a peak needs them.
-            reach = max(self.truncate * sigma_voxels, 1.5)
+            reach = self._reach(sigma_voxels)
             own = indices[picks.names == obj.name]
             near = ((own > -reach) & (own < np.asarray(grid.shape) - 1 + reach)).all(axis=1)
             for index in own[near]:
@@ -88,8 +139,18 @@ class FixedGaussianTarget:
 
     def __call__(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> Heatmap:
         """Picks of one run -> (object, z, y, x) on `grid`; picks outside reach in as far as their Gaussian does."""
-        sigmas = {o.name: self.sigma for o in objects}
-        return GaussianTarget(sigmas=sigmas, truncate=self.truncate)(picks, grid, objects)
+        return self._gaussian(objects)(picks, grid, objects)
+
+    def _gaussian(self, objects: Sequence[PickableObject]) -> GaussianTarget:
+        return GaussianTarget(sigmas={o.name: self.sigma for o in objects}, truncate=self.truncate)
+
+    def particles(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> np.ndarray:
+        """With the standard deviation as size."""
+        return self._gaussian(objects).particles(picks, grid, objects)
+
+    def drawn(self, particles: Particles, shape: Sequence[int]) -> torch.Tensor:
+        """See `Target`."""
+        return self._gaussian(()).drawn(particles, shape)
 
 
 @dataclass(frozen=True)
@@ -121,6 +182,24 @@ class BallTarget:
         """Radius of one object's balls [Å]."""
         return float(self.radii.get(obj.name, 0.0)) or self.fixed or self.radius_factor * obj.radius_angstrom
 
+    def particles(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> np.ndarray:
+        """With the radius as size."""
+        radii = [self.radius(obj) / grid.voxel_spacing for obj in objects]
+        return _near(picks, grid, [(o.name, radius, max(radius, 0.5) + 1) for o, radius in zip(objects, radii)])
+
+    def drawn(self, particles: Particles, shape: Sequence[int]) -> torch.Tensor:
+        """See `Target`."""
+        claims = torch.zeros(tuple(shape), device=particles.table.device)
+        for radius, own in particles.groups():
+            boxes = Boxes.around(own, max(radius, 0.5), shape)
+            z, y, x = (torch.where(i, o.square(), float("inf")) for i, o in zip(boxes.inside, boxes.offsets))
+            ball = z[:, :, None, None] + y[:, None, :, None] + x[:, None, None] <= radius**2
+            nearest = [i & (o > -0.5) & (o <= 0.5) for i, o in zip(boxes.inside, boxes.offsets)]
+            ball |= boxes.products(nearest).view(ball.shape)
+            claims.view(-1).scatter_add_(0, boxes.cells, ball.view(-1).float())
+        values = (claims > 0).float()
+        return values * (claims.sum(dim=1, keepdim=True) < 2) if self.exclusive else values
+
     def __call__(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> Heatmap:
         """Picks of one run -> (object, z, y, x) on `grid`; balls of picks outside reach in."""
         claims = np.zeros((len(objects), *grid.shape), dtype=np.uint8)
@@ -141,6 +220,20 @@ class VoxelTarget:
 
     Source: TopCUP (CZII challenge, 1st place).
     """
+
+    def particles(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> np.ndarray:
+        """Without a size."""
+        return _near(picks, grid, [(obj.name, 0.0, 1.0) for obj in objects])
+
+    def drawn(self, particles: Particles, shape: Sequence[int]) -> torch.Tensor:
+        """See `Target`."""
+        values = torch.zeros(tuple(shape), device=particles.table.device)
+        patch, channel, *places = (particles.table[:, :5] + 0.5).floor().long().T
+        inside = torch.stack([(at >= 0) & (at < n) for at, n in zip(places, shape[2:])]).all(dim=0)
+        at = flat_cells(patch, channel, places, shape)
+        # What lies outside draws nothing, on the first cell.
+        values.view(-1).scatter_reduce_(0, torch.where(inside, at, 0), inside.float(), "amax")
+        return values
 
     def __call__(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> Heatmap:
         """Picks of one run -> (object, z, y, x) on `grid`."""

@@ -9,13 +9,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..core.arrays import Array
 from ..core.types import Heatmap, Picks
-from ..networks.engines import EngineSpec
+from ..networks.engines import EngineSpec, tensors_of
 from ..picking.detector import Detector
 from ..picking.measured import with_measured
-from ..picking.peaks import LOWEST_SCORE
+from ..picking.peaks import LOWEST_SCORE, PeakFinder
 from ..picking.predict import Predictor, predict_rows
 from ..picking.rows import decode_rows
+from ..picking.tensors import fits
 from ..scoring.thresholds import METRICS, POSITIVES, Candidates, choose_thresholds, found_uphill
 from .dataset import Data
 from .loop import TrainState
@@ -39,7 +41,8 @@ def validation_picks(detector: Detector, predictor: Predictor, data: Data, metri
     """
     volumes, peaks = {str(i): volume for i, volume in enumerate(data.val)}, detector.method.peaks
     rows: Mapping[str, Iterable[Heatmap]] = {
-        run: predict_rows(predictor, run, volume.values, volume.grid) for run, volume in volumes.items()
+        run: predict_rows(predictor, run, _placed(volume, predictor, peaks), volume.grid)
+        for run, volume in volumes.items()
     }
 
     def pick_at(cuts: Mapping[str, float]) -> dict[str, Picks]:
@@ -52,6 +55,14 @@ def validation_picks(detector: Detector, predictor: Predictor, data: Data, metri
     rows = held = {run: list(strips) for run, strips in rows.items()}
     lowest = {o.name: _height([s for strips in held.values() for s in strips], o.name) for o in data.objects}
     return found_uphill(pick_at, _truth(data), data.objects, metrics, lowest)
+
+
+def _placed(volume: LabelledVolume, predictor: Predictor, peaks: PeakFinder) -> Array:
+    """The values of a volume, on the GPU that the network runs on where they fit and nothing but maxima is wanted."""
+    device = tensors_of(predictor.engine)
+    if device is None or device.type != "cuda" or peaks.positions_depend_on_threshold or not fits(volume.grid, device):
+        return volume.values
+    return torch.from_numpy(np.array(volume.values, dtype=np.float32)).to(device)
 
 
 def _judged(picks: Picks, volume: LabelledVolume) -> Picks:
