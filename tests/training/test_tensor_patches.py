@@ -31,8 +31,18 @@ def volumes(dtype=np.float32):
     made = []
     for seed, (shape, known) in enumerate([((40, 64, 56), {"ball", "ring"}), ((20, 70, 48), {"ball"})]):
         t, picks = tomogram(str(seed), seed, shape, 10, OBJECTS)
-        made.append(LabelledVolume(t.values.astype(dtype), t.grid, picks, frozenset(known)))
+        made.append(LabelledVolume(t.values.astype(dtype), t.grid, picks, dict.fromkeys(known)))
     return made
+
+
+def test_parts_that_are_labelled_are_those_of_the_host():
+    first, second = volumes()
+    mask = np.zeros(first.values.shape, dtype=bool)
+    mask[:, 10:50, 5:40] = True
+    made = replace(sampler(), volumes=[replace(first, known={"ball": mask, "ring": None}), second])
+    for one, other in zip(batches(made, 4, 0, 3), made_on(CPU, made, 4, 0, 3)):
+        assert one.known.dim() == 5
+        assert_alike(other, one)
 
 
 def sampler(shape=(24, 32, 32), target=None, augment=None, stride=2, **more) -> PatchSampler:
