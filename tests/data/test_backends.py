@@ -1,11 +1,13 @@
 """Errors of back-ends name the configuration, wherever they arise; others pass."""
 
 import json
+import socket
 
 import pytest
 
 from tomopick.core.errors import ReadError, SelectionError
 from tomopick.data import open_project
+from tomopick.data.sources import backends
 from tomopick.data.sources.backends import named
 
 
@@ -43,3 +45,30 @@ def test_a_server_that_is_not_there(tmp_path):
     place.write_text(json.dumps(config))
     with pytest.raises(ReadError, match=r"p\.json: .*127\.0\.0\.1:9"):
         open_project(place).runs()
+
+
+def test_a_server_that_is_silent(tmp_path, monkeypatch):
+    pytest.importorskip("aiohttp")
+    import fsspec
+    from fsspec.config import conf
+
+    monkeypatch.setattr(backends, "ANSWERED", 0.2)
+    for protocol in ("http", "https"):
+        monkeypatch.delitem(conf, protocol, raising=False)
+    fsspec.get_filesystem_class("http").clear_instance_cache()
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()  # and says nothing
+        root = f"http://127.0.0.1:{server.getsockname()[1]}/x/"
+        config = {
+            "config_type": "filesystem", "name": "s", "description": "", "version": "1",
+            "pickable_objects": [{"name": "ribosome", "is_particle": True, "label": 1, "radius": 150.0}],
+            "overlay_root": f"local://{tmp_path}/overlay", "overlay_fs_args": {"auto_mkdir": True},
+            "static_root": root,
+        }  # fmt: skip
+        (tmp_path / "p.json").write_text(json.dumps(config))
+        with pytest.raises(ReadError, match=r"p\.json: "):
+            open_project(tmp_path / "p.json").runs()
+    for protocol in ("http", "https"):
+        conf.pop(protocol, None)
+    fsspec.get_filesystem_class("http").clear_instance_cache()

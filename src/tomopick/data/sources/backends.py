@@ -13,7 +13,21 @@ LIBRARIES = {
     *("aiobotocore", "aiohttp", "asyncssh", "boto3", "botocore", "copick", "cryoet_data_portal", "fsspec", "gcsfs"),
     *("gql", "graphql", "httpx", "mlcroissant", "paramiko", "requests", "s3fs", "smbprotocol", "urllib3"),
 }
+ANSWERED = 30.0  # [s] within which a server has to
 REACHED = "check its profile, credentials and endpoint, and the network"
+
+
+def require_answers() -> None:
+    """Web servers that are silent for `ANSWERED` seconds are given up; fsspec waits five minutes for each file."""
+    try:
+        import aiohttp
+        from fsspec.config import conf
+    except ImportError:  # then nothing is read from the web
+        return
+
+    patience = aiohttp.ClientTimeout(total=None, sock_connect=ANSWERED, sock_read=ANSWERED)
+    for protocol in ("http", "https"):
+        conf.setdefault(protocol, {}).setdefault("client_kwargs", {}).setdefault("timeout", patience)
 
 
 @contextmanager

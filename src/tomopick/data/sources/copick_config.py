@@ -14,6 +14,7 @@ from ...core.errors import OutputError, ReadError
 from ...core.files import atomic_write
 from ...core.text import read_json
 from ...core.types import PickableObject
+from .backends import require_answers
 
 log = logging.getLogger("tomopick")
 
@@ -36,6 +37,7 @@ def load_root(path: Path) -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)
         import copick
 
+        require_answers()
         try:
             return copick.from_string(json.dumps(data))
         except Exception as error:  # its back-ends raise what their own libraries do (gql's, botocore's, ...)
