@@ -13,6 +13,7 @@ from tomopick.core.types import Picks
 from tomopick.data import MemoryProject
 from tomopick.data.runs import Runs
 from tomopick.models.calibrate import (
+    HISTORY,
     Believed,
     Calibrated,
     CalibrationOptions,
@@ -303,3 +304,17 @@ def test_a_calibration_that_was_cut_off_is_repeated(tmp_path):
     assert len(json.loads((folder / "calibration.json").read_text())["history"]) == 1
     write_thresholds(folder, found, CalibrationOptions("precision=0.8"))
     assert len(json.loads((folder / "calibration.json").read_text())["history"]) == 2
+
+
+@pytest.mark.parametrize(
+    "history",
+    [3, {}, [3], [{}], [{"before": 1.0}], [{"before": {"f1": 0.5}}], [{"before": {"f1": {"a": "x"}}}],
+     [{"before": {}, "score_maps_before": 3}], [{"before": {}, "score_maps_before": {"a": {"heights": "x"}}}]],
+)  # fmt: skip
+def test_a_history_that_is_none_is_refused_and_changes_nothing(tmp_path, history):
+    (tmp_path / "detector.json").write_text('{"thresholds": {}}')
+    (tmp_path / HISTORY).write_text(json.dumps({"format_version": 1, "history": history}))
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(ModelError):
+        undo(tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before

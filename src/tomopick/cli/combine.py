@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..core.errors import TomopickError
-from .options import WHERE_LABELLED, comma, labelled_options, named_runs, project_options, tta_option
+from .options import WHERE_LABELLED, comma, echo, labelled_options, named_runs, project_options, tta_option
 
 
 def _shared(command: Any) -> Any:
@@ -65,8 +65,8 @@ def ensemble_command(
     options = CombineOptions(**_only(choices, ("weights", "per_object", "mean", "align", "metric", "views", "device")))
     runs = _validation(place, val_runs, truth, tomo_type, choices)
     made = combine([load_model(name) for name in names], Path(out), options, runs)
-    click.echo(card_of(Path(out)))
-    click.echo(f"\nensemble of {len(made.members)} in {out}")
+    echo(card_of(Path(out)))
+    echo(f"\nensemble of {len(made.members)} in {out}")
 
 
 @click.command("soup")
@@ -101,8 +101,8 @@ def soup_command(
     options = SoupOptions(**_only(choices, ("weights", "norm", "metric", "views", "device")))
     runs = _validation(place, val_runs, truth, tomo_type, choices)
     make_soup(models, Path(out), options, runs)
-    click.echo(card_of(Path(out)))
-    click.echo(f"\nmodel in {out}, of {len(models)}")
+    echo(card_of(Path(out)))
+    echo(f"\nmodel in {out}, of {len(models)}")
 
 
 def _two_or_more(arguments: tuple[str, ...], verb: str) -> tuple[str, ...]:

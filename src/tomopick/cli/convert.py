@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from .options import echo
+
 
 @click.command("convert")
 @click.argument("file", type=click.Path(dir_okay=False))
@@ -33,4 +35,4 @@ def convert_command(file: str, kind: str, out: str, objects: tuple[str, ...], me
     n = sum(p.numel() for d in made.detectors for p in d.network.parameters())
     cuts = ", ".join(f"{name} {cut:g}" for name, cut in made.thresholds["czii"].items())
     what = "model" if len(made.detectors) == 1 else f"ensemble of {len(made.detectors)} networks"
-    click.echo(f"{what} in {out} ({n:,} parameters); thresholds: {cuts}")
+    echo(f"{what} in {out} ({n:,} parameters); thresholds: {cuts}")

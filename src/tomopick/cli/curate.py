@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import comma, model_first, pairs, project_options, say
+from .options import comma, echo, model_first, pairs, project_options, say
 
 
 @click.command("curate")
@@ -66,7 +66,7 @@ def curate_command(
         say(f"decisions are kept in {desk.out}; end with Ctrl-C")
         number = url.rpartition(":")[2].partition("/")[0]
         say(f"on another machine, first: ssh -L {number}:127.0.0.1:{number} THIS-MACHINE")
-        click.echo(url)
+        echo(url)
         if not no_browser:
             import webbrowser
 

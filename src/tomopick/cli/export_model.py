@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..core.errors import ModelError
-from .options import POSITIVE
+from .options import POSITIVE, echo
 
 
 @click.command("export-model")
@@ -32,4 +32,4 @@ def export_model_command(model: str, out: Path, to: str, bound: float, overwrite
         members = ", ".join(d.name for d in detector.detectors)
         raise ModelError(f"{model}: an ensemble has no single network; export its members: {members}")
     done = export_model(detector, out, to, bound, overwrite)
-    click.echo(f"{done.path}: differs from torch by at most {done.difference:.1e} of {done.largest:.2g}")
+    echo(f"{done.path}: differs from torch by at most {done.difference:.1e} of {done.largest:.2g}")

@@ -14,7 +14,7 @@ import click
 from ..core.errors import SelectionError, TomopickError
 from ..core.files import atomic_write
 from ..core.messages import counted
-from .options import InvertCommand, without_overrides
+from .options import InvertCommand, echo, without_overrides
 from .schedulers import KEYS, Script, Submission, submit
 
 
@@ -117,7 +117,7 @@ def _hand_over(verb: str, arguments: list[str], work: Work, batch: Submission, d
         file.write(text)
     script.path.chmod(0o755)
     number = submit(script, batch)
-    click.echo(f"{number}: {counted(tasks, 'task')}{_of(work)} on {batch.name}; {script.path}")
+    echo(f"{number}: {counted(tasks, 'task')}{_of(work)} on {batch.name}; {script.path}")
 
 
 def _of(work: Work) -> str:

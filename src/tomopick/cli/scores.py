@@ -78,7 +78,7 @@ def calibrate_command(
 
     if undoing:
         for metric, cuts in undo(model).items():
-            click.echo(f"{metric}: {', '.join(f'{name} {cut:.4f}' for name, cut in cuts.items())}")
+            echo(f"{metric}: {', '.join(f'{name} {cut:.4f}' for name, cut in cuts.items())}")
         return
     if place is None:
         raise TomopickError("calibrate needs a PROJECT with true picks; see calibrate --help")
@@ -100,7 +100,7 @@ def calibrate_command(
         from ..look.reliability import draw_reliability
 
         say(f"how far the scores can be believed, before and after: {draw_reliability(result.believed, model)}")
-    click.echo(json.dumps(result.to_json(), indent=1) if as_json else _table(result, options.metric))
+    echo(json.dumps(result.to_json(), indent=1) if as_json else _table(result, options.metric))
     if not dry_run and metric_name(options.metric) != "f1":
         say(f"pick with these thresholds by --metric {metric_name(options.metric)}")
 
@@ -168,7 +168,7 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     foreign = {key: choices.pop(key) for key in FOREIGN}
     report = gather_report(what, place, project, ReportOptions(foreign=foreign, **choices))
     write_report(_with_flags(report), out)
-    click.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {counted(len(report.runs), 'run')})")
+    echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {counted(len(report.runs), 'run')})")
 
 
 @click.command("evaluate", cls=OnCommand, plan=evaluate_work)

@@ -9,7 +9,7 @@ import click
 
 from ..core.messages import counted
 from .on import OnCommand, simulate_work
-from .options import shape_of, shard_option
+from .options import echo, shape_of, shard_option
 
 
 @click.command("simulate", cls=OnCommand, plan=simulate_work)
@@ -72,7 +72,7 @@ def simulate_command(out: Path, settings: tuple[str, ...], shape: str, tomo_type
     sizes = shape_of(shape)
     types = tuple(part.strip() for part in tomo_type.split(","))
     names = simulate_project(out, sizes, tomo_types=types, settings=settings, draw=draw_simulated, **options)
-    click.echo(f"{counted(len(names), 'run')} in {out / 'copick.json'}")
+    echo(f"{counted(len(names), 'run')} in {out / 'copick.json'}")
 
 
 @click.command("demo")

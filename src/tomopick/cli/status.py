@@ -11,6 +11,7 @@ import click
 
 from ..core.messages import counted, listing
 from .flags import with_flags
+from .options import echo
 
 _BETWEEN = 5.0  # looks of --watch [s]
 _SHOWN = 8  # reasons
@@ -42,7 +43,7 @@ def status_command(out: Path, watch: bool, failed_only: bool) -> None:
         if text != shown and (text or not failed_only):
             if watch and sys.stdout.isatty():
                 click.clear()
-            click.echo(with_flags(text, "pick"))
+            echo(with_flags(text, "pick"))
         shown = text
         if not watch or not state.left:
             sys.exit(0 if state.is_whole else 1)

@@ -21,6 +21,7 @@ from .options import (
     all_labelled_option,
     comma,
     counts,
+    echo,
     given_for,
     invert_option,
     labelled_options,
@@ -126,7 +127,7 @@ def train_command(
     names = ("device", "seed", "workers", "resume", "init_from", "weights_folder", "minutes", "patience")
     options = FitOptions(**{key: choices[key] for key in names}, objects=learn, draw=draw_training)
     if choices["dry_run"]:
-        click.echo(_looked_ahead(recipe, overrides, _grounds(projects, choices), options, choices))
+        echo(_looked_ahead(recipe, overrides, _grounds(projects, choices), options, choices))
         return
     choices["shard"] = shard
     planned = any(choices[key] for key in ("as_published", "seeds", "folds", "subset", "pretrain"))
@@ -143,10 +144,10 @@ def train_command(
         else:
             made = fit(method, grounds.sources, Path(out), options)
             draw_training(read_log(Path(out) / "log.jsonl"), Path(out) / "training.png")
-    click.echo(card_of(Path(out)))
+    echo(card_of(Path(out)))
     n = sum(p.numel() for d in made.detectors for p in d.network.parameters())
     what = f"ensemble of {len(made.detectors)}" if len(made.detectors) > 1 else "model"
-    click.echo(f"\n{what} in {out} ({n:,} parameters)")
+    echo(f"\n{what} in {out} ({n:,} parameters)")
 
 
 def _recipe(name: str, overrides: list[str], choices: dict[str, Any]) -> Any:
@@ -324,8 +325,8 @@ def finish_command(model: Path) -> None:
     from ..training.fit import finish_early
 
     finish_early(model)
-    click.echo(read_text(model / "README.md", "a model's card").split("\nProvenance:")[0].rstrip())
-    click.echo(f"\nmodel in {model}")
+    echo(read_text(model / "README.md", "a model's card").split("\nProvenance:")[0].rstrip())
+    echo(f"\nmodel in {model}")
 
 
 @click.command("recipes")
@@ -344,7 +345,7 @@ def recipes_command(name: str | None) -> None:
     from .. import recipes as all_recipes
 
     if name:
-        click.echo(json.dumps(all_recipes.get(name).to_json(), indent=1))
+        echo(json.dumps(all_recipes.get(name).to_json(), indent=1))
         return
     from tabulate import tabulate
 
@@ -359,5 +360,5 @@ def recipes_command(name: str | None) -> None:
         views = len(VIEWS[recipe.views])
         rows.append([method, parameters, recipe.network.stride, patch, views, entry.private or "-", entry.good_for])
     header = ["recipe", "parameters", "stride", "patch", "views", "published score", "good for"]
-    click.echo(tabulate(rows, headers=header, disable_numparse=True))
-    click.echo(f"\nStart with {START}: tomopick train {START} PROJECT OUT; or pick with a model that ships: `default`.")
+    echo(tabulate(rows, headers=header, disable_numparse=True))
+    echo(f"\nStart with {START}: tomopick train {START} PROJECT OUT; or pick with a model that ships: `default`.")

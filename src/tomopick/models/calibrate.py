@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.errors import ModelError, SelectionError
 from ..core.messages import counted
+from ..core.reading import typed
 from ..core.types import Grid, Heatmap, Picks, Tomogram
 from ..data import Project, atomic_write
 from ..data.runs import Runs
@@ -277,10 +278,14 @@ def undo(folder: Path) -> dict[str, dict[str, float]]:
     if not history:
         raise ModelError(f"{folder}: no calibration to undo; its thresholds are those that training measured")
     path, about = _about(folder)
-    about["thresholds"] = history[-1]["before"]
+    where = f"{folder / HISTORY}: before"
+    about["thresholds"] = typed(dict[str, dict[str, float]], history[-1].get("before"), where, ModelError)
     about.pop("score_maps", None)
-    if history[-1].get("score_maps_before"):
-        about["score_maps"] = history[-1]["score_maps_before"]
+    if maps := history[-1].get("score_maps_before"):
+        about["score_maps"] = {
+            str(name): ScoreMap.from_json(knots).to_json()
+            for name, knots in typed(dict[str, Any], maps, f"{folder / HISTORY}: score_maps_before", ModelError).items()
+        }
     _write(path, about)
     _write(folder / HISTORY, {"format_version": 1, "history": history[:-1]})
     return about["thresholds"]
@@ -296,7 +301,8 @@ def _about(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 def _history(folder: Path) -> list[dict[str, Any]]:
     path = folder / HISTORY
-    return list(read_record(path).get("history", [])) if path.is_file() else []
+    found = read_record(path).get("history", []) if path.is_file() else []
+    return typed(list[dict[str, Any]], found, f"{path}: history", ModelError)
 
 
 def _write(path: Path, data: Mapping[str, Any]) -> None:
