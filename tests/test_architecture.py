@@ -300,7 +300,7 @@ FLAGS = {
         *["--templates", "--tomo-type", "--vary", "--workers"],
     ],
     "train": [
-        *["--all-labelled", "--negatives", "--on", "--shard"],
+        *["--add", "--all-labelled", "--negatives", "--on", "--shard"],
         *["--as-published", "--device", "--drop-outside", "--dry-run", "--folds", "--init-from", "--invert"],
         *["--minutes", "--objects", "--patience", "--picks", "--pretrain", "--pretrain-picks", "--pretrain-tomo-type"],
         *["--pretrain-val-runs", "--pretrained-weights", "--resume", "--seed", "--seeds", "--subset", "--tomo-type"],

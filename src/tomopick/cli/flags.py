@@ -15,6 +15,7 @@ FLAGS = {
     "FitOptions.objects": "--objects",
     "Runs.names": "--runs",
     "agree": "--agree",
+    "add": "--add",
     "all_labelled": "--all-labelled",
     "at": "--at",
     "at_thresholds": "--at-thresholds",

@@ -48,6 +48,8 @@ from .options import (
               help="What to read, once or once a PROJECT; several of one are learned from together.")  # fmt: skip
 @click.option("--picks", multiple=True, metavar="OBJECT:USER/SESSION", help="The truth; once, or once a PROJECT.")
 @click.option("--objects", "learn", callback=comma, help="Objects to learn, comma-separated. Default: all defined.")
+@click.option("--add", multiple=True, metavar="NAME[:RADIUS]",
+              help="Learn this object beside all that --init-from knows, which it does not forget.")  # fmt: skip
 @click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
 @invert_option
 @click.option("--unlabelled-runs", callback=comma,
@@ -109,6 +111,7 @@ def train_command(
       tomopick train bpd tomograms/ model/ --object ribosome:150
       tomopick train bpd copick.json model/ --val-runs TS_6_4 --picks '*:curator/*' train.lr=3e-4
       tomopick train bpd real.json sim/copick.json model/ --tomo-type denoised --init-from default
+      tomopick train light tomograms/ model/ --init-from default --add my-protein:75
       tomopick train soup copick.json soup/ --as-published --pretrain sim/copick.json --tomo-type denoised,wbp
       tomopick train semietpicker copick.json model/ --train-runs TS_5_4,TS_69_2 --unlabelled rest.json
     """
@@ -125,7 +128,9 @@ def train_command(
     if shard is None:
         _require_start(Path(out), choices)
     names = ("device", "seed", "workers", "resume", "init_from", "weights_folder", "minutes", "patience")
-    options = FitOptions(**{key: choices[key] for key in names}, objects=learn, draw=draw_training)
+    added = tuple(spec.partition(":")[0] for spec in choices["add"])
+    choices["objects"] = (*choices["objects"], *(spec for spec in choices["add"] if ":" in spec))
+    options = FitOptions(**{key: choices[key] for key in names}, objects=learn, add=added, draw=draw_training)
     if choices["dry_run"]:
         echo(_looked_ahead(recipe, overrides, _grounds(projects, choices), options, choices))
         return

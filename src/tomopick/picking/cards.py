@@ -59,6 +59,9 @@ def _in_part(facts: TrainingFacts) -> str:
     runs, negatives = facts.provenance.get("labelled_in_part", ()), facts.provenance.get("negatives", {})
     told = f", {len(runs)} of them labelled in part" if runs else ""
     places = ", ".join(f"{n} of {name}" for name, n in negatives.items())
+    if facts.provenance.get("added_to"):
+        old = ", ".join(facts.provenance.get("thresholds_of_before", ()))
+        told += f"; added to {facts.provenance['added_to']}" + (f", whose thresholds of {old} are kept" if old else "")
     return told + (f"; and from places that are known to be none: {places}" if places else "")
 
 

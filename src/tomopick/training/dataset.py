@@ -53,6 +53,7 @@ def gather(
     sources: Sequence[Source],
     names: Sequence[str] | None = None,
     seed: int = 0,
+    held: Sequence[PickableObject] = (),
 ) -> Data:
     """Reads, normalises and labels all volumes, each once.
 
@@ -61,6 +62,7 @@ def gather(
         sources: projects to learn from, together.
         names: objects to learn; None: all that the projects define.
         seed: of the choice of validation runs where none are named.
+        held: objects that are in the model whether they are labelled or not, before those that are learned.
 
     Raises:
         TomopickError: no labelled run, an object without picks or radius, picks of light particles, unlabelled runs
@@ -72,6 +74,7 @@ def gather(
             log.warning(f"{plan.source.project.uri}: none of its runs is named; nothing is learned from it")
     check_unlabelled(recipe, plans)
     defined = objects_of([source for source in sources if source.labelled], names)
+    defined = (*held, *(o for o in defined if o.name not in {h.name for h in held}))
     labels = [{run: _labels(plan.source, run, defined) for run in (*plan.train, *plan.val)} for plan in plans]
     objects = defined if names is not None else _occurring(defined, plans, labels)
     spacing = recipe.voxel_spacing or _first_spacing(plans)
@@ -98,8 +101,9 @@ def gather(
                 shown.update(1)
     if not parts["val"] and parts["train"]:
         log.info("no run is validated on: the last weights are kept, with thresholds that nothing has measured")
-    _check_labels(parts["train"], objects)
-    _check_validation(parts["val"], objects)
+    learned = [o for o in objects if o not in held]
+    _check_labels(parts["train"], learned)
+    _check_validation(parts["val"], learned)
     _check_crowding(recipe, [*parts["train"], *parts["val"]], objects)
     facts, complete = witness.facts(spacing), recipe.loss.unlabelled == "negative"
     _check_light(witness, facts)

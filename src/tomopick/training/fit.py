@@ -35,6 +35,7 @@ from ..scoring.score_maps import heights
 from ..scoring.thresholds import DEFAULT_THRESHOLDS
 from .checkpoints import GATHERED, StepLog, cut_log, keep_weights, last_state, save_last, stale
 from .dataset import Data, gather
+from .distillation import Distilled
 from .loop import SELECT, Objective, TrainState, train
 from .pace import MEASURED, Pace, announce, fitted
 from .patches import PatchSampler
@@ -43,7 +44,7 @@ from .recipe import Recipe
 from .recorded import Recorder
 from .sources import Source
 from .tensor_patches import batches_on
-from .transfer import like, take_over
+from .transfer import held_objects, holding, like, take_over
 from .validate import measured, validate
 
 log = logging.getLogger("tomopick")
@@ -60,6 +61,7 @@ class FitOptions:
         resume: go on with an interrupted training in the same folder.
         init_from: model (folder or shipped name) to start from; head channels of objects it knows are kept.
         objects: names to learn; None: all that the projects define.
+        add: names to learn beside all that `init_from` knows; where those have no labels its answers are.
         weights_folder: where to look for the weights that a recipe names in `imagenet`, before Hugging Face.
         minutes: that the training may take; its steps and warm-up follow from how long the first ones took.
         patience: it ends after so many validations in a row that brought no better score; 0: at its last step.
@@ -72,6 +74,7 @@ class FitOptions:
     resume: bool = False
     init_from: str = ""
     objects: Sequence[str] | None = None
+    add: Sequence[str] = ()
     weights_folder: str = ""
     minutes: float | None = None
     patience: int = 0
@@ -104,7 +107,8 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     start = load_detector(options.init_from) if options.init_from else None
     if start is not None:
         recipe = like(recipe, start)
-    data = gather(recipe, sources, options.objects, options.seed)
+    held = held_objects(start, options.add, options.objects)
+    data = gather(recipe, sources, options.add or options.objects, options.seed, held)
     recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
     torch.manual_seed(options.seed)
     network = recipe.network.build(len(data.objects))
@@ -121,6 +125,8 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     )
     facts = replace(data.facts, provenance={**provenance(options), **data.facts.provenance})
     detector = replace(detector, facts=facts)
+    if held and start is not None:
+        detector = holding(detector, start, [o.name for o in held], data)
     if options.resume:
         recipe = _resume(state, recipe, detector, out, options)
     else:
@@ -235,11 +241,6 @@ def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, op
     return recipe
 
 
-def _objective(recipe: Recipe, data: Data) -> Objective:
-    cell = data.voxel_spacing * recipe.network.stride
-    return recipe.objective.build(recipe.loss, Annotator(recipe.peaks, recipe.target, data.objects, cell))
-
-
 def _sampler(recipe: Recipe, data: Data, seed: int) -> PatchSampler:
     stride = recipe.network.stride
     return PatchSampler(data.train, data.objects, recipe.patch, recipe.target, recipe.augment, stride, seed)
@@ -261,7 +262,7 @@ def fit_steps(
     device = next(state.network.parameters()).device
     on_gpu = device.type == "cuda"
     stream = batches_on(device, draw, spec.batch_size, state.step, spec.steps, options.workers)
-    objective, stage = _objective(recipe, data), state.stage
+    objective, stage = _objective(recipe, data, options), state.stage
     slope, rows = Recorder(objective) if on_gpu else None, StepLog(out / "log.jsonl", spec, GATHERED if on_gpu else 1)
     judged, name = any(len(v.picks) for v in data.val), SELECT[spec.select]
     with bar(spec.steps, "train", "step", state.step) as shown, closing(rows):
@@ -304,6 +305,16 @@ def fit_steps(
                     f"{counted(options.patience, 'validation')} brought nothing better: ends at step {report.step}"
                 )
                 return
+
+
+def _objective(recipe: Recipe, data: Data, options: FitOptions) -> Objective:
+    """What is learned; of objects that were added to a model, with its answers where the others have no labels."""
+    cell = data.voxel_spacing * recipe.network.stride
+    objective = recipe.objective.build(recipe.loss, Annotator(recipe.peaks, recipe.target, data.objects, cell))
+    if not options.add:
+        return objective
+    teacher = load_detector(options.init_from)
+    return Distilled.of(objective, teacher.network, teacher.method.activation, data.objects, teacher.objects)
 
 
 def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> Detector:

@@ -9,10 +9,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, SelectionError
 from ..core.types import PickableObject
 from ..picking.detector import Detector
 from ..picking.method import Method
+from ..scoring.score_maps import heights
+from .dataset import Data
 from .recipe import Recipe
 
 log = logging.getLogger("tomopick")
@@ -34,6 +36,37 @@ def like(recipe: Recipe, start: Detector) -> Recipe:
         log.info(f"at {start.facts.voxel_spacing:g} Å, as {start.name} was trained")
         return replace(recipe, voxel_spacing=start.facts.voxel_spacing)
     return recipe
+
+
+def held_objects(
+    start: Detector | None, add: Sequence[str], objects: Sequence[str] | None
+) -> tuple[PickableObject, ...]:
+    """What a model knows besides the objects that are added to it; none where none is added.
+
+    Raises:
+        SelectionError: there is no model to add to, or it knows the object, or others are named as well.
+    """
+    if not add:
+        return ()
+    if start is None:
+        raise SelectionError(f"`add={add[0]}`: expected a model to add it to; say which: `init_from=default`")
+    if objects is not None:
+        raise SelectionError("`add` names what is learned besides all that the model knows; leave `objects` out")
+    known = [o.name for o in start.objects]
+    for name in add:
+        if name in known:
+            raise SelectionError(f"`add={name}`: {start.name} knows it already; leave `add` out to go on with it")
+    return start.objects
+
+
+def holding(detector: Detector, start: Detector, held: Sequence[str], data: Data) -> Detector:
+    """With the old thresholds of what is held, and a record of what nothing measures anew."""
+    cuts = {m: heights(start.thresholds[m], start.score_maps) for m in detector.thresholds}
+    kept = {m: {**mine, **{n: cuts[m][n] for n in held}} for m, mine in detector.thresholds.items()}
+    measured = {n for v in data.val for n in v.picks.names.tolist()}
+    told = {"added_to": start.name, "thresholds_of_before": [n for n in held if n not in measured]}
+    facts = replace(detector.facts, provenance={**detector.facts.provenance, **told})
+    return replace(detector, thresholds=kept, facts=facts)
 
 
 @torch.no_grad()

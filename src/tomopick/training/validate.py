@@ -99,10 +99,12 @@ def validate(
     # Where positions depend on the threshold, candidates are those around the best of one metric, which all share.
     wanted = {m: m if data.complete else POSITIVES for m in METRICS}
     found = {m: best if b == by else choose_thresholds(candidates, truth, data.objects, b) for m, b in wanted.items()}
-    cuts = {m: {k: c.threshold for k, c in each.items()} for m, each in found.items()}
+    cuts = {m: {k: c.threshold for k, c in each.items() if c.calibrated} for m, each in found.items()}
     known = {m: {k: float(c.value) for k, c in cs.items() if c.n_truth and data.complete} for m, cs in found.items()}
     detector = replace(
-        detector, thresholds={**detector.thresholds, **cuts}, facts=replace(detector.facts, scores=known)
+        detector,
+        thresholds={**detector.thresholds, **{m: {**detector.thresholds[m], **mine} for m, mine in cuts.items()}},
+        facts=replace(detector.facts, scores=known),
     )
     return float(np.average(list(scores.values()), weights=weights)) if sum(weights) else 0.0, scores, detector
 

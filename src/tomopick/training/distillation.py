@@ -1,0 +1,68 @@
+"""An object is added to what a model knows: where nobody labelled the old ones, the model's own answer is the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..core.types import PickableObject
+from ..networks.activations import Activation
+from ..networks.engines import autocast
+from .loop import Objective, TrainState
+from .patches import Batch
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """An objective that holds objects which a model knew before.
+
+    Attributes:
+        objective: what is learned from labels.
+        teacher: the network of that model; it is not changed.
+        activation: what its logits mean.
+        channels: (new, old) of each object that both have.
+
+    Source: learning without forgetting, Li & Hoiem 2016, arXiv:1606.09282, with the answer itself as target.
+    """
+
+    objective: Objective
+    teacher: torch.nn.Module
+    activation: Activation
+    channels: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(
+        cls,
+        objective: Objective,
+        teacher: torch.nn.Module,
+        activation: Activation,
+        objects: Sequence[PickableObject],
+        known: Sequence[PickableObject],
+    ) -> Distilled:
+        """Of an objective for `objects`, and a network that finds `known` ones."""
+        old = [o.name for o in known]
+        pairs = tuple((i, old.index(o.name)) for i, o in enumerate(objects) if o.name in old)
+        return cls(objective, teacher.requires_grad_(False).eval(), activation, pairs)
+
+    def loss(self, state: TrainState, batch: Batch) -> torch.Tensor:
+        """Loss of the batch, completed with the teacher's heatmap where an object is not labelled."""
+        return self.objective.loss(state, self.completed(batch))
+
+    @torch.no_grad()
+    def completed(self, batch: Batch) -> Batch:
+        """The batch with the teacher's answers in place of labels that are not there."""
+        known = batch.known if batch.known.dim() > 2 else batch.known[:, :, None, None, None].expand_as(batch.target)
+        here, there = (list(numbers) for numbers in zip(*self.channels))
+        if bool((known[:, here] > 0).all()):
+            return batch
+        self.teacher.to(batch.volume.device)
+        with autocast(batch.volume.device):
+            logits = self.teacher(batch.volume)
+        heatmap = self.activation(logits if isinstance(logits, torch.Tensor) else logits[-1]).float().clamp(0, 1)
+        target, seen = batch.target.clone(), known.clone()
+        missing = known[:, here] <= 0
+        target[:, here] = torch.where(missing, heatmap[:, there], target[:, here])
+        seen[:, here] = torch.where(missing, torch.ones_like(seen[:, here]), seen[:, here])
+        return batch._replace(target=target, known=seen)
