@@ -99,18 +99,24 @@ def gather(
             for run in plan.unlabelled:
                 unlabelled.append(read_one(plan.source, run, Picks.empty(run), (), remember=True))
                 shown.update(1)
-    if not parts["val"] and parts["train"]:
-        log.info("no run is validated on: the last weights are kept, with thresholds that nothing has measured")
-    learned = [o for o in objects if o not in held]
-    _check_labels(parts["train"], learned)
-    _check_validation(parts["val"], learned)
-    _check_crowding(recipe, [*parts["train"], *parts["val"]], objects)
+    _check(recipe, parts["train"], parts["val"], [o for o in objects if o not in held])
     facts, complete = witness.facts(spacing), recipe.loss.unlabelled == "negative"
     _check_light(witness, facts)
     facts = replace(
         facts, learned_from=tuple(plan.learned_from for plan in plans), provenance=_told(parts["train"], objects)
     )
     return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled, complete)
+
+
+def _check(
+    recipe: Recipe, train: Sequence[LabelledVolume], val: Sequence[LabelledVolume], objects: Sequence[PickableObject]
+) -> None:
+    """What is wrong with the labels of the objects that are learned from them is said before the first step."""
+    if train and not val:
+        log.info("no run is validated on: the last weights are kept, with thresholds that nothing has measured")
+    _check_labels(train, objects)
+    _check_validation(val, objects)
+    _check_crowding(recipe, [*train, *val], objects)
 
 
 def _told(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> dict[str, Any]:
