@@ -10,8 +10,22 @@ import torch
 from ..core.types import PickableObject
 from ..networks.activations import Activation
 from ..networks.engines import autocast
+from ..picking.load import load_detector
+from .dataset import Data
 from .loop import Objective, TrainState
 from .patches import Batch
+from .pseudo_labels import Annotator
+from .recipe import Recipe
+
+
+def objective_of(recipe: Recipe, data: Data, added_to: str = "") -> Objective:
+    """What is learned; of objects that were added to a model, with its answers where the others have no labels."""
+    cell = data.voxel_spacing * recipe.network.stride
+    objective = recipe.objective.build(recipe.loss, Annotator(recipe.peaks, recipe.target, data.objects, cell))
+    if not added_to:
+        return objective
+    teacher = load_detector(added_to)
+    return Distilled.of(objective, teacher.network, teacher.method.activation, data.objects, teacher.objects)
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,10 @@ from ..scoring.score_maps import heights
 from ..scoring.thresholds import DEFAULT_THRESHOLDS
 from .checkpoints import GATHERED, StepLog, cut_log, keep_weights, last_state, save_last, stale
 from .dataset import Data, gather
-from .distillation import Distilled
-from .loop import SELECT, Objective, TrainState, train
+from .distillation import objective_of
+from .loop import SELECT, TrainState, train
 from .pace import MEASURED, Pace, announce, fitted
 from .patches import PatchSampler
-from .pseudo_labels import Annotator
 from .recipe import Recipe
 from .recorded import Recorder
 from .sources import Source
@@ -262,7 +261,7 @@ def fit_steps(
     device = next(state.network.parameters()).device
     on_gpu = device.type == "cuda"
     stream = batches_on(device, draw, spec.batch_size, state.step, spec.steps, options.workers)
-    objective, stage = _objective(recipe, data, options), state.stage
+    objective, stage = objective_of(recipe, data, options.init_from if options.add else ""), state.stage
     slope, rows = Recorder(objective) if on_gpu else None, StepLog(out / "log.jsonl", spec, GATHERED if on_gpu else 1)
     judged, name = any(len(v.picks) for v in data.val), SELECT[spec.select]
     with bar(spec.steps, "train", "step", state.step) as shown, closing(rows):
@@ -305,16 +304,6 @@ def fit_steps(
                     f"{counted(options.patience, 'validation')} brought nothing better: ends at step {report.step}"
                 )
                 return
-
-
-def _objective(recipe: Recipe, data: Data, options: FitOptions) -> Objective:
-    """What is learned; of objects that were added to a model, with its answers where the others have no labels."""
-    cell = data.voxel_spacing * recipe.network.stride
-    objective = recipe.objective.build(recipe.loss, Annotator(recipe.peaks, recipe.target, data.objects, cell))
-    if not options.add:
-        return objective
-    teacher = load_detector(options.init_from)
-    return Distilled.of(objective, teacher.network, teacher.method.activation, data.objects, teacher.objects)
 
 
 def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> Detector:
