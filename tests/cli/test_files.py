@@ -189,10 +189,34 @@ def test_init_for_the_portal(tmp_path, monkeypatch):
     run("init", tmp_path / "portal", "--portal", "10440", code=2)
     run("init", tmp_path / "all", "--portal", "10440")
     assert len(open_project(tmp_path / "all").objects) == 6
-    assert (
-        "copick config dataportal"
-        in run("init", tmp_path / "x", "--portal", "1", "--object", "membrane:5", code=2).stderr
-    )
+
+
+def test_init_for_any_data_set_of_the_portal(tmp_path, monkeypatch):
+    """By the identifier that is given, or that the portal tells; without either it is one line, and no folder."""
+    from copick.impl.cryoet_data_portal import CopickRootCDP
+    from copick.models import PickableObject
+    from copick.util import portal
+
+    def silent(datasets):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(CopickRootCDP, "_fetch_portal_data", lambda self: {})
+    monkeypatch.setenv("COPICK_PORTAL_CACHE", "0")
+    monkeypatch.setattr(portal, "objects_from_datasets", silent)
+    wanted = ("--object", "rubisco:60:GO:0009573", "--object", "ribosome:150")
+    run("init", tmp_path / "given", "--portal", "10301", *wanted)
+    entries = json.loads((tmp_path / "given" / "copick.json").read_text())["pickable_objects"]
+    assert [(e["name"], e["identifier"], e["radius"]) for e in entries] == [
+        ("rubisco", "GO:0009573", 60.0), ("cytosolic-ribosome", "GO:0022626", 150.0)
+    ]  # fmt: skip
+    said = run("init", tmp_path / "x", "--portal", "1", "--object", "membrane:5", code=2).stderr
+    assert "the portal does not answer" in said and "membrane:RADIUS:IDENTIFIER" in said
+    assert not (tmp_path / "x").exists()
+    known = [PickableObject(name="membrane", is_particle=False, label=1, identifier="GO:0016020")]
+    monkeypatch.setattr(portal, "objects_from_datasets", lambda datasets: known)
+    run("init", tmp_path / "asked", "--portal", "10301", "--object", "membrane:5")
+    (entry,) = json.loads((tmp_path / "asked" / "copick.json").read_text())["pickable_objects"]
+    assert (entry["name"], entry["identifier"]) == ("membrane", "GO:0016020")
 
 
 def test_show(folder, tmp_path):

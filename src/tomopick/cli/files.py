@@ -238,7 +238,8 @@ def _draw(runs: Any, run: str, pictures: Path) -> None:
 @click.command("init")
 @click.argument("tomograms", required=False, type=click.Path(path_type=Path))
 @click.argument("out", required=False, type=click.Path(path_type=Path))
-@click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help="An object, radius in Å.")
+@click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS",
+              help="An object, radius in Å. Of the portal: NAME:RADIUS:IDENTIFIER (GO:...).")  # fmt: skip
 @click.option("--preset", default="", metavar="czii", help="Objects to begin with.")
 @click.option("--tomo-type", default="tomogram", show_default=True, help="What to call volumes that are copied.")
 @click.option("--voxel-spacing", type=float, help="Voxel size in Å, in place of the file header's.")
@@ -256,6 +257,7 @@ def init_command(
     Examples:
       tomopick init tomograms/ project/ --object ribosome:150 --object apo-ferritin:60 --tomo-type denoised
       tomopick init project/ --portal 10440 --object ribosome:150
+      tomopick init cells/ --portal 10301 --object ribosome:150 --object rubisco:60:GO:0009573
     """
     from ..data.new_project import init_project, portal_config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,31 +81,60 @@ def init_project(
     return out / "copick.json"
 
 
-def portal_config(datasets: Iterable[int], out: Path, objects: Sequence[str] = ()) -> Path:
+def portal_config(datasets: Sequence[int], out: Path, objects: Sequence[str] = ()) -> Path:
     """Writes a copick configuration of data sets of the CryoET Data Portal, with an overlay beside it for our picks.
 
     Args:
         datasets: their numbers, such as 10440 (the CZII challenge's).
         out: a new folder.
-        objects: "name:radius" [Å], by the portal's names or the challenge's; none: the challenge's six.
+        objects: "name:radius" [Å], by the portal's names or the challenge's; of any other object
+            "name:radius:identifier", the identifier (GO, UniProtKB ...) being the one that the portal shows with its
+            annotations, or "name:radius", the portal then being asked. None: the challenge's six.
 
     Raises:
-        SelectionError: an object whose identifier in the portal is not known here.
+        SelectionError: an object whose identifier in the portal is known neither here nor there.
         OutputError: `out` is there already.
     """
     radii = {object_alias(o.name, PORTAL_IDENTIFIERS): o.radius for o in CZII_OBJECTS}
-    given = with_specs((), objects or [f"{name}:{radius:g}" for name, radius in radii.items()], extend=True)
+    specs = [_split(text) for text in objects] or [(f"{name}:{radius:g}", "") for name, radius in radii.items()]
+    given = with_specs((), [spec for spec, _ in specs], extend=True)
+    told = {spec.partition(":")[0].strip(): identifier for spec, identifier in specs}
+    identifiers = dict(PORTAL_IDENTIFIERS)
     chosen = []
     for o in given:
-        name = object_alias(o.name, PORTAL_IDENTIFIERS)
-        if name not in PORTAL_IDENTIFIERS:
-            raise SelectionError(
-                f"`objects={o.name}`: the portal finds objects by identifiers (GO, UniProtKB), and that of '{o.name}' "
-                f"is not known here; known are {listing(PORTAL_IDENTIFIERS)}; for others use `copick config dataportal`"
-            )
+        identifier = told[o.name]
+        name = o.name if identifier else object_alias(o.name, PORTAL_IDENTIFIERS)
+        if identifier or name not in identifiers:
+            identifiers[name] = identifier or _asked(name, datasets)
         chosen.append(replace(o, name=name, radius=o.radius or radii.get(name)))
     fields = {"config_type": "cryoet_data_portal", "dataset_ids": [int(d) for d in datasets]}
-    return _write(out, chosen, fields, PORTAL_IDENTIFIERS)
+    return _write(out, chosen, fields, identifiers)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """ "name:radius:identifier" -> "name:radius" and the identifier, which has a colon of its own; "" for none."""
+    name, _, rest = text.partition(":")
+    radius, colon, identifier = rest.partition(":")
+    return (f"{name}:{radius}", identifier.strip()) if colon else (text, "")
+
+
+def _asked(name: str, datasets: Sequence[int]) -> str:
+    """The identifier of an object by which the portal's data sets call it."""
+    known: dict[str, str] = {}
+    why = ""
+    try:
+        from copick.util.portal import objects_from_datasets
+
+        known = {o.name: o.identifier for o in objects_from_datasets(list(datasets)) if o.identifier}
+    except Exception as error:  # no network, or whatever its client raises
+        why = f" ({type(error).__name__}: the portal does not answer)"
+    if name not in known:
+        raise SelectionError(
+            f"`objects={name}`: the portal finds objects by identifiers (GO, UniProtKB), and that of '{name}' is not "
+            f"known here{why}; known are {listing({**PORTAL_IDENTIFIERS, **known})}; give it behind the radius, as the "
+            f"portal shows it with the annotation: {name}:RADIUS:IDENTIFIER"
+        )
+    return known[name]
 
 
 def _beside(tomograms: Path, out: Path, objects: Sequence[PickableObject]) -> Path:
