@@ -11,6 +11,7 @@ from telling import heard
 from tomopick import Detector, FitOptions, PickableObject, Source, fit, recipes
 from tomopick.core.errors import ModelError
 from tomopick.picking.folder import TrainingFacts
+from tomopick.training.fit import imagenet_weights
 from tomopick.training.transfer import channel_axes, like, take_over
 
 CUBE = PickableObject("cube", 50.0)
@@ -124,3 +125,14 @@ def test_a_recipe_starts_from_the_weights_that_it_names_or_says_loudly_that_it_d
     with pytest.raises(ModelError, match="no folder"):
         fit(recipe, [source], tmp_path / "p", FitOptions("cpu", weights_folder=str(tmp_path / "absent")))
     assert not (tmp_path / "p" / "recipe.json").exists()
+
+
+def test_which_imagenet_weights_a_new_network_looks_for():
+    """One of its own for each family of a plan; none where they would not fit, or were named, or are not wanted."""
+    names = {name: imagenet_weights(recipes.get(name)) for name in recipes.names()}
+    assert {k: v for k, v in names.items() if v} == {
+        "topcup": "efficientnet_b3.ra2_in1k", "unet25d_convnext": "convnext_nano.in12k_ft_in1k",
+        "unet25d_resnetrs": "resnetrs50.tf_in1k",
+    }  # fmt: skip
+    for override in ("imagenet=none", "network.width=0.5", "network.pretrained=a.pth"):
+        assert imagenet_weights(recipes.get("topcup").override([override])) == ""

@@ -131,7 +131,7 @@ def _asked(name: str, datasets: Sequence[int]) -> str:
     if name not in known:
         raise SelectionError(
             f"`objects={name}`: the portal finds objects by identifiers (GO, UniProtKB), and that of '{name}' is not "
-            f"known here{why}; known are {listing({**PORTAL_IDENTIFIERS, **known})}; give it behind the radius, as the "
+            f"known here{why}; known are {listing([*PORTAL_IDENTIFIERS, *known])}; give it behind the radius, as the "
             f"portal shows it with the annotation: {name}:RADIUS:IDENTIFIER"
         )
     return known[name]

@@ -10,7 +10,7 @@ import torch
 
 from ..core.types import PickableObject
 from ..networks.engines import autocast, choose_device, place
-from ..training.fit import FitOptions
+from ..training.fit import FitOptions, imagenet_weights
 from ..training.recipe import Recipe
 from ..training.sources import objects_of
 from .as_published import Grounds, runs_of
@@ -28,7 +28,7 @@ class Planned:
         recipe: the method.
         train, val, unlabelled: how many runs (of each tomogram type) it has.
         steps: of training.
-        start: what it starts from; "" for new weights.
+        start: what it starts from: a training, a model, timm's ImageNet weights by their name; "" for new weights.
         seconds: of its steps on this device; validations and reading come on top.
         memory: of a step [bytes].
     """
@@ -100,7 +100,8 @@ def look_ahead(plan: Plan, grounds: Grounds, options: FitOptions) -> list[Planne
             seconds *= 2.5
             patches *= 2
         memory = cost.patch * patches + cost.state
-        row = (training.name, recipe.name, train, val, unlabelled, spec.steps, training.start or options.init_from)
+        start = training.start or options.init_from or imagenet_weights(recipe)
+        row = (training.name, recipe.name, train, val, unlabelled, spec.steps, start)
         found.append(Planned(*row, seconds, memory))
     return found
 

@@ -163,11 +163,17 @@ def _timed(
     return recipe
 
 
+def imagenet_weights(recipe: Recipe) -> str:
+    """timm's name of what a new network of the recipe is to start from; "" for nothing, or for a file of its own."""
+    narrowed = getattr(recipe.network, "width", 1.0) != 1  # and has no place for them
+    named = recipe.imagenet not in ("", "none") and not getattr(recipe.network, "pretrained", None)
+    return recipe.imagenet if named and not narrowed else ""
+
+
 def _started(recipe: Recipe, options: FitOptions) -> NetworkSpec:
     """The network's spec with the file of the weights that it starts from, where there are some and they are found."""
     spec = recipe.network
-    narrowed = getattr(spec, "width", 1.0) != 1  # and has no place for them
-    if recipe.imagenet in ("", "none") or narrowed or getattr(spec, "pretrained", None):
+    if not imagenet_weights(recipe):
         return spec
     folder = Path(options.weights_folder) if options.weights_folder else None
     try:
