@@ -21,6 +21,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -48,12 +49,14 @@ from tomopick.training.recorded import Recorder
 from tomopick.training.tensor_patches import made_on
 
 SPACING = 10.012444  # of the shipped model [Å]
+SCRATCH = Path(tempfile.gettempdir()) / f"tomopick-gpu-{os.getuid()}"  # of volumes and models that need no keeping
 NARROW = {name: ["network.width=0.1"] for name in recipes.names()} | {
     **{name: ["network.widths=4,6,8"] for name in ("bpd", "light", "bpd_released", "soup_tiny")},
     **{f"soup_released_{size}": ["network.widths=4,6,8,8"] for size in ("tiny", "medium", "big")},
     "soup_medium": ["network.widths=4,5,6,7"],
     "soup_large": ["network.widths=4,5,6,7,8"],
 }
+FIRST = ("topcup", "unet25d_convnext", "unet25d_resnetrs", "semietpicker", "bpd", "topcup_released")  # of recipes
 OBJECTS = tuple(
     PickableObject(name, radius, label)
     for label, (name, radius) in enumerate(
@@ -145,7 +148,20 @@ class Timed:
 
 
 def phantom(shape: Sequence[int], seed: int = 0, spacing: float = SPACING) -> tuple[Tomogram, Picks]:
-    """Dark balls and shells of all sizes in smooth noise, and where they are; a volume of 70 million takes seconds."""
+    """Dark balls of all sizes in smooth noise, and where they are; kept in a file, for a large one takes seconds."""
+    place = SCRATCH / f"phantom-{'x'.join(map(str, shape))}-{seed}.npz"
+    if not place.is_file():
+        part = place.with_name(f"{os.getpid()}-{place.name}")
+        values, centres, names = _made(shape, seed, spacing)
+        np.savez(part, values=values, centres=centres, names=names)
+        part.replace(place)
+    with np.load(place) as kept:
+        values, centres, names = kept["values"], kept["centres"], kept["names"]
+    grid = Grid((shape[0], shape[1], shape[2]), spacing)
+    return Tomogram("phantom", values, grid, "denoised"), Picks("phantom", grid.positions(centres), names)
+
+
+def _made(shape: Sequence[int], seed: int, spacing: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     values = rng.standard_normal(tuple(shape), dtype=np.float32)
     for axis in range(3):
@@ -165,8 +181,7 @@ def phantom(shape: Sequence[int], seed: int = 0, spacing: float = SPACING) -> tu
         distance = np.sqrt(sum((a - c) ** 2 for a, c in zip(zyx, centre))) / radius
         values[box] -= (2.5 / (1 + np.exp(8 * (distance - 0.8)))).astype(np.float32)
         names.append(obj.name)
-    grid = Grid((shape[0], shape[1], shape[2]), spacing)
-    return Tomogram("phantom", values, grid, "denoised"), Picks("phantom", grid.positions(centres), np.array(names))
+    return values, centres, np.array(names)
 
 
 def fresh(tomogram: Tomogram) -> Tomogram:
@@ -348,7 +363,7 @@ def part_fit(bench: Bench) -> None:
         project.add(replace(tomogram, run=run), replace(picks, run=run))
     steps = 3 if bench.quick else 200
     method = bench.recipe("light").override([f"train.steps={steps}", f"train.validate_every={max(2, steps // 2)}"])
-    out = bench.out / f"fit-{time.time():.0f}"
+    out = SCRATCH / f"fit-{os.getpid()}-{time.time():.0f}"
     options = FitOptions(str(bench.device), workers=bench.workers)
     seconds, made = bench.clock(lambda: fit(method, [Source(project, val_runs=["C"])], out, options))
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -360,7 +375,7 @@ def part_resume(bench: Bench) -> None:
     """How far weights and losses of a training that was cut off in the middle come from one that was not."""
     method, data = bench.recipe("light"), volumes(bench, 1)
     half = 2 if bench.quick else 20
-    place = bench.out / "state"
+    place = SCRATCH / f"state-{os.getpid()}"
     place.mkdir(exist_ok=True)
 
     def steps(state: TrainState, first: int, stop: int) -> list[float]:
@@ -389,7 +404,7 @@ def part_resume(bench: Bench) -> None:
 def part_recipes(bench: Bench) -> None:
     """Seconds by step of every recipe with random weights, and how near its network is to the CPU's."""
     tomogram = phantom(bench.shape)[0]
-    for name in sorted(recipes.names(), key=lambda n: "released" in n):
+    for name in [*FIRST, *(n for n in recipes.names() if n not in FIRST)]:
         if bench.late():
             bench.told("recipes", skipped=f"{name} and what follows: the time is up")
             return
@@ -420,7 +435,7 @@ def part_recipes(bench: Bench) -> None:
 def part_trainings(bench: Bench) -> None:
     """Mvoxel/s of every recipe, patches by the host's processes and on the device."""
     data = volumes(bench)
-    for name in recipes.names():
+    for name in [*FIRST, *(n for n in recipes.names() if n not in FIRST)]:
         for on_device in (False, True):
             if bench.late():
                 bench.told("trainings", skipped=f"{name} and what follows: the time is up")
@@ -527,6 +542,7 @@ def main() -> int:
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    SCRATCH.mkdir(parents=True, exist_ok=True)
     workers = given.workers if given.workers >= 0 else 0 if given.quick else min(8, (os.cpu_count() or 2) // 2)
     until = time.monotonic() + 60 * given.minutes
     bench = Bench(given.out, choose_device(given.device), given.quick, until, workers)

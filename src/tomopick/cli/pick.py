@@ -66,7 +66,8 @@ from .options import (
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="What runs the network: auto (the best installed), torch, compile, openvino, onnx, cuda, tensorrt.",
+    help="What runs the network: auto (the best installed), torch, compile, openvino, onnx, cuda. "
+    "Experimental, nobody has run them: tensorrt, and onnx on a GPU.",
 )
 @click.option("--precision", default="half", show_default=True, metavar="half|f32|int8", help="It computes in.")
 @project_options

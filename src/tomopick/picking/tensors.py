@@ -17,6 +17,7 @@ from ..core.void import find_void
 from .memory import free_memory
 
 STAGE = 2**24  # bytes that go up at a time: large enough for the bus, small enough to stay in the processor's cache
+_BLOCKS = 4096  # that are looked at together
 _SECTIONS = 16  # of a volume that are looked at together
 FEWEST = 0.1  # of a block's voxels from which its statistics are taken
 ROOM = 6  # volumes of float32 that have to fit into free memory: as read, normalised, those of the next run, and spare
@@ -45,14 +46,14 @@ def _sent(values: np.ndarray, device: torch.device) -> torch.Tensor:
     flat, out = source.view(-1), target.view(-1)
     step = STAGE // source.element_size()
     stages = [torch.empty(min(step, len(flat)), dtype=source.dtype, pin_memory=True) for _ in range(2)]
-    sent = [torch.cuda.Event() for _ in stages]
+    sent, stream = [torch.cuda.Event() for _ in stages], torch.cuda.current_stream(device)
     for i, first in enumerate(range(0, len(flat), step)):
         part, stage, event = flat[first : first + step], stages[i % 2], sent[i % 2]
         event.synchronize()  # of one that was never recorded: at once
         stage[: len(part)].copy_(part)
         out[first : first + len(part)].copy_(stage[: len(part)], non_blocking=True)
-        event.record()
-    torch.cuda.current_stream(device).synchronize()  # before the stages are given back
+        event.record(stream)
+    stream.synchronize()  # before the stages are given back
     return target
 
 
@@ -84,6 +85,9 @@ def statistics_within(
     values: torch.Tensor, edges: Sequence[int], places: np.ndarray, low: float, high: float, left_out: np.ndarray | None
 ) -> np.ndarray:
     """Mean and deviation of (m, 3) blocks over their voxels from `low` to `high`, (2, m)."""
+    if len(places) > _BLOCKS:
+        halves = np.array_split(places, 2)
+        return np.concatenate([statistics_within(values, edges, h, low, high, left_out) for h in halves], axis=1)
     z, y, x = (alike(place, values) for place in places.T.astype(np.int64))
     blocks = values
     for axis, edge in enumerate(edges):
