@@ -157,8 +157,9 @@ def pick(
     from .core.records import expect
     from .data.runs import Runs
     from .look.doctor import before_picking, warn
+    from .picking.options import PickOptions
     from .picking.output import records_of
-    from .picking.picker import Picker, PickOptions
+    from .picking.picker import Picker
     from .picking.runs import check_objects, pick_runs
 
     runs = Runs.of(project)

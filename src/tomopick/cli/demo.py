@@ -14,7 +14,8 @@ from ..data import open_project, write_picks_csv
 from ..look.sections import draw_sections
 from ..look.simulated import draw_simulated
 from ..picking.load import load_detector
-from ..picking.picker import Picker, PickOptions
+from ..picking.options import PickOptions
+from ..picking.picker import Picker
 from ..picking.runs import pick_run
 from ..scoring.scores import czii_score, matched_scores
 from ..simulation.projects import SESSION_ID, USER_ID, simulate_project

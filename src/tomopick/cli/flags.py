@@ -19,6 +19,7 @@ FLAGS = {
     "all_labelled": "--all-labelled",
     "at": "--at",
     "at_thresholds": "--at-thresholds",
+    "beyond": "--beyond",
     "bound": "--bound",
     "coordinate_offset": "--coordinate-offset",
     "coords_angpix": "--coords-angpix",
@@ -30,6 +31,7 @@ FLAGS = {
     "folds": "--folds",
     "format": "--from",
     "index_map": "--index-map",
+    "inside": "--inside",
     "init_from": "--init-from",
     "invert": "--invert",
     "keep_below": "--keep-below",
@@ -42,6 +44,8 @@ FLAGS = {
     "names": "--names",
     "objects": "--object",
     "only": "--objects",
+    "orient_to": "--orient-to",
+    "outside": "--outside",
     "origin": "--dynamo-origin",
     "negatives": "--negatives",
     "out": "--out",
@@ -76,6 +80,7 @@ FLAGS = {
     "voxel_spacing": "--voxel-spacing",
     "weights": "--weights",
     "weights_folder": "--pretrained-weights",
+    "within": "--within",
     "workers": "--workers",
 }
 OF_VERB = {

@@ -27,6 +27,7 @@ from .options import (
     tta_option,
     without_overrides,
 )  # fmt: skip
+from .places import places_of, places_options
 
 
 @click.command("pick", cls=OnCommand, plan=pick_work)
@@ -70,6 +71,7 @@ from .options import (
     "Experimental, nobody has run them: tensorrt, and onnx on a GPU.",
 )
 @click.option("--precision", default="half", show_default=True, metavar="half|f32|int8", help="It computes in.")
+@places_options
 @project_options
 def pick_command(
     arguments: tuple[str, ...], out: Path, runs: list[str] | None, shard: Shard | None, threshold: dict[str, float],
@@ -86,18 +88,20 @@ def pick_command(
       tomopick pick default tomogram.mrc --out picks/
       tomopick pick model/ copick.json --out records/ --tomo-type denoised --session-id 1 --tta flips
       tomopick pick seed0/ seed1/ tomograms/ --out picks/ --metric czii --threshold ribosome=0.2
+      tomopick pick model/ copick.json --out records/ --inside membrane:me/1 --within 150 --orient-to membrane:me/1
       tomopick pick unet25d/ copick.json --out picks/ tiling.step=8,64,64 tiling.flat=true
     """
     from ..core.records import expect
     from ..picking.fleet import Job, devices_of
+    from ..picking.options import PickOptions
     from ..picking.output import records_of
-    from ..picking.picker import PickOptions
     from ..picking.runs import pick_run
 
     places, overrides = without_overrides(arguments)
     if len(places) < 2:
         raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
     *models, source = places
+    choices["places"] = places_of(choices)
     opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
     devices = devices_of(choices["device"], workers)
     _refuse_unknown(models, source, devices, choices)

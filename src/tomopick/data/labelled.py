@@ -12,7 +12,7 @@ from ..core.errors import NoPicksError, SelectionError, SeveralPicksError
 from ..core.messages import listing, near_miss
 from ..core.types import Grid, Picks
 from . import CopickProject, FolderProject, Project
-from .choose import require_one_pair
+from .choose import SPACING_TOLERANCE, require_one_pair
 from .masks import Mask, fitted_mask, read_mask
 from .regions import Labelled
 
@@ -77,7 +77,7 @@ def labelled_in(project: Project, run: str, tomo_type: str | None = None) -> Lab
     if not types:
         return None
     grid = project.grid(run, tomo_type or types[0])
-    masks = [mask for where in stated.masks if (mask := _mask(project, run, where, grid)) is not None]
+    masks = [mask for where in stated.masks if (mask := mask_of(project, run, where, grid)) is not None]
     return stated.of(run, grid, masks)
 
 
@@ -119,17 +119,29 @@ def negatives_of(project: Project, run: str, query: str | None) -> Picks | None:
     return found if found is not None and len(found) else None
 
 
-def _mask(project: Project, run: str, where: str, grid: Grid) -> Mask | None:
+def mask_of(project: Project, run: str, where: str, grid: Grid, field: str = "labelled_in") -> Mask | None:
+    """The mask of a run that a user names; None where it is of other runs.
+
+    Args:
+        project: whose runs and segmentations are meant.
+        run: its name.
+        where: a volume, a folder of volumes, or a segmentation `NAME[:user/session][@spacing]` of a copick project.
+        grid: of the run's tomogram; a mask of as many voxels lies on it.
+        field: that it was given as, for the messages.
+
+    Raises:
+        SelectionError: no such file, and no such segmentation or several.
+        ReadError: a mask that cannot be read.
+    """
     place = Path(os.path.expanduser(where))
     if place.exists():
         return read_mask(place, run, project.runs(), grid)
     if not isinstance(project, CopickProject):
         raise SelectionError(
-            f"`labelled_in={where}`: there is no such file or folder; expected a volume of 0 and 1, or a folder of such"
+            f"`{field}={where}`: there is no such file or folder; expected a volume of 0 and 1, or a folder of such"
         )
     found = project.segmentations(run)
-    name, _, pair = where.partition(":")
-    wanted = [text for text in found if text == where or (not pair and text.partition(":")[0] == name)]
+    wanted = [text for text in found if _is_called(text, where)]
     if len(wanted) > 1:
         raise SelectionError(f"{project.uri}: run {run}: several segmentations '{where}': {listing(wanted)}")
     if found and not wanted:
@@ -138,3 +150,13 @@ def _mask(project: Project, run: str, where: str, grid: Grid) -> Mask | None:
         return None
     values, own = found[wanted[0]]()
     return fitted_mask(values, own, grid)
+
+
+def _is_called(text: str, where: str) -> bool:
+    """Whether a segmentation `NAME:user/session@spacing` is meant by so much of it as is given."""
+    (own, _, spacing), (asked, _, wanted) = text.rpartition("@"), where.partition("@")
+    try:
+        same = not wanted or abs(float(spacing) - float(wanted)) <= SPACING_TOLERANCE * float(spacing)
+    except ValueError:
+        same = False
+    return same and asked in (own, own.partition(":")[0])

@@ -19,8 +19,9 @@ from ..data import Project, atomic_write
 from ..data.runs import Runs
 from ..picking.familiar import trained_on, warn_of_familiar
 from ..picking.folder import model_file, read_record
+from ..picking.options import PickOptions
 from ..picking.peaks import LOWEST_SCORE, distances_of
-from ..picking.picker import Model, Picker, PickOptions
+from ..picking.picker import Model, Picker
 from ..picking.predict import View
 from ..scoring.crowding import crowded
 from ..scoring.matching import scored_picks

@@ -22,8 +22,9 @@ from ..picking.detector import Detector
 from ..picking.ensemble import MEANS, Alignment, Ensemble, Member
 from ..picking.familiar import trained_on
 from ..picking.measured import with_measured
+from ..picking.options import PickOptions
 from ..picking.peaks import LOWEST_SCORE
-from ..picking.picker import Picker, PickOptions
+from ..picking.picker import Picker
 from ..scoring.score_maps import heights
 from ..scoring.thresholds import GRID, METRICS, Calibration, choose_thresholds
 from .kept_heatmaps import Kept, keep_heatmaps

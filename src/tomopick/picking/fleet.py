@@ -26,8 +26,10 @@ from ..core.records import FAILED, Records
 from ..data import open_project
 from ..data.runs import Runs
 from .load import joined, load_model
+from .options import PickOptions
 from .output import records_of
-from .picker import Picker, PickOptions
+from .picker import Picker
+from .places import Places
 from .runs import RunResult, pick_runs
 
 log = logging.getLogger("tomopick")
@@ -64,7 +66,8 @@ class Job:
     def parse(cls, text: str) -> Job:
         """What `text` gave."""
         data = json.loads(text)
-        return cls(**{**data, "models": tuple(data["models"]), "options": PickOptions(**data["options"])})
+        options = PickOptions(**{**_tuples(data["options"]), "places": Places(**_tuples(data["options"]["places"]))})
+        return cls(**{**data, "models": tuple(data["models"]), "options": options})
 
     def text(self) -> str:
         """One line of JSON."""
@@ -77,6 +80,11 @@ class Job:
     def picker(self) -> Picker:
         """The models, set up."""
         return Picker(joined([load_model(model) for model in self.models]), self.options)
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as what they were."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def pick_with_workers(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,67 +22,18 @@ from ..scoring.score_maps import ScoreMaps, heights, mapped
 from ..scoring.thresholds import thresholds_for
 from .exclusion import Exclusion
 from .folder import TrainingFacts
-from .peaks import LOWEST_SCORE, PeakFinder, with_distances
+from .options import PickOptions
+from .peaks import LOWEST_SCORE, PeakFinder, distances_of, with_distances
 from .predict import Predictor, predict_rows
 from .prepared import Prepared, Single
 from .rows import decode_rows, join_rows, on_host, watched
 from .tensors import fits, uploaded
 
 if TYPE_CHECKING:  # files are read where a path is given, not where a network runs
+    from ..data import Project
     from .found import Found, Volume
 
 log = logging.getLogger("tomopick")
-
-
-@dataclass(frozen=True)
-class PickOptions:
-    """How to pick.
-
-    Attributes:
-        metric: whose calibrated thresholds are used: `f1`, `czii`, or such as `precision=0.9`.
-        thresholds: by object, in place of the calibrated ones.
-        min_distances: by object, smallest distance between two picks, in place of the model's [Å].
-        keep_below: write picks under the threshold too, down to a score of 0.02.
-        exclude: whether picks of different objects compete for a density; None: as the method says.
-        views: test-time augmentation, a key of `predict.VIEWS`; None: what each method says.
-        invert: the runs that have light particles on dark; True: all.
-        offset: `none`, or `fitted` to take the displacement out that training measured.
-        save_heatmaps: write heatmaps/RUN_OBJECT_heatmap.mrc beside the picks.
-        user_id, session_id: of the picks in a copick project.
-        device: where to run.
-        engine: what runs the networks, a key of `engines.ENGINES`, or `auto`.
-        precision: that it computes in: `half`, `f32` or `int8`.
-        overrides: `tiling.field=value` and `peaks.field=value`, of each network's method.
-    """
-
-    metric: str = "f1"
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    min_distances: Mapping[str, float] = field(default_factory=dict)
-    keep_below: bool = False
-    exclude: bool | None = None
-    views: str | None = None
-    invert: bool | tuple[str, ...] = False
-    offset: str = "none"
-    save_heatmaps: bool = False
-    user_id: str = "tomopick"
-    session_id: str = "0"
-    device: str = "auto"
-    engine: str = "auto"
-    precision: str = "half"
-    overrides: tuple[str, ...] = ()
-
-    def settings(self) -> dict[str, Any]:
-        """What decides the picks, as JSON values.
-
-        Where and with which engine it runs does not: float32 and half precision differ by rounding, which moves a
-        score by about a hundredth, and a batch that goes on on another machine must not start anew for that. Eight
-        bits cost more, so they count.
-        """
-        aside = ("device", "engine", "precision", "thresholds", "min_distances", "overrides", "exclude")
-        settings = {k: v for k, v in vars(self).items() if k not in aside} | {"thresholds": dict(self.thresholds)}
-        more = {"min_distances": dict(self.min_distances), "overrides": list(self.overrides)}
-        settings |= {k: v for k, v in more.items() if v} | ({} if self.exclude is None else {"exclude": self.exclude})
-        return settings | ({"precision": "int8"} if self.precision == "int8" else {})
 
 
 class Model(Protocol):
@@ -328,7 +279,8 @@ class Picker:
         for i, (values, grid) in seen.members.items():
             predictor = self.predictors[i]
             counting = replace(predictor, progress=predictor.progress if parts else progress)
-            parts.append(predict_rows(counting, seen.run, values, grid))
+            wanted = None if seen.places is None else seen.places.wanted
+            parts.append(predict_rows(replace(counting, wanted=wanted), seen.run, values, grid))
         return parts, list(seen.found)
 
     def pick(
@@ -355,6 +307,8 @@ class Picker:
         found, picks = list(seen.found), mapped(self._found_at(seen, floor, progress, keep), self.score_maps)
         picks = picks if keep_below or not self.score_maps else picks.above(self.thresholds)
         picks = self.exclusion(picks)
+        if seen.places is not None:
+            picks = seen.places.keep(picks)
         if keep_below:  # whoever reads them must know which were kept
             picks = picks.with_column(THRESHOLD, np.array([self.thresholds[name] for name in picks.names.tolist()]))
         return picks, found
@@ -389,6 +343,22 @@ class Picker:
             picks = picks.shifted(-np.array(self.model.facts.displacement))
         # Where the volume is no multiple of the stride, the last cells reach beyond it.
         return picks.select(tomogram.holds(picks.positions))
+
+    def placed(self, seen: Prepared, project: Project) -> Prepared:
+        """With the places where picks of a project's run are kept, if some were asked for.
+
+        Raises:
+            TomopickError: a mask that is not there, or cannot be read.
+        """
+        if not self.options.places:
+            return seen
+        from .masking import places_of_run
+
+        # What a peak is compared with lies no further away than its kind are from each other.
+        distances = distances_of(self.peaks, self.objects)
+        margin = max((2 * (o.radius or 0.0) for o in self.objects), default=0.0)
+        margin = max([margin, *distances.values()])
+        return replace(seen, places=places_of_run(self.options.places, project, seen.run, seen.grid, margin))
 
     def counts(self, picks: Picks) -> dict[str, int]:
         """Picks at or above the threshold, by object."""

@@ -75,6 +75,7 @@ class Predictor:
         objects: names in channel order.
         views: whose heatmaps are averaged (test-time augmentation).
         progress: called with the number of tiles done and of all tiles, after each.
+        wanted: told the first and last corner of a tile [Å], whether it is worth it; None: all are.
     """
 
     engine: Engine
@@ -85,6 +86,7 @@ class Predictor:
     objects: tuple[str, ...]
     views: tuple[View, ...] = VIEWS["none"]
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
+    wanted: Callable[[np.ndarray, np.ndarray], bool] | None = None
 
     def tile(self, values: np.ndarray) -> np.ndarray:
         """(z, y, x) normalised tile -> heatmap (object, z/stride, y/stride, x/stride), mean over the views."""
@@ -169,18 +171,27 @@ def predict_rows(predictor: Predictor, run: str, values: Array, grid: Grid) -> I
         ready = (following.cell if following else out.shape[1]) - y.cell  # rows that no later tile reaches
         rows.begin(ready, len(y.weights))
         for z, x in product(along_z, along_x):
-            tile = cut(values, (z.voxel, y.voxel, x.voxel), edges)
-            for first, heat in _weighted(predictor, tile, whole, (z.weights, y.weights, x.weights)):
-                rows.add(heat, z.cell + first, x.cell)
+            start = z.voxel, y.voxel, x.voxel
+            # Logits of 0 are no heatmap of 0, so that tiles of these are never left out.
+            if not predictor.wanted or predictor.of_logits or predictor.wanted(*_corners(grid, start, edges)):
+                tile = cut(values, start, edges)
+                for first, heat in _weighted(predictor, tile, whole, (z.weights, y.weights, x.weights)):
+                    rows.add(heat, z.cell + first, x.cell)
             done += 1
             predictor.progress(done, total)
         finished = rows.take()  # ([channel, or channel + 1,] z, ready, x)
-        mean = finished if whole is None else finished[:-1] / finished[-1:]
+        # Where no tile was worth it there are no weights either.
+        mean = finished if whole is None else finished[:-1] / (finished[-1:] + (finished[-1:] == 0))
         strip_grid = out.crop((0, y.cell, 0), (out.shape[0], ready, out.shape[2]))
         heat = predictor.activated(mean)  # (object, z, ready, x)
         _require_finite(heat, run)
         yield Heatmap(run, heat, strip_grid, predictor.objects)
         del finished, mean, heat  # before the next are made
+
+
+def _corners(grid: Grid, start: Sequence[int], edges: Shape) -> np.ndarray:
+    """(2, 3) the centres of a tile's first and last voxel [Å]."""
+    return grid.positions(np.array([start, np.add(start, edges) - 1]))
 
 
 class _Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from ..networks.engines import EngineSpec
 from .folder import TrainingFacts
 from .method import Method
 from .predict import Predictor
+
+if TYPE_CHECKING:
+    from .masking import RunPlaces
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Prepared:
             device.
         found: what is unlike the training, one line each.
         void: (z, y, x) bool, where the tomogram holds no specimen; None: nowhere.
+        places: where its picks are kept; None: everywhere.
     """
 
     run: str
@@ -35,6 +39,7 @@ class Prepared:
     members: Mapping[int, tuple[Array, Grid]]
     found: tuple[str, ...] = ()
     void: np.ndarray | None = None
+    places: RunPlaces | None = None
 
     def holds(self, positions: np.ndarray) -> np.ndarray:
         """(n, 3) positions, zyx [Å] -> (n,) bool: inside the volume and in its specimen."""

@@ -138,7 +138,7 @@ class _Work:
                             return RunResult(self.run, SKIPPED, before["counts"], 0.0)
                         self.found.append("picks made before with another model, input or settings are replaced")
                 tomogram = self.runs.tomogram(self.run)
-            self.prepared: Prepared | None = self.picker.prepare(tomogram)
+            self.prepared: Prepared | None = self.picker.placed(self.picker.prepare(tomogram), self.runs.project)
         return None
 
     def predict(self) -> RunResult | None:

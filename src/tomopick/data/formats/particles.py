@@ -16,7 +16,7 @@ from ...core.types import Picks
 from .base import Reading, RunFrame, from_eulers, load_numbers, rotated
 from .counted import BINNING, GROUPS, MAGNIFICATION, SIZES, column, columns, counted_in
 from .motl import read_stopgap
-from .star import ANGLES, CENTRED, CLASS, LIST_FILE, NAMES, PIXELS, SCORE, particle_block
+from .star import ANGLES, CENTRED, CLASS, LIST_FILE, NAMES, PIXELS, PRIORS, SCORE, particle_block
 from .star_text import Blocks, read_documents
 
 log = logging.getLogger("tomopick")
@@ -28,8 +28,8 @@ _SHIFTS = tuple(f"rlnOrigin{a}Angst" for a in "XYZ")
 PIXEL_SHIFTS = tuple(f"rlnOrigin{a}" for a in "XYZ")
 M_NAME = "wrpSourceName"
 _SPECK = 5  # voxels; in a volume no larger, coordinates of 0..1 may be voxels
-_UNDERSTOOD = {*SCORES, CLASS, *CENTRED, *PIXELS, *_SHIFTS, *PIXEL_SHIFTS, *ANGLES, *SUBTOMOGRAM, *NAMES, *GROUPS,
-               *SIZES, BINNING, MAGNIFICATION}  # fmt: skip
+_UNDERSTOOD = {*SCORES, CLASS, *CENTRED, *PIXELS, *_SHIFTS, *PIXEL_SHIFTS, *ANGLES, *PRIORS, *SUBTOMOGRAM, *NAMES,
+               *GROUPS, *SIZES, BINNING, MAGNIFICATION}  # fmt: skip
 
 
 def read_particles(path: Path, reading: Reading, of: str = "") -> list[Picks]:

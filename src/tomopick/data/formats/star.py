@@ -20,6 +20,7 @@ SCORE = "rlnAutopickFigureOfMerit"
 CLASS = "rlnClassNumber"
 CENTRED = tuple(f"rlnCenteredCoordinate{a}Angst" for a in "XYZ")
 PIXELS = tuple(f"rlnCoordinate{a}" for a in "XYZ")
+PRIORS = ("rlnAngleTiltPrior", "rlnAnglePsiPrior")
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 OPTICS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
 NAMES = ("rlnTomoName", "rlnMicrographName")
@@ -121,6 +122,7 @@ def particle_table(
         table = pd.DataFrame(dict(zip(columns, np.asarray(coordinates[picks.run], dtype=np.float64).reshape(-1, 3).T)))
         if turned:
             table[list(ANGLES)] = relion_angles(picks)
+            table[list(PRIORS)] = table[list(ANGLES[1:])]  # what a local search stays near to
         table[SCORE] = picks.scores
         if several:
             table[CLASS] = [objects[name].label for name in picks.names.tolist()]

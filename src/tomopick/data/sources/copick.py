@@ -130,8 +130,9 @@ class CopickProject:
 
     @reads
     def segmentations(self, run: str) -> dict[str, Callable[[], tuple[np.ndarray, Grid]]]:
-        """What reads each segmentation of a run, by `NAME:user/session`."""
-        stored = {f"{s.name}:{s.user_id}/{s.session_id}": s for s in self._run(run).segmentations}
+        """What reads each segmentation of a run, by `NAME:user/session@spacing`."""
+        found = self._run(run).segmentations
+        stored = {f"{s.name}:{s.user_id}/{s.session_id}@{s.voxel_size:.3f}": s for s in found}
         where = f"{self.uri}: run {run}, segmentation"
         return {name: partial(_segmented, s, f"{where} {name}") for name, s in stored.items()}
 

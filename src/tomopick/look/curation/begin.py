@@ -44,7 +44,8 @@ def begin(
     picker = None
     if model is not None:
         from ...picking.load import load_model
-        from ...picking.picker import Picker, PickOptions
+        from ...picking.options import PickOptions
+        from ...picking.picker import Picker
 
         picker = Picker(load_model(model), PickOptions(metric=options.metric, keep_below=True, device=options.device))
         options = replace(options, thresholds={**picker.thresholds, **options.thresholds})

@@ -168,8 +168,9 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
     """
     from ...picking.familiar import warn_of_familiar
     from ...picking.load import load_model
+    from ...picking.options import PickOptions
     from ...picking.peaks import distances_of
-    from ...picking.picker import Picker, PickOptions
+    from ...picking.picker import Picker
 
     model = load_model(what)
     warn_of_familiar(model, project, runs, "scores")

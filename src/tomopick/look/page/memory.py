@@ -10,7 +10,8 @@ from ...core.messages import with_fields
 from ...core.types import PickableObject, Picks
 from ...data import Project
 from ...data.runs import Runs
-from ...picking.picker import Model, Picker, PickOptions
+from ...picking.options import PickOptions
+from ...picking.picker import Model, Picker
 from ...scoring.score import sides_of
 from ...scoring.sides import Sides
 from .gather import ReportOptions, report_of

@@ -1,0 +1,257 @@
+"""Surfaces of masks and meshes: how far picks lie from them, on which side, and which way they face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ..core.errors import ReadError
+from .masks import Mask
+
+MESH_SUFFIXES = (".ply", ".obj", ".stl", ".glb")
+_FACES = 12  # nearest ones that are looked at: the nearest point may lie on a face whose centre is not the nearest
+_TRIANGLES = 24
+_EDGE = 60.0  # [Å] of triangles at most, so that their centres tell which is near
+_AT_ONCE = 4096  # picks
+_SIGMA = 4.0  # voxels along a surface that a normal is the mean of
+_DEPTH = 1.0  # voxels across it
+_BACK = -0.35  # cosine to a normal from which on a face may be of the same side: a stair's sides look to all sides
+_AROUND = 4  # voxels in which it is told roughly
+_ROUNDS = 6  # of steps along it to where it is nearest
+
+
+class Surface(Protocol):
+    """Where something begins and ends."""
+
+    def distances(self, positions: np.ndarray) -> np.ndarray:
+        """(n, 3) zyx [Å] -> (n,) distance from the nearest surface [Å], negative inside; inf where there is none."""
+
+    def normals(self, positions: np.ndarray) -> np.ndarray:
+        """(n, 3) zyx [Å] -> (n, 3) unit normals of the nearest surface, outward, zyx; 0 where there is none."""
+
+
+@dataclass(frozen=True)
+class VoxelSurface:
+    """The faces between marked voxels and others; a mask that ends with its volume has no face there.
+
+    Attributes:
+        mask: what is marked.
+    """
+
+    mask: Mask
+
+    @cached_property
+    def _faces(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n, 3) centres of the faces [voxels] and (n,) the axis that each is across."""
+        values, centres, axes = self.mask.values, [], []
+        for axis in range(3):
+            at = np.argwhere(np.diff(values.astype(np.int8), axis=axis) != 0).astype(np.float64)
+            at[:, axis] += 0.5
+            centres.append(at)
+            axes.append(np.full(len(at), axis))
+        return np.concatenate(centres), np.concatenate(axes)
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self._faces[0])
+
+    def _nearest(self, indices: np.ndarray) -> np.ndarray:
+        """(n, 3) voxels -> (n, 3) nearest point of a face."""
+        centres, axes = self._faces
+        _, which = self._tree.query(indices, k=min(_FACES, len(centres)))
+        which = which.reshape(len(indices), -1)
+        flat = np.eye(3, dtype=bool)[axes[which]]  # (n, k, 3)
+        offsets = np.where(flat, 0.0, np.clip(indices[:, None] - centres[which], -0.5, 0.5))
+        points = centres[which] + offsets
+        best = np.linalg.norm(points - indices[:, None], axis=2).argmin(axis=1)
+        return np.asarray(points[np.arange(len(indices)), best])
+
+    def distances(self, positions: np.ndarray) -> np.ndarray:
+        """(n, 3) zyx [Å] -> (n,) distance from the nearest face [Å], negative inside; inf where there is none."""
+        positions = np.reshape(positions, (-1, 3))
+        inside = self.mask.contains(positions)
+        if not len(self._faces[0]):
+            return np.where(inside, -np.inf, np.inf)
+        away = np.empty(len(positions))
+        for part in _parts(len(positions)):
+            indices = self.mask.grid.indices(positions[part])
+            away[part] = np.linalg.norm(self._nearest(indices) - indices, axis=1)
+        return away * self.mask.grid.voxel_spacing * np.where(inside, -1, 1)
+
+    def normals(self, positions: np.ndarray) -> np.ndarray:
+        """(n, 3) zyx [Å] -> (n, 3) unit normals of the nearest surface, outward, zyx; 0 where there is none.
+
+        They are means over a wide patch, for a face alone knows six ways, and stairs of faces repeat themselves over
+        many voxels; and taken where the surface that is so smoothed is nearest.
+        """
+        indices = self.mask.grid.indices(np.reshape(positions, (-1, 3)))
+        found = np.zeros((len(indices), 3))
+        if not len(self._faces[0]):
+            return found
+        for part in _parts(len(indices)):
+            points = self._nearest(indices[part])
+            found[part] = [self._facing(index, point) for index, point in zip(indices[part], points)]
+        return found
+
+    @cached_property
+    def _outward(self) -> np.ndarray:
+        """(n, 3) of each face: from what is marked to what is not."""
+        centres, axes = self._faces
+        way = np.eye(3)[axes]
+        before = self.mask.values[tuple((centres - 0.5 * way).astype(int).T)]
+        return np.where(before[:, None], way, -way)
+
+    def _facing(self, index: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """The way that the surface near a point of it [voxels] faces, where it is nearest to `index`."""
+        centres, normal = self._faces[0], self._roughly(point)
+        for _ in range(_ROUNDS):
+            near = np.array(self._tree.query_ball_point(point, 3 * _SIGMA), dtype=int)
+            # Of a thin sheet the other side's faces look the other way, and lie behind.
+            near = near[self._outward[near] @ normal > _BACK]
+            offsets = centres[near] - point
+            weight = np.exp(-0.5 * ((offsets**2).sum(axis=1) / _SIGMA**2 + (offsets @ normal / _DEPTH) ** 2))
+            if not weight.sum() > 0:
+                break
+            normal = _unit((weight[:, None] * self._outward[near]).sum(axis=0))
+            middle = (weight[:, None] * centres[near]).sum(axis=0) / weight.sum()
+            point = index - ((index - middle) @ normal) * normal
+        return normal
+
+    def _roughly(self, point: np.ndarray) -> np.ndarray:
+        """About which way the surface faces at a point of it [voxels]: away from what is marked around it."""
+        steps = np.arange(-_AROUND, _AROUND + 1)
+        at = np.rint(point).astype(int) + np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+        # What is beyond the volume goes on as its border is.
+        kept = np.clip(at, 0, np.array(self.mask.values.shape) - 1)
+        marked, offsets = self.mask.values[tuple(kept.T)], at - point
+        weight = np.exp(-0.5 * (offsets**2).sum(axis=1) / (_AROUND / 2) ** 2)
+        share = (weight * marked).sum() / weight.sum()
+        return _unit(-((weight * (marked - share))[:, None] * offsets).sum(axis=0))
+
+
+@dataclass(frozen=True)
+class MeshSurface:
+    """Triangles; a closed mesh has an inside, an open one two sides that are both outside.
+
+    Attributes:
+        vertices: (n, 3) zyx [Å].
+        faces: (m, 3) numbers of vertices.
+        closed: whether it has an inside.
+        vertex_normals: (n, 3) outward, zyx.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    closed: bool
+    vertex_normals: np.ndarray
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self.vertices[self.faces].mean(axis=1))
+
+    def _nearest(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, 3) nearest points, and (n, 3) the surface's normals there, interpolated over the triangle."""
+        from trimesh import triangles as of
+
+        k = min(_TRIANGLES, len(self.faces))
+        _, which = self._tree.query(positions, k=k)
+        which = which.reshape(len(positions), k)
+        triangles = self.vertices[self.faces[which.ravel()]]
+        points = of.closest_point(triangles, np.repeat(positions, k, axis=0))  # type: ignore[no-untyped-call]
+        points = points.reshape(len(positions), k, 3)
+        best = np.linalg.norm(points - positions[:, None], axis=2).argmin(axis=1)
+        rows = np.arange(len(positions))
+        face, point = which[rows, best], points[rows, best]
+        shares = of.points_to_barycentric(self.vertices[self.faces[face]], point)  # type: ignore[no-untyped-call]
+        shares = np.nan_to_num(shares, nan=1 / 3)
+        return point, _unit((self.vertex_normals[self.faces[face]] * shares[..., None]).sum(axis=1))
+
+    def distances(self, positions: np.ndarray) -> np.ndarray:
+        """(n, 3) zyx [Å] -> (n,) distance from the mesh [Å], negative inside of a closed one."""
+        positions = np.reshape(positions, (-1, 3)).astype(np.float64)
+        found = np.empty(len(positions))
+        for part in _parts(len(positions)):
+            point, normal = self._nearest(positions[part])
+            away = np.linalg.norm(positions[part] - point, axis=1)
+            inner = self.closed & (((positions[part] - point) * normal).sum(axis=1) < 0)
+            found[part] = np.where(inner, -away, away)
+        return found
+
+    def normals(self, positions: np.ndarray) -> np.ndarray:
+        """(n, 3) zyx [Å] -> (n, 3) unit normals of the nearest point; of an open mesh towards the position."""
+        positions = np.reshape(positions, (-1, 3)).astype(np.float64)
+        found = np.empty((len(positions), 3))
+        for part in _parts(len(positions)):
+            point, normal = self._nearest(positions[part])
+            back = ((positions[part] - point) * normal).sum(axis=1) < 0
+            found[part] = np.where((back & (not self.closed))[:, None], -normal, normal)
+        return found
+
+
+def read_mesh(path: Path) -> MeshSurface:
+    """A mesh, whose vertices are x, y, z [Å] in the file.
+
+    Raises:
+        ReadError: it cannot be read, or holds no triangle.
+    """
+    import trimesh
+
+    try:
+        loaded: Any = trimesh.load(path, force="mesh")
+        mesh = loaded if len(loaded.faces) else None
+    except Exception as error:  # whatever its readers stumble over
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ReadError(f"{path}: cannot be read as a mesh ({reason}); expected PLY, OBJ, STL or GLB") from None
+    if mesh is None or not np.isfinite(mesh.vertices).all():
+        raise ReadError(f"{path}: holds no triangles with finite corners; expected a mesh in Å")
+    mesh.merge_vertices()
+    if mesh.is_watertight and mesh.volume < 0:
+        mesh.invert()
+    closed, normals = bool(mesh.is_watertight), np.asarray(mesh.vertex_normals)
+    vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces)
+    both = np.concatenate([vertices, normals], axis=1)
+    while True:  # triangles in four, until none is large; normals go along
+        edges = np.linalg.norm(both[faces][:, :, :3] - np.roll(both[faces][:, :, :3], 1, axis=1), axis=2).max(axis=1)
+        large = edges > _EDGE
+        if not large.any() or len(faces) > 2_000_000:
+            break
+        corner = both[faces[large]]
+        middle = (corner + np.roll(corner, -1, axis=1)) / 2  # ab, bc, ca
+        first = len(both) + 6 * np.arange(len(corner))[:, None]
+        both = np.concatenate([both, np.concatenate([corner, middle], axis=1).reshape(-1, 6)])
+        parts = [first + np.array(t) for t in ((0, 3, 5), (3, 1, 4), (5, 4, 2), (3, 4, 5))]
+        faces = np.concatenate([faces[~large], *parts])
+    return MeshSurface(both[:, 2::-1], faces, closed, _unit(both[:, 5:2:-1]))
+
+
+def turned_to(normals: np.ndarray) -> np.ndarray:
+    """(n, 3) unit vectors zyx -> (n, 3, 3) rotations, on xyz, that take z there by the shortest way; 0: none at all."""
+    x, y, z = np.asarray(normals, dtype=np.float64)[:, ::-1].T
+    known = x * x + y * y + z * z > 0
+    z = np.where(known, z, 1.0)
+    # Rodrigues' formula about z cross n; straight down it is half a turn about x.
+    down = z < -1 + 1e-12
+    share = 1 / np.where(down, 1.0, 1 + z)
+    rows = [
+        [1 - x * x * share, -x * y * share, x],
+        [-x * y * share, 1 - y * y * share, y],
+        [-x, -y, z],
+    ]
+    turns = np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    turns[down] = np.diag([1.0, -1.0, -1.0])
+    return turns
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+
+
+def _parts(n: int, step: int = _AT_ONCE) -> Iterator[slice]:
+    return (slice(first, first + step) for first in range(0, n, step))

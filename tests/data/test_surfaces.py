@@ -1,0 +1,116 @@
+"""Distances from surfaces and the ways they face, of spheres and sheets that are known."""
+
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from tomopick.core.errors import ReadError
+from tomopick.core.types import Grid
+from tomopick.data.masks import Mask
+from tomopick.data.surfaces import VoxelSurface, read_mesh, turned_to
+
+CENTRE = np.array([300.0, 320.0, 310.0])
+RADIUS = 200.0
+
+
+def ball(spacing=10.0, shape=(64, 64, 64), origin=(0.0, 0.0, 0.0)):
+    grid = Grid(shape, spacing, origin)
+    at = grid.positions(np.indices(shape).reshape(3, -1).T)
+    return VoxelSurface(Mask((np.linalg.norm(at - CENTRE, axis=1) < RADIUS).reshape(shape), grid))
+
+
+def around(n=300, low=80.0, high=260.0, seed=0):
+    rng = np.random.default_rng(seed)
+    way = Rotation.random(n, rng).apply([0, 0, 1])
+    length = rng.uniform(low, high, n)
+    return CENTRE + way * length[:, None], way, length
+
+
+def degrees(a, b):
+    return np.degrees(np.arccos(np.clip((a * b).sum(axis=1), -1, 1)))
+
+
+@pytest.mark.parametrize(("spacing", "shape", "origin"), [(10.0, (64,) * 3, (0, 0, 0)), (7.0, (92,) * 3, (-5, 3, 0))])
+def test_distance_from_a_ball_of_voxels(spacing, shape, origin):
+    positions, _, length = around()
+    found = ball(spacing, shape, origin).distances(positions)
+    assert np.abs(found - (length - RADIUS)).max() < spacing  # voxels stand out from the ball by that much
+    assert (found[length < RADIUS - spacing] < 0).all() and (found[length > RADIUS + spacing] > 0).all()
+
+
+def test_a_ball_of_voxels_faces_outwards_within_two_degrees():
+    positions, way, _ = around(low=120.0)  # towards the middle of a ball every way is as near
+    assert degrees(ball().normals(positions), way).max() < 2.0
+
+
+@pytest.mark.parametrize("tilt", [0.0, 17.0, 45.0, 80.0])
+@pytest.mark.parametrize("thick", [40.0, 200.0])
+def test_a_sheet_faces_the_pick_that_is_near(tilt, thick):
+    turn = Rotation.from_euler("x", tilt, degrees=True)
+    normal = turn.apply([0.0, 0.0, 1.0])[::-1]  # zyx
+    grid = Grid((64, 64, 64), 10.0)
+    at = grid.positions(np.indices(grid.shape).reshape(3, -1).T)
+    height = (at - CENTRE) @ normal
+    surface = VoxelSurface(Mask((np.abs(height) < thick / 2).reshape(grid.shape), grid))
+    rng = np.random.default_rng(1)
+    positions = CENTRE + rng.uniform(-100, 100, (200, 3))
+    side = (positions - CENTRE) @ normal
+    positions, side = positions[np.abs(side) > 2], side[np.abs(side) > 2]
+    wanted = np.sign(side)[:, None] * normal
+    assert degrees(surface.normals(positions), wanted).max() < 2.0
+    assert np.abs(surface.distances(positions) - (np.abs(side) - thick / 2)).max() < 10.0
+
+
+def test_flat_faces_are_measured_exactly():
+    values = np.zeros((20, 20, 20), dtype=bool)
+    values[:10] = True  # up to z = 95 Å
+    surface = VoxelSurface(Mask(values, Grid((20, 20, 20), 10.0)))
+    at = np.array([[130.0, 33.3, 71.7], [95.0, 50.0, 50.0], [20.0, 111.1, 5.0]])
+    np.testing.assert_allclose(surface.distances(at), [35.0, 0.0, -75.0], atol=1e-9)
+
+
+def test_a_mask_without_surface():
+    grid = Grid((8, 8, 8), 10.0)
+    at = np.array([[30.0, 30.0, 30.0]])
+    for values, away in ((np.zeros(grid.shape, bool), np.inf), (np.ones(grid.shape, bool), -np.inf)):
+        surface = VoxelSurface(Mask(values, grid))
+        assert surface.distances(at).tolist() == [away] and surface.normals(at).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("ending", ["ply", "obj", "stl", "glb"])
+def test_meshes_of_every_kind(tmp_path, ending):
+    mesh = trimesh.creation.icosphere(subdivisions=4, radius=RADIUS)
+    mesh.apply_translation(CENTRE[::-1])  # x, y, z in a file
+    mesh.export(tmp_path / f"ball.{ending}")
+    surface = read_mesh(tmp_path / f"ball.{ending}")
+    positions, way, length = around()
+    assert surface.closed
+    np.testing.assert_allclose(surface.distances(positions), length - RADIUS, atol=1.0)  # facets of 15 Å
+    assert degrees(surface.normals(positions), way).max() < 2.0
+
+
+def test_an_open_mesh_has_two_sides_and_large_triangles_are_no_trouble(tmp_path):
+    corners = np.array([[0, 0, 100], [3000, 0, 100], [3000, 3000, 100], [0, 3000, 100]], dtype=float)  # xyz
+    trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]]).export(tmp_path / "sheet.ply")
+    surface = read_mesh(tmp_path / "sheet.ply")
+    at = np.array([[40.0, 1500.0, 700.0], [180.0, 2800.0, 2900.0]])
+    assert not surface.closed
+    np.testing.assert_allclose(surface.distances(at), [60.0, 80.0], atol=1e-6)
+    np.testing.assert_allclose(surface.normals(at), [[-1, 0, 0], [1, 0, 0]], atol=1e-9)
+
+
+def test_what_is_no_mesh_is_refused(tmp_path):
+    (tmp_path / "a.ply").write_text("no mesh")
+    with pytest.raises(ReadError, match="expected PLY, OBJ, STL or GLB"):
+        read_mesh(tmp_path / "a.ply")
+
+
+def test_rotations_take_z_to_the_normal():
+    _, way, _ = around(50)
+    way = np.concatenate([way, [[1, 0, 0], [-1, 0, 0], [0, 0, 0]]])
+    turns = turned_to(way)
+    np.testing.assert_allclose(turns @ np.swapaxes(turns, 1, 2), np.broadcast_to(np.eye(3), turns.shape), atol=1e-9)
+    np.testing.assert_allclose(np.linalg.det(turns), 1.0)
+    np.testing.assert_allclose(turns[:-1, :, 2], way[:-1, ::-1], atol=1e-9)
+    np.testing.assert_array_equal(turns[-1], np.eye(3))

@@ -1,0 +1,222 @@
+"""Picks in masks, out of them, away from borders, and facing surfaces; tiles that cannot hold any are not computed."""
+
+import json
+from dataclasses import replace
+
+import mrcfile
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import small
+from tomopick.cli import main
+from tomopick.core.errors import SelectionError
+from tomopick.core.types import Grid, Picks
+from tomopick.data import MemoryProject, open_project, read_picks_csv, write_mrc
+from tomopick.data.masks import Mask
+from tomopick.data.surfaces import VoxelSurface
+from tomopick.picking.fleet import Job
+from tomopick.picking.load import load_model
+from tomopick.picking.masking import RunPlaces, label_of, places_of_run
+from tomopick.picking.options import PickOptions
+from tomopick.picking.picker import Picker
+from tomopick.picking.places import Places
+
+SHAPE = (24, 128, 128)
+GRID = Grid(SHAPE, small.SPACING)
+
+
+def half(spacing=10.0, shape=SHAPE, origin=(0.0, 0.0, 0.0), stop=400):
+    """What lies below a y."""
+    grid = Grid(shape, spacing, origin)
+    y = grid.origin[1] + spacing * np.arange(shape[1])
+    return Mask(np.broadcast_to((y < stop)[None, :, None], shape).copy(), grid)
+
+
+def project(**more):
+    made = MemoryProject([small.BALL])
+    made.add(*small.tomogram("A", 5, SHAPE, 40, **more))
+    return made
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def picked(places, tmp_path, mask=None):
+    """Picks of the small model, and how many tiles its network saw."""
+    data = project()
+    model = load_model(small.trained())
+    options = PickOptions(
+        device="cpu", engine="torch", overrides=("tiling.shape=24,32,32", "tiling.overlap=8"), places=places
+    )
+    picker = Picker(model, options)
+    seen = []
+    engine = picker.predictors[0].engine
+
+    def counting(values):
+        seen.append(values.shape)
+        return engine(values)
+
+    picker.predictors = [replace(picker.predictors[0], engine=counting)]
+    prepared = picker.placed(picker.prepare(data.tomogram("A")), data)
+    return picker.pick(prepared)[0], len(seen)
+
+
+@pytest.fixture
+def mask_file(tmp_path):
+    mask = half()
+    write_mrc(tmp_path / "A.mrc", mask.values.astype(np.float32), mask.grid.voxel_spacing)
+    return tmp_path / "A.mrc"
+
+
+def rows(picks):
+    return sorted(map(tuple, np.round(np.column_stack([picks.positions, picks.scores]), 3).tolist()))
+
+
+def test_a_mask_keeps_the_picks_in_it_and_saves_tiles(tmp_path, mask_file):
+    everything, tiles = picked(Places(), tmp_path)
+    inside, some = picked(Places(inside=(str(mask_file),)), tmp_path)
+    low = half().contains(everything.positions)
+    assert 3 < low.sum() < len(everything) - 3
+    # Nothing of what is kept changes by what is left out.
+    assert rows(inside) == rows(everything.select(low))
+    assert some <= 0.6 * tiles
+    assert (inside.columns["distance_a"] < 0).all()
+    np.testing.assert_allclose(inside.columns["distance_a"], inside.positions[:, 1] - 395.0, atol=1e-6)
+    more = half(stop=700)
+    write_mrc(mask_file, more.values.astype(np.float32), 10.0)
+    outside, others = picked(Places(outside=(str(mask_file),)), tmp_path)
+    assert rows(outside) == rows(everything.select(~more.contains(everything.positions))) and others < tiles
+    assert (outside.columns["distance_a"] > 0).all()
+
+
+def test_within_and_beyond_move_the_surface(tmp_path, mask_file):
+    everything, tiles = picked(Places(), tmp_path)
+    away = everything.positions[:, 1] - 395.0
+    near, some = picked(Places(inside=(str(mask_file),), within=120.0), tmp_path)
+    assert rows(near) == rows(everything.select(away <= 120)) and some < tiles
+    deep, _ = picked(Places(inside=(str(mask_file),), within=-80.0), tmp_path)
+    assert rows(deep) == rows(everything.select(away <= -80))
+    far, _ = picked(Places(outside=(str(mask_file),), beyond=90.0), tmp_path)
+    assert rows(far) == rows(everything.select(away >= 90))
+
+
+def test_border_and_range_of_z(tmp_path):
+    everything, tiles = picked(Places(), tmp_path)
+    faces = np.array(SHAPE) * 10.0
+    at = everything.positions + 5.0
+    inner = ((at >= 200 * np.array([0, 1, 1])) & (at <= faces - 200 * np.array([0, 1, 1]))).all(axis=1)
+    away, _ = picked(Places(border=60.0), tmp_path)
+    assert rows(away) == rows(everything.select(((at >= 60) & (at <= faces - 60)).all(axis=1)))
+    assert inner.any()
+    for text in ("8:14", "75:135A"):
+        some, _ = picked(Places(z_range=text), tmp_path)
+        z = everything.positions[:, 0]
+        assert rows(some) == rows(everything.select((z >= 75) & (z < 135)))
+    none, used = picked(Places(z_range="0:400A", border=2000.0), tmp_path)
+    assert len(none) == 0 and used == 0 < tiles
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [half(), half(20.0, (12, 64, 64), (5, 5, 5)), half(50.0, (5, 26, 26)), half(7.0, (20, 60, 200), (30, 10, -40))],
+    ids=["same", "binned", "coarse", "another box"],
+)
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("reach", [0.0, 70.0, -70.0])
+def test_no_tile_is_left_out_that_could_hold_a_pick(mask, inside, reach):
+    places = Places(inside=("m",), within=reach) if inside else Places(outside=("m",), beyond=reach)
+    made = RunPlaces(places, GRID, {"m": VoxelSurface(mask)})
+    rng = np.random.default_rng(0)
+    at = rng.uniform(0, np.array(SHAPE) * 10 - 10, (4000, 3))
+    kept = made.keep(Picks("A", at, ["ball"] * len(at)))
+    assert all(made.wanted(p, p) for p in kept.positions)
+    if inside or mask.grid.shape in (SHAPE, (12, 64, 64)):  # a mask that ends within a cell says little about it
+        assert not all(made.wanted(p, p) for p in at)
+
+
+def test_several_masks_and_one_of_another_run():
+    left, none = VoxelSurface(half()), None
+    at = Picks("A", np.array([[100.0, 100.0, 100.0], [100.0, 900.0, 100.0]]), ["ball"] * 2)
+    either = RunPlaces(Places(inside=("l", "n")), GRID, {"l": left, "n": none}).keep(at)
+    assert len(either) == 1 and np.isnan(either.columns["distance_n"]).all()
+    assert len(RunPlaces(Places(outside=("l", "n")), GRID, {"l": left, "n": none}).keep(at)) == 1
+    assert len(RunPlaces(Places(inside=("n",)), GRID, {"n": none}).keep(at)) == 0
+
+
+def test_what_is_asked_for_must_make_sense():
+    with pytest.raises(SelectionError, match="`within=50`: from what"):
+        Places(within=50.0)
+    with pytest.raises(SelectionError, match="is no span"):
+        Places(z_range="all")
+    with pytest.raises(SelectionError, match="`inside=nowhere`: there is no such file"):
+        places_of_run(Places(inside=("nowhere",)), project(), "A", GRID, 0.0)
+    assert [label_of(t) for t in ("a/Mem_1.mrc.gz", "membrane:me/1@10", "x/ÅÄ.ply")] == ["mem-1", "membrane", "mask"]
+
+
+def test_a_batch_can_be_told_to_other_processes():
+    places = Places(inside=("a", "b"), within=3.0, border=5.0)
+    job = Job(("m",), "p", {}, PickOptions(places=places), "out")
+    assert Job.parse(job.text()).options.places == places
+
+
+def test_pick_verb_with_a_segmentation_of_a_copick_project(tmp_path):
+    config = small.copick(tmp_path / "in", ("A",))
+    data = open_project(config)
+    shape = data.grid("A").shape
+    values = np.zeros(shape, dtype=np.uint8)
+    values[:, : shape[1] // 2] = 1
+    data.root.get_run("A").new_segmentation(10.0, "ball", "1", user_id="me").from_numpy(values)
+    model = small.trained()
+    call = ("pick", model, config, "--out", tmp_path / "r", "--device", "cpu", "--session-id", "1")
+    done = run(*call, "--inside", "ball:me/1@10", "--orient-to", "ball:me/1")
+    assert done.exit_code == 0, done.output
+    found = open_project(config).picks("A", "*:tomopick/1")
+    edge = (shape[1] // 2 - 0.5) * 10
+    assert len(found) and (found.positions[:, 1] < edge).all()
+    np.testing.assert_allclose(found.columns["distance_ball"], found.positions[:, 1] - edge, atol=1e-3)
+    # The particle's z goes along y, out of the mask, in x, y, z.
+    np.testing.assert_allclose(found.rotations[:, :, 2], np.tile([0, 1.0, 0], (len(found), 1)), atol=1e-6)
+    assert "finished before" in run(*call, "--inside", "ball:me/1@10", "--orient-to", "ball:me/1").output
+    other = run(*call, "--outside", "ball:me/1")
+    assert other.exit_code == 0 and "with another model, input or settings are replaced" in other.stderr
+    missing = run(*call, "--inside", "balls:me/1")
+    assert missing.exit_code == 2 and "no segmentation 'balls:me/1'" in missing.stderr
+    export = run("export", config, tmp_path / "p.star", "--to", "relion5", "--picks", "*:tomopick/1")
+    assert export.exit_code == 0
+
+
+def test_distances_and_rotations_stay_in_tables_and_go_to_relion(tmp_path):
+    place = small.folder(tmp_path / "in", ("A", "B"), picks=False)
+    mask = half(shape=(24, 64, 48)).values
+    (tmp_path / "masks").mkdir()
+    write_mrc(tmp_path / "masks" / "A.mrc", mask.astype(np.float32), 10.0)
+    call = (
+        "pick",
+        small.trained(),
+        place,
+        "--out",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+        "--inside",
+        tmp_path / "masks",
+    )
+    done = run(*call, "--orient-to", tmp_path / "masks")
+    assert done.exit_code == 0, done.output
+    found = read_picks_csv(tmp_path / "out" / "A.csv")[""]
+    np.testing.assert_allclose(found.columns["distance_masks"], found.positions[:, 1] - 395.0, atol=2e-3)
+    np.testing.assert_allclose(found.rotations[:, :, 2], np.tile([0, 1.0, 0], (len(found), 1)), atol=1e-5)
+    assert len(read_picks_csv(tmp_path / "out" / "B.csv")[""]) == 0  # no mask of it: nothing is inside
+    done = run("export", tmp_path / "out", tmp_path / "p.star", "--to", "relion5", "--tomograms", place)
+    assert done.exit_code == 0, done.output
+    import starfile
+
+    table = starfile.read(tmp_path / "p.star", always_dict=True)["particles"]
+    np.testing.assert_allclose(table["rlnAngleTiltPrior"], 90.0, atol=1e-3)
+    np.testing.assert_allclose(table["rlnAnglePsiPrior"], table["rlnAnglePsi"])
+    with mrcfile.open(tmp_path / "masks" / "A.mrc") as file:
+        assert file.data.max() == 1
+    record = next((tmp_path / "out" / "records").glob("*.jsonl")).read_text().splitlines()
+    assert any("orient_to" in json.loads(line).get("settings", {}).get("places", {}) for line in record)
