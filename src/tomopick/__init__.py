@@ -342,9 +342,7 @@ def export(what: str | Path | Model | Project | Runs, out: str | Path, *, to: st
     from .data.runs import Runs
 
     if isinstance(what, (Runs, Project)):
-        runs = Runs.of(what)
-        options = ExportOptions(runs.picks, runs.names, tomo_type=runs.tomo_type)
-        return export_picks(runs.project, to, Path(out), with_fields(options, how))
+        return export_picks(what, to, Path(out), with_fields(ExportOptions(), how))
     from .models.export import export_model
     from .picking.load import load_detector
 

@@ -20,6 +20,7 @@ from tomopick.data import (
 )
 from tomopick.data.exporting import TARGETS, ExportOptions, export_picks
 from tomopick.data.importing import ImportOptions, import_picks
+from tomopick.data.runs import Runs
 
 OBJECTS = (PickableObject("ribosome", 150.0, 1), PickableObject("apo-ferritin", 60.0, 2))
 SHAPES = {"TS_1": (20, 40, 61), "TS_2": (21, 41, 60)}
@@ -79,8 +80,8 @@ def test_there_and_back(project, tmp_path, target):
 def test_formats_are_recognised(project, tmp_path):
     for target, name in (("relion5", "a.star"), ("relion4", "b.star"), ("warp", "c.star"), ("dynamo", "d.tbl"),
                          ("csv", "e.csv"), ("em", "f.em")):  # fmt: skip
-        options = ExportOptions(tilt_series_pixel_size=2.5, objects=["ribosome"], runs=["TS_1"])
-        (path, *_) = export_picks(project, target, tmp_path / name, options)
+        options = ExportOptions(tilt_series_pixel_size=2.5, objects=["ribosome"])
+        (path, *_) = export_picks(Runs(project, ["TS_1"]), target, tmp_path / name, options)
         empty = fresh()
         import_picks([path], empty, ImportOptions(name="ribosome"))
         same(empty.picks("TS_1"), picks_of("TS_1").of("ribosome"))
@@ -104,15 +105,16 @@ def test_one_file_for_each_object_or_together(project, tmp_path):
     empty = fresh()
     import_picks([one], empty, ImportOptions())
     same(empty.picks("TS_2"), picks_of("TS_2"))
-    split = export_picks(project, "imod", tmp_path / "m", ExportOptions(together=False, runs=["TS_1"]))
+    split = export_picks(Runs(project, ["TS_1"]), "imod", tmp_path / "m", ExportOptions(together=False))
     assert sorted(p.name for p in split) == ["TS_1_apo-ferritin.mod", "TS_1_ribosome.mod"]
     with pytest.raises(OutputError, match="file for each of the 2 runs; expected a folder"):
         export_picks(project, "imod", tmp_path / "all.mod", ExportOptions())
 
 
 def test_picks_below_their_thresholds_are_told_and_left_out(project, tmp_path, told):
-    def written(**choices):
-        (path,) = export_picks(project, "csv", tmp_path / "p.csv", ExportOptions(overwrite=True, **choices))
+    def written(picks=None, **choices):
+        runs, options = Runs(project, picks=picks), ExportOptions(overwrite=True, **choices)
+        (path,) = export_picks(runs, "csv", tmp_path / "p.csv", options)
         return read_picks_csv(path)
 
     with pytest.raises(SelectionError, match=r"tell no thresholds.*leave `at_thresholds` out"):
@@ -143,13 +145,13 @@ def test_picks_below_their_thresholds_are_told_and_left_out(project, tmp_path, t
 
 
 def test_scores_runs_objects_and_existing_output(project, tmp_path, told):
-    options = ExportOptions(min_score=0.5, runs=["TS_1"], objects=["ribosome"])
+    options, meant = ExportOptions(min_score=0.5, objects=["ribosome"]), Runs(project, ["TS_1"])
     wanted = picks_of("TS_1").of("ribosome")
-    (path,) = export_picks(project, "csv", tmp_path / "a.csv", options)
+    (path,) = export_picks(meant, "csv", tmp_path / "a.csv", options)
     assert len(path.read_text().splitlines()) == 1 + int((wanted.scores >= 0.5).sum())
     assert told == [f"{(wanted.scores >= 0.5).sum()} picks of 1 run", "in Å from the centre of the first voxel"]
     assert len(read_picks_csv(path)["TS_1"]) == (wanted.scores >= 0.5).sum()
-    export_picks(project, "coords", tmp_path / "c", options)
+    export_picks(meant, "coords", tmp_path / "c", options)
     assert told[-1] == "counted in voxels of 10 Å of a volume of 61 x 40 x 20 (x, y, z)"
     before = path.read_bytes()
     with pytest.raises(OutputError, match=r"exists already.*`overwrite`"):
@@ -159,7 +161,7 @@ def test_scores_runs_objects_and_existing_output(project, tmp_path, told):
     with pytest.raises(SelectionError, match=r"no picks to export with `min_score=1.5`"):
         export_picks(project, "csv", tmp_path / "b.csv", ExportOptions(min_score=1.5))
     with pytest.raises(SelectionError, match="no run 'TS_3'"):
-        export_picks(project, "csv", tmp_path / "b.csv", ExportOptions(runs=["TS_3"]))
+        export_picks(Runs(project, ["TS_3"]), "csv", tmp_path / "b.csv", ExportOptions())
     with pytest.raises(SelectionError, match="did you mean 'relion5'"):
         export_picks(project, "relion", tmp_path / "b.star", ExportOptions())
     assert not (tmp_path / "b.csv").exists()
@@ -215,12 +217,13 @@ def test_pyramid_level_and_several_spacings(tmp_path):
     options = ExportOptions(objects=["ribosome"])
     with pytest.raises(SelectionError, match=r"`tomo_type`: denoised@10.000, wbp@20.500"):
         export_picks(made, "coords", tmp_path / "a.coords", options)
-    (level,) = export_picks(made, "coords", tmp_path / "l.coords", replace(options, tomo_type="denoised@20"))
+    coarse = Runs(made, tomo_type="denoised@20")
+    (level,) = export_picks(coarse, "coords", tmp_path / "l.coords", options)
     wanted = (picks_of("TS_1").of("ribosome").positions[:, ::-1] / 10 - 0.5) / 2
     np.testing.assert_allclose(np.loadtxt(level), wanted, atol=1e-3)
     # RELION counts Å from the middle: which tomogram is meant does not matter, and the level's rounded size must not.
     (a,) = export_picks(made, "relion5", tmp_path / "a.star", options)
-    (b,) = export_picks(made, "relion5", tmp_path / "b.star", replace(options, tomo_type="denoised@20"))
+    (b,) = export_picks(coarse, "relion5", tmp_path / "b.star", options)
     assert a.read_text().split("data_particles")[1] == b.read_text().split("data_particles")[1]
 
 
@@ -257,12 +260,12 @@ def test_to_copick(project, tmp_path):
 
 def test_runs_without_the_picks_asked_for_are_left_out(project, tmp_path):
     project.write_picks(picks_of("TS_1"), "me", "1")
-    (path,) = export_picks(project, "csv", tmp_path / "a.csv", ExportOptions(picks="*:me/1"))
+    (path,) = export_picks(Runs(project, picks="*:me/1"), "csv", tmp_path / "a.csv", ExportOptions())
     assert "TS_2" not in path.read_text() and path.read_text().count("TS_1") == 8
     with pytest.raises(SelectionError, match="several picks of"):
         export_picks(project, "csv", tmp_path / "b.csv", ExportOptions())
     with pytest.raises(SelectionError, match=r"no picks '\*:you/1'"):
-        export_picks(project, "csv", tmp_path / "b.csv", ExportOptions(picks="*:you/1"))
+        export_picks(Runs(project, picks="*:you/1"), "csv", tmp_path / "b.csv", ExportOptions())
 
 
 def test_unmatched_are_listed(project, tmp_path, told):
@@ -288,7 +291,7 @@ def test_outside_is_said(project, tmp_path, told):
 
 
 def test_import_refuses(project, tmp_path):
-    (path,) = export_picks(project, "csv", tmp_path / "a.csv", ExportOptions(runs=["TS_1"]))
+    (path,) = export_picks(Runs(project, ["TS_1"]), "csv", tmp_path / "a.csv", ExportOptions())
     with pytest.raises(OutputError, match="run TS_1 has picks already"):
         import_picks([path], project, ImportOptions(user_id="tomopick"))
     import_picks([path], project, ImportOptions(user_id="tomopick", overwrite=True))
@@ -341,7 +344,7 @@ def test_portal_project_is_a_source(project, tmp_path, monkeypatch):
 
     from tomopick.data.new_project import portal_config
 
-    points = export_picks(project, "ndjson", tmp_path / "n", ExportOptions(objects=["ribosome"], runs=["TS_1"]))
+    points = export_picks(Runs(project, ["TS_1"]), "ndjson", tmp_path / "n", ExportOptions(objects=["ribosome"]))
     shape = {"id": 3, "annotation_id": 2, "shape_type": "Point"}
     file = {"id": 4, "annotation_shape_id": 3, "format": "ndjson", "s3_path": str(points[0]), "https_path": "",
             "tomogram_voxel_spacing_id": 5, "source": "community"}  # fmt: skip
@@ -389,7 +392,7 @@ def test_mlcroissant_project_is_a_source(tmp_path):
         np.testing.assert_array_equal(source.tomogram("TS_1").values, tomogram("TS_1").values)
         source.write_picks(picks_of("TS_1"), "me", "1")
         same(source.picks("TS_1", "*:me/1"), picks_of("TS_1"))
-        (path,) = export_picks(source, "csv", tmp_path / "a.csv", ExportOptions(picks="*:me/1"))
+        (path,) = export_picks(Runs(source, picks="*:me/1"), "csv", tmp_path / "a.csv", ExportOptions())
     assert len(path.read_text().splitlines()) == 9
 
 

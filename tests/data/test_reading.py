@@ -17,6 +17,7 @@ from tomopick.data.names import RunNames, forms, plain_name, read_names
 from tomopick.data.new_project import init_project
 from tomopick.data.open import open_projects
 from tomopick.data.plausible import unlikely
+from tomopick.data.runs import Runs
 
 SHAPE = (40, 60, 64)
 VALUES = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
@@ -120,12 +121,12 @@ def test_export_does_not_take_another_tomogram(tmp_path):
                           "TS_09 2.5 256 240 160 tomo/13pf_MT_Vol.mrc", block="global"))  # fmt: skip
     project = open_project(tmp_path / "t", objects=["ribosome:150"])
     with pytest.raises(SelectionError, match=r"no tomogram of run 'TS_01a'.*`names=FILE`"):
-        export_picks(project, "relion5", tmp_path / "o.star", ExportOptions(runs=["TS_01a"], tomograms_star=table))
-    options = ExportOptions(runs=["13pf_MT_Vol"], tomograms_star=table)
-    (out,) = export_picks(project, "relion5", tmp_path / "o.star", options)
+        export_picks(Runs(project, ["TS_01a"]), "relion5", tmp_path / "o.star", ExportOptions(tomograms_star=table))
+    options = ExportOptions(tomograms_star=table)
+    (out,) = export_picks(Runs(project, ["13pf_MT_Vol"]), "relion5", tmp_path / "o.star", options)
     assert "TS_09" in out.read_text()
-    other = ExportOptions(runs=["TS_01a"], tomograms_star=table, names={"TS_01a": "TS_07a"})
-    (out,) = export_picks(project, "relion5", tmp_path / "p.star", other)
+    other = ExportOptions(tomograms_star=table, names={"TS_01a": "TS_07a"})
+    (out,) = export_picks(Runs(project, ["TS_01a"]), "relion5", tmp_path / "p.star", other)
     assert "TS_07a" in out.read_text()
 
 

@@ -249,7 +249,7 @@ def test_a_desk_goes_on_where_it_was_whatever_becomes_of_the_picks(tmp_path):
 def test_a_folder_becomes_a_project_to_train_on(tmp_path):
     place = small.folder(tmp_path / "tomograms")
     options = ReportOptions(thresholds={"ball": 0.5})
-    desk, finder = begin(str(place), str(place), {}, options, None, "me", None, tmp_path / "out")
+    desk, finder = begin(str(place), open_project(place), {}, options, None, "me", None, tmp_path / "out")
     assert finder is None
     desk.act("A", {"op": "set", "ids": [0], "state": "rejected"})
     desk.act("A", {"op": "add", "object": "ball", "at": [100, 110, 120]})

@@ -18,7 +18,8 @@ from tomopick.cli import main
 from tomopick.cli.scores import calibrate_command, report_command
 from tomopick.core.errors import SelectionError, TomopickError
 from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
-from tomopick.data import read_picks_csv, write_picks_csv
+from tomopick.data import open_project, read_picks_csv, write_picks_csv
+from tomopick.data.runs import Runs
 from tomopick.look.page import Report, write_report
 from tomopick.look.page.gather import ReportOptions, gather_report
 from tomopick.look.page.pictures import Averages, boxes, stack
@@ -240,11 +241,11 @@ def test_report_of_a_model(tmp_path):
 
 def test_what_the_model_does_not_know_is_said(tmp_path):
     place = project_of(tmp_path)
-    options = ReportOptions(runs=["C"], device="cpu")
-    made = gather_report(str(small.trained()), str(place / "tomograms"), {"objects": ()}, options)
+    options, run = ReportOptions(device="cpu"), Runs(open_project(place / "tomograms"), ["C"])
+    made = gather_report(str(small.trained()), run, {"objects": ()}, options)
     assert list(made.unknown) == ["ring"]
     assert [o["unknown"] for o in tables(made)["objects"]] == [False, True]
-    picks = gather_report(str(place / "picks"), str(place / "tomograms"), {"objects": ()}, options)
+    picks = gather_report(str(place / "picks"), run, {"objects": ()}, options)
     assert list(picks.unknown) == []
     done = call(main, "evaluate", small.trained(), place / "tomograms", "--runs", "C", "--device", "cpu", "--report",
                 tmp_path / "r.html")  # fmt: skip
@@ -261,12 +262,10 @@ def test_report_of_an_ensemble_with_mapped_scores_and_its_precision(tmp_path):
     with Image.open(tmp_path / "both" / "reliability.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 200
     model = load_model(tmp_path / "both")
-    options = ReportOptions(runs=["C"], metric="precision=0.9", device="cpu")
-    made = gather_report(str(tmp_path / "both"), str(place / "tomograms"), {"objects": ()}, options)
+    options, run = ReportOptions(metric="precision=0.9", device="cpu"), Runs(open_project(place / "tomograms"), ["C"])
+    made = gather_report(str(tmp_path / "both"), run, {"objects": ()}, options)
     assert made.thresholds == model.thresholds["precision=0.9"]
-    plain = gather_report(
-        str(small.trained()), str(place / "tomograms"), {"objects": ()}, replace(options, metric="f1")
-    )
+    plain = gather_report(str(small.trained()), run, {"objects": ()}, replace(options, metric="f1"))
     expected = model.score_maps["ball"](plain.picks["C"].scores)
     assert made.picks["C"].scores == pytest.approx(expected, abs=1e-3)
     data = tables(made)
@@ -278,16 +277,16 @@ def test_what_was_picked_with_keep_below_opens_at_its_thresholds(tmp_path):
     cut = load_model(model).thresholds["f1"]["ball"]
     done = call(main, "pick", model, place / "tomograms", "--out", tmp_path / "low", "--keep-below", "--device", "cpu")
     assert done.exit_code == 0
-    made = gather_report(str(tmp_path / "low"), str(place / "tomograms"), {"objects": ()}, ReportOptions())
+    made = gather_report(str(tmp_path / "low"), open_project(place / "tomograms"), {"objects": ()}, ReportOptions())
     assert made.thresholds == pytest.approx({"ball": cut}, abs=1e-6)
     assert min(p.scores.min() for p in made.picks.values()) < cut
     (tmp_path / "low" / "records").rename(tmp_path / "gone")  # the picks tell it by themselves
-    again = gather_report(str(tmp_path / "low"), str(place / "tomograms"), {"objects": ()}, ReportOptions())
+    again = gather_report(str(tmp_path / "low"), open_project(place / "tomograms"), {"objects": ()}, ReportOptions())
     assert again.thresholds == pytest.approx(made.thresholds, abs=2e-6)
     # What counts is what was kept: the same as of the picks above alone.
     done = call(main, "pick", model, place / "tomograms", "--out", tmp_path / "high", "--device", "cpu")
     assert done.exit_code == 0
-    high = gather_report(str(tmp_path / "high"), str(place / "tomograms"), {"objects": ()}, ReportOptions())
+    high = gather_report(str(tmp_path / "high"), open_project(place / "tomograms"), {"objects": ()}, ReportOptions())
     assert high.thresholds == made.thresholds  # of the records
     low, high = (
         json.loads(call(main, "evaluate", tmp_path / n, place / "tomograms", "--json").stdout) for n in ("low", "high")
@@ -318,21 +317,21 @@ def test_the_pages_score_is_evaluates_where_objects_have_no_truth(browser, tmp_p
 def test_report_without_truth_or_with_picks_in_voxels(tmp_path, told):
     place = project_of(tmp_path, truth=False)
     opening = {"objects": ()}
-    made = gather_report(str(place / "picks"), str(place / "tomograms"), opening, ReportOptions())
+    made = gather_report(str(place / "picks"), open_project(place / "tomograms"), opening, ReportOptions())
     assert made.truth == {} and any("nothing is scored" in line for line in told)
     for path in (place / "picks").glob("*.csv"):
         path.unlink()
     _, _, found = scene()
     write_picks_csv(place / "picks" / "A.csv", replace(found["A"], positions=found["A"].positions / small.SPACING))
     with pytest.raises(SelectionError, match="are they in voxels"):
-        gather_report(str(place / "picks"), str(place / "tomograms"), opening, ReportOptions())
+        gather_report(str(place / "picks"), open_project(place / "tomograms"), opening, ReportOptions())
 
 
 def test_a_run_without_truth_is_shown_and_said_so(tmp_path, told):
     place = project_of(tmp_path)
     (place / "tomograms" / "B.csv").unlink()
     options = ReportOptions()
-    made = gather_report(str(place / "picks"), str(place / "tomograms"), {"objects": ()}, options)
+    made = gather_report(str(place / "picks"), open_project(place / "tomograms"), {"objects": ()}, options)
     assert "B: no truth; shown and not scored" in told
     assert set(made.truth) == {"A", "C"} and "B" in made.picks
 
@@ -342,8 +341,8 @@ def test_report_of_another_programs_file(tmp_path):
     _, _, found = scene()
     rows = "".join(f"{x / 10} {y / 10} {z / 10}\n" for z, y, x in found["A"].of("ball").positions.tolist())
     (tmp_path / "A.coords").write_text(rows)
-    options = ReportOptions(name="ball", runs=["A"])
-    made = gather_report(str(tmp_path / "A.coords"), str(place / "tomograms"), {"objects": ()}, options)
+    run = Runs(open_project(place / "tomograms"), ["A"])
+    made = gather_report(str(tmp_path / "A.coords"), run, {"objects": ()}, ReportOptions(name="ball"))
     assert made.picks["A"].positions == pytest.approx(found["A"].of("ball").positions, abs=1e-6)
     assert set(made.truth) == {"A"}
 
@@ -352,16 +351,16 @@ def test_truth_written_down_twice_is_told(tmp_path):
     place = project_of(tmp_path)
     _, truth, _ = scene()
     write_picks_csv(place / "tomograms" / "A.csv", Picks.join("A", [truth["A"], truth["A"].select(np.arange(3))]))
-    made = gather_report(str(place / "picks"), str(place / "tomograms"), {"objects": ()}, ReportOptions())
+    made = gather_report(str(place / "picks"), open_project(place / "tomograms"), {"objects": ()}, ReportOptions())
     assert any(line.startswith("3 true particles were written down twice") for line in made.notes)
 
 
 def test_picks_and_truth_of_one_copick_project(tmp_path):
     config = small.copick(tmp_path / "project")
     options = ReportOptions(picks="*:curator/0")
-    assert gather_report(str(config), str(config), {"objects": ()}, options).truth == {}
-    options = replace(options, truth="*:curator/0")
-    assert set(gather_report(str(config), str(config), {"objects": ()}, options).truth) == {"A", "B"}
+    assert gather_report(str(config), open_project(config), {"objects": ()}, options).truth == {}
+    runs = Runs(open_project(config), picks="*:curator/0")
+    assert set(gather_report(str(config), runs, {"objects": ()}, options).truth) == {"A", "B"}
 
 
 def test_calibrate_verb(tmp_path):

@@ -22,14 +22,16 @@ SMALL = (*QUICK, "network.widths=4,8")
 SLICED = ("tiling.step=8,16,16", "tiling.shape=16,32,32", *TINY[1:], "train.steps=2", "network.width=0.05")
 NARROW = (*[o for o in QUICK if not o.startswith("network")], "network.width=0.05", "patch.shape=32,32,32")
 
+FEW = {"shape": (16, 64, 32), "n": 6}  # voxels and particles of a run
+
 
 def options(**more):
     return FitOptions("cpu", **more)
 
 
 def grounds(runs="ABCD", simulated=None, types=("denoised",), names=None, **source):
-    project = Runs(memory(runs), names)
-    simulations = Source(memory("PQ"), **(simulated or {})) if simulated is not None else None
+    project = Runs(memory(runs, **FEW), names)
+    simulations = Source(memory("PQ", **FEW), **(simulated or {})) if simulated is not None else None
     return Grounds((Source(project, **source),), (types,), simulations)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import comma, echo, model_first, pairs, project_options, say
+from .options import comma, echo, model_first, pairs, project_options, say, true_runs_of
 
 
 @click.command("curate")
@@ -59,8 +59,9 @@ def curate_command(
 
     model_first(what, place, "curate")
     opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
+    on = true_runs_of(place, opening, choices)
     options = ReportOptions(**choices)
-    desk, finder = begin(what, place, opening, options, model, user_id, session_id, out or Path(f"curation-{user_id}"))
+    desk, finder = begin(what, on, opening, options, model, user_id, session_id, out or Path(f"curation-{user_id}"))
 
     def ready(url: str) -> None:
         say(f"decisions are kept in {desk.out}; end with Ctrl-C")

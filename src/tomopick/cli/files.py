@@ -104,6 +104,7 @@ def export_command(
     """
     from ..data.exporting import ExportOptions, export_picks, require_target
     from ..data.names import read_names
+    from ..data.runs import Runs
 
     if tilt_range is not None and len(tilt_range) != 2:
         raise TomopickError(f"--tilt-range has {len(tilt_range)} numbers; expected MIN,MAX, such as -60,60")
@@ -115,11 +116,12 @@ def export_command(
         place = _open(tomograms, {"voxel_spacing": voxel_spacing, "objects": (), "coordinate_offset": "none"})
     own = {"layout": star_layout, "coords_angpix": coords_angpix, "origin": dynamo_origin, "tilt_range": tilt_range}
     theirs = {run: name for name, run in read_names(names_file).items()} if names_file else {}
+    meant = Runs(project, choices.pop("runs"), choices.pop("tomo_type"), choices.pop("picks"))
     options = ExportOptions(
         names=theirs, tomograms=place, voxel_spacing=voxel_spacing, objects=wanted, choices=own,
         folder=out.endswith("/"), **choices,
     )  # fmt: skip
-    for path in export_picks(project, target, Path(out), options):
+    for path in export_picks(meant, target, Path(out), options):
         echo(path)
 
 
@@ -142,7 +144,7 @@ def export_command(
 @project_options
 def import_command(
     arguments: tuple[Path, ...], source: str | None, dynamo_origin: int | None, voxel_spacing: float | None,
-    objects: tuple[str, ...], coordinate_offset: str, name: str | None, **choices: Any,
+    objects: tuple[str, ...], coordinate_offset: str, name: str | None, tomo_type: str | None, **choices: Any,
 ) -> None:  # fmt: skip
     """Bring FILEs of other programs into PROJECT as picks, for training or scoring.
 
@@ -156,6 +158,7 @@ def import_command(
     from ..data import FolderProject
     from ..data.formats import get_format
     from ..data.importing import ImportOptions, import_picks
+    from ..data.runs import Runs
 
     if len(arguments) < 2:
         raise TomopickError("import needs one FILE or more and a PROJECT, in this order; see import --help")
@@ -168,7 +171,7 @@ def import_command(
         project = _open_counted(str(place), {**given, "objects": (*objects, name)})
     own = {"origin": dynamo_origin}
     options = ImportOptions(format=source, name=name, voxel_spacing=voxel_spacing, choices=own, **choices)
-    report = import_picks(files, project, options)
+    report = import_picks(files, Runs(project, tomo_type=tomo_type), options)
     for run, counts in report.counts.items():
         echo(f"{run}: {', '.join(f'{n} {o}' for o, n in counts.items()) or 'no picks'}")
     if report.unmatched:

@@ -298,6 +298,15 @@ def shape_of(text: str) -> tuple[int, int, int]:
     return z, y, x
 
 
+def true_runs_of(place: str, opening: dict[str, Any], choices: dict[str, Any]) -> Any:
+    """The runs of a project that are meant, and which picks of them are true; taken out of the choices."""
+    from ..data import open_project
+    from ..data.runs import Runs
+
+    project = open_project(place, **opening)
+    return Runs(project, choices.pop("runs"), choices.pop("tomo_type"), choices.pop("truth"))
+
+
 def model_first(first: str, second: str, verb: str) -> None:
     """Raises where a model was given where a project is meant, and what is no model where the model is."""
     from ..picking.folder import is_model

@@ -27,6 +27,7 @@ from .options import (
     run_names,
     say,
     shard_option,
+    true_runs_of,
     tta_option,
 )
 
@@ -166,7 +167,8 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     model_first(what, place, "report")
     project = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset", *WHERE_LABELLED)}
     foreign = {key: choices.pop(key) for key in FOREIGN}
-    report = gather_report(what, place, project, ReportOptions(foreign=foreign, **choices))
+    on = true_runs_of(place, project, choices)
+    report = gather_report(what, on, project, ReportOptions(foreign=foreign, **choices))
     write_report(_with_flags(report), out)
     echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {counted(len(report.runs), 'run')})")
 
@@ -221,7 +223,7 @@ def evaluate_command(
     model_first(candidates, truth_place, "evaluate")
     foreign = {key: choices.pop(key) for key in FOREIGN}
     scoring = Scoring(exclude=tuple(exclude or ()), foreign=foreign, **choices)
-    options = ReportOptions(tomo_type=scoring.tomo_type, metric=metric, views=views, device=device)
+    options = ReportOptions(metric=metric, views=views, device=device)
     sides = _sides(scoring, candidates, truth_place, options)
     result = scoring.score(sides)
     if against is not None:
@@ -232,7 +234,7 @@ def evaluate_command(
     if report is not None:
         from ..look.page import write_report
 
-        write_report(_with_flags(report_of(sides, candidates, truth_place, options)), report)
+        write_report(_with_flags(report_of(sides, candidates, truth_place, scoring.tomo_type)), report)
         say(f"page in {report}")
 
 
@@ -242,8 +244,11 @@ def _with_flags(report: Any) -> Any:
 
 def _sides(scoring: Any, what: str, truth_place: str, options: Any) -> Any:
     """Both sides, read once; a model picks first."""
+    from ..data.runs import Runs
     from ..look.page.gather import pick_with
     from ..picking.folder import is_model
 
-    make = (lambda project, runs: pick_with(what, project, runs, options)) if is_model(what) else None
-    return scoring.sides(what, truth_place, make)
+    def make(project: Any, runs: list[str]) -> Any:
+        return pick_with(what, Runs(project, runs, scoring.tomo_type), options)
+
+    return scoring.sides(what, truth_place, make if is_model(what) else None)

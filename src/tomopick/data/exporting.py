@@ -21,6 +21,7 @@ from .formats import WRITTEN, Part, RunFrame, RunNames, TomogramRow, get_format,
 from .kept import picked_thresholds
 from .picksjson import picks_files
 from .project import holds_part
+from .runs import Runs
 
 log = logging.getLogger("tomopick")
 
@@ -33,10 +34,7 @@ class ExportOptions:
     """What is written, and how.
 
     Attributes:
-        picks: `object:user/session`, which picks of the project.
-        runs: which runs; None: all with picks.
         objects: which objects; None: all.
-        tomo_type: the tomogram whose voxels are counted, `TYPE[@spacing]`.
         tomograms: project with the tomograms, where the picks lie without them.
         tomograms_star: RELION's tomograms.star: true sizes, names, pixel sizes.
         tilt_series_pixel_size: [Å]; in place of what tomograms.star says.
@@ -51,10 +49,7 @@ class ExportOptions:
         choices: the format's own (`layout`, `origin`, `tilt_range`, `coords_angpix`).
     """
 
-    picks: str | None = None
-    runs: Sequence[str] | None = None
     objects: Sequence[str] | None = None
-    tomo_type: str | None = None
     tomograms: Project | None = None
     tomograms_star: Path | None = None
     tilt_series_pixel_size: float | None = None
@@ -70,11 +65,11 @@ class ExportOptions:
     choices: Mapping[str, Any] = field(default_factory=dict)
 
 
-def export_picks(project: Project, target: str, out: Path, options: ExportOptions) -> list[Path]:
+def export_picks(of: Runs | Project, target: str, out: Path, options: ExportOptions) -> list[Path]:
     """Writes the picks of a project for another program; gives the files, all of them or none written.
 
     Args:
-        project: with the picks.
+        of: runs with picks, and the tomograms whose voxels are counted; where none is named, all that have picks.
         target: one of `TARGETS`.
         out: the file; the folder, where each run (or object) has its own.
         options: what and how.
@@ -84,13 +79,14 @@ def export_picks(project: Project, target: str, out: Path, options: ExportOption
         OutputError: a file exists or cannot be written.
     """
     require_target(target)
-    found = _chosen(project, options)
+    of = Runs.of(of)
+    project, found = of.project, _chosen(of, options)
     if target == COPICK:
         if any(value is not None for value in options.choices.values()):
             get_format("csv", **options.choices)
         return _export_copick(project, found, out, options)
     kind = get_format(target, **options.choices)
-    parts = list(zip(found, frames(project, [p.run for p in found], options)))
+    parts = list(zip(found, frames(of, [p.run for p in found], options)))
     objects = {o.name: o for o in project.objects}
     together = kind.mixed if options.together is None else options.together
     files: dict[Path, bytes] = {}
@@ -109,17 +105,16 @@ def require_target(target: str) -> None:
         raise SelectionError(f"`target={target}`: no such format; {near_miss(target, TARGETS)}")
 
 
-def _chosen(project: Project, options: ExportOptions) -> list[Picks]:
+def _chosen(of: Runs, options: ExportOptions) -> list[Picks]:
     """The picks of the runs and objects asked for, one entry a run."""
-    for run in options.runs or ():
-        require_run(run, project.runs(), project.uri)
+    project, runs = of.project, of.check()
     if options.objects is not None:
         require_objects(options.objects, [o.name for o in project.objects], project.uri)
     found: dict[str, Picks] = {}
     missing: SelectionError | None = None
-    for run in project.runs() if options.runs is None else options.runs:
+    for run in runs:
         try:
-            picks = project.picks(run, options.picks)
+            picks = project.picks(run, of.picks)
         except NoPicksError as error:
             missing = missing or error
             continue
@@ -135,7 +130,7 @@ def _chosen(project: Project, options: ExportOptions) -> list[Picks]:
     if not kept:
         low = options.min_score
         score = ",".join(f"{k}={v:g}" for k, v in low.items()) if isinstance(low, Mapping) else low
-        asked = [f"`{k}={v}`" for k, v in (("picks", options.picks), ("min_score", score)) if v]
+        asked = [f"`{k}={v}`" for k, v in (("picks", of.picks), ("min_score", score)) if v]
         raise SelectionError(
             f"{project.uri}: no picks to export{' with ' + ' and '.join(asked) if asked else ''}; "
             "expected at least one, so check the runs and the choice"
@@ -169,15 +164,15 @@ def _scored_high(found: Mapping[str, Picks], project: Project, options: ExportOp
         )
 
 
-def frames(project: Project, runs: Sequence[str], options: ExportOptions) -> list[RunFrame]:
+def frames(of: Runs, runs: Sequence[str], options: ExportOptions) -> list[RunFrame]:
     """What files need to know of the runs: grids, centres, numbers, other names; in the order of `runs`."""
-    source = options.tomograms or project
+    source = options.tomograms or of.project
     names = RunNames(source.runs())
     rows = read_tomograms_star(options.tomograms_star) if options.tomograms_star else {}
     # What a row says its tomogram is called like is as good as its own name.
     stated = {file: row.name for row in rows.values() for file in row.files}
     star = RunNames(list(rows), stated={**stated, **dict(options.names)})
-    numbers = {run: i + 1 for i, run in enumerate(project.runs())}
+    numbers = {run: i + 1 for i, run in enumerate(of.project.runs())}
     found = []
     for run in runs:
         frame = RunFrame(run, index=numbers.get(run, 1), pixel_size=options.tilt_series_pixel_size)
@@ -185,7 +180,7 @@ def frames(project: Project, runs: Sequence[str], options: ExportOptions) -> lis
         if there is None and options.tomograms is not None:
             raise SelectionError(f"{source.uri}: no tomogram of run '{run}'; {near_miss(run, source.runs())}")
         if there is not None and source.tomo_types(there):
-            frame = _with_grid(frame, source, there, options)
+            frame = _with_grid(frame, source, there, of.tomo_type)
         elif options.voxel_spacing is not None:
             frame = replace(frame, grid=Grid((1, 1, 1), options.voxel_spacing))
         if rows:
@@ -204,13 +199,12 @@ def frames(project: Project, runs: Sequence[str], options: ExportOptions) -> lis
     return found
 
 
-def _with_grid(frame: RunFrame, source: Project, run: str, options: ExportOptions) -> RunFrame:
+def _with_grid(frame: RunFrame, source: Project, run: str, wanted: str | None) -> RunFrame:
     """The frame with the grid of the tomogram asked for, and the middle of the whole tomogram.
 
     Where no one tomogram is asked for and grids differ, no voxels can be counted; the middle is the finest's.
     """
     types = source.tomo_types(run)
-    wanted = options.tomo_type
     if wanted is None:
         grids = {t: source.grid(run, t) for t in types}
         finest = min(grids.values(), key=lambda g: g.voxel_spacing)

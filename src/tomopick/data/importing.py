@@ -21,6 +21,7 @@ from .formats import Reading, RunFrame, RunNames, TomogramRow, detect, get_forma
 from .names import read_names
 from .plausible import FEW, unlikely
 from .project import holds_part
+from .runs import Runs
 
 log = logging.getLogger("tomopick")
 
@@ -32,7 +33,7 @@ class ImportOptions:
     Attributes:
         format: its key; None: by the file's ending and columns.
         name: the object of all picks, where the files do not say.
-        tomo_type, tomograms_star, voxel_spacing: as in `ExportOptions`.
+        tomograms_star, voxel_spacing: as in `ExportOptions`.
         pixel_size: of the coordinates [Å], in place of what the files say.
         index_map: list of tomograms, for formats that number them.
         names: list "NAME RUN", for tomograms that are called otherwise than our runs.
@@ -44,7 +45,6 @@ class ImportOptions:
 
     format: str | None = None
     name: str | None = None
-    tomo_type: str | None = None
     tomograms_star: Path | None = None
     voxel_spacing: float | None = None
     pixel_size: float | None = None
@@ -72,15 +72,17 @@ class ImportReport:
     outside: Mapping[str, int] = field(default_factory=dict)
 
 
-def import_picks(files: Sequence[Path], project: Project, options: ImportOptions) -> ImportReport:
-    """Reads files and writes what they hold as picks of the project, after all of them could be read.
+def import_picks(files: Sequence[Path], into: Runs | Project, options: ImportOptions) -> ImportReport:
+    """Reads files and writes what they hold as picks of a project's runs, after all of them could be read.
 
     Raises:
         ReadError: a file that is not of its format.
         SelectionError: no run of the project is in the files; an object it does not have; a size nobody says.
         OutputError: there are picks of this user and session.
     """
-    found, unmatched = read_files(files, project, options)
+    into = Runs.of(into)
+    project = into.project
+    found, unmatched = read_files(files, into, options)
     for name in unmatched:
         log.info(f"no run for '{name}'; {near_miss(name, project.runs())}")
     if not found and unmatched:
@@ -93,7 +95,7 @@ def import_picks(files: Sequence[Path], project: Project, options: ImportOptions
     for run, picks in found.items():
         require_objects(picks.names.tolist(), [o.name for o in project.objects], project.uri)
         _refuse_what_is_there(project, run, picks, options)
-    grids = {run: grid for run in found if (grid := _grid(project, run, options.tomo_type)) is not None}
+    grids = {run: grid for run in found if (grid := _grid(into, run)) is not None}
     _judge(found, grids, project, options)
     counts: dict[str, dict[str, int]] = {}
     outside: dict[str, int] = {}
@@ -144,23 +146,23 @@ def _judge(found: Mapping[str, Picks], grids: Mapping[str, Grid], project: Proje
     raise SelectionError(f"{project.uri}: {why}; say what 1 of the coordinates is with `pixel_size` (in Å)")
 
 
-def read_files(files: Sequence[Path], project: Project, options: ImportOptions) -> tuple[dict[str, Picks], list[str]]:
-    """The picks of each run of the project, positions in Å, and the tomograms that no run is called by.
+def read_files(files: Sequence[Path], of: Runs, options: ImportOptions) -> tuple[dict[str, Picks], list[str]]:
+    """The picks of each of the runs, positions in Å, and the tomograms that no run is called by.
 
     Raises:
         ReadError: a file that is not there or not of its format.
     """
     rows = read_tomograms_star(options.tomograms_star) if options.tomograms_star else {}
-    shape = ExportOptions(tomo_type=options.tomo_type, voxel_spacing=options.voxel_spacing)
+    project, shape = of.project, ExportOptions(voxel_spacing=options.voxel_spacing)
     stated = {row.name: file for row in rows.values() for file in row.files[:1]}
     stated |= read_names(options.names) if options.names is not None else {}
     objects = {o.label: o.name for o in project.objects}
-    names = RunNames(project.runs(), list(objects.values()), stated)
+    names = RunNames(of.check(), list(objects.values()), stated)
     there = {run: row for row in rows.values() if (run := _found(names, row)) is not None}
 
     @cache
     def frame(run: str) -> RunFrame:
-        found = frames(project, [run], shape)[0]
+        found = frames(of, [run], shape)[0]
         return with_row(found, there[run]) if run in there else found
 
     names.shortened.clear()
@@ -188,6 +190,6 @@ def _found(names: RunNames, row: TomogramRow) -> str | None:
         return None
 
 
-def _grid(project: Project, run: str, tomo_type: str | None) -> Grid | None:
-    types = project.tomo_types(run)
-    return project.grid(run, tomo_type or types[0]) if types else None
+def _grid(of: Runs, run: str) -> Grid | None:
+    types = of.project.tomo_types(run)
+    return of.project.grid(run, of.tomo_type or types[0]) if types else None

@@ -24,6 +24,7 @@ from ..data.names import called_alike
 from ..data.objects import with_specs
 from ..data.open import open_taking, require_taken
 from ..data.plausible import require_likely
+from ..data.runs import Runs
 from ..data.tables import is_kaggle_csv
 from .crowding import crowded, sharing
 from .figures import Scores, rankings, run_figures
@@ -231,8 +232,8 @@ class Scoring:
 
         if project is None:
             raise SelectionError(f"{place}: a file of another program needs a project as TRUTH, with its tomograms")
-        options = ImportOptions(name=self.name, tomo_type=self.tomo_type, **self.foreign)
-        found, unmatched = read_files([Path(place)], project, options)
+        options = ImportOptions(name=self.name, **self.foreign)
+        found, unmatched = read_files([Path(place)], Runs(project, tomo_type=self.tomo_type), options)
         for name in unmatched:
             log.info(f"no run for '{name}'; {near_miss(name, project.runs())}")
         return found

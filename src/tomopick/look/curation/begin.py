@@ -11,7 +11,8 @@ import numpy as np
 
 from ...core.errors import SelectionError
 from ...core.types import Tomogram
-from ...data import Project, open_project
+from ...data import Project
+from ...data.runs import Runs
 from ..page.gather import ReportOptions, gather_report
 from ..page.tables import safe_colors
 from .desk import Desk, Sitting
@@ -22,7 +23,7 @@ _AROUND = 4.0  # radii on either side of a click that the network sees
 
 def begin(
     what: str,
-    place: str,
+    on: Runs | Project,
     opening: Mapping[str, Any],
     options: ReportOptions,
     model: str | None,
@@ -33,7 +34,7 @@ def begin(
     """The desk, and what finds a model's maxima where there is a model.
 
     Args:
-        what, place, opening, options: as for a report.
+        what, on, opening, options: as for a report.
         model: a model's name or folder; None: the one that picked, or none.
         user_id, session_id: of who decides.
         out: folder of the decisions.
@@ -49,18 +50,19 @@ def begin(
 
         picker = Picker(load_model(model), PickOptions(metric=options.metric, keep_below=True, device=options.device))
         options = replace(options, thresholds={**picker.thresholds, **options.thresholds})
-    report = gather_report(what, place, opening, replace(options, idle=True))  # any object may be added
-    project = open_project(place, **opening)
+    on = Runs.of(on)
+    project = on.project
+    report = gather_report(what, on, opening, replace(options, idle=True))  # any object may be added
     shown = {run: p for run, p in report.picks.items() if project.tomo_types(run)}
     if not shown:
-        raise SelectionError(f"{place}: no tomogram of a run with picks; curating needs something to look at")
+        raise SelectionError(f"{on.uri}: no tomogram of a run with picks; curating needs something to look at")
     for run in sorted(shown):
-        project.grid(run, options.tomo_type)  # says which types there are, where several could be meant
+        on.grid(run)  # says which types there are, where several could be meant
     colors = safe_colors(report.objects)
     objects = tuple(
         replace(o, radius=o.radius_angstrom, color=_rgba(color)) for o, color in zip(report.objects, colors)
     )
-    sitting = Sitting(project, shown, report.truth, objects, report.thresholds, options.tomo_type, user_id, session_id)
+    sitting = Sitting(project, shown, report.truth, objects, report.thresholds, on.tomo_type, user_id, session_id)
     return Desk(sitting, out), None if picker is None else _finder(picker, project, sitting)
 
 

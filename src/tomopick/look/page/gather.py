@@ -15,7 +15,7 @@ from ...core.messages import counted, near_miss
 from ...core.presets import CZII_OBJECTS
 from ...core.text import read_text
 from ...core.types import PickableObject, Picks, Tomogram
-from ...data import Project, open_project, read_picks_csv
+from ...data import Project, read_picks_csv
 from ...data.choose import require_run
 from ...data.formats import is_foreign
 from ...data.kept import picked_thresholds
@@ -23,6 +23,7 @@ from ...data.labelled import picks_where_any, where_labelled
 from ...data.names import RunNames, called_alike
 from ...data.open import open_taking
 from ...data.plausible import require_likely
+from ...data.runs import Runs
 from ...picking.folder import is_model
 from ...scoring.crowding import crowded
 from ...scoring.radii import radius_doubts
@@ -37,13 +38,11 @@ class ReportOptions:
     """What goes into a report.
 
     Attributes:
-        picks, truth: `object:user/session`.
+        picks: `object:user/session`, where what is shown is a project's.
         name: the object of the picks, where their file does not say.
-        runs: to report on; None: all.
         only: objects to report on; None: all.
         idle: whether objects with neither picks nor truth are shown.
         embed: runs whose tomograms are embedded; None: the first three.
-        tomo_type: `TYPE[@spacing]`.
         metric: whose thresholds of a model the sliders open at.
         thresholds: by object, in place of those.
         title: heading of the page.
@@ -53,13 +52,10 @@ class ReportOptions:
     """
 
     picks: str | None = None
-    truth: str | None = None
     name: str | None = None
-    runs: Sequence[str] | None = None
     only: Sequence[str] | None = None
     idle: bool = False
     embed: Sequence[str] | None = None
-    tomo_type: str | None = None
     metric: str = "f1"
     thresholds: Mapping[str, float] = field(default_factory=dict)
     title: str | None = None
@@ -68,36 +64,35 @@ class ReportOptions:
     foreign: Mapping[str, Any] = field(default_factory=dict)
 
 
-def gather_report(what: str, place: str, opening: Mapping[str, Any], options: ReportOptions) -> Report:
+def gather_report(what: str, on: Runs | Project, opening: Mapping[str, Any], options: ReportOptions) -> Report:
     """Reads (or makes) the picks, the truth and the objects.
 
     Args:
         what: a model folder, a shipped model's name, a project of picks, or a CSV.
-        place: the project with tomograms and truth.
-        opening: how projects are opened, `open_project`'s arguments.
+        on: the runs with the tomograms, and whose picks are true.
+        opening: how a project of picks is opened, `open_project`'s arguments.
         options: what goes in.
 
     Raises:
         SelectionError: unknown runs, no picks, or picks that lie outside every tomogram's range.
         TomopickError: whatever else cannot be read.
     """
-    project = open_project(place, **opening)
-    known = project.runs()
-    for run in [*(options.runs or ()), *(options.embed or ())]:
-        require_run(run, known, place)
-    runs = list(options.runs or known)
+    on = Runs.of(on)
+    project, runs = on.project, on.check()
+    for run in options.embed or ():
+        require_run(run, project.runs(), on.uri)
     notes: list[str] = []
     given: dict[str, Any] = {}
     distances: dict[str, float] = {}
     if is_model(what):
-        made = pick_with(what, project, runs, options)
+        made = pick_with(what, on, options)
         distances = usual_distances(made.objects, made)
         picks, theirs, given = made.picks, made.objects, {"thresholds": made.thresholds, **model_texts(what)}
     else:
-        picks, theirs = _read(what, project, runs, opening, options)
+        picks, theirs = _read(what, on, opening, options)
         given = {"thresholds": picked_thresholds(picks, what)[0]}
-    truth = _truth(project, runs, what == place, options)
-    picks, truth, outside = where_labelled(project, picks, truth, options.tomo_type)
+    truth = _truth(on, what == on.uri)
+    picks, truth, outside = where_labelled(project, picks, truth, on.tomo_type)
     notes += [f"{line}." for line in outside]
     objects = _objects(project.objects, theirs, picks, truth, options.only)
     objects, idle = (objects, []) if options.idle else without_either(objects, picks, truth)
@@ -115,28 +110,33 @@ def gather_report(what: str, place: str, opening: Mapping[str, Any], options: Re
         objects = tuple(replace(o, score_weight=0.0) if o.name in extra else o for o in objects)
     picks = {run: p.among([o.name for o in objects]) for run, p in picks.items()}
     truth = {run: p.among([o.name for o in objects]) for run, p in truth.items()}
-    notes += _findings(project, picks, truth, objects, options)
+    notes += _findings(on, picks, truth, objects)
     notes += [f"{line}." for line in crowded(truth, objects, distances or usual_distances(objects))]
     for line in notes:
         log.warning(line)
-    title = options.title or f"{Path(what).name or what} on {Path(place).name or place}"
+    title = options.title or _title(what, on.uri)
     shown = [run for run in (options.embed or runs) if run in {*picks, *truth}]
     readable = [run for run in shown if project.tomo_types(run)]
     return Report(
         title, picks, truth, objects, {**given.get("thresholds", {}), **options.thresholds},
-        lambda run: project.tomogram(run, options.tomo_type), readable if options.embed else readable[:3],
+        on.tomogram, readable if options.embed else readable[:3],
         given.get("card", ""), given.get("log", ()),
         _unknown(objects, given["thresholds"] if is_model(what) else None), notes,
     )  # fmt: skip
 
 
-def report_of(sides: Sides, what: str, place: str, options: ReportOptions) -> Report:
+def _title(what: str, place: str) -> str:
+    return f"{Path(what).name or what} on {Path(place).name or place}"
+
+
+def report_of(sides: Sides, what: str, place: str, tomo_type: str | None = None, title: str | None = None) -> Report:
     """The page of what `tomopick evaluate` scored, from what it read.
 
     Args:
         sides: both sides.
         what, place: what the user called them.
-        options: `tomo_type` and `title`; the rest is settled.
+        tomo_type: which tomograms are shown.
+        title: heading of the page; None: what, on which place.
     """
     texts = model_texts(what) if is_model(what) else {}
     unknown = _unknown(sides.objects, sides.thresholds if texts else None)
@@ -146,10 +146,10 @@ def report_of(sides: Sides, what: str, place: str, options: ReportOptions) -> Re
 
     def tomogram(run: str) -> Tomogram:
         assert project is not None
-        return project.tomogram(run, options.tomo_type)
+        return project.tomogram(run, tomo_type)
 
     return Report(
-        options.title or f"{Path(what).name or what} on {Path(place).name or place}",
+        title or _title(what, place),
         sides.picks, sides.truth, sides.objects, sides.thresholds, tomogram if readable else None, readable[:3],
         texts.get("card", ""), texts.get("log", ()), unknown, sides.notes,
     )  # fmt: skip
@@ -160,7 +160,7 @@ def _unknown(objects: Sequence[PickableObject], thresholds: Mapping[str, float] 
     return [] if thresholds is None else [o.name for o in objects if o.name not in thresholds]
 
 
-def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportOptions) -> Made:
+def pick_with(what: str, on: Runs, options: ReportOptions) -> Made:
     """Picks of a model's, down to a low score.
 
     Raises:
@@ -173,8 +173,9 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
     from ...picking.picker import Picker
 
     model = load_model(what)
-    warn_of_familiar(model, project, runs, "scores")
-    for line in radius_doubts(project.objects, model.objects):
+    runs = on.check()
+    warn_of_familiar(model, on.project, runs, "scores")
+    for line in radius_doubts(on.project.objects, model.objects):
         log.warning(line)
     picked = PickOptions(metric=options.metric, keep_below=True, views=options.views, device=options.device)
     picker = Picker(model, picked)
@@ -182,7 +183,7 @@ def pick_with(what: str, project: Project, runs: Sequence[str], options: ReportO
         log.info("its decoder finds other positions with another threshold: there are no picks below the thresholds")
     found = {}
     for run in runs:
-        found[run], unlike = picker.pick(project.tomogram(run, options.tomo_type))
+        found[run], unlike = picker.pick(on.tomogram(run))
         n = counted(sum(picker.counts(found[run]).values()), "pick")
         log.info(f"{run}: {n} of {counted(len(found[run]), 'candidate')}")
         for line in unlike:
@@ -200,8 +201,9 @@ def model_texts(what: str) -> dict[str, Any]:
 
 
 def _read(
-    what: str, project: Project, runs: Sequence[str], opening: Mapping[str, Any], options: ReportOptions
+    what: str, on: Runs, opening: Mapping[str, Any], options: ReportOptions
 ) -> tuple[dict[str, Picks], tuple[PickableObject, ...]]:
+    runs = on.check()
     if Path(what).suffix.lower() == ".csv":
         found, objects = read_picks_csv(what), ()
         if set(found) == {""} and len(runs) == 1:
@@ -209,8 +211,8 @@ def _read(
     elif Path(what).is_file() and is_foreign(Path(what)):
         from ...data.importing import ImportOptions, read_files
 
-        choices = ImportOptions(name=options.name, tomo_type=options.tomo_type, **options.foreign)
-        (found, _), objects = read_files([Path(what)], project, choices), ()
+        choices = ImportOptions(name=options.name, **options.foreign)
+        (found, _), objects = read_files([Path(what)], on, choices), ()
     else:
         source = open_taking(what, **{**opening, "voxel_spacing": None}).project
         names = RunNames(runs)
@@ -228,12 +230,12 @@ def _read(
     return picks, objects
 
 
-def _truth(project: Project, runs: Sequence[str], same: bool, options: ReportOptions) -> dict[str, Picks]:
+def _truth(on: Runs, same: bool) -> dict[str, Picks]:
     """The true picks. Where picks and truth are of one project, they must be named: nothing tells them apart."""
-    if options.truth is None and same:
+    if on.picks is None and same:
         log.info("no `truth=OBJECT:USER/SESSION` was given: nothing is scored")
         return {}
-    found = picks_where_any(project, runs, options.truth, "truth")
+    found = picks_where_any(on.project, on.check(), on.picks, "truth")
     if not found:
         log.info("no run has true picks: nothing is scored")
     return found
@@ -264,18 +266,14 @@ def _objects(
 
 
 def _findings(
-    project: Project,
-    picks: Mapping[str, Picks],
-    truth: Mapping[str, Picks],
-    objects: Sequence[PickableObject],
-    options: ReportOptions,
+    on: Runs, picks: Mapping[str, Picks], truth: Mapping[str, Picks], objects: Sequence[PickableObject]
 ) -> list[str]:
     """What a reader must know; raises for picks that cannot be in Å."""
     found = []
     for run, p in picks.items():
-        if not len(p) or not project.tomo_types(run):
+        if not len(p) or not on.project.tomo_types(run):
             continue
-        grid = project.grid(run, options.tomo_type)
+        grid = on.grid(run)
         outside = int((~grid.contains(p.positions)).sum())
         require_likely({run: p.select(grid.contains(p.positions))}, {run: grid}, f"run {run}")
         if outside:

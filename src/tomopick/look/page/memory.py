@@ -14,7 +14,7 @@ from ...picking.options import PickOptions
 from ...picking.picker import Model, Picker
 from ...scoring.score import sides_of
 from ...scoring.sides import Sides
-from .gather import ReportOptions, report_of
+from .gather import report_of
 from .tables import Report
 
 
@@ -55,7 +55,8 @@ def page_of(
         _sides(picks, runs, objects, thresholds or {}),
         name,
         runs.uri,
-        ReportOptions(tomo_type=runs.tomo_type, title=title),
+        runs.tomo_type,
+        title,
     )
 
 
