@@ -47,13 +47,15 @@ class Recorder:
     objective: Objective
     _taken: dict[tuple[torch.Size, bool], int] = field(default_factory=dict)
     _recorded: dict[tuple[torch.Size, bool], _Recording] = field(default_factory=dict)
-    _refused: bool = False
+    _able: bool | None = None  # not asked yet
     _aside: torch.cuda.Stream | None = None
 
     def __call__(self, state: TrainState, batch: Batch) -> torch.Tensor:
         """The loss of a batch on the device, without its slope; its gradients are in the parameters."""
         with torch.backends.cudnn.flags(enabled=True, benchmark=True):  # flags that are not named are off in here
-            if self._refused or not isinstance(self.objective, Supervised) or not recordable(state):
+            if self._able is None:
+                self._able = isinstance(self.objective, Supervised) and recordable(state)
+            if not self._able or not isinstance(self.objective, Supervised):
                 return _as_it_comes(self.objective, state, batch)
             mixed = self.objective.mixed(state, batch)
             kind = (mixed.mine.volume.shape, mixed.share == 1)
@@ -65,7 +67,7 @@ class Recorder:
                     with RECORDING:
                         self._recorded[kind] = _record(self.objective, state, mixed)
                 except RuntimeError as error:  # of a layer that cannot be recorded, or of too little memory
-                    self._refused, self._recorded = True, {}
+                    self._able, self._recorded = False, {}
                     log.info(f"steps are not recorded but launched one by one: {str(error).splitlines()[0]}")
                     torch.cuda.synchronize()
                     return _as_it_comes(self.objective, state, batch)

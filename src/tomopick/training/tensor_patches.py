@@ -14,25 +14,26 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from ..core.types import Shape
 from ..picking.memory import free_memory
 from .augment import Drawn, DrawnBatch, IntensityStep
 from .boxes import Particles
 from .mean_teacher import PairSampler
-from .patches import Batch, DrawnPatch, LabelledVolume, PatchSampler, Sampler, batches, loaded
+from .patches import Batch, DrawnPatch, PatchSampler, Sampler, batches, loaded
 
 log = logging.getLogger("tomopick")
 
 _SHARE = 0.4  # of a device's free memory that volumes may take; the rest is the network's
-_AT_ONCE = 2**23  # voxels of patches that are cut together
 
 
 class Drawing(NamedTuple):
     """What was drawn for the patches of a batch, as tensors that travel together.
 
     Attributes:
-        places: (b, 13) number of the volume, where the patch's first voxel lies in it, and the matrix.
+        places: (b, 13) number of the volume, where the patch's first voxel lies in it, and the matrix; they stay on the
+            host, which says what is launched.
         known: (b, object).
         particles: (n, 6), see `boxes.Particles`.
         changes: of each intensity step.
@@ -84,64 +85,50 @@ class DrawnPairs(NamedTuple):
     strong: tuple[DrawnBatch, ...] = ()
 
 
-@dataclass(frozen=True)
-class Volumes:
-    """Volumes on a device, one behind the other.
+def cut_patch(values: torch.Tensor, place: np.ndarray, shape: Shape) -> torch.Tensor:
+    """A patch of a (z, y, x) volume, on its device; as `augment.sample_patch`, to rounding.
 
-    Attributes:
-        values: (voxels,) of all.
-        first: (volume,) where each begins.
-        shapes: (volume, 3).
+    Args:
+        values: the volume.
+        place: (12,) where the patch's first voxel lies in it, and the matrix of the patch's axes there.
+        shape: of the patch.
     """
+    first, matrix = place[:3], place[3:].reshape(3, 3)
+    last = first + matrix @ (np.asarray(shape) - 1)
+    # The box that it shows, with a voxel to spare for interpolation, as far as there is a volume.
+    corners = first + np.array(list(product(*((0, n - 1) for n in shape)))) @ matrix.T
+    low = np.maximum(np.ceil(corners.min(axis=0) - 1e-6).astype(int) - 1, 0)
+    high = np.minimum(np.floor(corners.max(axis=0) + 1e-6).astype(int) + 2, values.shape)
+    if (low >= high).any():
+        return torch.zeros(shape, device=values.device)
+    permuted = np.abs(matrix).max() == 1 and np.count_nonzero(matrix) == 3
+    if permuted and (np.abs(first - np.rint(first)) < 1e-6).all():
+        return _turned(values, np.rint(np.stack([first, last])).astype(int), matrix, shape)
+    box = values[tuple(slice(a, b) for a, b in zip(low, high))].float()
+    axes = [torch.arange(n, device=values.device, dtype=torch.float64) for n in shape]
+    z, y, x = axes[0][:, None, None], axes[1][:, None], axes[2]
+    grid = []
+    for start, row, n in zip(first - low, matrix, box.shape):
+        at = float(start) + float(row[0]) * z + float(row[1]) * y + float(row[2]) * x  # voxel of the box
+        grid.append(((2 * at + 1) / n - 1).float())  # -1 and 1 are its faces
+    found = functional.grid_sample(box[None, None], torch.stack(grid[::-1], dim=-1)[None], align_corners=False)
+    return found[0, 0]
 
-    values: torch.Tensor
-    first: torch.Tensor
-    shapes: torch.Tensor
 
-    @classmethod
-    def on(cls, device: torch.device, volumes: Sequence[LabelledVolume]) -> Volumes:
-        """Copies volumes to a device, one after the other."""
-        sizes = [int(np.prod(v.values.shape)) for v in volumes]
-        kinds = {v.values.dtype for v in volumes}
-        dtype = torch.float16 if kinds == {np.dtype(np.float16)} else torch.float32
-        values = torch.empty(sum(sizes), dtype=dtype, device=device)
-        first = np.concatenate([[0], np.cumsum(sizes)])
-        for volume, start, n in zip(volumes, first, sizes):
-            values[start : start + n] = torch.from_numpy(np.array(volume.values).reshape(-1)).to(device)
-        shapes = torch.tensor([v.values.shape for v in volumes], dtype=torch.int64, device=device)
-        return cls(values, torch.from_numpy(first[:-1]).to(device), shapes)
-
-    def sampled(self, places: torch.Tensor, shape: Shape) -> torch.Tensor:
-        """(b, z, y, x) patches, linear between voxels; outside of the volume 0.
-
-        Args:
-            places: (b, 13) as in `Drawing`, on the device.
-            shape: of a patch.
-        """
-        number = places[:, 0].long()
-        first, edges = self.first[number], self.shapes[number]  # (b,), (b, 3)
-        axes = [torch.arange(n, device=places.device, dtype=torch.float64) for n in shape]
-        z, y, x = axes[0][:, None, None], axes[1][:, None], axes[2]
-        sides, weights = [], []
-        for axis in range(3):
-            start, *row = (places[:, k, None, None, None] for k in (1 + axis, *range(4 + 3 * axis, 7 + 3 * axis)))
-            at = start + row[0] * z + row[1] * y + row[2] * x  # (b, z, y, x) voxel index of the volume
-            below = at.floor()
-            share = (at - below).float()
-            below, edge = below.long(), edges[:, axis, None, None, None]
-            both = (below, below + 1)
-            sides.append([side.clamp(min=0).minimum(edge - 1) for side in both])
-            inside = [(side >= 0) & (side < edge) for side in both]
-            weights.append([torch.where(i, w, 0.0) for i, w in zip(inside, (1 - share, share))])
-        along_y = edges[:, 2, None, None, None]
-        along_z = along_y * edges[:, 1, None, None, None]
-        total = torch.zeros(sides[0][0].shape, device=places.device)
-        for a, b in product((0, 1), repeat=2):
-            line = first[:, None, None, None] + sides[0][a] * along_z + sides[1][b] * along_y
-            weight = weights[0][a] * weights[1][b]
-            for c in (0, 1):
-                total.addcmul_(weight * weights[2][c], self.values[line + sides[2][c]].float())
-        return total
+def _turned(values: torch.Tensor, ends: np.ndarray, matrix: np.ndarray, shape: Shape) -> torch.Tensor:
+    """A patch whose voxels are the volume's, from the (2, 3) voxels that its first and last are."""
+    axes = np.abs(matrix).argmax(axis=0)  # patch axis j runs along volume axis axes[j]
+    low, high = ends.min(axis=0), ends.max(axis=0) + 1
+    inner = [(max(a, 0), min(b, n)) for a, b, n in zip(low, high, values.shape)]
+    box = values[tuple(slice(a, b) for a, b in inner)].permute(*axes.tolist())
+    flips = [j for j, axis in enumerate(axes) if matrix[axis, j] < 0]
+    target = []
+    for j, axis in enumerate(axes):
+        (a, b), start, stop = inner[axis], low[axis], high[axis]
+        target.append(slice(stop - b, stop - a) if j in flips else slice(a - start, b - start))
+    patch = torch.zeros(shape, device=values.device)
+    patch[tuple(target)] = box.flip(flips).float()
+    return patch
 
 
 @dataclass(frozen=True)
@@ -155,22 +142,21 @@ class PatchMaker:
     """
 
     sampler: PatchSampler
-    volumes: Volumes
+    volumes: Sequence[torch.Tensor]
     device: torch.device
 
     @classmethod
     def on(cls, device: torch.device, sampler: PatchSampler) -> PatchMaker:
         """With the volumes sent there."""
-        return cls(sampler, Volumes.on(device, sampler.volumes), device)
+        return cls(sampler, [torch.from_numpy(np.array(v.values)).to(device) for v in sampler.volumes], device)
 
     @torch.no_grad()
     def __call__(self, drawing: Drawing) -> Batch:
         """The batch of what was drawn."""
         shape, stride = self.sampler.patch.shape, self.sampler.stride
-        places = drawing.places.to(self.device, non_blocking=True)
-        step = max(1, _AT_ONCE // int(np.prod(shape)))
-        parts = [self.volumes.sampled(places[i : i + step], shape) for i in range(0, len(places), step)]
-        values = changed(torch.cat(parts), self.sampler.augment.intensity, drawing.changes)
+        places = drawing.places.numpy()
+        patches = [cut_patch(self.volumes[int(place[0])], place[1:], shape) for place in places]
+        values = changed(torch.stack(patches), self.sampler.augment.intensity, drawing.changes)
         cells = [max(1, n // stride) for n in shape]
         particles = Particles.on(self.device, drawing.particles)
         target = self.sampler.target.drawn(particles, (len(places), len(self.sampler.objects), *cells))
