@@ -12,6 +12,7 @@ import click
 from ..core.claims import claimed
 from ..core.errors import TomopickError
 from ..core.files import is_vacant
+from ..core.messages import near_miss
 from ..core.shards import Shard
 from ..core.text import read_text
 from .on import OnCommand, train_work
@@ -166,6 +167,9 @@ def _recipe(name: str, overrides: list[str], choices: dict[str, Any]) -> Any:
     if name in METHODS and name not in recipes.names():
         members = ", ".join(n for n in recipes.names() if METHODS.get(n) is METHODS[name])
         raise TomopickError(f"'{name}' is a method of several recipes ({members}): take one of them, or --as-published")
+    known = sorted({*recipes.names(), *METHODS})
+    if name not in known:
+        raise TomopickError(f"no recipe '{name}'; {near_miss(name, known)}")
     return recipes.get(name).override(overrides)
 
 
@@ -340,17 +344,25 @@ def recipes_command(name: str | None) -> None:
     """List the recipes and what each is good for, or show all fields of the one called NAME.
 
     The score is the one published on the challenge's private test runs (weighted F-beta 4), which needs its data; the
-    docs compare all on simulated runs.
+    docs compare all on simulated runs. Of a method of several recipes, such as soup, what it is made of is told.
 
     \b
-    Example:  tomopick recipes bpd
+    Examples:
+      tomopick recipes bpd
+      tomopick recipes soup
     """
     import json
 
     from .. import recipes as all_recipes
 
     if name:
-        echo(json.dumps(all_recipes.get(name).to_json(), indent=1))
+        from ..recipes.plans import METHODS, told_of
+
+        known = sorted({*all_recipes.names(), *METHODS})
+        if name not in known:
+            raise TomopickError(f"no recipe '{name}'; {near_miss(name, known)}")
+        whole = [] if name in all_recipes.names() else [told_of(name)]
+        echo("\n".join(whole) or json.dumps(all_recipes.get(name).to_json(), indent=1))
         return
     from tabulate import tabulate
 

@@ -80,8 +80,18 @@ def model_file(folder: str | Path) -> Path:
     return made if made.is_file() else Path(folder) / "detector.json"
 
 
+def kept_weights(path: Path) -> Path | None:
+    """The file of `OUT/top/STEP`, or `OUT/top/STEP.safetensors`: weights of a validation; None for any other path."""
+    if not path.name:
+        return None
+    file = path if path.suffix == ".safetensors" else path.with_name(f"{path.name}.safetensors")
+    return file if file.parent.name == "top" and file.stem.isdecimal() and file.is_file() else None
+
+
 def is_model(what: str) -> bool:
-    """Whether a user's word names a model folder, an ensemble's, or a shipped model."""
+    """Whether a user's word names a model folder, an ensemble's, weights that a training keeps, or a shipped model."""
+    if kept_weights(Path(what)) is not None:
+        return True
     if Path(what).exists():
         return any((Path(what) / name).is_file() for name in ("detector.json", "ensemble.json", "plan.json"))
     return what in shipped()

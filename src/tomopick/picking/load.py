@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from ..core.errors import ModelError
 from ..core.messages import near_miss
 from .detector import Detector
 from .ensemble import Ensemble
-from .folder import ENSEMBLE, shipped
+from .folder import ENSEMBLE, kept_weights, shipped
+
+log = logging.getLogger("tomopick")
 
 
 def load_model(name: str | Path) -> Detector | Ensemble:
-    """A model folder, an ensemble folder, or a shipped model by its name.
+    """A model folder, an ensemble folder, a shipped model by its name, or a training's `OUT/top/STEP`.
 
     Raises:
         ModelError: there is none, or the folder is not whole.
@@ -23,6 +31,8 @@ def load_model(name: str | Path) -> Detector | Ensemble:
         return Ensemble.load(path)
     if (path / "plan.json").is_file():
         raise ModelError(f"{path}: its trainings are not finished; go on with them: train ... `resume=True`")
+    if kept_weights(path) is not None:
+        return _of_step(path)
     if path.is_dir():
         return Detector.load(path)
     if str(name) in known:
@@ -30,6 +40,24 @@ def load_model(name: str | Path) -> Detector | Ensemble:
     raise ModelError(
         f"no model '{name}': neither a model folder nor a shipped model; {near_miss(str(name), sorted(known))}"
     )
+
+
+def _of_step(path: Path) -> Detector:
+    """The model of its training with the weights of one step, and the thresholds of its best ones."""
+    file = kept_weights(path)
+    assert file is not None
+    out = file.parent.parent
+    model = Detector.load(out)
+    network = model.method.network.build(len(model.objects))
+    try:
+        network.load_state_dict(load_file(file))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{file}: not the weights of the training in {out} ({reason})") from error
+    log.info(f"{file}: with the thresholds that were measured for {out}")
+    checksum = hashlib.sha256((model.checksum + file.name).encode() + file.read_bytes()).hexdigest()
+    facts = replace(model.facts, provenance={**model.facts.provenance, "step": int(file.stem)})
+    return replace(model, network=network.eval(), facts=facts, checksum=checksum, name=str(path))
 
 
 def joined(models: Sequence[Detector | Ensemble]) -> Detector | Ensemble:

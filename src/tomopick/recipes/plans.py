@@ -5,6 +5,7 @@ A plan names runs and says nothing of where they lie; `published` carries it out
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -326,6 +327,18 @@ METHODS: dict[str, Callable[[Wanted], Plan]] = {
     **dict.fromkeys(("unet25d", "unet25d_convnext", "unet25d_resnetrs"), _unet25d),
     "semietpicker": _semietpicker,
 }
+
+
+def told_of(method: str) -> str:
+    """What a published method is made of, in words: its recipes and how they are trained together."""
+    from . import names
+
+    members = [n for n in names() if METHODS.get(n) is METHODS[method]]
+    about = inspect.cleandoc(METHODS[method].__doc__ or "")
+    return (
+        f"{method}: {about}\n\nits recipes: {', '.join(members)}\n"
+        f"all of it: tomopick train {method} PROJECT OUT --as-published; one of them: tomopick train {members[0]} ..."
+    )
 
 
 def fold_name(runs: Sequence[str]) -> str:
