@@ -137,7 +137,7 @@ def test_tiling_and_peaks_of_a_trained_model_can_be_changed():
     for wrong, message in (
         ("loss.floor=0.2", "cannot be changed of a trained model; tiling and peaks can"),
         ("tiling.flt=true", "StepTiles has no field 'flt'; did you mean 'flat'"),
-        ("peaks.half_width=wide", "cannot be 'wide'; expected float"),
+        ("peaks.half_width=wide", "cannot be 'wide'; expected a number"),
     ):
         with pytest.raises(RecipeError, match=message):
             model.pick(volume, LOW, replace(PLAIN, overrides=(wrong,)))

@@ -90,14 +90,14 @@ def test_overrides_are_applied_together():
         ("trian.lr=1", "Recipe has no field 'trian'; did you mean 'train'?"),
         ("lr=1", "Recipe has no field 'lr'; did you mean 'train.lr'?"),
         ("train.lr", "'train.lr' is not an override; write section.field=value, for example train.lr=3e-4"),
-        ("train.lr=fast", "TrainSpec.lr cannot be 'fast'; expected float"),
-        ("train.steps=1.5", "TrainSpec.steps cannot be '1.5'; expected int"),
+        ("train.lr=fast", "TrainSpec.lr cannot be 'fast'; expected a number"),
+        ("train.steps=1.5", "TrainSpec.steps cannot be '1.5'; expected a whole number"),
         ("train.steps=0", "train.steps is 0; it must be at least 1"),
         ("train.lr=-1", "train.lr is -1; it must be a positive number"),
         ("train.ema_decay=1", "train.ema_decay is 1; it must be from 0 to just below 1"),
         ("train.lr.x=1", "TrainSpec.lr has no parts; write lr=value"),
         ("voxel_spacing.x=1", "Recipe.voxel_spacing has no parts; write voxel_spacing=value"),
-        ("patch.shape=32,32", "PatchSpec.shape cannot be '32,32'; expected tuple[int, int, int]"),
+        ("patch.shape=32,32", "PatchSpec.shape cannot be '32,32'; expected 3 whole numbers with commas between"),
         ("tiling.window=Square", "TilingSpec.window cannot be 'Square'; expected LinearWindow or SteepWindow or Gauss"),
         (
             "target=x",
@@ -106,7 +106,7 @@ def test_overrides_are_applied_together():
         ("augment.spatial.shear.p=1", "no step 'shear.p'; write STEP.field=value, where STEP is flip, rot90, rotate"),
         ("augment.spatial=Noise", "Augmentation.spatial cannot be 'Noise'; expected Flip or Rot90 or Rotate"),
         ("network.stride=3", "network.stride is 3; it can be 1, 2 or 4"),
-        ("network.widths=", "UNetSpec.widths cannot be ''; expected int"),
+        ("network.widths=", "UNetSpec.widths cannot be ''; expected a whole number"),
     ],
 )
 def test_what_an_override_cannot_be(text, message):

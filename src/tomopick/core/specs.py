@@ -192,8 +192,32 @@ class Overrides:
                 return hint(text)
         except (ValueError, KeyError):
             pass
-        kind = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
-        raise self.error(f"{where} cannot be '{text}'; expected {kind}")
+        raise self.error(f"{where} cannot be '{text}'; expected {in_words(hint, where)}")
+
+
+_ONE = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+_SEVERAL = {int: "whole numbers", float: "numbers", bool: "times true or false", str: "words"}
+
+
+def in_words(hint: Any, field: str) -> str:
+    """What a field of a type takes, as it is typed: `3 whole numbers with commas between`."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return "a number, or two, from,to" if hint in (Range, LogRange) else in_words(args[0], field)
+    if origin in (types.UnionType, typing.Union):
+        one = in_words(next(a for a in args if a is not type(None)), field)
+        return f"{one}, or none" if type(None) in args else one
+    keyed = origin is tuple and typing.get_origin(args[-1]) is not None and args[0] is str
+    if keyed or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        return f"one value at a time, by its name: {field.rpartition('.')[2]}.NAME={_example(args[-1])}"
+    if origin is tuple:
+        number = "" if args[-1] is Ellipsis else f"{len(args)} "
+        return f"{number}{_SEVERAL.get(args[0], 'values')} with commas between"
+    return _ONE.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _example(hint: Any) -> str:
+    return "10,20" if hint in (Range, LogRange) else "1"
 
 
 def _with(spec: Any, name: str, value: Any) -> Any:
