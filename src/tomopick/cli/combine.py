@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..core.errors import TomopickError
+from ..core.files import require_writable
 from .options import WHERE_LABELLED, comma, echo, labelled_options, named_runs, project_options, tta_option
 
 
@@ -60,6 +61,7 @@ def ensemble_command(
     from ..picking.load import load_model
 
     *names, out = _two_or_more(arguments, "ensemble")
+    require_writable(out)
     if len(names) < 2 and not (choices["align"] or place):
         raise TomopickError(f"{names[0]}: a single model is no ensemble; give two or more before OUT")
     options = CombineOptions(**_only(choices, ("weights", "per_object", "mean", "align", "metric", "views", "device")))
@@ -95,6 +97,7 @@ def soup_command(
     from ..picking.load import load_detector
 
     *names, out = _two_or_more(arguments, "soup")
+    require_writable(out)
     models = [load_detector(name) for name in names]
     if len(models) == 1:
         models = top_candidates(models[0])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from .options import echo
+from .outputs import OUT_TEXT
 
 
 @click.command("convert")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--as", "kind", required=True, metavar="RECIPE", help="Whose weights: topcup_released, bpd_released ...")
-@click.argument("out", type=click.Path())
+@click.argument("out", type=OUT_TEXT)
 @click.option(
     "--object", "objects", multiple=True, metavar="NAME:RADIUS",
     help="What the channels mean, in their order; radius in Å. Default: as published.",

@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from .options import comma, echo, model_first, pairs, project_options, say, true_runs_of
+from .outputs import OUT, identified
 
 
 @click.command("curate")
 @click.argument("what", metavar="PICKS|MODEL")
 @click.argument("place", metavar="PROJECT")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
+@click.option("--out", type=OUT, metavar="FOLDER",
               help="Where decisions are kept; repeated, it goes on there. Default: curation-USER, here.")  # fmt: skip
 @click.option("--model", metavar="MODEL", help="A model whose thresholds the sliders open at and whose maxima clicks "
               "snap to.")  # fmt: skip
@@ -26,8 +27,18 @@ from .options import comma, echo, model_first, pairs, project_options, say, true
               help="Where an object's slider opens.")  # fmt: skip
 @click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
               help="Which of the model's thresholds the sliders open at.")  # fmt: skip
-@click.option("--user-id", default="curator", show_default=True, help="Who decides; the owner of the picks written.")
-@click.option("--session-id", help="Session of the picks written, in a copick project. Default: the next free number.")
+@click.option(
+    "--user-id",
+    default="curator",
+    callback=identified,
+    show_default=True,
+    help="Who decides; the owner of the picks written.",
+)
+@click.option(
+    "--session-id",
+    callback=identified,
+    help="Session of the picks written, in a copick project. Default: the next free number.",
+)
 @click.option("--light", is_flag=True, help="Particles are lighter than what surrounds them (for snapping).")
 @click.option("--port", default=0, show_default="one that is free", help="Of this machine that the page is served at.")
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")

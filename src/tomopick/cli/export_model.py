@@ -8,11 +8,12 @@ import click
 
 from ..core.errors import ModelError
 from .options import POSITIVE, echo
+from .outputs import OUT
 
 
 @click.command("export-model")
 @click.argument("model")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=OUT)
 @click.option("--to", required=True, metavar="onnx|openvino|torchscript|tensorrt", help="What to write.")
 @click.option("--bound", default=1e-3, show_default=True, type=POSITIVE, help="On the largest difference to torch.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")

@@ -26,13 +26,22 @@ from .options import (
     say,
     scores,
 )
+from .outputs import OUT, OUT_TEXT, identified
 
 
 def _copick_options(user: str) -> Callable[[Any], Any]:
     def add(command: Any) -> Any:
         for option in (
-            click.option("--session-id", default="0", show_default=True, help="Of picks in a copick project."),
-            click.option("--user-id", default=user, show_default=True, help="Of picks in a copick project."),
+            click.option(
+                "--session-id",
+                default="0",
+                callback=identified,
+                show_default=True,
+                help="Of picks in a copick project.",
+            ),
+            click.option(
+                "--user-id", default=user, callback=identified, show_default=True, help="Of picks in a copick project."
+            ),
         ):
             command = option(command)
         return command
@@ -57,7 +66,7 @@ def _open_counted(place: str, project: dict[str, Any]) -> Any:
 
 @click.command("export")
 @click.argument("picks_place", metavar="PICKS")
-@click.argument("out")
+@click.argument("out", type=OUT_TEXT)
 @click.option(
     "--to",
     "target",
@@ -186,7 +195,7 @@ def import_command(
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="The picks meant.")
 @click.option("--examine", default=2, show_default=True, type=click.IntRange(0), help="Runs whose voxels are read.")
 @click.option("--json", "as_json", is_flag=True, help="On standard output, as JSON.")
-@click.option("--pictures", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw the runs that are read.")
+@click.option("--pictures", type=OUT, metavar="FOLDER", help="Draw the runs that are read.")
 @all_labelled_option
 @labelled_options
 @project_options
@@ -240,7 +249,7 @@ def _draw(runs: Any, run: str, pictures: Path) -> None:
 
 @click.command("init")
 @click.argument("tomograms", required=False, type=click.Path(path_type=Path))
-@click.argument("out", required=False, type=click.Path(path_type=Path))
+@click.argument("out", required=False, type=OUT)
 @click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS",
               help="An object, radius in Å. Of the portal: NAME:RADIUS:IDENTIFIER (GO:...).")  # fmt: skip
 @click.option("--preset", default="", metavar="czii", help="Objects to begin with.")
@@ -281,7 +290,7 @@ def init_command(
 @click.command("show")
 @click.argument("tomogram", metavar="TOMOGRAM")
 @click.argument("picks_place", metavar="[PICKS]", required=False)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The PNG to write.")
+@click.option("--out", required=True, type=OUT, help="The PNG to write.")
 @click.option("--run", help="Which run, where TOMOGRAM is a project of several.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomogram.")
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks, where they lie in a project.")

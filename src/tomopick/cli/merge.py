@@ -9,11 +9,12 @@ import click
 from ..core.errors import TomopickError
 from ..core.messages import counted
 from .options import POSITIVE, comma, echo, run_names
+from .outputs import OUT
 
 
 @click.command("merge")
 @click.argument("places", nargs=-1, required=True, metavar="PICKS...")
-@click.option("--out", required=True, type=click.Path(path_type=Path),
+@click.option("--out", required=True, type=OUT,
               help="A table with all runs, as OUT.csv, or a folder for RUN.csv.")  # fmt: skip
 @click.option("--agree", default=2, show_default=True, type=click.IntRange(1),
               help="Keep particles that so many of the PICKS have.")  # fmt: skip

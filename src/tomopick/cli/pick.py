@@ -27,12 +27,13 @@ from .options import (
     tta_option,
     without_overrides,
 )  # fmt: skip
+from .outputs import OUT, identified
 from .places import places_of, places_options
 
 
 @click.command("pick", cls=OnCommand, plan=pick_work)
 @click.argument("arguments", nargs=-1, required=True, metavar="MODEL... INPUT [section.field=value ...]")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for RUN.csv and records.")
+@click.option("--out", required=True, type=OUT, help="Folder for RUN.csv and records.")
 @click.option("--runs", callback=run_names, help="Runs to pick, comma-separated, or @FILE of them. Default: all.")
 @shard_option("runs")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help="What to read.")
@@ -53,8 +54,10 @@ from .places import places_of, places_options
     help="Take out the displacement that training measured.",
 )
 @click.option("--save-heatmaps", is_flag=True, help="Write heatmaps/RUN_OBJECT_heatmap.mrc too.")
-@click.option("--user-id", default="tomopick", show_default=True, help="Of picks in a copick project.")
-@click.option("--session-id", default="0", show_default=True, help="Of picks in a copick project.")
+@click.option(
+    "--user-id", default="tomopick", callback=identified, show_default=True, help="Of picks in a copick project."
+)
+@click.option("--session-id", default="0", callback=identified, show_default=True, help="Of picks in a copick project.")
 @click.option("--overwrite", is_flag=True, help="Replace output that is there.")
 @click.option("--device", default="auto", show_default=True,
               help="auto, cpu, cuda, mps; several GPUs as cuda:0,cuda:1 or cuda:all, with a process each.")  # fmt: skip

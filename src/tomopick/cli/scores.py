@@ -30,6 +30,7 @@ from .options import (
     true_runs_of,
     tta_option,
 )
+from .outputs import OUT
 
 
 @click.command("calibrate")
@@ -129,7 +130,7 @@ def _error(shown: Any) -> str:
 @click.command("report")
 @click.argument("what", metavar="MODEL|PICKS")
 @click.argument("place", metavar="PROJECT")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The HTML file to write.")
+@click.option("--out", required=True, type=OUT, help="The HTML file to write.")
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks, where PICKS is a project.")
 @click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
 @click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks of PROJECT are true.")
@@ -194,7 +195,7 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
               help="Whose thresholds MODEL picks with.")  # fmt: skip
 @tta_option
 @click.option("--json", "as_json", is_flag=True, help="Every figure at full precision, on standard output.")
-@click.option("--report", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to look at, too.")
+@click.option("--report", type=OUT, metavar="HTML", help="Write a page to look at, too.")
 @click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
 @foreign_options
 @labelled_options

@@ -10,10 +10,11 @@ import click
 from ..core.messages import counted
 from .on import OnCommand, simulate_work
 from .options import echo, shape_of, shard_option
+from .outputs import OUT
 
 
 @click.command("simulate", cls=OnCommand, plan=simulate_work)
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=OUT)
 @click.argument("settings", nargs=-1)
 @click.option("--runs", default=1, show_default=True, type=click.IntRange(1), help="How many tomograms.")
 @click.option("--shape", default="184,630,630", show_default=True, help="z,y,x in voxels.")
@@ -76,7 +77,7 @@ def simulate_command(out: Path, settings: tuple[str, ...], shape: str, tomo_type
 
 
 @click.command("demo")
-@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("--out", default="demo", show_default=True, type=OUT, help="Folder to make.")
 @click.option("--shape", default="128,512,512", show_default=True, help="z,y,x in voxels.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the phantom.")
 @click.option("--model", default="default", show_default=True, help="Model to pick with.")

@@ -11,7 +11,7 @@ import click
 
 from ..core.claims import claimed
 from ..core.errors import TomopickError
-from ..core.files import is_vacant
+from ..core.files import is_vacant, require_writable
 from ..core.messages import near_miss
 from ..core.shards import Shard
 from ..core.text import read_text
@@ -125,6 +125,7 @@ def train_command(
     if len(places) < 2:
         raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
     *projects, out = places
+    require_writable(out)
     method = _recipe(recipe, overrides, choices)
     if shard is None:
         _require_start(Path(out), choices)

@@ -97,6 +97,18 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         _settle(path.parent)
 
 
+def require_writable(path: str | Path) -> None:
+    """Raises `OutputError` where nothing can be written under a name; for who would find out after hours of work."""
+    path = Path(path)
+    there = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
+    if there.is_file() and there == path:
+        there = path.absolute().parent  # a file is replaced by another in its folder
+    if not there.is_dir():
+        raise OutputError(f"{path}: cannot be written ({there} is no folder); choose another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: cannot be written (no permission for {there}); check it, or choose another place")
+
+
 def require_new(path: str | Path) -> None:
     """Raises `OutputError` where there is something already; for who would find out after hours of work."""
     if not is_vacant(path):

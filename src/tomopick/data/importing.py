@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.errors import OutputError, ReadError, SelectionError
 from ..core.messages import listing, near_miss
+from ..core.reading import require_file
 from ..core.types import Grid, Picks
 from . import FolderProject, Project
 from .choose import require_objects
@@ -172,6 +173,7 @@ def read_files(files: Sequence[Path], of: Runs, options: ImportOptions) -> tuple
     )  # fmt: skip
     parts: dict[str, list[Picks]] = {}
     for path in files:
+        require_file(path)
         if not path.is_file():
             raise ReadError(f"{path}: there is no such file; expected picks of another program")
         kind = get_format(options.format or detect(path), **options.choices)
