@@ -4,7 +4,7 @@ from dataclasses import replace
 from small import BALL, trained, untrained
 from tomopick.picking.cards import CARD, card_of, model_card, save_with_card, shortened
 from tomopick.picking.ensemble import Ensemble
-from tomopick.picking.folder import LearnedFrom, shipped
+from tomopick.picking.folder import LearnedFrom, read_log, shipped
 from tomopick.picking.load import load_model
 
 RUNS = LearnedFrom("p", tuple(f"TS_{i:03d}" for i in range(300)), ("TS_900",))
@@ -38,3 +38,11 @@ def test_a_terminal_shows_all_but_the_provenance(tmp_path):
 
 def test_the_shipped_models_card_is_what_it_would_be_now():
     assert (shipped()["default"] / CARD).read_text(encoding="utf-8") == model_card(load_model("default"))
+
+
+def test_a_log_ends_before_its_first_row_that_is_none(tmp_path):
+    good = ['{"step": 1, "loss": 0.5}', '{"step": 2, "loss": NaN, "val_f1": {"ball": 0.5}}']
+    for bad in ('{"step": 3, "loss": [1]}', '{"loss": 1}', '{"step": 3, "val_f1": {"ball": "x"}}', "3", '{"step": 3'):
+        (tmp_path / "log.jsonl").write_text("\n".join([*good, bad, *good]))
+        assert [row["step"] for row in read_log(tmp_path / "log.jsonl")] == [1, 2]
+    assert read_log(tmp_path / "none.jsonl") == []

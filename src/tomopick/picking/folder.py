@@ -197,14 +197,19 @@ def read_thresholds(
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """All whole rows; the last may have been cut off in the middle."""
+    """All whole rows, of numbers and tables of them; the last may have been cut off in the middle."""
     rows = []
     for line in read_text(path, "a training's log").splitlines() if path.is_file() else []:
         try:
             row = parse_json(line)
         except ValueError:
             break
-        if not isinstance(row, dict):
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int) or not _of_numbers(row):
             break
         rows.append(row)
     return rows
+
+
+def _of_numbers(row: Mapping[str, Any]) -> bool:
+    values = [v for value in row.values() for v in (value.values() if isinstance(value, Mapping) else [value])]
+    return all(v is None or isinstance(v, int | float) for v in values)
