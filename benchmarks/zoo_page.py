@@ -9,8 +9,7 @@ from typing import Any
 from matplotlib import pyplot
 
 from tomopick.core.files import atomic_write
-from tomopick.recipes import names
-from tomopick.recipes.catalogue import ENTRIES, START
+from tomopick.recipes.catalogue import COLUMNS, listed
 
 PICTURE = "methods.png"
 BASE = "matched filter"
@@ -45,12 +44,12 @@ def write_page(rows: Sequence[Row], page: Path) -> None:
 
 
 def methods() -> str:
-    """What each method is good for, its published score and whose checkpoints it takes, in Markdown."""
-    lines = ["| recipe | good for | published, private test runs | checkpoints |", "|---|---|---|---|"]
-    for name in [START, *(n for n in names() if n != START)]:
-        entry = ENTRIES[name]
-        convert = f"`tomopick convert FILE OUT --as {name}`: {entry.weights}" if entry.weights else "-"
-        lines.append(f"| `{name}` | {entry.good_for} | {entry.private or '-'} | {convert} |")
+    """What each method is good for, its published score, its cost and whose checkpoints it takes, in Markdown."""
+    head = (*COLUMNS[:-1], "weights of its authors")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, *cells, weights in listed():
+        convert = f"`tomopick convert FILE OUT --as {name}`: {weights}" if weights != "-" else "-"
+        lines.append(f"| {' | '.join([f'`{name}`', *cells, convert])} |")
     return "\n".join(lines)
 
 

@@ -92,7 +92,10 @@ def test_the_program(tmp_path):
 def test_recipes():
     text = run("recipes").output
     assert all(name in text for name in names()) and set(ENTRIES) == set(names())
-    assert text.splitlines()[2].split()[:5] == ["light", "922,886", "2", "64x64x64", "1"]
+    first = text.splitlines()[2]
+    assert first.split()[:7] == ["light", "922,886", "9.54", "2", "64x64x64", "1", "-"]
+    assert text.splitlines()[0].split("  ")[0] == "recipe" and "Start with light: tomopick train light" in text
+    assert "y284/biological-particle-detector" in text and "tomopick convert FILE OUT --as RECIPE" in text
     assert json.loads(run("recipes", "bpd").output)["network"]["widths"] == [28, 32, 36]
 
 

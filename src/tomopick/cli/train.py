@@ -367,16 +367,8 @@ def recipes_command(name: str | None) -> None:
         return
     from tabulate import tabulate
 
-    from ..networks import count_parameters
-    from ..picking.predict import VIEWS
-    from ..recipes.catalogue import ENTRIES, START
+    from ..recipes.catalogue import COLUMNS, START, listed
 
-    rows = []
-    for method in [START, *(n for n in all_recipes.names() if n != START)]:
-        recipe, entry = all_recipes.get(method), ENTRIES[method]
-        parameters, patch = f"{count_parameters(recipe.network, 6):,}", "x".join(map(str, recipe.patch.shape))
-        views = len(VIEWS[recipe.views])
-        rows.append([method, parameters, recipe.network.stride, patch, views, entry.private or "-", entry.good_for])
-    header = ["recipe", "parameters", "stride", "patch", "views", "published score", "good for"]
-    echo(tabulate(rows, headers=header, disable_numparse=True))
-    echo(f"\nStart with {START}: tomopick train {START} PROJECT OUT; or pick with a model that ships: `default`.")
+    echo(tabulate(listed(), headers=COLUMNS, disable_numparse=True))
+    echo("\nTFLOP: of one view of 184 x 630 x 630 voxels. Weights of others: tomopick convert FILE OUT --as RECIPE")
+    echo(f"Start with {START}: tomopick train {START} PROJECT OUT; or pick with a model that ships: `default`.")
