@@ -56,6 +56,7 @@ from tomopick import (
 from tomopick.core.errors import SelectionError
 from tomopick.picking.folder import read_log
 from tomopick.picking.picker import Picker, PickOptions
+from tomopick.picking.predict import VIEWS
 from tomopick.recipes.as_published import Grounds, carry_out, labelled_runs
 from tomopick.recipes.plans import Wanted, published
 from tomopick.scoring.scores import matched_scores
@@ -79,6 +80,7 @@ class Bench:
         settings: overrides of every recipe.
         device: where.
         quick: whether it is a rehearsal.
+        views: that are scored, a key of `predict.VIEWS`; None: those of the method.
     """
 
     work: Path
@@ -88,6 +90,7 @@ class Bench:
     settings: tuple[str, ...]
     device: str
     quick: bool
+    views: str | None = None
 
     # ------------------------------------------------------------------------------------------------------- trainings
     def method(self, name: str) -> Model:
@@ -183,7 +186,7 @@ class Bench:
 
     def _pickers(self, model: Model, options: PickOptions) -> list[tuple[tuple[str, ...], Picker]]:
         """One for both metrics, unless where a pick lies depends on its threshold."""
-        options = replace(options, device=self.device, keep_below=True)
+        options = replace(options, device=self.device, keep_below=True, views=self.views)
         first = Picker(model, options)
         if not first.positions_depend_on_threshold:
             return [(METRICS, first)]
@@ -302,6 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pretrain", help="project of the simulated runs")
     for name in ("--tomo-type", "--test-tomo-type", "--pretrain-tomo-type", "--picks", "--test-picks"):
         parser.add_argument(name)
+    parser.add_argument("--tta", choices=sorted(VIEWS), help="views that are scored; without it those of the method")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rows", default="", metavar="ROW[;ROW...]", help="of the table; without it all")
     parser.add_argument("--quick", action="store_true")
@@ -311,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     try:
         runs, test, pretrain = twins(args.work, args.quick) if args.project == "simulated" else given(args)
-        bench = Bench(args.work, runs, test, pretrain, tuple(args.settings), args.device, args.quick)
+        bench = Bench(args.work, runs, test, pretrain, tuple(args.settings), args.device, args.quick, args.tta)
         rows = bench.make(args.table, args.rows.split(";") if args.rows else ())
     except TomopickError as error:
         raise SystemExit(f"error: {error}") from None

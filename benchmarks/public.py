@@ -47,6 +47,7 @@ from tomopick import (
 from tomopick.core.errors import ReadError, SelectionError
 from tomopick.picking.folder import read_log
 from tomopick.picking.picker import Picker, PickOptions
+from tomopick.picking.predict import VIEWS
 from tomopick.scoring.scores import matched_scores
 
 POPSICLE = "https://huggingface.co/datasets/biohub/popsicle/resolve/main/{}/Croissant/metadata.json"
@@ -200,10 +201,10 @@ def trained(data: Data, recipe: str, settings: Sequence[str], out: Path, device:
     return fit(method, [source], out, FitOptions(device, resume=(out / "recipe.json").is_file()))
 
 
-def scored(data: Data, model: Model, metric: str, device: str) -> dict[str, object]:
+def scored(data: Data, model: Model, metric: str, device: str, views: str | None) -> dict[str, object]:
     """The test runs picked and scored."""
     chosen = "czii" if metric != "F1" else "f1"
-    picker, found, truth, seconds = Picker(model, PickOptions(metric=chosen, device=device)), {}, {}, []
+    picker, found, truth, seconds = Picker(model, PickOptions(metric=chosen, device=device, views=views)), {}, {}, []
     for run in data.runs["test"]:
         tomogram, began = data.project.tomogram(run), time.perf_counter()
         found[run] = picker.pick(tomogram)[0]
@@ -247,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("more", nargs="*", metavar="[PROJECT] [RECIPE] [section.field=value ...]")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--tta", choices=sorted(VIEWS), help="views that are scored; without it those of the recipe")
     parser.add_argument("--quick", action="store_true", help="a rehearsal: a narrow network, two steps")
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -265,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if row is None:
             data = gathered(benchmark, place, args.work)
             model = trained(data, recipe, settings, args.work / "models" / recipe, args.device)
-            row = {**key, **scored(data, model, benchmark.metric, args.device)}
+            row = {**key, **scored(data, model, benchmark.metric, args.device, args.tta)}
             with kept.open("a") as file:
                 file.write(json.dumps(row) + "\n")
     except TomopickError as error:

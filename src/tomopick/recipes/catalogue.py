@@ -66,7 +66,7 @@ def listed() -> list[tuple[str, ...]]:
     """Every recipe as a row of `COLUMNS`, the one to start with first."""
     from . import get, names
 
-    found = []
+    found: list[tuple[str, ...]] = []
     for name in [START, *(n for n in names() if n != START)]:
         recipe, entry = get(name), ENTRIES[name]
         found.append((
