@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib import pyplot
 
 from tomopick.core.files import atomic_write
-from tomopick.recipes.catalogue import COLUMNS, listed
+from tomopick.recipes.catalogue import LISTED_COLUMNS, listed
 
 PICTURE = "methods.png"
 BASE = "matched filter"
@@ -45,7 +45,7 @@ def write_page(rows: Sequence[Row], page: Path) -> None:
 
 def methods() -> str:
     """What each method is good for, its published score, its cost and whose checkpoints it takes, in Markdown."""
-    head = (*COLUMNS[:-1], "weights of its authors")
+    head = (*LISTED_COLUMNS[:-1], "weights of its authors")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, *cells, weights in listed():
         convert = f"`tomopick convert FILE OUT --as {name}`: {weights}" if weights != "-" else "-"

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tomopick import recipes
 from tomopick.picking.tiling import Means
-from tomopick.recipes.catalogue import COLUMNS, ENTRIES, START, listed
+from tomopick.recipes.catalogue import ENTRIES, LISTED_COLUMNS, START, listed
 
 CHALLENGE = (184, 630, 630)
 
@@ -31,4 +31,4 @@ def test_arithmetic_of_a_volume(name, monkeypatch):
 def test_every_recipe_is_listed_and_the_first_is_where_to_start():
     rows = listed()
     assert [row[0] for row in rows] == [START, *(n for n in recipes.names() if n != START)]
-    assert all(len(row) == len(COLUMNS) for row in rows)
+    assert all(len(row) == len(LISTED_COLUMNS) for row in rows)

@@ -367,8 +367,8 @@ def recipes_command(name: str | None) -> None:
         return
     from tabulate import tabulate
 
-    from ..recipes.catalogue import COLUMNS, START, listed
+    from ..recipes.catalogue import LISTED_COLUMNS, START, listed
 
-    echo(tabulate(listed(), headers=COLUMNS, disable_numparse=True))
+    echo(tabulate(listed(), headers=LISTED_COLUMNS, disable_numparse=True))
     echo("\nTFLOP: of one view of 184 x 630 x 630 voxels. Weights of others: tomopick convert FILE OUT --as RECIPE")
     echo(f"Start with {START}: tomopick train {START} PROJECT OUT; or pick with a model that ships: `default`.")

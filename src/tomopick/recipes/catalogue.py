@@ -59,11 +59,21 @@ ENTRIES: dict[str, Listed] = {
     ),
 }
 
-COLUMNS = ("recipe", "parameters", "TFLOP", "stride", "patch", "views", "published score", "good for", "weights of")
+LISTED_COLUMNS = (
+    "recipe",
+    "parameters",
+    "TFLOP",
+    "stride",
+    "patch",
+    "views",
+    "published score",
+    "good for",
+    "weights of",
+)
 
 
 def listed() -> list[tuple[str, ...]]:
-    """Every recipe as a row of `COLUMNS`, the one to start with first."""
+    """Every recipe as a row of `LISTED_COLUMNS`, the one to start with first."""
     from . import get, names
 
     found: list[tuple[str, ...]] = []
