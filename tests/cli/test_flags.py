@@ -88,3 +88,26 @@ def test_flags_of_each_context(tmp_path):
     with context:
         assert with_flags("name them with `picks=OBJECT:USER/SESSION`") == "name them with --truth OBJECT:USER/SESSION"
     assert with_flags("name them with `picks`") == "name them with --picks"
+
+
+def test_a_flag_that_the_verb_does_not_have_is_not_advised():
+    for verb, command in main.commands.items():
+        with click.Context(main) as root, click.Context(command, parent=root, info_name=verb):
+            for field in FLAGS:
+                named = re.findall(r"--[a-z-]+", with_flags(f"say it with `{field}=x`", verb))
+                assert set(named) <= OF[verb], (verb, field)
+
+
+SHARED = {"options.py", "flags.py", "on.py", "outputs.py", "places.py", "schedulers.py", "relion_external.py",
+          "copick_plugin.py", "__init__.py"}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted(p for p in (ROOT / "cli").glob("*.py") if p.name not in SHARED), ids=str)
+def test_flags_that_a_verb_s_own_texts_name_are_its(path):
+    verbs = set(re.findall(r'click\.command\("([a-z-]+)"', path.read_text())) & set(OF)
+    mine = set().union(*(OF[verb] for verb in verbs))
+    for text in texts(path, docstrings=False):
+        for found in () if text.startswith("--") else re.finditer(r"--[a-z][a-z-]*\b", text):  # or it declares one
+            before = text[: found.start()]
+            others = [verb for verb in OF if re.search(rf"\b{verb}\b", before) and found[0] in OF[verb]]
+            assert found[0] in mine or others or found[0] == "--help", f"'{text}' names {found[0]}"

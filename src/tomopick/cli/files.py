@@ -84,7 +84,7 @@ def _open_counted(place: str, project: dict[str, Any]) -> Any:
 @click.option("--min-score", multiple=True, callback=scores, metavar="VALUE|OBJECT=VALUE",
               help="Leave lower scores out: of all objects, or of one.")  # fmt: skip
 @click.option("--at-thresholds", is_flag=True,
-              help="Leave picks out that are below the thresholds they were picked with (--keep-below).")  # fmt: skip
+              help="Leave out picks below the thresholds that they were picked with (pick --keep-below).")  # fmt: skip
 @click.option("--together/--per-object", default=None, help="One file for all objects, or one for each.")
 @click.option("--star-layout", type=click.Choice(["particles", "import"]), help="import: for RELION's import job.")
 @click.option("--coords-angpix", type=POSITIVE, help="Warp: voxel size to count in. Default: the tomograms'.")

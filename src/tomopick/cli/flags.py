@@ -92,6 +92,7 @@ OF_VERB = {
     "train": {"Runs.names": "--train-runs"},
 }
 
+_FLAG = re.compile(r"--[a-z-]+")
 FIELD = re.compile(r"`([\w.]+)(?:=([^`]*))?`")
 
 
@@ -104,14 +105,23 @@ def with_flags(text: str, verb: str | None = None) -> str:
     """
     verb = verb or _verb()
     known = {**FLAGS, **OF_VERB.get(verb or "", {})}
+    there = _flags_of(verb)
 
     def typed(found: re.Match[str]) -> str:
         flag, value = known.get(found[1]), found[2]
-        if flag is None:
-            return found[0]
+        if flag is None or (there is not None and not set(_FLAG.findall(flag)) <= there):
+            return found[0]  # what cannot be typed is not advised
         return f"{flag} {value}" if value and value != "True" else flag
 
     return FIELD.sub(typed, text)
+
+
+def _flags_of(verb: str | None) -> set[str] | None:
+    """Those of a verb of the command in progress; None where there is no such."""
+    context = click.get_current_context(silent=True)
+    root = context.find_root().command if context else None
+    command = root.commands.get(verb or "") if isinstance(root, click.Group) else None
+    return None if command is None else {flag for param in command.params for flag in param.opts}
 
 
 def _verb() -> str | None:

@@ -362,7 +362,11 @@ def recipes_command(name: str | None) -> None:
         known = sorted({*all_recipes.names(), *METHODS})
         if name not in known:
             raise TomopickError(f"no recipe '{name}'; {near_miss(name, known)}")
-        whole = [] if name in all_recipes.names() else [told_of(name)]
+        whole = (
+            []
+            if name in all_recipes.names()
+            else [told_of(name), f"all of it: tomopick train {name} PROJECT OUT --as-published"]
+        )
         echo("\n".join(whole) or json.dumps(all_recipes.get(name).to_json(), indent=1))
         return
     from tabulate import tabulate

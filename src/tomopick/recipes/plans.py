@@ -335,10 +335,7 @@ def told_of(method: str) -> str:
 
     members = [n for n in names() if METHODS.get(n) is METHODS[method]]
     about = inspect.cleandoc(METHODS[method].__doc__ or "")
-    return (
-        f"{method}: {about}\n\nits recipes: {', '.join(members)}\n"
-        f"all of it: tomopick train {method} PROJECT OUT --as-published; one of them: tomopick train {members[0]} ..."
-    )
+    return f"{method}: {about}\n\nits recipes: {', '.join(members)}"
 
 
 def fold_name(runs: Sequence[str]) -> str:
