@@ -1,7 +1,7 @@
 """What damaged and hostile files do: every reader and verb on mutated inputs, each in a process with bounded memory.
 
     python benchmarks/fuzz.py                      # 2,200 inputs, some minutes
-    python benchmarks/fuzz.py --every 20           # a twentieth of them, as the quick tests do
+    python benchmarks/fuzz.py --light --every 60   # few of them, with the quick verbs, as the quick tests do
     python benchmarks/fuzz.py --only 1234          # one of them again, with what it printed
 
 Input i is a function of the seed and i alone: a verb with the files it reads, one of which is changed (bits, bytes,
