@@ -56,10 +56,11 @@ def sides(place, runs=("A", "B")):
     return found, truth
 
 
-def told(place, **choices):
+def told(place, names=None, **choices):
     """The lines that scoring says."""
     with heard() as lines:
-        result = Scoring(**choices)(str(place / "picks"), str(place / "tomograms"))
+        scoring = Scoring(**choices)
+        result = scoring(str(place / "picks"), replace(scoring.opened(str(place / "tomograms")), names=names))
     return result, lines
 
 
@@ -217,7 +218,7 @@ def test_two_pickers_on_the_same_runs(tmp_path):
 # ---------------------------------------------------------------------------------------------------------- bad input
 def test_a_run_without_truth_is_not_scored_and_said_so(tmp_path):
     sides(tmp_path, ("A", "B"))
-    whole, _ = told(tmp_path, runs=["A"])
+    whole, _ = told(tmp_path, names=["A"])
     (tmp_path / "tomograms" / "B.csv").unlink()
     result, lines = told(tmp_path)
     assert "warning: B: no truth; the picks there are not scored" in lines

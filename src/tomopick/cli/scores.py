@@ -223,19 +223,21 @@ def evaluate_command(
     metric_name(metric)
     model_first(candidates, truth_place, "evaluate")
     foreign = {key: choices.pop(key) for key in FOREIGN}
+    meant = {"names": choices.pop("runs"), "tomo_type": choices.pop("tomo_type"), "picks": choices.pop("truth")}
     scoring = Scoring(exclude=tuple(exclude or ()), foreign=foreign, **choices)
     options = ReportOptions(metric=metric, views=views, device=device)
-    sides = _sides(scoring, candidates, truth_place, options)
+    truth = replace(scoring.opened(truth_place), **meant)
+    sides = _sides(scoring, candidates, truth, options)
     result = scoring.score(sides)
     if against is not None:
-        others = _sides(scoring, against, truth_place, options)
+        others = _sides(scoring, against, truth, options)
         differences = scoring.compare(sides, others)
         result = result.beside(against, differences)
     echo(with_flags(result.json_text() if as_json else result.text()))
     if report is not None:
         from ..look.page import write_report
 
-        write_report(_with_flags(report_of(sides, candidates, truth_place, scoring.tomo_type)), report)
+        write_report(_with_flags(report_of(sides, candidates, truth_place, truth.tomo_type)), report)
         say(f"page in {report}")
 
 
@@ -243,13 +245,12 @@ def _with_flags(report: Any) -> Any:
     return replace(report, notes=tuple(map(with_flags, report.notes)))
 
 
-def _sides(scoring: Any, what: str, truth_place: str, options: Any) -> Any:
+def _sides(scoring: Any, what: str, truth: Any, options: Any) -> Any:
     """Both sides, read once; a model picks first."""
-    from ..data.runs import Runs
     from ..look.page.gather import pick_with
     from ..picking.folder import is_model
 
     def make(project: Any, runs: list[str]) -> Any:
-        return pick_with(what, Runs(project, runs, scoring.tomo_type), options)
+        return pick_with(what, replace(truth, project=project, names=runs), options)
 
-    return scoring.sides(what, truth_place, make if is_model(what) else None)
+    return scoring.sides(what, truth, make if is_model(what) else None)

@@ -16,7 +16,7 @@ from ..core.presets import CZII_OBJECTS
 from ..core.records import Records
 from ..core.shards import Shard
 from ..core.types import PickableObject, Picks
-from ..data import Project, read_picks_csv
+from ..data import Project, open_project, read_picks_csv
 from ..data.formats import is_foreign
 from ..data.kept import picked_thresholds
 from ..data.labelled import outside_text, picks_where_any, where_labelled
@@ -44,11 +44,9 @@ class Scoring:
     """What is compared and how.
 
     Attributes:
-        picks, truth: `object:user/session` where that side is a project.
+        picks: `object:user/session`, where what is scored is a project's.
         name: the object of the picks, where a file of another program does not say.
-        runs: to score; None: all with truth.
-        shard: the part of these that is scored; None: all.
-        tomo_type: the tomograms that picks must lie in; None: any of their run's.
+        shard: the part of the runs with truth that is scored; None: all.
         distance_multiplier, beta: of the CZII score.
         exclude: objects left out of the mean F1.
         only: objects that are scored at all; None: all.
@@ -59,11 +57,8 @@ class Scoring:
     """
 
     picks: str | None = None
-    truth: str | None = None
     name: str | None = None
-    runs: Sequence[str] | None = None
     shard: Shard | None = None
-    tomo_type: str | None = None
     distance_multiplier: float = REACH
     beta: float = CZII_BETA
     exclude: tuple[str, ...] = ()
@@ -76,25 +71,42 @@ class Scoring:
     labelled_in: Sequence[str] = ()
     foreign: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, candidates: str, truth: str) -> Scores:
+    def __call__(self, candidates: str, truth: str | Runs) -> Scores:
         """Scores the picks at `candidates` against those at `truth`: see `sides`."""
         return self.score(self.sides(candidates, truth))
 
-    def sides(self, candidates: str, truth: str, make: Make | None = None) -> Sides:
+    def opened(self, truth: str) -> Runs:
+        """The runs of a project, or of a table.
+
+        Raises:
+            TomopickError: nothing there, or an option that this project cannot take.
+        """
+        if Path(truth).suffix.lower() == ".csv":
+            return Runs(open_project(truth))
+        where = {"regions": self.regions, "labelled_in": self.labelled_in}
+        how: dict[str, Any] = {"objects": self.objects, "coordinate_offset": self.coordinate_offset, **where}
+        given = open_taking(truth, voxel_spacing=self.voxel_spacing, **how)
+        require_taken([given], self.voxel_spacing)
+        return Runs(given.project)
+
+    def sides(self, candidates: str, truth: str | Runs, make: Make | None = None) -> Sides:
         """Reads both sides: paths of CSV files, projects, or a file of another program beside a project.
 
         Args:
             candidates: where the picks are, or the name of the model that makes them.
-            truth: where the truth is.
+            truth: where the truth is; Runs, as `opened` gives them, where runs, whose picks are true, or the tomograms
+                that picks must lie in (else any of their run's) are chosen.
             make: picks the truth's runs, where the picks lie nowhere yet.
 
         Raises:
             SelectionError: runs or objects that one side lacks; picks outside the tomogram, or in voxels.
         """
-        found, wanted, objects, official, project, made = self._read_both(candidates, truth, make)
-        self._require_truth(truth, wanted)
-        wanted = {run: wanted[run] for run in self._mine(wanted)}
-        found = {run: p for run, p in found.items() if run in (wanted if self.shard else self.runs or found)}
+        of = truth if isinstance(truth, Runs) else self.opened(truth)
+        truth = of.uri
+        found, wanted, objects, official, project, made = self._read_both(candidates, of, make)
+        _require_truth(of, wanted)
+        wanted = {run: wanted[run] for run in self._mine(of, wanted)}
+        found = {run: p for run, p in found.items() if run in (wanted if self.shard else of.names or found)}
         notes = []
         if _from_pick(truth) and not _from_pick(candidates):
             notes.append(f"{truth} is what pick wrote and counts as true here: the picks come first, then the truth")
@@ -105,8 +117,8 @@ class Scoring:
         if unlabelled:
             notes.append(f"{', '.join(unlabelled)}: no truth; the picks there are not scored")
         self._refuse_voxels(found, wanted, project)
-        found, dropped = self._outside(found, project)
-        found, wanted, note = where_labelled(project, found, wanted, self.tomo_type)
+        found, dropped = self._outside(found, project, of.tomo_type)
+        found, wanted, note = where_labelled(project, found, wanted, of.tomo_type)
         notes += note
         objects, lines = without_either(self._only(objects, found, wanted), found, wanted, official)
         notes += lines
@@ -141,9 +153,9 @@ class Scoring:
                 raise SelectionError(f"`only={name}`: neither side has this object; {near_miss(name, sorted(known))}")
         return tuple(o for o in objects if o.name in self.only)
 
-    def _mine(self, truth: Iterable[str]) -> list[str]:
+    def _mine(self, of: Runs, truth: Iterable[str]) -> list[str]:
         """The runs with truth that are scored."""
-        runs = [run for run in truth if self.runs is None or run in self.runs]
+        runs = [run for run in truth if of.names is None or run in of.names]
         return runs if self.shard is None else self.shard.part(runs)
 
     def score(self, sides: Sides) -> Scores:
@@ -189,28 +201,28 @@ class Scoring:
         return drawn.low, drawn.high
 
     def _read_both(
-        self, candidates: str, truth: str, make: Make | None
+        self, candidates: str, of: Runs, make: Make | None
     ) -> tuple[dict[str, Picks], dict[str, Picks], tuple[PickableObject, ...], bool, Project | None, Made | None]:
         """Picks, truth, its objects, whether these are all of Kaggle's metric, whose tomograms count, what was made."""
-        suffix = Path(candidates).suffix.lower()
+        suffix, truth = Path(candidates).suffix.lower(), of.uri
         read = make is None and not is_foreign(Path(candidates))
-        found, _, project = self._read(candidates, self.picks, "picks") if read else ({}, (), None)
+        found, _, project = self._read(candidates, of.names) if read else ({}, (), None)
         if read and not found:
             raise SelectionError(f"{candidates}: no picks to score; name others with `picks`")
-        wanted, objects, other = self._read(truth, self.truth, "truth")
+        wanted, objects, other = self._read_truth(of)
         if not wanted:
             raise SelectionError(f"{truth}: no true picks; name others with `truth`")
         made = None
         if make is not None:
             if other is None:
                 raise SelectionError(f"{truth}: a table has no tomograms to pick; give a project, or picks made before")
-            self._require_truth(truth, wanted)
-            made = make(other, self._mine(wanted))
+            _require_truth(of, wanted)
+            made = make(other, self._mine(of, wanted))
             found = dict(made.picks)
             radii = {o.name: o.radius for o in made.objects}
             objects = tuple(replace(o, radius=o.radius or radii.get(o.name)) for o in objects)
         elif not read:
-            found = self._read_foreign(candidates, other)
+            found = self._read_foreign(candidates, of if other else None)
             if not found:
                 raise SelectionError(f"{candidates}: no picks of a run of {truth}; name the runs alike")
         official = other is None and is_kaggle_csv(Path(truth))  # its weighted mean runs over all six objects
@@ -221,45 +233,51 @@ class Scoring:
         wanted = _true(wanted, project) if other is None and project is not None else wanted
         return found, wanted, objects, official, other or project, made
 
-    def _require_truth(self, truth: str, wanted: Mapping[str, Picks]) -> None:
-        for run in self.runs or ():
-            if run not in wanted:
-                raise SelectionError(f"{truth}: run '{run}' has no truth; {near_miss(run, sorted(wanted))}")
-
-    def _read_foreign(self, place: str, project: Project | None) -> dict[str, Picks]:
+    def _read_foreign(self, place: str, of: Runs | None) -> dict[str, Picks]:
         """Picks of another program's file, for which a project must say where its tomograms lie."""
         from ..data.importing import ImportOptions, read_files
 
-        if project is None:
+        if of is None:
             raise SelectionError(f"{place}: a file of another program needs a project as TRUTH, with its tomograms")
         options = ImportOptions(name=self.name, **self.foreign)
-        found, unmatched = read_files([Path(place)], Runs(project, tomo_type=self.tomo_type), options)
+        found, unmatched = read_files([Path(place)], replace(of, names=None), options)
         for name in unmatched:
-            log.info(f"no run for '{name}'; {near_miss(name, project.runs())}")
+            log.info(f"no run for '{name}'; {near_miss(name, of.project.runs())}")
         return found
 
     def _read(
-        self, place: str, query: str | None, field: str
+        self, place: str, runs: Sequence[str] | None
     ) -> tuple[dict[str, Picks], tuple[PickableObject, ...], Project | None]:
-        """Picks by run, the objects that have them, and the project where it is one."""
+        """What is scored: picks by run, the objects that have them, and the project where it is one."""
         if Path(place).suffix.lower() == ".csv":
-            if query:
-                raise SelectionError(f"{place}: a table, but '{query}' chooses among a project's picks; leave it out")
-            picks = read_picks_csv(place)
-            return picks, self._known({n for p in picks.values() for n in p.names.tolist()}), None
+            return self._read_table(place, self.picks)
+        # What one side has no place for may be meant for the other.
         how: dict[str, Any] = {"objects": self.objects, "coordinate_offset": self.coordinate_offset}
-        if field == "truth":
-            how |= {"regions": self.regions, "labelled_in": self.labelled_in}
-        given = open_taking(place, voxel_spacing=self.voxel_spacing, **how)
-        # What one side has no place for may be meant for the other; true are the objects of the truth.
-        if field == "truth":
-            require_taken([given], self.voxel_spacing)
-        project = given.project
-        found = picks_where_any(project, self.runs or project.runs(), query, field)
-        objects = project.objects
+        project = open_taking(place, voxel_spacing=self.voxel_spacing, **how).project
+        return self._read_project(Runs(project, runs, picks=self.picks), "picks")
+
+    def _read_truth(self, of: Runs) -> tuple[dict[str, Picks], tuple[PickableObject, ...], Project | None]:
+        """As `_read`, what is true."""
+        if Path(of.uri).suffix.lower() == ".csv":
+            return self._read_table(of.uri, of.picks)
+        return self._read_project(of, "truth")
+
+    def _read_table(
+        self, place: str, query: str | None
+    ) -> tuple[dict[str, Picks], tuple[PickableObject, ...], Project | None]:
+        if query:
+            raise SelectionError(f"{place}: a table, but '{query}' chooses among a project's picks; leave it out")
+        picks = read_picks_csv(place)
+        return picks, self._known({n for p in picks.values() for n in p.names.tolist()}), None
+
+    def _read_project(
+        self, of: Runs, field: str
+    ) -> tuple[dict[str, Picks], tuple[PickableObject, ...], Project | None]:
+        found = picks_where_any(of.project, of.names or of.project.runs(), of.picks, field)
+        objects = of.project.objects
         if objects and all(o.radius is None for o in objects):  # known by their names alone, as in a table
             objects = self._known({o.name for o in objects})
-        return found, objects, project
+        return found, objects, of.project
 
     def _known(self, names: set[str]) -> tuple[PickableObject, ...]:
         """Radii and weights of named objects: from `objects`, else from the CZII preset."""
@@ -285,7 +303,9 @@ class Scoring:
         inside = {run: p.select(grids[run].contains(p.positions)) for run, p in found.items() if run in grids}
         require_likely(inside, grids, f"run {', '.join(sorted(grids)[:3])}")
 
-    def _outside(self, found: dict[str, Picks], project: Project | None) -> tuple[dict[str, Picks], int]:
+    def _outside(
+        self, found: dict[str, Picks], project: Project | None, tomo_type: str | None
+    ) -> tuple[dict[str, Picks], int]:
         """The picks inside their tomograms, where these are known; refuses others unless they are to be dropped."""
         dropped = 0
         kept = {}
@@ -296,7 +316,7 @@ class Scoring:
             try:
                 # Tomograms of a run may be cropped differently: outside is what lies in none of them.
                 known = project.tomo_types(run)
-                types = [self.tomo_type] if known and self.tomo_type else known
+                types = [tomo_type] if known and tomo_type else known
                 insides = [project.grid(run, t).contains(picks.positions) for t in types]
             except ReadError as error:  # scores need no tomogram
                 log.warning(f"run {run}: whether its picks lie in the tomogram is not known: {error}")
@@ -314,6 +334,12 @@ class Scoring:
                 log.info(f"run {run}: {outside_text(picks, inside)} lie outside the tomogram and are left out")
             dropped, kept[run] = dropped + n, picks.select(inside)
         return kept, dropped
+
+
+def _require_truth(of: Runs, wanted: Mapping[str, Picks]) -> None:
+    for run in of.names or ():
+        if run not in wanted:
+            raise SelectionError(f"{of.uri}: run '{run}' has no truth; {near_miss(run, sorted(wanted))}")
 
 
 def _from_pick(place: str) -> bool:
