@@ -21,7 +21,7 @@ from ..data.labelled import labelled_in
 from ..data.plausible import filled_part, unlikely
 from ..data.volumes.mrc import mrc_header
 from ..scoring.crowding import crowded
-from ..scoring.radii import radius_doubts
+from ..scoring.radii import diameter_doubts, radius_doubts
 from ..scoring.sides import usual_distances
 
 OK, WARNING, ERROR = "ok", "warning", "error"
@@ -199,6 +199,8 @@ def picks_findings(
     if corner and "outside" not in corner:  # what lies outside is said of each run
         yield Finding(ERROR, "", corner, "mend them, or import them with `pixel_size` (in Å)")
     for line in crowded(truth, project.objects, usual_distances(project.objects) if distances is None else distances):
+        yield Finding(WARNING, "", line)
+    for line in diameter_doubts(truth, project.objects):
         yield Finding(WARNING, "", line)
     text = ", ".join(f"{totals[name]} {name}" for name in objects)
     yield Finding(OK, "", f"picks in {len(truth)} of {counted(len(runs), 'run')}: {text}")

@@ -20,6 +20,7 @@ from ..picking.peaks import distances_of
 from ..picking.resample import matched, spacings_differ
 from ..picking.statistics import contrast_at, radial_spectrum, skewness
 from ..scoring.crowding import crowded
+from ..scoring.radii import diameter_doubts
 from .patches import LabelledVolume
 from .recipe import Recipe
 from .shelf import Shelf
@@ -321,7 +322,7 @@ def _check_light(witness: _Witness, facts: TrainingFacts) -> None:
 
 def _check_crowding(recipe: Recipe, volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
     truth = {str(i): volume.picks for i, volume in enumerate(volumes)}
-    for line in crowded(truth, objects, distances_of(recipe.peaks, objects)):
+    for line in [*diameter_doubts(truth, objects), *crowded(truth, objects, distances_of(recipe.peaks, objects))]:
         log.warning(line)
 
 
