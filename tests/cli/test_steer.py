@@ -1,0 +1,61 @@
+"""What a person says of labels and objects reaches the library from the command line."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from small import BALL, RING, TINY, folder, trained
+from tomopick.cli import main
+
+
+def run(*args):
+    done = CliRunner().invoke(main, [str(a) for a in args])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    place = folder(tmp_path_factory.mktemp("steer") / "vols", runs=("A", "B", "C"))
+    (place / "A.negatives.csv").write_text("object,x,y,z\nball,100,200,120\n")
+    return place
+
+
+def test_regions_reach_training_and_every_score(volumes, tmp_path):
+    region = ("--region", "A=:,0:32,:", "--region", "C=:,0:320A,:")
+    run("doctor", volumes, "--examine", 0, *region)
+    out = run("train", "light", volumes, tmp_path / "m", "--device", "cpu", "--val-runs", "C", *region, *TINY,
+              "tiling.shape=32,32,32", "tiling.overlap=8")  # fmt: skip
+    assert "1 of them labelled in part" in out and "places that are known to be none: 1 of ball" in out
+    model = trained(BALL)
+    measured = ("evaluate", model, volumes, "--runs", "A", "--json", "--device", "cpu")
+    whole, part = (run(*measured, *more) for more in ((), region))
+    assert "true particles lie where their run is not labelled" in part and "not labelled" not in whole
+    sizes = [json.loads(t[t.index("\n{") :])["matched"]["objects"]["ball"] for t in (whole, part)]
+    assert sizes[0] != sizes[1]
+    told = run("calibrate", model, volumes, "--runs", "A", "--dry-run", "--json", "--device", "cpu", *region)
+    assert json.loads(told[told.index("{") :])["objects"]["ball"]["n_truth"] < 14
+    run("report", model, volumes, "--out", tmp_path / "r.html", "--runs", "A", "--device", "cpu", *region)
+
+
+def test_a_region_of_no_run_is_refused(volumes):
+    done = CliRunner().invoke(main, ["doctor", str(volumes), "--region", "Z=:,:,:"])
+    assert done.exit_code == 2 or "no run 'Z'" in str(done.exception)
+
+
+def test_an_object_is_added(volumes, tmp_path):
+    place = tmp_path / "rings"
+    place.mkdir()
+    for name in "ABC":
+        (place / f"{name}.mrc").symlink_to(volumes / f"{name}.mrc")
+        (place / f"{name}.csv").write_text((volumes / f"{name}.csv").read_text().replace("ball,", "ring,"))
+    out = run("train", "light", place, tmp_path / "m", "--device", "cpu", "--init-from", trained(BALL), "--add",
+              "ring:60", "--val-runs", "C", *TINY, "tiling.shape=32,32,32", "tiling.overlap=8")  # fmt: skip
+    assert "whose thresholds of ball are kept" in out
+
+
+def test_who_competes_is_said(volumes, tmp_path):
+    model = trained(BALL, RING)
+    for flag in ("--exclude", "--no-exclude"):
+        run("pick", model, volumes, "--runs", "A", "--out", tmp_path / flag, flag, "--device", "cpu")
