@@ -198,9 +198,8 @@ def picks_findings(
     corner = unlikely({run: picks for run, picks in truth.items() if run in grids}, grids)
     if corner and "outside" not in corner:  # what lies outside is said of each run
         yield Finding(ERROR, "", corner, "mend them, or import them with `pixel_size` (in Å)")
-    for line in crowded(truth, project.objects, usual_distances(project.objects) if distances is None else distances):
-        yield Finding(WARNING, "", line)
-    for line in diameter_doubts(truth, project.objects):
+    distances = usual_distances(project.objects) if distances is None else distances
+    for line in [*crowded(truth, project.objects, distances), *diameter_doubts(truth, project.objects)]:
         yield Finding(WARNING, "", line)
     text = ", ".join(f"{totals[name]} {name}" for name in objects)
     yield Finding(OK, "", f"picks in {len(truth)} of {counted(len(runs), 'run')}: {text}")
