@@ -1,7 +1,7 @@
 """What unlabelled runs are worth: SemiETPicker's table on simulated runs, with 2 and 5 labelled ones.
 
     python benchmarks/semisupervised.py WORK [--scale small|full] [--seeds 0,1,2] [--labels 2,5,all] [--jobs 1]
-        [--device D] [--seconds N] [--rows "supervised,picks"]
+        [--device D] [--seconds N] [--rows "supervised;picks"]
 
 Each seed draws other labelled runs; the rest of the pool is unlabelled. Validation runs (early stopping, thresholds)
 and test runs are the same for all. A row of WORK/rows-LABELS-SEED.jsonl is written per finished training, so that a
@@ -74,6 +74,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "picks + multi-view": (*TEACHER, *PLAIN, "objective.views=4", *PICKS),
     "picks + DropBlock": (*TEACHER, *DROPBLOCK, "objective.views=1", *PICKS),
     "picks + both": (*TEACHER, *DROPBLOCK, "objective.views=4", *PICKS),
+    "picks + both, precise": (*TEACHER, *DROPBLOCK, "objective.views=4", *PICKS, "objective.precision=0.8"),
 }
 ALL = "all labels"
 FULL = {"burn-in": ROWS["burn-in"], ALL: ROWS["supervised"]}  # rows of the whole pool
@@ -390,7 +391,7 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
     for seed in map(int, args.seeds.split(",")):
         for labels in args.labels.split(","):
             wanted = FULL if labels == "all" else {**ROWS, **(LATER if args.later else {})}
-            asked = [row.strip() for row in args.rows.split(",") if row.strip()]
+            asked = [row.strip() for row in args.rows.split(";") if row.strip()]
             for row in asked:
                 if row not in {**FULL, **ROWS, **LATER}:
                     raise SystemExit(f"no row '{row}'; there are {', '.join({**ROWS, **LATER, **FULL})}")
@@ -406,7 +407,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=sorted(SCALES), default="small")
     parser.add_argument("--labels", default="2,5,all")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--rows", default="", help="of the table, by name; without it all")
+    parser.add_argument("--rows", default="", help="of the table, by name and with semicolons between; without it all")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each where there are several")

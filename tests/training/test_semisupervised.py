@@ -36,6 +36,7 @@ from tomopick.training.patches import Batch, PatchSampler, batches
 from tomopick.training.pseudo_labels import Annotator
 from tomopick.training.recipe import Recipe
 from tomopick.training.targets import GaussianTarget, VoxelTarget
+from tomopick.training.validate import validate
 from trainings import fit_until, losses, options, sources
 
 SEMI = ("objective=MeanTeacherSpec", "objective.ramp=2", "objective.decay=0.5")
@@ -335,6 +336,27 @@ def test_labels_that_are_picks_go_on_after_an_interruption_too(taught_by_picks, 
     assert losses(out) == losses(taught_by_picks)
 
 
+def test_labels_of_a_precision_are_cut_where_picks_were_right_that_often(taught_by_picks):
+    """Higher than for F1 where that is less precise; where nothing is ever right so often it is F1's threshold."""
+    (source,) = sources(PICKS)
+    data, start = gather(PICKS, [source]), Detector.load(taught_by_picks)
+    state = state_of(start.network)
+    cuts = {}
+    for cut_by in ("f1", "precision=0.01", "precision=0.999"):
+        detector = validate(start, state, data, cut_by=cut_by)[2]
+        assert set(detector.thresholds) == {"f1", "czii", cut_by}
+        cuts[cut_by] = detector.thresholds[cut_by]["ball"]
+    assert cuts["precision=0.01"] <= cuts["f1"]
+    assert cuts["precision=0.999"] >= cuts["precision=0.01"]
+    (never,) = validate(start, state, replace(data, val=[_without_truth(data.val[0])]), cut_by="precision=0.5")[2:]
+    assert never.thresholds["precision=0.5"] == never.thresholds["f1"]
+    assert MeanTeacherSpec(precision=0.8).cut_by == "precision=0.8" and MeanTeacherSpec().cut_by == "f1"
+
+
+def _without_truth(volume):
+    return replace(volume, picks=Picks.empty(volume.picks.run))
+
+
 def test_the_thresholds_that_picks_are_taken_at_are_the_last_ones_and_at_first_those_of_the_model(
     taught_by_picks, tmp_path, monkeypatch
 ):
@@ -453,6 +475,7 @@ def test_one_project_opened_twice_is_one_project(tmp_path):
         ("objective.burn_in=1", "objective.burn_in is 1; it must be from 0"),
         ("objective.decay=-0.1", "objective.decay"),
         ("objective.gate=2", "objective.gate is 2"),
+        ("objective.precision=1", "objective.precision is 1; it must be from 0"),
         ("objective.labels=hard", "objective.labels is hard; it can be soft or picks"),
         ("objective.ramp=-1", "objective.ramp is -1"),
         ("objective.views=5", r"objective.views is 5; it must be from 1 \(no mirror image\) to 4"),

@@ -269,7 +269,7 @@ def fit_steps(
     stream = batches_on(device, draw, spec.batch_size, state.step, spec.steps, options.workers)
     objective, stage = objective_of(recipe, data, options.init_from if options.add else ""), state.stage
     slope, rows = Recorder(objective) if on_gpu else None, StepLog(out / "log.jsonl", spec, GATHERED if on_gpu else 1)
-    judged, name = any(len(v.picks) for v in data.val), SELECT[spec.select]
+    judged, name, cut_by = any(len(v.picks) for v in data.val), SELECT[spec.select], recipe.objective.cut_by
     with bar(spec.steps, "train", "step", state.step) as shown, closing(rows):
         for report in train(state, objective, stream, spec, slope):
             pace.step_done()
@@ -286,9 +286,10 @@ def fit_steps(
             if told:
                 rows.fetch()
             if due and judged:
-                row["val_score"], row[f"val_{spec.select}"], detector = validate(detector, state, data, spec.select)
+                found = validate(detector, state, data, spec.select, cut_by)
+                row["val_score"], row[f"val_{spec.select}"], detector = found
                 state.notes["scores"] = [*state.notes.get("scores", []), row["val_score"]]
-                state.notes["cuts"] = dict(detector.thresholds["f1"])
+                state.notes["cuts"] = dict(detector.thresholds.get(cut_by, detector.thresholds["f1"]))
             if due:  # where nothing is validated all score alike, and of equals the last weights are the best
                 keep_weights(state, row.get("val_score", 0.0), out, spec.keep_top, detector)
             if told:

@@ -45,6 +45,8 @@ class MeanTeacherSpec:
             its mirror images along x, y and z.
         labels: "soft", the teacher's heatmap itself; or "picks", what it picks above the thresholds that were best for
             F1 in the last validation, each drawn as a label is: nothing doubtful is taught.
+        precision: of labels that are picks, those above the lowest thresholds at which picks were right that often in
+            the last validation; 0, and of objects that are never right so often: above those that are best for F1.
         gate: of soft labels those further than two cells from one as high as this are 0; 0 lets all through.
         strong: the student's intensity steps, in place of the recipe's.
         labelled: what happens to labelled patches.
@@ -60,14 +62,15 @@ class MeanTeacherSpec:
     decay: float = 0.999
     views: int = 4
     labels: str = "soft"
+    precision: float = 0.0
     gate: float = 0.1
     strong: tuple[IntensityStep, ...] = (ScaleShift(0.3, 0.3, 0.8), Noise(0.4, 0.8), DropBlock())
     labelled: SupervisedSpec = field(default_factory=SupervisedSpec)
 
     def __post_init__(self) -> None:
-        for name, value, most in (("burn_in", self.burn_in, 1), ("decay", self.decay, 1), ("gate", self.gate, 1)):
-            if not 0 <= value < most:
-                raise RecipeError(f"objective.{name} is {value:g}; it must be from 0 to just below 1")
+        for name in ("burn_in", "decay", "gate", "precision"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RecipeError(f"objective.{name} is {getattr(self, name):g}; it must be from 0 to just below 1")
         if not (math.isfinite(self.weight) and self.weight > 0):
             raise RecipeError(f"objective.weight is {self.weight:g}; it must be a positive number")
         if self.ramp < 0:
@@ -81,6 +84,11 @@ class MeanTeacherSpec:
     def semi_supervised(self) -> bool:
         """It is."""
         return True
+
+    @property
+    def cut_by(self) -> str:
+        """The metric whose thresholds pick what becomes a label."""
+        return f"precision={self.precision:g}" if self.precision else "f1"
 
     def build(self, loss: Loss, annotator: Annotator | None = None) -> MeanTeacher:
         """The objective for a loss; labels that are picks need somebody who draws them."""

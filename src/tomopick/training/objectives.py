@@ -29,6 +29,11 @@ class ObjectiveSpec(Protocol):
     def semi_supervised(self) -> bool:
         """Whether it learns from unlabelled runs too; it needs some then, and may have none otherwise."""
 
+    @property
+    def cut_by(self) -> str:
+        """The metric whose thresholds, as the last validation found them, it is told of."""
+        return "f1"
+
     def build(self, loss: Loss, annotator: Annotator | None = None) -> Objective:
         """The objective for a loss; the annotator makes labels of heatmaps, for one that wants them."""
 
@@ -64,6 +69,11 @@ class SupervisedSpec:
     def semi_supervised(self) -> bool:
         """It is not."""
         return False
+
+    @property
+    def cut_by(self) -> str:
+        """Those for F1, of which it makes no use."""
+        return "f1"
 
     def build(self, loss: Loss, annotator: Annotator | None = None) -> Supervised:
         """The objective for a loss."""

@@ -77,14 +77,15 @@ def _height(strips: Sequence[Heatmap], name: str) -> float:
 
 
 def validate(
-    detector: Detector, state: TrainState, data: Data, metric: str = "f1"
+    detector: Detector, state: TrainState, data: Data, metric: str = "f1", cut_by: str = "f1"
 ) -> tuple[float, dict[str, float], Detector]:
     """The metric (see `TrainSpec.select`) at the best thresholds, with the averaged weights; and each object's.
 
     Where not all particles were picked it is `positives` in any case.
 
     Of the volumes as they are, whatever views the method picks with: the best weights are told as well by one. The
-    detector given back has the thresholds that are best for these weights, and not the weights themselves.
+    detector given back has the thresholds that are best for these weights, and not the weights themselves; for `cut_by`
+    too, and by that, for objects that never reach a precision, those for F1.
     """
     network = detector.method.network.build(len(data.objects))
     network.load_state_dict(state.averages["ema"].tensors)
@@ -101,11 +102,11 @@ def validate(
     found = {m: best if b == by else choose_thresholds(candidates, truth, data.objects, b) for m, b in wanted.items()}
     cuts = {m: {k: c.threshold for k, c in each.items() if c.calibrated} for m, each in found.items()}
     known = {m: {k: float(c.value) for k, c in cs.items() if c.n_truth and data.complete} for m, cs in found.items()}
-    detector = replace(
-        detector,
-        thresholds={**detector.thresholds, **{m: {**detector.thresholds[m], **mine} for m, mine in cuts.items()}},
-        facts=replace(detector.facts, scores=known),
-    )
+    thresholds = {**detector.thresholds, **{m: {**detector.thresholds[m], **mine} for m, mine in cuts.items()}}
+    if cut_by not in METRICS and data.complete:
+        reached = choose_thresholds(candidates, truth, data.objects, cut_by)
+        thresholds[cut_by] = {**thresholds["f1"], **{k: c.threshold for k, c in reached.items() if c.calibrated}}
+    detector = replace(detector, thresholds=thresholds, facts=replace(detector.facts, scores=known))
     return float(np.average(list(scores.values()), weights=weights)) if sum(weights) else 0.0, scores, detector
 
 
