@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 
 from czii_tables import ABLATION, BASELINES, METHODS, PUBLISHED, QUICK, ROWS, SEMI, WINDOWS, shown
+from kept_runs import rows_of
 from tomopick import (
     Ensemble,
     FitOptions,
@@ -54,7 +55,6 @@ from tomopick import (
     recipes,
 )
 from tomopick.core.errors import SelectionError
-from tomopick.picking.folder import read_log
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.picking.predict import VIEWS
 from tomopick.recipes.as_published import Grounds, carry_out, labelled_runs
@@ -230,7 +230,7 @@ class Bench:
     def make(self, table: str, only: Sequence[str] = ()) -> list[Row]:
         """The rows of a table that are asked for (none named: all), those that are missing made and kept."""
         kept = self.work / "rows.jsonl"
-        known = {(row["table"], row["row"]): row for row in read_log(kept)}
+        known = {(row["table"], row["row"]): row for row in rows_of(kept)}
         found = []
         for name, made in self.rows(table).items():
             if only and name not in only:

@@ -1,12 +1,14 @@
-"""Simulated runs that benchmarks keep as NumPy files: made once, by several processes, without a project's library."""
+"""What benchmarks keep: simulated runs as NumPy files, made once, without a project's library; and rows of results."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,6 +70,17 @@ def simulate_runs(folder: Path, runs: Sequence[str], simulation: Simulation, wor
         return
     with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
         list(pool.map(simulation.make, missing))
+
+
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    """Rows of a file of JSON lines, as far as they are whole; none where there is no file."""
+    rows: list[dict[str, Any]] = []
+    for line in file.read_text().splitlines() if file.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
 
 
 def load_run(folder: Path, run: str) -> tuple[Tomogram, Picks]:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kept_runs import rows_of
 from tomopick import (
     FitOptions,
     Grid,
@@ -45,7 +46,6 @@ from tomopick import (
     recipes,
 )
 from tomopick.core.errors import ReadError, SelectionError
-from tomopick.picking.folder import read_log
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.picking.predict import VIEWS
 from tomopick.scoring.scores import matched_scores
@@ -263,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kept, key = args.work / "rows.jsonl", {"benchmark": args.benchmark, "recipe": recipe, "settings": settings}
     args.work.mkdir(parents=True, exist_ok=True)
     try:
-        row = next((row for row in read_log(kept) if all(row[k] == v for k, v in key.items())), None)
+        row = next((row for row in rows_of(kept) if all(row[k] == v for k, v in key.items())), None)
         if row is None:
             data = gathered(benchmark, place, args.work)
             model = trained(data, recipe, settings, args.work / "models" / recipe, args.device)

@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from kept_runs import Simulation, load_run, simulate_runs
+from kept_runs import Simulation, load_run, rows_of, simulate_runs
 from tomopick import (
     Detector,
     FitOptions,
@@ -373,7 +373,7 @@ class Job:
         for row in self.rows:
             if time.time() > self.end:
                 break
-            if any(kept["row"] == row and set(COLUMNS) <= set(kept) for kept in read_log(file)):
+            if any(kept["row"] == row and set(COLUMNS) <= set(kept) for kept in rows_of(file)):
                 continue
             found = bench.row(self.seed, self.labels, row)
             with file.open("a") as out:
@@ -433,7 +433,7 @@ def main() -> None:
         with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
             for done in as_completed([pool.submit(job) for job in jobs]):
                 done.result()
-    text = table([row for file in sorted(args.work.glob("rows-*.jsonl")) for row in read_log(file)])
+    text = table([row for file in sorted(args.work.glob("rows-*.jsonl")) for row in rows_of(file)])
     (args.work / "table.md").write_text(text)
     print(text)
 

@@ -197,7 +197,7 @@ def read_thresholds(
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """All whole rows, of numbers and tables of them; the last may have been cut off in the middle."""
+    """All whole rows, of numbers and tables of them, and a stage; the last may have been cut off in the middle."""
     rows = []
     for line in read_text(path, "a training's log").splitlines() if path.is_file() else []:
         try:
@@ -211,5 +211,6 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _of_numbers(row: Mapping[str, Any]) -> bool:
-    values = [v for value in row.values() for v in (value.values() if isinstance(value, Mapping) else [value])]
+    kept = [value for name, value in row.items() if name != "stage" or not isinstance(value, str)]
+    values = [v for value in kept for v in (value.values() if isinstance(value, Mapping) else [value])]
     return all(v is None or isinstance(v, int | float) for v in values)
