@@ -42,13 +42,13 @@ def test_from_nothing_to_scores(tmp_path):
     run("train", "light", config, model, *learn, "--picks", "*:simulation/0", "--device", "cpu", *RECIPE)
     pick = ["pick", model, config, "--out", records, "--runs", "C", "--device", "cpu"]
     assert run(*pick).stdout.startswith("C: ")
-    query = ["--picks", "*:tomopick/0", "--truth", "*:simulation/0", "--runs", "C", "--json"]
+    query = ["--picks", "*:tomopick/1", "--truth", "*:simulation/0", "--runs", "C", "--json"]
     scores = json.loads(run("evaluate", config, config, *query).stdout)
     found = scores["matched"]["objects"]["ribosome"]["at"]["0.5"]
     assert found["references"] == 10 and found["f1"] > FLOOR, found
-    picks = open_project(config).picks("C", "*:tomopick/0")
+    picks = open_project(config).picks("C", "*:tomopick/1")
     assert run(*pick).stdout.rstrip().endswith("(finished before)")
-    assert len(open_project(config).picks("C", "*:tomopick/0")) == len(picks)
+    assert len(open_project(config).picks("C", "*:tomopick/1")) == len(picks)
 
 
 def test_simulate_goes_on_where_it_stopped(tmp_path):

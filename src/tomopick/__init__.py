@@ -147,7 +147,8 @@ def pick(
         project: with the tomograms; `Runs` where runs or a tomogram type are chosen.
         out: folder of RUN.csv and of the records; where a project keeps picks, of the records alone.
         overwrite: replace what lies there and is not ours.
-        how: fields of `PickOptions`: thresholds, metric, views, device ...
+        how: fields of `PickOptions`: thresholds, metric, views, device ... Without `session_id`, picks in a project go
+            to the next free session, and again to it for the same `out`.
 
     Raises:
         TomopickError: nothing to pick, or options that do not fit. What is wrong with one run is its result.
@@ -161,12 +162,16 @@ def pick(
     from .picking.output import records_of
     from .picking.picker import Picker
     from .picking.runs import check_objects, pick_runs
+    from .picking.session import session_for
 
     runs = Runs.of(project)
     names = runs.check()
     if not names:
         raise SelectionError(f"{runs.uri}: no runs to pick; expected at least one tomogram")
-    picker = Picker(load(model), with_fields(PickOptions(), how))
+    options = with_fields(PickOptions(), how)
+    if "session_id" not in how:
+        options = replace(options, session_id=session_for(runs.project, Path(out), options.user_id))
+    picker = Picker(load(model), options)
     check_objects(picker, runs.project)
     warn(before_picking(runs, picker.model))
     expect(records_of(runs.project, Path(out)).folder, names)

@@ -634,7 +634,7 @@ def test_copick_training_and_inference(tmp_path):
     assert made.exit_code == 0, made.output
     picked = call(copick_plugin.inference, "-c", config, small.trained(), "--device", "cpu", "--out", tmp_path / "r")
     assert picked.exit_code == 0, picked.output
-    assert len(open_project(config).picks("A", "*:tomopick/0")) > 0
+    assert len(open_project(config).picks("A", "*:tomopick/1")) > 0
 
 
 def test_the_plugin_is_light_and_copick_takes_it():

@@ -86,7 +86,7 @@ def _pick(config: str, given: dict[str, Any]) -> dict[str, Any]:
 evaluation = _command(
     "evaluate",
     "Score picks of one user and session against those of another.",
-    "copick evaluation tomopick -c copick.json --picks '*:tomopick/0' --truth '*:curator/0'",
+    "copick evaluation tomopick -c copick.json --picks '*:tomopick/1' --truth '*:curator/0'",
     _evaluate,
 )
 inference = _command(

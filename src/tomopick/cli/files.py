@@ -108,7 +108,7 @@ def export_command(
     \b
     Examples:
       tomopick export picks/ particles.star --to relion5 --tomograms tomograms/ --tomograms-star tomograms.star
-      tomopick export copick.json ribosomes.star --to warp --picks 'ribosome:tomopick/0' --min-score 0.3
+      tomopick export copick.json ribosomes.star --to warp --picks 'ribosome:tomopick/1' --min-score 0.3
       tomopick export copick.json models/ --to imod --tomo-type denoised@10
     """
     from ..data.exporting import ExportOptions, export_picks, require_target

@@ -156,6 +156,7 @@ def pick_work(arguments: tuple[str, ...], out: Path, runs: list[str] | None, **c
     from ..data.objects import write_objects
     from ..picking.load import joined, load_model
     from ..picking.output import records_of
+    from ..picking.session import session_for
     from .options import named_runs
 
     places = without_overrides(arguments)[0]
@@ -172,6 +173,8 @@ def pick_work(arguments: tuple[str, ...], out: Path, runs: list[str] | None, **c
     def prepare() -> None:
         if not project.keeps_picks:
             write_objects(out / "objects.json", model.objects)
+        if not choices["session_id"]:  # once, by us: every task finds it there
+            session_for(project, out, choices["user_id"])
         expect(records_of(project, out).folder, wanted)
 
     return Work(out, wanted, prepare=prepare)

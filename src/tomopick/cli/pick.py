@@ -57,7 +57,8 @@ from .places import places_of, places_options
 @click.option(
     "--user-id", default="tomopick", callback=identified, show_default=True, help="Of picks in a copick project."
 )
-@click.option("--session-id", default="0", callback=identified, show_default=True, help="Of picks in a copick project.")
+@click.option("--session-id", callback=identified,
+              help="Of picks in a copick project. Default: the next free one, the same for one --out.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace output that is there.")
 @click.option("--device", default="auto", show_default=True,
               help="auto, cpu, cuda, mps; several GPUs as cuda:0,cuda:1 or cuda:all, with a process each.")  # fmt: skip
@@ -89,7 +90,7 @@ def pick_command(
     \b
     Examples:
       tomopick pick default tomogram.mrc --out picks/
-      tomopick pick model/ copick.json --out records/ --tomo-type denoised --session-id 1 --tta flips
+      tomopick pick model/ copick.json --out records/ --tomo-type denoised --tta flips
       tomopick pick seed0/ seed1/ tomograms/ --out picks/ --metric czii --threshold ribosome=0.2
       tomopick pick model/ copick.json --out records/ --inside membrane:me/1 --within 150 --orient-to membrane:me/1
       tomopick pick unet25d/ copick.json --out picks/ tiling.step=8,64,64 tiling.flat=true
@@ -109,6 +110,7 @@ def pick_command(
     devices = devices_of(choices["device"], workers)
     _refuse_unknown(models, source, devices, choices)
     tomo_type = choices.pop("tomo_type")
+    session = choices.pop("session_id")
     options = PickOptions(thresholds=threshold, overrides=tuple(overrides), **choices)
     job = Job(tuple(models), source, opening, options, str(out), overwrite, tomo_type)
     batch = job.runs()
@@ -126,12 +128,23 @@ def pick_command(
             return
     batch = replace(batch, names=wanted)
     _refuse_type(batch)
+    job = _with_session(job, project, session)
     picker = _set_up(job, batch, 2 if dask else len(devices))
     expect(records_of(project, out).folder, everything)
     if len(everything) == 1:
         _told(pick_run(picker, batch, wanted[0], out, overwrite))
     else:
         _batch(job, picker, batch, devices, dask)
+
+
+def _with_session(job: Any, project: Any, session: str | None) -> Any:
+    """The job with the session that was asked for, or the one of its folder."""
+    from dataclasses import replace
+
+    from ..picking.session import session_for
+
+    session = session or session_for(project, Path(job.out), job.options.user_id)
+    return replace(job, options=replace(job.options, session_id=session))
 
 
 def _set_up(job: Any, batch: Any, workers: int) -> Any:

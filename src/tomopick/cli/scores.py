@@ -212,7 +212,7 @@ def evaluate_command(
     \b
     Examples:
       tomopick evaluate picks.csv truth.csv
-      tomopick evaluate copick.json copick.json --picks '*:tomopick/0' --truth '*:curator/0' --json
+      tomopick evaluate copick.json copick.json --picks '*:tomopick/1' --truth '*:curator/0' --json
       tomopick evaluate picks/ tomograms/ --report report.html
       tomopick evaluate model/ tomograms/ --against default
     """

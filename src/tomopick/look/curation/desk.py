@@ -23,6 +23,7 @@ from ...core.types import PickableObject, Picks
 from ...data import Project
 from ...data.choose import require_id
 from ...data.tables import read_picks_csv, write_picks_csv
+from ...picking.session import next_session
 from .journal import STATES, Journal
 
 DOUBTFUL = 0.15  # a score this near to its threshold is in doubt
@@ -216,7 +217,7 @@ class Desk:
             self.session_id = session
             self.thresholds |= {k: float(v) for k, v in cuts.items() if k in self.thresholds}
             return
-        self.session_id = sitting.session_id or _next_session(sitting)
+        self.session_id = sitting.session_id or next_session(sitting.project, sitting.user_id, (REJECTED, UNSURE))
         require_id(self.session_id, "session")
         if sitting.session_id is not None and _taken(sitting, self.session_id):
             raise OutputError(
@@ -238,19 +239,6 @@ def _taken(sitting: Sitting, session: str) -> bool:
         for run in sitting.picks
         for entry in sitting.project.picks_sets(run)
     )
-
-
-def _next_session(sitting: Sitting) -> str:
-    """Beyond every number that this user has in the project; "1" in a project that keeps no picks."""
-    if not sitting.project.keeps_picks:
-        return "1"
-    mine = {
-        entry.session_id.removesuffix(REJECTED).removesuffix(UNSURE)
-        for run in sitting.picks
-        for entry in sitting.project.picks_sets(run)
-        if entry.user_id == sitting.user_id
-    }
-    return str(max((int(s) for s in mine if s.isdecimal()), default=0) + 1)
 
 
 def _claimed(out: Path) -> IO[str]:
