@@ -17,7 +17,7 @@ from ..data import Project
 log = logging.getLogger("tomopick")
 
 SESSION_FILE = "session.json"
-FIRST = "1"  # copick's own viewer takes session 0 for a tool's, which it does not change
+_FIRST = "1"  # copick's own viewer takes session 0 for a tool's, which it does not change
 
 
 def next_session(project: Project, user_id: str, endings: tuple[str, ...] = ()) -> str:
@@ -29,7 +29,7 @@ def next_session(project: Project, user_id: str, endings: tuple[str, ...] = ()) 
         endings: that a session's number may have.
     """
     if not project.keeps_picks:
-        return FIRST
+        return _FIRST
     numbers = [0]
     for run in project.runs():
         for entry in project.picks_sets(run):
