@@ -282,7 +282,7 @@ FLAGS = {
         *["--device", "--engine", "--invert", "--keep-below", "--metric", "--min-distance", "--offset"],
         *["--out", "--overwrite", "--precision", "--runs", "--save-heatmaps", "--session-id", "--shard"],
         *["--threshold", "--tomo-type", "--tta", "--user-id", "--workers", *PROJECT],
-        *["--beyond", "--border", "--inside", "--orient-to", "--outside", "--within", "--z-range"],
+        *["--beyond", "--border", "--clean", "--inside", "--orient-to", "--outside", "--within", "--z-range"],
     ],
     "recipes": [],
     "soup": [

@@ -21,6 +21,7 @@ from tomopick.picking.masking import RunPlaces, label_of, places_of_run
 from tomopick.picking.options import PickOptions
 from tomopick.picking.picker import Picker
 from tomopick.picking.places import Places
+from tomopick.picking.placing import placed
 
 SHAPE = (24, 128, 128)
 GRID = Grid(SHAPE, small.SPACING)
@@ -59,7 +60,7 @@ def picked(places, tmp_path, mask=None):
         return engine(values)
 
     picker.predictors = [replace(picker.predictors[0], engine=counting)]
-    prepared = picker.placed(picker.prepare(data.tomogram("A")), data)
+    prepared = placed(picker, picker.prepare(data.tomogram("A")), data, data.tomogram("A"))
     return picker.pick(prepared)[0], len(seen)
 
 

@@ -8,8 +8,10 @@ import click
 
 from .options import POSITIVE
 
-_NAMES = ("inside", "outside", "within", "beyond", "border", "z_range", "orient_to")
+_NAMES = ("inside", "outside", "within", "beyond", "border", "z_range", "orient_to", "clean")
 _OPTIONS = (
+    click.option("--clean", is_flag=True,
+                 help="Pick in the sample alone, not on gold and carbon, as the shipped model of these says."),
     click.option("--orient-to", default="", metavar="MASK",
                  help="Turn picks to the nearest surface of MASK, their z outward."),
     click.option("--z-range", default="", metavar="FROM:TO", help="Sections, as 40:140, or Å, as 400:1400A."),
@@ -36,4 +38,5 @@ def places_of(choices: dict[str, Any]) -> Any:
     from ..picking.places import Places
 
     given = {name: choices.pop(name) for name in _NAMES}
-    return Places(**{**given, "border": given["border"] or 0.0})
+    clean = "surroundings" if given["clean"] else ""
+    return Places(**{**given, "border": given["border"] or 0.0, "clean": clean})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +34,7 @@ class RunPlaces:
         surfaces: by what the user calls them; None: it is of other runs, and nothing here is in it.
         facing: what rotations are taken from.
         margin: around a place that its picks depend on [Å].
+        clean: names of surfaces; picks lie inside of the first and outside of the others.
     """
 
     places: Places
@@ -41,6 +42,7 @@ class RunPlaces:
     surfaces: dict[str, Surface | None]
     facing: Surface | None = None
     margin: float = 0.0
+    clean: tuple[str, ...] = ()
     _cells: list[tuple[np.ndarray, Grid]] = field(default_factory=list, repr=False)
 
     def keep(self, picks: Picks) -> Picks:
@@ -51,6 +53,8 @@ class RunPlaces:
         for where in self.places.outside:
             away = self._away(where, picks)
             kept &= (away >= self.places.beyond) & (away > 0 if self.places.beyond >= 0 else True)
+        for i, name in enumerate(self.clean):
+            kept &= (self._away(name, picks) <= 0) == (i == 0)
         found = picks.select(kept)
         for where in self.surfaces:
             away = self._away(where, found)
@@ -102,6 +106,9 @@ class RunPlaces:
             allowed &= np.any(near, axis=0)
         for where in self.places.outside:
             allowed &= ~self._within(self.surfaces[where], grid, self.places.beyond)
+        for i, name in enumerate(self.clean):
+            surface = self.surfaces[name]
+            allowed &= self._near(surface, grid, 0.0) if i == 0 else ~self._within(surface, grid, 0.0)
         return allowed, grid
 
     def _near(self, surface: Surface | None, grid: Grid, within: float) -> np.ndarray:
@@ -165,7 +172,9 @@ def label_of(where: str) -> str:
     return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-") or "mask"
 
 
-def places_of_run(places: Places, project: Project, run: str, grid: Grid, margin: float) -> RunPlaces:
+def places_of_run(
+    places: Places, project: Project, run: str, grid: Grid, margin: float, clean: Mapping[str, Mask] | None = None
+) -> RunPlaces:
     """The places of one run.
 
     Args:
@@ -174,6 +183,7 @@ def places_of_run(places: Places, project: Project, run: str, grid: Grid, margin
         run: its name.
         grid: of its tomogram.
         margin: around a place that its picks depend on [Å].
+        clean: what a model marked: of the first picks lie inside, of the others outside.
 
     Raises:
         SelectionError: a mask that is not there.
@@ -181,10 +191,11 @@ def places_of_run(places: Places, project: Project, run: str, grid: Grid, margin
     """
     names = dict.fromkeys([*places.inside, *places.outside])
     surfaces = {where: surface_of(project, run, where, grid) for where in names}
+    surfaces |= {name: VoxelSurface(mask) for name, mask in (clean or {}).items()}
     facing = surfaces.get(places.orient_to)
     if places.orient_to and facing is None:
         facing = surface_of(project, run, places.orient_to, grid, "orient_to")
-    return RunPlaces(places, grid, surfaces, facing, margin)
+    return RunPlaces(places, grid, surfaces, facing, margin, tuple(clean or ()))
 
 
 def surface_of(project: Project, run: str, where: str, grid: Grid, field: str = "inside") -> Surface | None:

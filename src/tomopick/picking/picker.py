@@ -23,14 +23,13 @@ from ..scoring.thresholds import thresholds_for
 from .exclusion import Exclusion
 from .folder import TrainingFacts
 from .options import PickOptions
-from .peaks import LOWEST_SCORE, PeakFinder, distances_of, with_distances
+from .peaks import LOWEST_SCORE, PeakFinder, with_distances
 from .predict import Predictor, predict_rows
 from .prepared import Prepared, Single
 from .rows import decode_rows, join_rows, on_host, watched
 from .tensors import fits, uploaded
 
 if TYPE_CHECKING:  # files are read where a path is given, not where a network runs
-    from ..data import Project
     from .found import Found, Volume
 
 log = logging.getLogger("tomopick")
@@ -343,22 +342,6 @@ class Picker:
             picks = picks.shifted(-np.array(self.model.facts.displacement))
         # Where the volume is no multiple of the stride, the last cells reach beyond it.
         return picks.select(tomogram.holds(picks.positions))
-
-    def placed(self, seen: Prepared, project: Project) -> Prepared:
-        """With the places where picks of a project's run are kept, if some were asked for.
-
-        Raises:
-            TomopickError: a mask that is not there, or cannot be read.
-        """
-        if not self.options.places:
-            return seen
-        from .masking import places_of_run
-
-        # What a peak is compared with lies no further away than its kind are from each other.
-        distances = distances_of(self.peaks, self.objects)
-        margin = max((2 * (o.radius or 0.0) for o in self.objects), default=0.0)
-        margin = max([margin, *distances.values()])
-        return replace(seen, places=places_of_run(self.options.places, project, seen.run, seen.grid, margin))
 
     def counts(self, picks: Picks) -> dict[str, int]:
         """Picks at or above the threshold, by object."""

@@ -20,6 +20,7 @@ class Places:
         border: how far away from the volume's faces [Å].
         z_range: `10:140` in voxels, or `100:1400A`.
         orient_to: a mask whose nearest surface gives picks their rotation.
+        clean: a model of sample, gold and carbon; picks lie in the one and not on the others.
     """
 
     inside: tuple[str, ...] = ()
@@ -29,6 +30,7 @@ class Places:
     border: float = 0.0
     z_range: str = ""
     orient_to: str = ""
+    clean: str = ""
 
     def __post_init__(self) -> None:
         if self.z_range:

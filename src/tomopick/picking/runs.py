@@ -25,6 +25,7 @@ from ..data import Project, atomic_write
 from ..data.runs import Runs
 from .output import HeatmapFiles, Output, records_of
 from .picker import Picker
+from .placing import placed
 from .prepared import Prepared
 
 _NICENESS = 19  # niceness of reading ahead; 0 is a usual thread's, 19 the most
@@ -138,7 +139,9 @@ class _Work:
                             return RunResult(self.run, SKIPPED, before["counts"], 0.0)
                         self.found.append("picks made before with another model, input or settings are replaced")
                 tomogram = self.runs.tomogram(self.run)
-            self.prepared: Prepared | None = self.picker.placed(self.picker.prepare(tomogram), self.runs.project)
+            self.prepared: Prepared | None = placed(
+                self.picker, self.picker.prepare(tomogram), self.runs.project, tomogram
+            )
         return None
 
     def predict(self) -> RunResult | None:
