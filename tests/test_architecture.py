@@ -264,6 +264,10 @@ FLAGS = {
         *PROJECT,
     ],
     "finish": [],
+    "mask": [
+        *["--device", "--objects", "--out", "--overwrite", "--runs", "--session-id", "--threshold", "--tomo-type"],
+        *["--user-id", *PROJECT],
+    ],
     "merge": [
         "--agree",
         "--coordinate-offset",

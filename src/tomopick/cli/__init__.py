@@ -15,6 +15,7 @@ from .curate import curate_command
 from .export_model import export_model_command
 from .files import doctor_command, export_command, import_command, init_command, show_command
 from .flags import with_flags
+from .mask import mask_command
 from .merge import merge_command
 from .options import plain_log, say
 from .pick import pick_command
@@ -77,7 +78,7 @@ def main(quiet: bool) -> None:
 for _command in (
     calibrate_command, convert_command, curate_command, demo_command, doctor_command, ensemble_command,
     evaluate_command, export_command, export_model_command, finish_command, import_command, init_command,
-    merge_command, pick_command, recipes_command, report_command, show_command, simulate_command, soup_command,
-    status_command, train_command,
+    mask_command, merge_command, pick_command, recipes_command, report_command, show_command, simulate_command,
+    soup_command, status_command, train_command,
 ):  # fmt: skip
     main.add_command(_command)

@@ -61,7 +61,7 @@ def read_mask(place: Path, run: str, runs: Sequence[str], grid: Grid) -> Mask | 
     if path is None:
         return None
     same = volume_grids(path, grid.voxel_spacing)[0].shape == grid.shape
-    return fitted_mask(*read_volume(path, 0, grid.voxel_spacing if same else None), grid)
+    return fitted_mask(*read_volume(path, 0, grid.voxel_spacing if same else None, uniform=True), grid)
 
 
 def fitted_mask(values: np.ndarray, own: Grid, grid: Grid) -> Mask:

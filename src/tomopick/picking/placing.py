@@ -73,7 +73,7 @@ def model_masks(
 
 @lru_cache(maxsize=4)
 def _ready(model: str, device: str) -> Picker:
-    return Picker(load_model(model), PickOptions(device=device))
+    return Picker(load_model(model), PickOptions(device=device, exclude=False))  # nothing is picked
 
 
 def _above(values: np.ndarray, cuts: list[float]) -> np.ndarray:

@@ -230,7 +230,7 @@ class CopickProject:
 
 
 def _segmented(stored: Any, where: str) -> tuple[np.ndarray, Grid]:
-    return read_zarr(stored.zarr(), where)
+    return read_zarr(stored.zarr(), where, uniform=True)
 
 
 def _place(picks: Any) -> Path | None:

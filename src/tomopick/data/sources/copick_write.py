@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core.errors import OutputError
 from ...core.files import flush, hidden, remove, sweep, write_together
-from ...core.types import PickableObject, Picks, Tomogram
+from ...core.types import Grid, PickableObject, Picks, Tomogram
 from ..choose import require_id, require_objects
 from ..picksjson import picks_files
 from .copick import CopickProject
@@ -138,3 +138,36 @@ def _require_writable(project: CopickProject, tomogram: Tomogram) -> None:
             f"{project.uri}: run {tomogram.run}: voxel (0, 0, 0) lies at {tomogram.grid.origin} Å; copick has no place "
             "for an origin, so move the tomogram and its picks to (0, 0, 0)"
         )
+
+
+def write_segmentation(
+    project: CopickProject, run: str, name: str, values: np.ndarray, grid: Grid, user_id: str, session_id: str
+) -> None:
+    """Writes a segmentation of a run, in place of one that is there.
+
+    Args:
+        project: takes it.
+        run: its name.
+        name: of what is marked; it need be no pickable object.
+        values: (z, y, x) 0 and 1.
+        grid: of a tomogram of the run.
+        user_id, session_id: whose it is.
+
+    Raises:
+        OutputError: copick refuses it, or the disk does.
+    """
+    for value, what in ((name, "segmentation"), (user_id, "user"), (session_id, "session")):
+        require_id(value, what)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            # Of several labels, for what is marked is none of the project's objects.
+            made = project.root.get_run(run).new_segmentation(
+                grid.voxel_spacing, name, session_id, is_multilabel=True, user_id=user_id, exist_ok=True
+            )
+            made.from_numpy(np.ascontiguousarray(values))
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise OutputError(
+            f"{project.uri}: run {run}: '{name}' cannot be written ({reason}); check the overlay"
+        ) from None

@@ -53,23 +53,27 @@ def volume_grids(path: Path, voxel_spacing: float | None = None) -> tuple[Grid, 
     return (read_mrc_grid(path, voxel_spacing),)
 
 
-def read_volume(path: Path, level: int = 0, voxel_spacing: float | None = None) -> tuple[np.ndarray, Grid]:
-    """The voxels of one level, (z, y, x) float32 C-contiguous, and their grid.
+def read_volume(
+    path: Path, level: int = 0, voxel_spacing: float | None = None, uniform: bool = False
+) -> tuple[np.ndarray, Grid]:
+    """The voxels of one level, (z, y, x) float32 C-contiguous, and their grid; `uniform`: they may all be alike.
 
     Raises:
         ReadError: as `volume_grids`; or truncated, constant, or without one finite voxel.
     """
     _require(path)
     if path.suffix.lower() == ".zarr":
-        return read_zarr(path, str(path), level, voxel_spacing)
+        return read_zarr(path, str(path), level, voxel_spacing, uniform)
     values, grid = read_mrc(path, voxel_spacing)
-    return checked(values, str(path)), grid
+    return checked(values, str(path), uniform), grid
 
 
-def read_zarr(store: Any, where: str, level: int = 0, voxel_spacing: float | None = None) -> tuple[np.ndarray, Grid]:
+def read_zarr(
+    store: Any, where: str, level: int = 0, voxel_spacing: float | None = None, uniform: bool = False
+) -> tuple[np.ndarray, Grid]:
     """`read_volume` for an OME-Zarr in a path or store."""
     chosen = read_levels(store, where, voxel_spacing)[level]
-    return checked(read_level(store, chosen, where), where), chosen.grid
+    return checked(read_level(store, chosen, where), where, uniform), chosen.grid
 
 
 def contents_mark(store: Any) -> str:
@@ -96,7 +100,7 @@ def _files(folder: Path) -> Iterator[str]:
             yield os.path.join(place, name)
 
 
-def checked(values: np.ndarray, where: str) -> np.ndarray:
+def checked(values: np.ndarray, where: str, uniform: bool = False) -> np.ndarray:
     """The volume itself; what is not finite in it is set to its mean in place, and that is logged.
 
     Raises:
@@ -115,7 +119,7 @@ def checked(values: np.ndarray, where: str) -> np.ndarray:
         for section in values:
             section[~np.isfinite(section)] = mean
         low, high = float(values.min()), float(values.max())
-    if low == high:
+    if low == high and not uniform:
         raise ReadError(f"{where}: all voxels are {low:g}; expected a tomogram, so reconstruct or copy it again")
     return values
 
