@@ -18,9 +18,8 @@ from .peaks import distances_of
 from .picker import Picker
 from .prepared import Prepared
 
-SURROUNDINGS = "surroundings"  # the shipped model of sample, gold, carbon and membranes
-SAMPLE = "sample"
-DIRT = ("gold", "carbon")  # that no particle lies on
+_SAMPLE = "sample"
+_DIRT = ("gold", "carbon")  # that no particle lies on
 
 
 def placed(picker: Picker, seen: Prepared, project: Project, tomogram: Tomogram) -> Prepared:
@@ -44,7 +43,7 @@ def placed(picker: Picker, seen: Prepared, project: Project, tomogram: Tomogram)
     clean = {}
     if options.places.clean:
         masks = model_masks(options.places.clean, tomogram, options.device)
-        clean = {name: masks[name] for name in (SAMPLE, *DIRT) if name in masks}
+        clean = {name: masks[name] for name in (_SAMPLE, *_DIRT) if name in masks}
     return replace(seen, places=places_of_run(options.places, project, seen.run, seen.grid, margin, clean))
 
 

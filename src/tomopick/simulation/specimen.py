@@ -20,8 +20,8 @@ from ..core.types import Grid, Picks
 from .density import Density
 from .layer import Barren, Layer
 
-KINDS = ("gold", "carbon", "membrane", "frost")  # of what is marked besides particles
-SAMPLE = "sample"
+_KINDS = ("gold", "carbon", "membrane", "frost")  # of what is marked besides particles
+_SAMPLE = "sample"
 _TRIES = (48, 192, 768)  # places tried for a particle, at once, before it is left out
 _GIVE_UP = 12  # particles left out in a row before the rest is
 _SURFACE = 0.4
@@ -187,11 +187,11 @@ class Specimen:
         self._marked.setdefault(kind, []).append((start, mask))
 
     def surroundings(self) -> dict[str, np.ndarray]:
-        """By kind, (z, y, x) bool of `grid`: `KINDS`, and the sample, which is the ice without gold and carbon."""
+        """By kind, (z, y, x) bool of `grid`: `_KINDS`, and the sample, which is the ice without gold and carbon."""
         first = np.rint(self.field.indices(np.array(self.grid.origin))).astype(int)
         shape = np.array(self.grid.shape)
         found = {}
-        for kind in KINDS:
+        for kind in _KINDS:
             found[kind] = np.zeros(self.grid.shape, dtype=bool)
             for start, mask in self._marked.get(kind, ()):
                 for turn in product((-1, 0, 1), repeat=2):  # the field repeats itself along y and x
@@ -202,7 +202,7 @@ class Specimen:
                         part = tuple(slice(a, b) for a, b in zip(low - at, high - at))
                         found[kind][into] |= mask[part]
         ice = self.ice_mask(first, self.grid.shape) > 0.5
-        return {SAMPLE: ice & ~found["gold"] & ~found["carbon"], **found}
+        return {_SAMPLE: ice & ~found["gold"] & ~found["carbon"], **found}
 
     def is_free(self, centres: np.ndarray) -> np.ndarray:
         """(n, 3) voxels of `field` -> (n,) bool: nothing is there."""
