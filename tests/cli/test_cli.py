@@ -26,6 +26,7 @@ from tomopick.picking.predict import VIEWS
 from tomopick.recipes import names
 from tomopick.recipes.catalogue import ENTRIES
 from tomopick.scoring.compare import Scoring
+from tomopick.scoring.intervals import bootstrap_f1
 from tomopick.scoring.scores import czii_score, matched_scores
 from tomopick.simulation.projects import PRESETS, simulate_project
 from tomopick.training.fit import FitOptions
