@@ -305,7 +305,7 @@ FLAGS = {
         *["--templates", "--tomo-type", "--vary", "--workers"],
     ],
     "train": [
-        *["--add", "--all-labelled", "--negatives", "--on", "--shard"],
+        *["--add", "--all-labelled", "--from-map", "--like", "--negatives", "--on", "--shard"],
         *["--as-published", "--device", "--drop-outside", "--dry-run", "--folds", "--init-from", "--invert"],
         *["--minutes", "--objects", "--patience", "--picks", "--pretrain", "--pretrain-picks", "--pretrain-tomo-type"],
         *["--pretrain-val-runs", "--pretrained-weights", "--resume", "--seed", "--seeds", "--subset", "--tomo-type"],

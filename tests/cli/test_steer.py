@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy.ndimage import gaussian_filter
 
 from small import BALL, RING, TINY, folder, trained
 from tomopick.cli import main
+from tomopick.data import write_mrc
 
 
 def run(*args):
@@ -59,3 +62,19 @@ def test_who_competes_is_said(volumes, tmp_path):
     model = trained(BALL, RING)
     for flag in ("--exclude", "--no-exclude"):
         run("pick", model, volumes, "--runs", "A", "--out", tmp_path / flag, flag, "--device", "cpu")
+
+
+def test_a_map_becomes_a_model(tmp_path, monkeypatch):
+    from functools import partial
+
+    from tomopick.recipes import from_maps
+
+    z, y, x = np.meshgrid(*[np.arange(24) - 11.5] * 3, indexing="ij")
+    write_mrc(tmp_path / "ball.mrc", gaussian_filter((z**2 + y**2 + x**2 < 100).astype(np.float32), 1), 5.0)
+    monkeypatch.setattr(from_maps, "MapOptions", partial(from_maps.MapOptions, runs=3, across=64))
+    out = run("train", "light", tmp_path / "m", "--from-map", f"{tmp_path / 'ball.mrc'},radius=50", "--device", "cpu",
+              "--like", folder(tmp_path / "own", runs=("A",), picks=False), *TINY, "tiling.shape=32,32,32",
+              "tiling.overlap=8")  # fmt: skip
+    assert "# light: ball" in out and (tmp_path / "m-simulated" / "copick.json").is_file()
+    done = CliRunner().invoke(main, ["train", "light", str(tmp_path / "n"), "--like", str(tmp_path)])
+    assert done.exit_code != 0 and not (tmp_path / "n").exists()

@@ -37,6 +37,7 @@ FLAGS = {
     "keep_below": "--keep-below",
     "labelled_in": "--labelled-in",
     "layout": "--star-layout",
+    "maps": "--from-map",
     "metric": "--metric",
     "min_distances": "--min-distance",
     "min_score": "--min-score",

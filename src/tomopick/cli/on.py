@@ -190,10 +190,10 @@ def simulate_work(out: Path, runs: int, positions: str | None, **_: Any) -> Work
     return Work(out, names)
 
 
-def train_work(arguments: tuple[str, ...], resume: bool, **_: Any) -> Work:
+def train_work(arguments: tuple[str, ...], resume: bool, maps: tuple[str, ...] = (), **_: Any) -> Work:
     """One task, which goes on with what an earlier turn has left."""
     places = without_overrides(arguments)[0]
-    if len(places) < 2:
+    if len(places) < 2 and not (maps and places):
         raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
     out = Path(places[-1])
     if resume:

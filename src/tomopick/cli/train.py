@@ -15,6 +15,7 @@ from ..core.files import is_vacant, require_writable
 from ..core.messages import near_miss
 from ..core.shards import Shard
 from ..core.text import read_text
+from .maps import with_simulated
 from .on import OnCommand, train_work
 from .options import (
     POSITIVE,
@@ -51,6 +52,9 @@ from .options import (
 @click.option("--objects", "learn", callback=comma, help="Objects to learn, comma-separated. Default: all defined.")
 @click.option("--add", multiple=True, metavar="NAME[:RADIUS]",
               help="Learn this object beside all that --init-from knows, which it does not forget.")  # fmt: skip
+@click.option("--from-map", "maps", multiple=True, metavar="[NAME=]FILE[,radius=Å][,mass=kDa]",
+              help="Learn this map or atomic model, from runs simulated for it; no PROJECT is needed.")  # fmt: skip
+@click.option("--like", metavar="TOMOGRAMS", help="Simulate with the voxel size and the thickness of these.")
 @click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
 @invert_option
 @click.option("--unlabelled-runs", callback=comma,
@@ -113,6 +117,7 @@ def train_command(
       tomopick train bpd copick.json model/ --val-runs TS_6_4 --picks '*:curator/*' train.lr=3e-4
       tomopick train bpd real.json sim/copick.json model/ --tomo-type denoised --init-from default
       tomopick train light tomograms/ model/ --init-from default --add my-protein:75
+      tomopick train light model/ --from-map my-protein.mrc,radius=60 --like tomograms/ --minutes 15
       tomopick train soup copick.json soup/ --as-published --pretrain sim/copick.json --tomo-type denoised,wbp
       tomopick train semietpicker copick.json model/ --train-runs TS_5_4,TS_69_2 --unlabelled rest.json
     """
@@ -122,7 +127,7 @@ def train_command(
     from ..training.fit import FitOptions, fit
 
     places, overrides = without_overrides(arguments)
-    if len(places) < 2:
+    if len(places) < 2 and not (choices["maps"] and places):
         raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
     *projects, out = places
     require_writable(out)
@@ -132,6 +137,7 @@ def train_command(
     names = ("device", "seed", "workers", "resume", "init_from", "weights_folder", "minutes", "patience")
     added = tuple(spec.partition(":")[0] for spec in choices["add"])
     choices["objects"] = (*choices["objects"], *(spec for spec in choices["add"] if ":" in spec))
+    projects, learn = with_simulated(projects, Path(out), learn, choices)
     options = FitOptions(**{key: choices[key] for key in names}, objects=learn, add=added, draw=draw_training)
     if choices["dry_run"]:
         echo(_looked_ahead(recipe, overrides, _grounds(projects, choices), options, choices))

@@ -1,0 +1,69 @@
+"""A model from a density alone."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from tomopick.core.errors import ReadError, SelectionError
+from tomopick.core.types import Grid, Tomogram
+from tomopick.data import MemoryProject, open_project, write_mrc
+from tomopick.data.runs import Runs
+from tomopick.recipes.from_maps import Looks, MapOptions, simulated_with, thickness_of
+
+
+@pytest.fixture(scope="module")
+def density(tmp_path_factory):
+    """A ball of 50 Å."""
+    z, y, x = np.meshgrid(*[np.arange(24) - 11.5] * 3, indexing="ij")
+    place = tmp_path_factory.mktemp("maps") / "my_protein.mrc"
+    write_mrc(place, gaussian_filter((z**2 + y**2 + x**2 < 100).astype(np.float32), 1), 5.0)
+    return place
+
+
+def layer(first, last, seed=0):
+    values = np.random.default_rng(seed).standard_normal((80, 96, 96)).astype(np.float32)
+    values[first:last] += 3 * gaussian_filter(
+        np.random.default_rng(seed + 1).standard_normal((last - first, 96, 96)), 1
+    )
+    values[first:last] *= 1.6
+    return Tomogram("A", values, Grid(values.shape, 12.0))
+
+
+def test_how_thick_a_specimen_is():
+    assert thickness_of(layer(20, 60)) == pytest.approx(40 * 12, rel=0.15)
+    full = Tomogram(
+        "A", np.random.default_rng(0).standard_normal((40, 64, 64)).astype(np.float32), Grid((40, 64, 64), 10)
+    )
+    assert thickness_of(full) == 400
+
+
+def test_runs_are_like_a_users_own():
+    project = MemoryProject()
+    project.write_tomogram(layer(20, 60))
+    looks = Looks.of(Runs(project))
+    assert looks.voxel_spacing == 12 and looks.sections == 80 and looks.thickness[0] < 480 < looks.thickness[1]
+    assert MapOptions(looks=looks).shape == (80, 192, 192)
+    with pytest.raises(SelectionError, match="no tomogram to simulate the like of"):
+        Looks.of(Runs(MemoryProject()))
+
+
+def test_a_map_becomes_runs_that_can_be_learned_from(density, tmp_path, caplog):
+    with caplog.at_level("INFO", "tomopick"):
+        options = MapOptions(runs=1, across=64, looks=Looks(12.0, (350.0, 450.0), 48))
+        config, names = simulated_with([f"{density},radius=50,mass=300"], tmp_path / "sim", options)
+    assert names == ("my-protein",) and "my-protein: 300 kDa, as given; radius 50 Å" in caplog.text
+    project = open_project(config)
+    (run,) = project.runs()
+    assert project.grid(run).shape == (48, 64, 64) and project.grid(run).voxel_spacing == pytest.approx(12)
+    assert next(o for o in project.objects if o.name == "my-protein").radius == 50
+    assert len(project.picks(run).of("my-protein")) >= 3
+    again, _ = simulated_with([f"{density},radius=50,mass=300"], tmp_path / "sim", options)
+    assert again == config  # made once
+
+
+def test_what_is_no_map(tmp_path):
+    for text, error, match in ((f"{tmp_path}/none.mrc", ReadError, "no such file"),
+                               (f"{tmp_path}/none.mrc,radius=x", SelectionError, "expected NAME=FILE")):  # fmt: skip
+        with pytest.raises(error, match=match):
+            simulated_with([text], tmp_path / "sim", MapOptions())
+    assert not (tmp_path / "sim").exists()
