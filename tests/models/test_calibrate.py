@@ -30,9 +30,10 @@ from tomopick.picking.familiar import trained_on
 from tomopick.picking.load import load_model
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.scoring.matching import scored_picks
+from tomopick.scoring.metrics import DEFAULT_THRESHOLDS
 from tomopick.scoring.score_maps import ScoreMap, mapped, reliability, rescaled
 from tomopick.scoring.scores import matched_scores
-from tomopick.scoring.thresholds import DEFAULT_THRESHOLDS, GRID, Calibration, choose_thresholds
+from tomopick.scoring.thresholds import GRID, Calibration, choose_thresholds
 
 
 def spaced(scores, right):

@@ -8,16 +8,9 @@ from hypothesis import strategies as st
 import small
 from tomopick.core.errors import ModelError, SelectionError
 from tomopick.core.types import PickableObject, Picks
+from tomopick.scoring.fitted_maps import fit_maps, held_out_scores
 from tomopick.scoring.matching import scored_picks
-from tomopick.scoring.score_maps import (
-    ScoreMap,
-    fit_maps,
-    heights,
-    held_out_scores,
-    mapped,
-    reliability,
-    rescaled,
-)
+from tomopick.scoring.score_maps import ScoreMap, heights, mapped, reliability, rescaled
 
 
 def spaced(run, scores, right, name="ball"):

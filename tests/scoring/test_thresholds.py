@@ -6,19 +6,9 @@ from hypothesis import strategies as st
 from tomopick.core.errors import SelectionError, TomopickError
 from tomopick.core.types import PickableObject, Picks
 from tomopick.scoring.localisation import median_shift
+from tomopick.scoring.metrics import DEFAULT_THRESHOLDS, METRICS, metric_name, thresholds_for
 from tomopick.scoring.scores import czii_score, matched_scores
-from tomopick.scoring.thresholds import (
-    DEFAULT_THRESHOLDS,
-    GRID,
-    METRICS,
-    calibrate,
-    calibrate_grid,
-    choose_thresholds,
-    found_uphill,
-    metric_name,
-    picks_for,
-    thresholds_for,
-)
+from tomopick.scoring.thresholds import GRID, calibrate, calibrate_grid, choose_thresholds, found_uphill, picks_for
 
 BALL = PickableObject("ball", 60.0)
 

@@ -15,7 +15,7 @@ from tomopick.core.types import Grid
 from tomopick.data import MemoryProject
 from tomopick.picking.folder import read_log
 from tomopick.picking.peaks import LocalMaxima
-from tomopick.scoring.thresholds import DEFAULT_THRESHOLDS
+from tomopick.scoring.metrics import DEFAULT_THRESHOLDS
 from tomopick.training.dataset import gather
 from tomopick.training.sources import plans_of
 

@@ -20,7 +20,8 @@ from tomopick.networks.losses import (
     ReweightedMSE,
 )
 from tomopick.networks.unlabelled import risk
-from tomopick.scoring.thresholds import choose_thresholds, metric_name
+from tomopick.scoring.metrics import metric_name
+from tomopick.scoring.thresholds import choose_thresholds
 from tomopick.training.augment import Augmentation, Flip, Rot90
 from tomopick.training.dataset import gather
 from tomopick.training.patches import NEGATIVE, LabelledVolume, PatchSampler, PatchSpec, batches

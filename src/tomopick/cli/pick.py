@@ -204,7 +204,7 @@ def _refuse_unknown(models: list[str], source: str, devices: list[str], choices:
     from ..networks.engines import EngineSpec, choose_device
     from ..picking.folder import is_model
     from ..picking.load import load_model
-    from ..scoring.thresholds import metric_name
+    from ..scoring.metrics import metric_name
 
     metric_name(choices["metric"])
     for device in dict.fromkeys(devices):

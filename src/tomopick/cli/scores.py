@@ -76,7 +76,7 @@ def calibrate_command(
     from ..data.runs import Runs
     from ..models.calibrate import CalibrationOptions, measure, undo, write_thresholds
     from ..picking.load import load_model
-    from ..scoring.thresholds import metric_name
+    from ..scoring.metrics import metric_name
 
     if undoing:
         for metric, cuts in undo(model).items():
@@ -162,7 +162,7 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     """
     from ..look.page.gather import ReportOptions, gather_report
     from ..look.page.page import write_report
-    from ..scoring.thresholds import metric_name
+    from ..scoring.metrics import metric_name
 
     metric_name(choices["metric"])
     model_first(what, place, "report")
@@ -218,7 +218,7 @@ def evaluate_command(
     """
     from ..look.page.gather import ReportOptions, report_of
     from ..scoring.compare import Scoring
-    from ..scoring.thresholds import metric_name
+    from ..scoring.metrics import metric_name
 
     metric_name(metric)
     model_first(candidates, truth_place, "evaluate")

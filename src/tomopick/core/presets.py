@@ -12,7 +12,6 @@ CZII_OBJECTS: tuple[PickableObject, ...] = (
     PickableObject("virus-like-particle", 135.0, 6, (213, 94, 0, 255), 1.0),
 )
 CZII_VOXEL_SPACING = 10.012444  # [Å]; the directory name says 10.000
-MIN_DISTANCE = 1.2  # between two picks of an object, in its radii, where a method says nothing else
 
 # True centre index = position / voxel spacing + offset [voxels, zyx]. copick's rule is 0; the CZII picks were made
 # with index i centred at (i - 0.5) * spacing (4th and 13th place found it independently).

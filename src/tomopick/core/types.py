@@ -18,6 +18,7 @@ from .void import find_void
 
 THRESHOLD = "threshold"  # the column that tells what a pick's score had to reach, where lower ones are kept too
 DISTANCE = "distance_"  # begins the columns that tell how far picks lie from a mask's surface [Å], negative inside
+MIN_DISTANCE = 1.2  # between two picks of an object, in its radii, where a method says nothing else
 _ROUNDING = 1e-6  # of scores in files
 
 Shape = tuple[int, int, int]

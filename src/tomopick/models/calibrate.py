@@ -24,18 +24,12 @@ from ..picking.peaks import LOWEST_SCORE, distances_of
 from ..picking.picker import Model, Picker
 from ..picking.predict import View
 from ..scoring.crowding import crowded
+from ..scoring.fitted_maps import fit_maps, held_out_scores
 from ..scoring.matching import scored_picks
+from ..scoring.metrics import metric_name
 from ..scoring.radii import radius_doubts
-from ..scoring.score_maps import (
-    Believed,
-    ScoreMap,
-    ScoreMaps,
-    fit_maps,
-    held_out_scores,
-    reliability,
-    rescaled,
-)
-from ..scoring.thresholds import GRID, Calibration, choose_thresholds, metric_name, picks_for
+from ..scoring.score_maps import Believed, ScoreMap, ScoreMaps, reliability, rescaled
+from ..scoring.thresholds import GRID, Calibration, choose_thresholds, picks_for
 
 log = logging.getLogger("tomopick")
 

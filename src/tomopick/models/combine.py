@@ -25,8 +25,9 @@ from ..picking.measured import with_measured
 from ..picking.options import PickOptions
 from ..picking.peaks import LOWEST_SCORE
 from ..picking.picker import Picker
+from ..scoring.metrics import METRICS
 from ..scoring.score_maps import heights
-from ..scoring.thresholds import GRID, METRICS, Calibration, choose_thresholds
+from ..scoring.thresholds import GRID, Calibration, choose_thresholds
 from .kept_heatmaps import Kept, keep_heatmaps
 from .weight_search import Shares, search
 

@@ -30,7 +30,7 @@ from ..picking.ensemble import Ensemble, joint_facts
 from ..picking.folder import TrainingFacts
 from ..picking.resample import spacings_differ
 from ..picking.tiling import TilingSpec, cut
-from ..scoring.thresholds import METRICS
+from ..scoring.metrics import METRICS
 from ..training.recipe import Recipe
 from .combine import CombineOptions, put_together, unlearned
 from .weight_search import Shares, greedy, search

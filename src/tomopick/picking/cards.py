@@ -11,7 +11,7 @@ from typing import Any
 from ..core.files import atomic_write
 from ..core.messages import counted
 from ..core.text import read_text
-from ..scoring.thresholds import METRICS
+from ..scoring.metrics import METRICS
 from .detector import Detector
 from .ensemble import Ensemble, member_names
 from .folder import TrainingFacts

@@ -11,9 +11,8 @@ from typing import Any
 
 from ..core.errors import ModelError, ReadError, SelectionError
 from ..core.reading import parse_json, read_bytes, typed
-from ..core.text import read_text
 from ..core.types import PickableObject, Vector
-from ..scoring.thresholds import METRICS, metric_name
+from ..scoring.metrics import METRICS, metric_name
 
 FORMAT_VERSION = 1
 ENSEMBLE = "ensemble.json"  # what makes a folder an ensemble
@@ -198,6 +197,8 @@ def read_thresholds(
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """All whole rows, of numbers and tables of them, and a stage; the last may have been cut off in the middle."""
+    from ..core.text import read_text  # that picking does without
+
     rows = []
     for line in read_text(path, "a training's log").splitlines() if path.is_file() else []:
         try:

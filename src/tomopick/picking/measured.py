@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from ..core.types import PickableObject, Picks
 from ..scoring.localisation import median_shift
-from ..scoring.thresholds import METRICS, POSITIVES, Candidates, choose_thresholds, picks_for
+from ..scoring.metrics import METRICS, POSITIVES
+from ..scoring.thresholds import Candidates, choose_thresholds, picks_for
 from .detector import Detector
 from .ensemble import Ensemble
 

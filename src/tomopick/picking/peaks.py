@@ -16,8 +16,7 @@ from scipy.spatial import cKDTree
 
 from ..core.arrays import Array, is_tensor
 from ..core.errors import RecipeError, SelectionError
-from ..core.presets import MIN_DISTANCE
-from ..core.types import Grid, Heatmap, PickableObject, Picks
+from ..core.types import MIN_DISTANCE, Grid, Heatmap, PickableObject, Picks
 from .tensor_peaks import FoundMaxima, maxima_of
 
 # The logarithm of a Gaussian narrower than a third of a cell curves more than this; beyond it what looks like a peak is

@@ -18,8 +18,8 @@ from ..core.errors import SelectionError
 from ..core.messages import near_miss, with_fields
 from ..core.types import THRESHOLD, Grid, Heatmap, PickableObject, Picks, Tomogram, is_inverted
 from ..networks.engines import RECORDING, EngineSpec, choose_device, tensors_of
+from ..scoring.metrics import thresholds_for
 from ..scoring.score_maps import ScoreMaps, heights, mapped
-from ..scoring.thresholds import thresholds_for
 from .exclusion import Exclusion
 from .folder import TrainingFacts
 from .options import PickOptions

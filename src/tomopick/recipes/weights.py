@@ -23,7 +23,7 @@ from ..picking.ensemble import Ensemble
 from ..picking.folder import TrainingFacts
 from ..picking.load import load_model
 from ..picking.normalize import FixedLimits, Normalization
-from ..scoring.thresholds import DEFAULT_THRESHOLDS, METRICS
+from ..scoring.metrics import DEFAULT_THRESHOLDS, METRICS
 from ..training.fit import FitOptions, provenance
 from ..training.recipe import Recipe
 from .torch_files import StoredTensor, load_tensors, plain_table, read_torch_file, tensor_tables

@@ -10,8 +10,8 @@ import numpy as np
 from ..core.errors import TomopickError
 from ..core.types import PickableObject, Picks
 from .matching import REACH, fbeta, hit_references, matchings, scorable
+from .metrics import METRICS
 from .scores import CZII_BETA
-from .thresholds import METRICS
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core.messages import listing
-from ..core.presets import MIN_DISTANCE
-from ..core.types import PickableObject, Picks
+from ..core.types import MIN_DISTANCE, PickableObject, Picks
 from ..data import Project
 from .curves import duplicates
 

@@ -31,8 +31,8 @@ from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.folder import FORMAT_VERSION, read_log, read_record
 from ..picking.load import load_detector
+from ..scoring.metrics import DEFAULT_THRESHOLDS
 from ..scoring.score_maps import heights
-from ..scoring.thresholds import DEFAULT_THRESHOLDS
 from .checkpoints import GATHERED, StepLog, cut_log, keep_weights, last_state, save_last, stale
 from .dataset import Data, gather
 from .distillation import objective_of

@@ -10,7 +10,7 @@ import torch
 
 from ..core.types import Grid, Heatmap, PickableObject
 from ..picking.peaks import PeakFinder
-from ..scoring.thresholds import DEFAULT_THRESHOLDS
+from ..scoring.metrics import DEFAULT_THRESHOLDS
 from .targets import Target
 
 

@@ -18,7 +18,8 @@ from ..picking.peaks import LOWEST_SCORE, PeakFinder
 from ..picking.predict import Predictor, predict_rows
 from ..picking.rows import decode_rows
 from ..picking.tensors import fits
-from ..scoring.thresholds import METRICS, POSITIVES, Candidates, choose_thresholds, found_uphill
+from ..scoring.metrics import METRICS, POSITIVES
+from ..scoring.thresholds import Candidates, choose_thresholds, found_uphill
 from .dataset import Data
 from .loop import TrainState
 from .patches import LabelledVolume
