@@ -401,7 +401,8 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Makes the rows that are missing, and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--scale", choices=sorted(SCALES), default="small")
@@ -416,7 +417,7 @@ def main() -> None:
     parser.add_argument("--later", action="store_true", help="two more rows")
     parser.add_argument("--only-simulate", action="store_true")
     parser.add_argument("--picture", type=Path, help="draw what the first teacher says, and stop")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
     scale, jobs = SCALES[args.scale], jobs_of(args)
