@@ -297,6 +297,7 @@ FLAGS = {
         *["--as", "--device", "--embed", "--metric", "--objects", "--out", "--picks", "--runs", "--threshold"],
         *["--title", "--tomo-type", "--truth", "--tta", *FOREIGN, *LABELLED, *PROJECT],
     ],
+    "suggest": ["--device", "--json", "--metric", "--number", "--out", "--runs", "--tomo-type", *PROJECT],
     "status": ["--failed", "--watch"],
     "show": ["--at", "--min-score", "--out", "--picks", "--run", "--thickness", "--tomo-type", "--truth", *PROJECT],
     "simulate": [

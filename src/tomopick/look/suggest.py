@@ -1,0 +1,112 @@
+"""What is worth a look next: the picks that a model is least sure of, and the tomograms that have most of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import OutputError, SelectionError
+from ..core.messages import listing
+from ..core.names import component
+from ..core.types import PickableObject, Picks
+from ..data.objects import write_objects
+from ..data.runs import Runs
+from ..data.tables import write_picks_csv
+from ..picking.familiar import trained_on
+from ..picking.load import load_model
+from .curation.desk import DOUBTFUL
+from .page.gather import ReportOptions, pick_with
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """What is worth a look.
+
+    Attributes:
+        picks: run -> candidates down to a low score; the runs in order of doubt.
+        doubtful: by run, how many scores lie near their threshold.
+        closest: (run, number of the pick in it) of the most doubtful picks of all, first the most doubtful.
+        thresholds: by object.
+        objects: of the model.
+        learned_from: runs that were left out, for the model has learned from them.
+    """
+
+    picks: Mapping[str, Picks]
+    doubtful: Mapping[str, int]
+    closest: tuple[tuple[str, int], ...]
+    thresholds: Mapping[str, float]
+    objects: tuple[PickableObject, ...]
+    learned_from: tuple[str, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The most doubtful picks; positions x, y, z [Å]."""
+        found = []
+        for run, i in self.closest:
+            p = self.picks[run]
+            name, (z, y, x) = str(p.names[i]), p.positions[i].tolist()
+            cut = float(self.thresholds[name])
+            found.append({"run": run, "object": name, "x": x, "y": y, "z": z, "score": float(p.scores[i]), "cut": cut})
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Tomograms and picks, each in order of doubt."""
+        tomograms = [
+            {"run": run, "doubtful": n, "candidates": len(self.picks[run])} for run, n in self.doubtful.items()
+        ]
+        return {"tomograms": tomograms, "picks": self.rows(), "learned_from": list(self.learned_from)}
+
+    def write(self, out: Path) -> None:
+        """RUN.csv of the candidates, for `curate`; refuses a folder that holds some.
+
+        Raises:
+            OutputError: there are tables already, or the folder cannot be written.
+        """
+        paths = {run: out / f"{component(run, 'run')}.csv" for run in self.picks}
+        there = [path for path in paths.values() if path.exists()]
+        if there:
+            raise OutputError(f"{there[0]}: exists already; name another `out`")
+        for run, path in paths.items():
+            write_picks_csv(path, self.picks[run])
+        write_objects(out / "objects.json", self.objects)
+
+
+def suggest(model: str, runs: Runs, n: int = 50, metric: str = "f1", device: str = "auto") -> Suggestions:
+    """Picks the runs that a model has not learned from, and puts what it is unsure of first.
+
+    Doubt is how near a score lies to the threshold of its object: there a person's word changes most.
+
+    Args:
+        model: its folder or name.
+        runs: of a project; where some are named, these, learned from or not.
+        n: picks.
+        metric: whose thresholds.
+        device: where the model runs.
+
+    Raises:
+        SelectionError: no run is left.
+        TomopickError: model or tomograms that cannot be read.
+    """
+    known: set[str] = trained_on(load_model(model), runs.project) if runs.names is None else set()
+    names = runs.check()
+    fresh = [run for run in names if run not in known]
+    if not fresh:
+        raise SelectionError(
+            f"{runs.uri}: the model has learned from {listing(names)}; name the runs meant with `runs`"
+        )
+    made = pick_with(model, Runs(runs.project, fresh, runs.tomo_type), ReportOptions(metric=metric, device=device))
+    away = {
+        run: np.abs(p.scores - np.array([made.thresholds[name] for name in p.names.tolist()]))
+        for run, p in made.picks.items()
+    }
+    doubtful = {run: int((a < DOUBTFUL).sum()) for run, a in away.items()}
+    order = sorted(fresh, key=lambda run: (-doubtful[run], run))
+    every = [(float(a), run, i) for run in order for i, a in enumerate(away[run])]
+    closest = tuple((run, i) for _, run, i in sorted(every)[:n])
+    return Suggestions(
+        {run: made.picks[run] for run in order}, {run: doubtful[run] for run in order}, closest, made.thresholds,
+        made.objects, tuple(sorted(set(names) & known)),
+    )  # fmt: skip
