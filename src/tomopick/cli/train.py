@@ -15,19 +15,17 @@ from ..core.files import is_vacant, require_writable
 from ..core.messages import near_miss
 from ..core.shards import Shard
 from ..core.text import read_text
+from .grounds import asked_plan, fit_options, grounds_of, is_planned
 from .maps import with_simulated
 from .on import OnCommand, train_work
 from .options import (
     POSITIVE,
-    WHERE_LABELLED,
     all_labelled_option,
     comma,
     counts,
     echo,
-    given_for,
     invert_option,
     labelled_options,
-    named_runs,
     projects_options,
     run_names,
     say,
@@ -124,7 +122,7 @@ def train_command(
     from ..look.sections import draw_training
     from ..picking.cards import card_of
     from ..picking.folder import read_log
-    from ..training.fit import FitOptions, fit
+    from ..training.fit import fit
 
     places, overrides = without_overrides(arguments)
     if len(places) < 2 and not (choices["maps"] and places):
@@ -134,20 +132,16 @@ def train_command(
     method = _recipe(recipe, overrides, choices)
     if shard is None:
         _require_start(Path(out), choices)
-    names = ("device", "seed", "workers", "resume", "init_from", "weights_folder", "minutes", "patience")
-    added = tuple(spec.partition(":")[0] for spec in choices["add"])
-    choices["objects"] = (*choices["objects"], *(spec for spec in choices["add"] if ":" in spec))
     projects, learn = with_simulated(projects, Path(out), learn, choices)
-    options = FitOptions(**{key: choices[key] for key in names}, objects=learn, add=added, draw=draw_training)
+    options = fit_options(choices, learn)
     if choices["dry_run"]:
-        echo(_looked_ahead(recipe, overrides, _grounds(projects, choices), options, choices))
+        echo(_looked_ahead(recipe, overrides, grounds_of(projects, choices), options, choices))
         return
     choices["shard"] = shard
-    planned = any(choices[key] for key in ("as_published", "seeds", "folds", "subset", "pretrain"))
     # Parts of a plan are trained side by side, each in a folder that it claims itself.
     with claimed(out) if shard is None else nullcontext(), _resumable(Path(out)):
-        grounds = _grounds(projects, choices)
-        if planned or any(len(kinds) > 1 for kinds in grounds.tomo_types):
+        grounds = grounds_of(projects, choices)
+        if is_planned(choices) or any(len(kinds) > 1 for kinds in grounds.tomo_types):
             made = _carry_out(recipe, overrides, grounds, Path(out), options, choices)
             if shard is not None:
                 say(f"part {shard}: {', '.join(made) or 'nothing'}; when all are trained: --resume without --shard")
@@ -207,111 +201,11 @@ def _resumable(out: Path) -> Iterator[None]:
         raise type(stop)(line if begun else f"interrupted before {out} was begun; repeat the command") from None
 
 
-def _grounds(places: list[str], choices: dict[str, Any]) -> Any:
-    """The projects with what is read of each, looked over."""
-    from ..data.runs import Runs
-    from ..look.doctor import before_training
-    from ..recipes.as_published import Grounds
-    from ..training.sources import Source
-
-    opened, hidden, further = _opened(places, choices)
-    kinds = [_types(choices["tomo_type"], i, len(opened)) for i in range(len(opened))]
-    sources = [
-        Source(
-            Runs(
-                project,
-                named_runs(choices["train_runs"], project, opened),
-                kinds[i][0] if kinds[i] else None,
-                given_for(choices["picks"], i, len(opened), "--picks"),
-            ),
-            named_runs(choices["val_runs"], project, opened),
-            choices["drop_outside"],
-            tuple(named_runs(choices["unlabelled_runs"], project, [*opened, *hidden]) or ()),
-            _inverted(choices["invert"], project, [*opened, *hidden]),
-            given_for(choices["negatives"], i, len(opened), "--negatives"),
-            choices["all_labelled"],
-        )
-        for i, project in enumerate(opened)
-    ]
-    for source in sources:
-        for finding in before_training(source.named, source.all_labelled):
-            say(finding.line())
-    if choices["unlabelled_tomo_type"] and not hidden:
-        raise TomopickError("--unlabelled-tomo-type is of a project without labels; say which: --unlabelled PROJECT")
-    first = choices["unlabelled_tomo_type"] or (kinds[0][0] if kinds[0] else None)
-    for project in hidden:
-        runs = named_runs(choices["unlabelled_runs"], project, [*opened, *hidden])
-        inverted = _inverted(choices["invert"], project, [*opened, *hidden])
-        sources.append(Source.unlabelled(Runs(project, runs or None, first), inverted))
-    return Grounds(tuple(sources), tuple(kinds + [()] * len(hidden)), _simulated(choices, further))
-
-
-def _inverted(invert: bool | tuple[str, ...], project: Any, projects: list[Any]) -> bool | tuple[str, ...]:
-    """Of the runs that are named to be inverted those of a project."""
-    return invert if isinstance(invert, bool) else tuple(named_runs(list(invert), project, projects) or ())
-
-
-def _opened(places: list[str], choices: dict[str, Any]) -> tuple[list[Any], list[Any], Any]:
-    """The projects, those without labels, and the one to pretrain on: each takes of the options what it can."""
-    from ..data.open import open_projects
-
-    further = [choices["pretrain"]] if choices["pretrain"] else []
-    every = [*places, *choices["unlabelled"], *further]
-    n = len(places)
-    offsets = [given_for(choices["coordinate_offset"], i, n, "--coordinate-offset") or "none" for i in range(n)]
-    alike = offsets[0] if len(set(offsets)) == 1 else "none"
-    offsets += [alike] * (len(every) - n)
-    given = {key: choices[key] for key in ("voxel_spacing", "objects", *WHERE_LABELLED)}
-    opened = open_projects(every, **given, coordinate_offsets=offsets)
-    return opened[:n], opened[n : len(every) - len(further)], opened[-1] if further else None
-
-
-def _simulated(choices: dict[str, Any], project: Any) -> Any:
-    """The project to pretrain on, looked over; None where there is none."""
-    from ..data.runs import Runs
-    from ..look.doctor import before_training
-    from ..training.sources import Source
-
-    asked = {name: choices[f"pretrain_{name}"] for name in ("tomo_type", "picks", "val_runs")}
-    if not choices["pretrain"]:
-        for name in (name for name, value in asked.items() if value):
-            flag = f"--pretrain-{name.replace('_', '-')}"
-            raise TomopickError(f"{flag} is of the project to pretrain on; say which with --pretrain PROJECT")
-        return None
-    runs = Runs(project, tomo_type=asked["tomo_type"], picks=asked["picks"])
-    source = Source(runs, named_runs(asked["val_runs"], project, [project]))
-    for finding in before_training(runs):
-        say(finding.line())
-    return source
-
-
-def _types(values: tuple[str, ...], i: int, n: int) -> tuple[str, ...]:
-    """The tomogram types of project `i` of `n`: several times the option of one project is as good as commas."""
-    if n > 1:
-        one = given_for(values, i, n, "--tomo-type")
-        values = (one,) if one else ()
-    return tuple(dict.fromkeys(t.strip() for value in values for t in value.split(",") if t.strip()))
-
-
-def _plan(method: str, overrides: list[str], grounds: Any, options: Any, choices: dict[str, Any]) -> Any:
-    """The trainings that are asked for."""
-    from ..recipes.as_published import labelled_runs
-    from ..recipes.plans import Wanted, plan_of, published
-
-    asked = {"seeds": choices["seeds"], "folds": choices["folds"], "subsets": choices["subset"]}
-    runs = labelled_runs(grounds.sources[0])
-    wanted = Wanted(
-        tuple(overrides), options.seed, **asked, tomo_types=grounds.tomo_types[0], runs=runs,
-        simulated=grounds.simulated is not None,
-    )  # fmt: skip
-    return (published if choices["as_published"] else plan_of)(method, wanted)
-
-
 def _looked_ahead(method: str, overrides: list[str], grounds: Any, options: Any, choices: dict[str, Any]) -> str:
     """A table of what the trainings learn from and cost."""
     from ..recipes.dry_run import look_ahead, table
 
-    return table(look_ahead(_plan(method, overrides, grounds, options, choices), grounds, options))
+    return table(look_ahead(asked_plan(method, overrides, grounds, options, choices), grounds, options))
 
 
 def _carry_out(
@@ -320,7 +214,7 @@ def _carry_out(
     """A method of several trainings."""
     from ..recipes.as_published import carry_out, carry_out_part
 
-    plan = _plan(method, overrides, grounds, options, choices)
+    plan = asked_plan(method, overrides, grounds, options, choices)
     if len(plan.trainings) > 1:
         say(f"{plan.name}: {len(plan.trainings)} trainings: {', '.join(t.name for t in plan.trainings)}")
     if choices["shard"] is not None:
