@@ -13,6 +13,8 @@ from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
 from tomopick.data import FolderProject, MemoryProject, Project, open_project, write_mrc
 from tomopick.data.choose import PicksEntry
 from tomopick.data.labelled import picks_where_any
+from tomopick.data.sources import folder as folder_module
+from tomopick.data.tables import read_picks_csv
 
 RIBOSOME = PickableObject("ribosome", 150.0, 1)
 VIRUS = PickableObject("virus-like-particle", 135.0, 2)
@@ -299,3 +301,16 @@ def test_roots_that_are_no_paths_are_refused_in_one_line(tmp_path, key, value):
     )  # fmt: skip
     with pytest.raises(TomopickError, match=r"copick\.json"):
         open_project(tmp_path / "copick.json").runs()
+
+
+def test_a_table_of_many_runs_is_read_once(tmp_path, monkeypatch):
+    path = tmp_path / "many.csv"
+    path.write_text("run,object,x,y,z\n" + "".join(f"R{i},ball,{i},2,3\n" for i in range(20)))
+    read = []
+    monkeypatch.setattr(folder_module, "read_picks_csv", lambda p: read.append(p) or read_picks_csv(p))
+    project = open_project(path)
+    read.clear()
+    assert [project.picks(run).positions[0, 2] for run in project.runs()] == sorted(range(20), key=lambda i: f"R{i}")
+    assert len(read) == 1
+    path.write_text("run,object,x,y,z\nR0,ball,50,2,3\nR0,ball,51,2,3\n")
+    assert project.picks("R0").positions[:, 2].tolist() == [50, 51] and len(read) == 2

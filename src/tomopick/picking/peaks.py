@@ -95,7 +95,7 @@ def refine(values: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarra
         shifts[inside, axis] = shift
         # Height of the vertex above the middle sample: a factor on the logarithm, a term otherwise.
         rise = np.maximum(0.25 * (c - a) * shift, 0)
-        factor[inside] *= np.where(positive, np.exp(rise), 1.0)
+        factor[inside] *= np.exp(np.where(positive, rise, 0.0))
         term[inside] += np.where(positive, 0.0, rise)
     return peaks + shifts, centre * factor + term
 

@@ -62,6 +62,7 @@ class FolderProject:
         self._voxel_spacing = voxel_spacing
         self._offset = CoordinateOffset.parse(coordinate_offset)
         self._volumes, self._tables = _contents(path)
+        self._last: tuple[Path, str, dict[str, Picks]] = (path, "", {})  # table that was read, its mark, what it holds
         if not self._volumes and not self._tables:
             raise ReadError(f"{path}: no tomograms; expected RUN.mrc, RUN.rec or RUN.zarr, or picks as RUN.csv")
         self.objects = self._known_objects(objects)
@@ -174,10 +175,17 @@ class FolderProject:
     def _table(self, run: str) -> Picks | None:
         if run not in self._tables:
             return None
-        tables = read_picks_csv(self._tables[run])
+        tables = self._picks_in(self._tables[run])
         mine = RunNames([run])
         here = next((name for name in tables if name == run), None) or next((n for n in tables if mine.find(n)), "")
         return None if here not in tables else dataclasses.replace(tables[here], run=run)
+
+    def _picks_in(self, path: Path) -> dict[str, Picks]:
+        """Of a table, which is read again where it has changed; one of many runs is asked for each of them."""
+        mark = contents_mark(path) if path.is_file() else ""
+        if self._last[:2] != (path, mark):
+            self._last = path, mark, read_picks_csv(path)
+        return self._last[2]
 
     def _sets(self, picks: Picks) -> list[PicksEntry]:
         names = [o.name for o in self.objects]
