@@ -39,7 +39,7 @@ def suggest_command(
     from ..data import open_project
     from ..data.runs import Runs
     from ..look.suggest import suggest
-    from ..scoring.thresholds import metric_name
+    from ..scoring.metrics import metric_name
 
     metric_name(metric)
     model_first(model, place, "suggest")
