@@ -121,6 +121,11 @@ class NetworkSpec(Protocol):
         """Whether it has a channel for "none of the objects"; where that lies is the activation's business."""
         return False
 
+    @property
+    def takes_weights(self) -> bool:
+        """Whether a new network has a place for pretrained weights, and the spec names none yet as `pretrained`."""
+        return False
+
     def initialise(self, network: nn.Module) -> None:
         """Fills a new network with the pretrained weights that the spec names, if it names any; before training only.
 
@@ -150,6 +155,11 @@ class SlicedSpec(NetworkSpec):
         """Raises `RecipeError` for a factor that no network can have."""
         if not 0 < self.width <= 8:
             raise RecipeError(f"network.width is {self.width:g}; it must be a positive factor")
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the 2D network has its full width and no weights named."""
+        return self.width == 1 and not self.pretrained
 
     def initialise(self, network: nn.Module) -> None:
         """Fills the 2D network with the pretrained weights, if the spec names any.

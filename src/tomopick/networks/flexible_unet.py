@@ -72,6 +72,11 @@ class FlexibleUNetSpec(NetworkSpec):
         """A network with new random weights and one output channel an object (and one for the background)."""
         return FlexibleUNet(self, n_objects)
 
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the encoder has its full width and no weights named."""
+        return self.width == 1 and not self.pretrained
+
     def initialise(self, network: nn.Module) -> None:
         """Fills the encoder of a new network with the pretrained weights, if the spec names any.
 

@@ -165,9 +165,7 @@ def _timed(
 
 def imagenet_weights(recipe: Recipe) -> str:
     """timm's name of what a new network of the recipe is to start from; "" for nothing, or for a file of its own."""
-    narrowed = getattr(recipe.network, "width", 1.0) != 1  # and has no place for them
-    named = recipe.imagenet not in ("", "none") and not getattr(recipe.network, "pretrained", None)
-    return recipe.imagenet if named and not narrowed else ""
+    return recipe.imagenet if recipe.imagenet != "none" and recipe.network.takes_weights else ""
 
 
 def _started(recipe: Recipe, options: FitOptions) -> NetworkSpec:

@@ -17,7 +17,7 @@ from .imod import ImodModel, ImodPoints
 from .motl import MotiveList
 from .ndjson import PortalPoints
 from .particles import M_NAME
-from .read_only import ELSEWHERE, Cbox, CopickPicks, DeepFinder, Eman2
+from .read_only import ELSEWHERE, Cbox, CopickPicks, DeepFinder, Eman2, ReadOnly
 from .relion import Relion4, Relion5
 from .star import CENTRED, TomogramRow, read_tomograms_star
 from .star_text import read_documents
@@ -62,7 +62,7 @@ _ALL: tuple[PicksFormat, ...] = (
     *ELSEWHERE,
 )
 FORMATS: dict[str, PicksFormat] = {f.key: f for f in _ALL}
-WRITTEN = tuple(f.key for f in _ALL if getattr(f, "writes", True))
+WRITTEN = tuple(f.key for f in _ALL if not isinstance(f, ReadOnly))
 
 _BY_SUFFIX = {
     ".tbl": "dynamo", ".mod": "imod", ".txt": "imod-text", ".csv": "csv", ".ndjson": "ndjson", ".em": "em",

@@ -25,7 +25,6 @@ class ReadOnly:
     """A kind of file that other programs write, and we do not."""
 
     key: str
-    writes = False
     per_run = True
     mixed = True
 
