@@ -1,0 +1,107 @@
+"""Real data, no labels: a model from one density alone, on a tomogram that it has never seen.
+
+    python benchmarks/from_map.py WORK --map 6pxm.mrc,radius=60 --volume X.mrc --picks X.csv --minutes 15
+
+Measures the volume, simulates runs like it with the density, trains on them within the time, all of it counted, and
+scores the picks of the whole volume, from random weights and from what else is named. Beside it a matched filter with
+the same density, whose threshold is the best there is on the volume itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage, signal
+
+from tomopick import FitOptions, PickableObject, Picks, Source, Tomogram, fit
+from tomopick.core.types import Heatmap
+from tomopick.data import MemoryProject, open_project
+from tomopick.data.runs import Runs
+from tomopick.data.tables import read_picks_csv
+from tomopick.data.volumes.volumes import read_volume
+from tomopick.picking.normalize import RobustNormalization
+from tomopick.picking.peaks import LocalMaxima
+from tomopick.picking.picker import PickOptions
+from tomopick.recipes import get
+from tomopick.recipes.from_maps import Looks, MapOptions, simulated_with
+from tomopick.scoring.scores import matched_scores
+from tomopick.scoring.thresholds import calibrate
+from tomopick.simulation.maps import DensityFile
+
+
+def f1(picks: Picks, truth: Picks, obj: PickableObject) -> float:
+    """At half a radius."""
+    return matched_scores({"A": picks}, {"A": truth}, [obj]).objects[obj.name][0].fbeta
+
+
+def matched_filter(tomogram: Tomogram, text: str, truth: Picks, obj: PickableObject) -> float:
+    """Normalised cross-correlation with the density, which looks alike from all sides here; the best F1 it can have."""
+    density = DensityFile.parse(text).load()
+    spacing = tomogram.grid.voxel_spacing
+    template = -ndimage.zoom(density.values, density.spacing / spacing, order=1)
+    reach = round(1.5 * obj.radius_angstrom / spacing)
+    middle = np.array(template.shape) // 2
+    padded = np.pad(template, reach + 1)
+    start = middle + reach + 1 - reach
+    template = padded[tuple(slice(s, s + 2 * reach + 1) for s in start)]
+    axis = np.arange(-reach, reach + 1)
+    distance = np.sqrt(sum(np.square(a) for a in np.meshgrid(axis, axis, axis, indexing="ij")))
+    mask = (distance <= reach).astype(np.float32)
+    template = (template - template[mask > 0].mean()) * mask
+    template /= np.sqrt((template**2).sum())
+    values = RobustNormalization()(tomogram)
+    mean = signal.fftconvolve(values, mask, mode="same") / mask.sum()
+    square = signal.fftconvolve(values**2, mask, mode="same") / mask.sum()
+    deviation = np.sqrt(np.maximum(square - mean**2, 1e-3) * mask.sum())
+    score = signal.fftconvolve(values, template[::-1, ::-1, ::-1], mode="same") / deviation
+    heat = Heatmap("A", np.clip(score, 0, 1)[None].astype(np.float32), tomogram.grid, (obj.name,))
+    found = LocalMaxima()(heat, [obj], {obj.name: 0.05})
+    return calibrate({"A": found}, {"A": truth}, [obj], "f1")[obj.name].value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--map", required=True, metavar="FILE[,radius=Å][,mass=kDa]")
+    parser.add_argument("--volume", type=Path, required=True)
+    parser.add_argument("--picks", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--init-from", default="", help="comma-separated; nothing: random weights")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tomopick").setLevel("INFO")
+
+    values, grid = read_volume(args.volume)
+    (known,) = read_picks_csv(args.picks).values()
+    tomogram = Tomogram("A", values, grid)
+    real = MemoryProject()
+    real.write_tomogram(tomogram)
+    rows: dict[str, float] = {}
+    for start in args.init_from.split(","):
+        began, out = time.monotonic(), args.work / (Path(start).name or "random")
+        options = MapOptions(looks=Looks.of(Runs(real)), workers=args.workers)
+        config, (name,) = simulated_with([f"particle={args.map}"], args.work / "simulated", options)
+        obj = next(o for o in open_project(config).objects if o.name == name)
+        truth = Picks("A", known.positions, np.full(len(known), name))
+        if not rows:
+            rows["matched filter"] = matched_filter(tomogram, f"particle={args.map}", truth, obj)
+            print(rows, flush=True)
+        left = args.minutes - (time.monotonic() - began) / 60
+        how = FitOptions(args.device, init_from=start, objects=[name], minutes=left)
+        model = fit(get("light"), [Source(open_project(config))], out, how)
+        rows[start or "random weights"] = f1(
+            model.pick(tomogram, options=PickOptions(device=args.device)).picks, truth, obj
+        )
+        print(rows, f"{(time.monotonic() - began) / 60:.1f} min", flush=True)
+        (args.work / "scores.json").write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
