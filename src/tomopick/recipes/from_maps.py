@@ -26,6 +26,7 @@ log = logging.getLogger("tomopick")
 
 _COPIES = (6.0, 18.0)  # of each object a run, before runs are crowded: enough to learn from, and room for others
 _MEASURED = 3  # tomograms that are looked at, at most
+_EDGE = 0.2  # of the way from empty ice to the specimen's middle: a layer is not flat, and its rim has fewer particles
 _THICKEST = 160  # voxels of a simulated run along z, at most: memory and time
 
 
@@ -69,7 +70,7 @@ class Looks:
 
 
 def thickness_of(tomogram: Tomogram) -> float:
-    """How thick a specimen is [Å]: the sections in which grey values vary more than halfway from ice to specimen."""
+    """How thick a specimen is [Å]: the sections in which grey values vary by more than a part of the way from ice."""
     values = RobustNormalization()(tomogram)
     kept = np.ones(values.shape, dtype=bool) if tomogram.void is None else ~tomogram.void
     spread = np.array([v[k].std() if k.any() else 0.0 for v, k in zip(values, kept)])
@@ -77,7 +78,7 @@ def thickness_of(tomogram: Tomogram) -> float:
     low, high = np.quantile(spread, (0.05, 0.95))
     if high < 1.15 * low:  # the specimen fills the volume
         return float(len(spread) * tomogram.grid.voxel_spacing)
-    inside = np.flatnonzero(spread > (low + high) / 2)
+    inside = np.flatnonzero(spread > low + _EDGE * (high - low))
     return float((inside[-1] - inside[0] + 1) * tomogram.grid.voxel_spacing)
 
 
