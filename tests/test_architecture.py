@@ -305,6 +305,9 @@ FLAGS = {
         *["--density", "--device", "--halves", "--positions", "--preset", "--runs", "--seed", "--shape", "--shard"],
         *["--templates", "--tomo-type", "--vary", "--workers"],
     ],
+    "view": [
+        *["--device", "--no-browser", "--picks", "--port", "--run", "--threshold", "--tomo-type", "--with", *PROJECT],
+    ],
     "train": [
         *["--add", "--all-labelled", "--from-map", "--like", "--negatives", "--on", "--shard"],
         *["--as-published", "--device", "--drop-outside", "--dry-run", "--folds", "--init-from", "--invert"],

@@ -24,6 +24,7 @@ from .simulate import demo_command, simulate_command
 from .status import status_command
 from .suggest import suggest_command
 from .train import finish_command, recipes_command, train_command
+from .view import view_command
 
 
 class _Group(click.Group):
@@ -80,6 +81,6 @@ for _command in (
     calibrate_command, convert_command, curate_command, demo_command, doctor_command, ensemble_command,
     evaluate_command, export_command, export_model_command, finish_command, import_command, init_command,
     mask_command, merge_command, pick_command, recipes_command, report_command, show_command, simulate_command,
-    soup_command, status_command, suggest_command, train_command,
+    soup_command, status_command, suggest_command, train_command, view_command,
 ):  # fmt: skip
     main.add_command(_command)
