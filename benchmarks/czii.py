@@ -57,8 +57,9 @@ from tomopick import (
 from tomopick.core.errors import SelectionError
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.picking.predict import VIEWS
-from tomopick.recipes.as_published import Grounds, carry_out, labelled_runs
+from tomopick.recipes.as_published import carry_out
 from tomopick.recipes.plans import Wanted, published
+from tomopick.recipes.shares import Grounds, labelled_runs
 from tomopick.scoring.scores import matched_scores
 from tomopick.simulation.projects import simulate_project
 

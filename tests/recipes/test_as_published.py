@@ -12,9 +12,10 @@ from tomopick.core.shards import Shard
 from tomopick.picking.ensemble import Ensemble
 from tomopick.picking.folder import LearnedFrom, is_model
 from tomopick.picking.load import load_detector, load_model
-from tomopick.recipes.as_published import Grounds, carry_out, carry_out_part, labelled_runs, runs_of
+from tomopick.recipes.as_published import PlanLeft, begin_parts, carry_out, carry_out_part, left_of, runs_of
 from tomopick.recipes.dry_run import look_ahead, table
 from tomopick.recipes.plans import METHODS, Plan, Training, Wanted, folds_of, plan_of, published
+from tomopick.recipes.shares import Grounds, labelled_runs, unseen_runs
 
 CZII = ("TS_5_4", "TS_69_2", "TS_6_4", "TS_6_6", "TS_73_6", "TS_86_3", "TS_99_9")
 QUICK = ("tiling.shape=32,32,32", "tiling.overlap=8", *TINY, "train.steps=2", "train.validate_every=2")
@@ -332,16 +333,24 @@ def test_parts_of_a_plan_make_the_whole(tmp_path, told):
     def part(i):
         return carry_out_part(plan, where, tmp_path / "parts", options(), Shard(i, 3))
 
+    assert begin_parts(plan, where, tmp_path / "parts", options()).order  # whoever hands them out
+    assert left_of(plan, tmp_path / "parts") == PlanLeft((1,), (2, 3), 3, True)
+    assert unseen_runs(plan, where, options()) == ["D"]
     line = "starts from pretrained, which is not finished; train that part first: 1/3"
     with pytest.raises(SelectionError, match=line):
         part(2)
-    assert [part(1), part(3), part(2), part(3)] == [["pretrained"], ["seed1"], ["seed0"], ["seed1"]]
+    assert [part(1), part(3)] == [["pretrained"], ["seed1"]]
+    assert left_of(plan, tmp_path / "parts") == PlanLeft((), (2,), 3, True)
+    assert [part(2), part(3)] == [["seed0"], ["seed1"]]
     assert "seed1: finished before" in told
     with pytest.raises(OutputError, match="exists already"):
         carry_out(plan, where, tmp_path / "parts", options())
     made = carry_out(plan, where, tmp_path / "parts", options(resume=True))
     assert made.checksum == whole.checksum
     assert [d.checksum for d in made.detectors] == [d.checksum for d in whole.detectors]
+    assert left_of(plan, tmp_path / "parts") == PlanLeft((), (), 3, False)
+    assert unseen_runs(plan_of("light", wanted(where, folds=2)), where, options()) == []
     one = plan_of("light", wanted(where, seeds=1))
+    assert left_of(one, tmp_path / "one") is None
     with pytest.raises(SelectionError, match="is one training, which has no parts"):
         carry_out_part(one, where, tmp_path / "one", options(), Shard(1, 2))

@@ -30,7 +30,7 @@ def grounds_of(places: list[str], choices: dict[str, Any]) -> Any:
     """The projects with what is read of each, looked over."""
     from ..data.runs import Runs
     from ..look.doctor import before_training
-    from ..recipes.as_published import Grounds
+    from ..recipes.shares import Grounds
     from ..training.sources import Source
 
     opened, hidden, further = _opened(places, choices)
@@ -114,8 +114,8 @@ def _types(values: tuple[str, ...], i: int, n: int) -> tuple[str, ...]:
 
 def asked_plan(method: str, overrides: list[str], grounds: Any, options: Any, choices: dict[str, Any]) -> Any:
     """The trainings that are asked for."""
-    from ..recipes.as_published import labelled_runs
     from ..recipes.plans import Wanted, plan_of, published
+    from ..recipes.shares import labelled_runs
 
     asked = {"seeds": choices["seeds"], "folds": choices["folds"], "subsets": choices["subset"]}
     runs = labelled_runs(grounds.sources[0])

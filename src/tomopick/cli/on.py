@@ -15,7 +15,28 @@ from ..core.errors import SelectionError, TomopickError
 from ..core.files import atomic_write
 from ..core.messages import counted
 from .options import InvertCommand, echo, without_overrides
-from .schedulers import KEYS, Script, Submission, submit
+from .schedulers import KEYS, MORE, Script, Submission, parts_line, submit
+
+_PROGRAM = (sys.executable, "-m", "tomopick")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A job of several that follow one another: it begins when the one before it has succeeded.
+
+    Attributes:
+        name: of the job, behind the verb's: `members`.
+        parts: numbers of the parts that are left to do, a task each; none: one task, without parts.
+        of: how many parts there are, those that are done among them.
+        more: arguments in addition.
+        instead: verb and arguments in place of those that were given.
+    """
+
+    name: str
+    parts: tuple[int, ...] = ()
+    of: int = 0
+    more: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -28,6 +49,9 @@ class Work:
         more: arguments in addition.
         before: lines of shell that come before the command.
         prepare: makes what all tasks share.
+        stages: the jobs, where it is several; None: one job. There may be none left to do.
+        done: options that are not handed on.
+        note: said when all is submitted.
     """
 
     place: Path
@@ -35,6 +59,9 @@ class Work:
     more: tuple[str, ...] = ()
     before: str = ""
     prepare: Callable[[], Any] = field(default=lambda: None)
+    stages: tuple[Stage, ...] | None = None
+    done: frozenset[str] = frozenset()
+    note: str = ""
 
 
 class OnCommand(InvertCommand):
@@ -82,20 +109,21 @@ class OnCommand(InvertCommand):
         if ctx.params.get("shard") is not None:
             raise SelectionError("--shard is what --on gives its tasks; leave one of them out")
         work = self.plan(**ctx.params)
-        shared = {"on", "dry_run", "runs", "shard"}
-        if work.runs is None:
-            shared = {"on", "dry_run"}
-            if batch.tasks > 1:
-                raise SelectionError(f"--on {batch.name}: {self.name} is one task; leave array={batch.tasks} out")
-        kept = _without(self, ctx.meta["tomopick.arguments"], shared)
-        _hand_over(str(self.name), kept, work, batch, dry)
+        shared = {"on", "dry_run", "runs", "shard"} if work.runs is not None else {"on", "dry_run"}
+        if work.runs is None and batch.tasks > 1:
+            what = "is one task" if work.stages is None else "has a task a training, and at_once limits them"
+            raise SelectionError(f"--on {batch.name}: {self.name} {what}; leave array={batch.tasks} out")
+        kept = _without(self, ctx.meta["tomopick.arguments"], shared | work.done)
+        if work.stages is None:
+            _hand_over(str(self.name), kept, work, batch, dry)
+        else:
+            _hand_over_stages(str(self.name), kept, work, batch, dry)
 
 
 def _hand_over(verb: str, arguments: list[str], work: Work, batch: Submission, dry: bool) -> None:
     """Writes script and list of runs, and submits; a dry run only prints."""
-    folder = work.place.absolute().with_name(f"{work.place.absolute().name}-jobs")
-    name = _free_name(folder, verb)
-    command = [sys.executable, "-m", "tomopick", verb, *arguments, *work.more]
+    folder, name = _place(work, verb)
+    command = [*_PROGRAM, verb, *arguments, *work.more]
     tasks = 1
     if work.runs is not None:
         tasks = max(1, min(batch.tasks, len(work.runs)))
@@ -113,20 +141,53 @@ def _hand_over(verb: str, arguments: list[str], work: Work, batch: Submission, d
     if verb == "pick" and work.runs is not None:
         with atomic_write(folder / f"{name}.runs.txt") as file:
             file.write("".join(f"{run}\n" for run in work.runs))
+    of = "" if work.runs is None else f" for {counted(len(work.runs), 'run')}"
+    _submitted(script, text, batch, of)
+
+
+def _hand_over_stages(verb: str, arguments: list[str], work: Work, batch: Submission, dry: bool) -> None:
+    """Writes the scripts and submits them one after the other; a dry run only prints."""
+    folder, name = _place(work, verb)
+    if not dry:
+        work.prepare()
+    after: tuple[str, ...] = ()
+    for stage in work.stages or ():
+        command = [*_PROGRAM, *(stage.instead or (verb, *arguments)), *stage.more]
+        before, n = "", len(stage.parts)
+        if n and stage.parts == tuple(range(1, n + 1)) and n > 1:
+            command += ["--shard", f"auto/{stage.of}"]
+        elif n > 1:
+            before = parts_line(batch, stage.parts, stage.of)
+            command += [MORE]
+        elif n:
+            command += ["--shard", f"{stage.parts[0]}/{stage.of}"]
+        script = Script(f"{name}-{stage.name}", folder, tuple(command), max(1, n), before, after)
+        text = script.text(batch, Path.cwd())
+        if dry:
+            click.echo(f"# {script.path}\n{text}")
+            after = (f"NUMBER-OF-{script.name}",)
+        else:
+            after = (_submitted(script, text, batch, f" of {stage.name}"),)
+    if work.note and not (dry and work.stages):
+        echo(work.note.replace("{after}", "".join(after)))
+
+
+def _submitted(script: Script, text: str, batch: Submission, of: str) -> str:
+    """Writes a script and submits it; gives the job's number, which is told."""
     with atomic_write(script.path) as file:
         file.write(text)
     script.path.chmod(0o755)
     number = submit(script, batch)
-    echo(f"{number}: {counted(tasks, 'task')}{_of(work)} on {batch.name}; {script.path}")
+    echo(f"{number}: {counted(script.tasks, 'task')}{of} on {batch.name}; {script.path}")
+    return number
 
 
-def _of(work: Work) -> str:
-    return "" if work.runs is None else f" for {counted(len(work.runs), 'run')}"
-
-
-def _free_name(folder: Path, verb: str) -> str:
-    used = {path.stem for path in folder.glob("*.sh")} if folder.is_dir() else set()
-    return next(f"{verb}-{i}" for i in range(1, len(used) + 2) if f"{verb}-{i}" not in used)
+def _place(work: Work, verb: str) -> tuple[Path, str]:
+    """The folder of the scripts, and a name there that none has yet, nor any stage."""
+    folder = work.place.absolute().with_name(f"{work.place.absolute().name}-jobs")
+    stems = [path.stem for path in folder.glob(f"{verb}-*.sh")] if folder.is_dir() else []
+    used = {"-".join(stem.split("-")[:2]) for stem in stems}
+    return folder, next(f"{verb}-{i}" for i in range(1, len(used) + 2) if f"{verb}-{i}" not in used)
 
 
 def _without(command: click.Command, arguments: Sequence[str], names: set[str]) -> list[str]:
@@ -188,19 +249,6 @@ def simulate_work(out: Path, runs: int, positions: str | None, **_: Any) -> Work
 
         names = list(twins(positions, runs))
     return Work(out, names)
-
-
-def train_work(arguments: tuple[str, ...], resume: bool, maps: tuple[str, ...] = (), **_: Any) -> Work:
-    """One task, which goes on with what an earlier turn has left."""
-    places = without_overrides(arguments)[0]
-    if len(places) < 2 and not (maps and places):
-        raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
-    out = Path(places[-1])
-    if resume:
-        return Work(out)
-    quoted = "'" + str(out.absolute()).replace("'", "'\\''") + "'"
-    begun = f'more=(); if [ -n "$(ls -A {quoted} 2> /dev/null)" ]; then more=(--resume); fi\n'
-    return Work(out, more=("${more[@]}",), before=begun)
 
 
 def evaluate_work(**_: Any) -> Work:

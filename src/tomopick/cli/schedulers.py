@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,8 @@ class Scheduler:
         array: of an array of tasks; `{n}`, and `{limit}` for how many at once.
         limit: its form.
         log: the path's words for job and task.
-        after: of a job that depends on another.
+        index: the variable that holds the task's number.
+        after: of a job that depends on others; `each` of them, and what stands between.
         submit: the command; the script's path or its text on standard input follows.
         number: of the job, in the command's answer.
         again: lines that give a task that was asked to end another turn.
@@ -72,6 +73,8 @@ class Scheduler:
     after: str
     submit: tuple[str, ...]
     number: str
+    index: str
+    each: tuple[str, str] = ("{}", ":")
     again: str = ""
     from_input: bool = False
     limits_itself: bool = False
@@ -93,6 +96,7 @@ SCHEDULERS = {
         after="--dependency=afterok:{}",
         submit=("sbatch", "--parsable"),
         number=r"(\d+)",
+        index="SLURM_ARRAY_TASK_ID",
         # One that was cancelled is not to come back.
         again='if [ "$code" = {go_on} ] && scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then\n'
         '  scontrol requeue "$SLURM_JOB_ID"\nfi\n',
@@ -110,6 +114,7 @@ SCHEDULERS = {
         after="-W depend=afterok:{}",
         submit=("qsub",),
         number=r"(\S+)",
+        index="PBS_ARRAY_INDEX",
         again='if [ "$code" = {go_on} ]; then\n  qrerun "$PBS_JOBID"\nfi\n',
         limits_itself=True,
     ),
@@ -123,9 +128,11 @@ SCHEDULERS = {
         array='-J "{name}[1-{n}]{limit}"',
         limit="%{}",
         log=("%J", "%I"),
-        after='-w "done({})"',
+        after='-w "{}"',
+        each=("done({})", " && "),
         submit=("bsub",),
         number=r"<(\d+)>",
+        index="LSB_JOBINDEX",
         from_input=True,
     ),
 }  # fmt: skip
@@ -193,8 +200,8 @@ class Script:
         how, settings = SCHEDULERS[batch.name], batch.settings
         job, task = how.log
         ending = "-".join(p for p in (job, task if self.tasks > 1 else "") if p)
-        log = self.folder / (f"{self.name}-{ending}.log" if ending else "")
-        words = {"name": f"tomopick-{self.name}", "log": str(log), "go_on": str(GO_ON)}
+        log = f"{_literal(self.folder, batch.name)}/" + (f"{self.name}-{ending}.log" if ending else "")
+        words = {"name": f"tomopick-{self.name}", "log": shlex.quote(log), "go_on": str(GO_ON)}
         lines = [_filled(line, words) for line in how.always]
         limit = how.limit.format(settings["at_once"]) if "at_once" in settings else ""
         if self.tasks > 1:
@@ -202,9 +209,10 @@ class Script:
         elif batch.name == "lsf":
             lines.insert(0, f'-J "{words["name"]}"')
         lines += [form.format(_stated(batch, key)) for key, form in how.options.items() if key in settings]
-        lines += [how.after.format(number) for number in (*self.after, *_listed(settings, "after"))]
+        if numbers := (*self.after, *_listed(settings, "after")):
+            lines.append(how.after.format(how.each[1].join(how.each[0].format(number) for number in numbers)))
         lines += _listed(settings, "more")
-        command = shlex.join(self.command).replace(f"'{_MORE}'", f'"{_MORE}"')
+        command = shlex.join(self.command).replace(f"'{MORE}'", f'"{MORE}"')
         if how.limits_itself and "time" in settings:
             command = f"timeout --preserve-status --signal=TERM {max(60, seconds_of(settings['time']) - 120)} {command}"
         setup = f". {shlex.quote(str(Path(settings['setup']).absolute()))}\n" if "setup" in settings else ""
@@ -215,7 +223,13 @@ class Script:
         return "#!/bin/bash\n" + "".join(f"{how.mark} {line}\n" for line in lines) + _filled(_BODY, parts)
 
 
-_MORE = "${more[@]}"  # what a script adds to its command
+MORE = "${more[@]}"  # what a script adds to its command
+
+
+def parts_line(batch: Submission, parts: Sequence[int], of: int) -> str:
+    """The line of a script by which each task of an array takes one of some parts: `more` says which."""
+    numbers, index = " ".join(map(str, parts)), SCHEDULERS[batch.name].index
+    return f'parts=({numbers}); more=(--shard "${{parts[{index} - 1]}}/{of}")\n'
 
 
 def submit(script: Script, batch: Submission) -> str:
@@ -258,6 +272,18 @@ def _stated(batch: Submission, key: str) -> str:
     seconds = seconds_of(value)
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f"{hours}:{minutes:02d}" if batch.name == "lsf" else f"{hours}:{minutes:02d}:{seconds % 60:02d}"
+
+
+def _literal(folder: Path, scheduler: str) -> str:
+    """A folder in a line of options, in which SLURM has words of its own.
+
+    Raises:
+        SelectionError: a line cannot hold it.
+    """
+    text = str(folder)
+    if "\n" in text or "\\" in text:
+        raise SelectionError(f"{text!r}: schedulers take no path with a line break or a backslash; name another folder")
+    return text.replace("%", "%%") if scheduler == "slurm" else text
 
 
 def _listed(settings: Mapping[str, str], key: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from ..core.shards import Shard
 from ..core.text import read_text
 from .grounds import asked_plan, fit_options, grounds_of, is_planned
 from .maps import with_simulated
-from .on import OnCommand, train_work
+from .on import OnCommand
 from .options import (
     POSITIVE,
     all_labelled_option,
@@ -32,6 +32,7 @@ from .options import (
     shard_option,
     without_overrides,
 )
+from .train_jobs import train_work
 
 
 @click.command("train", cls=OnCommand, plan=train_work)

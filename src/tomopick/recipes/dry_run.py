@@ -13,8 +13,9 @@ from ..networks.engines import autocast, choose_device, place
 from ..training.fit import FitOptions, imagenet_weights
 from ..training.recipe import Recipe
 from ..training.sources import objects_of
-from .as_published import Grounds, runs_of
+from .as_published import runs_of
 from .plans import Plan
+from .shares import Grounds
 
 _STATE_BYTES = 5 * 4  # a parameter: itself, its gradient, two moments and a running average
 
