@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ import torch
 from torch import nn
 
 from ..core.errors import EngineError, OutputError
-from ..core.files import atomic_write
+from ..core.files import atomic_write, flush, hidden, remove, sweep
+from ..core.reading import read_bytes
 from ..core.specs import encode
 from ..networks.activations import Activation
 from ..networks.engines.base import lacking_package
@@ -192,15 +192,21 @@ def export_model(detector: Detector, out: Path, to: str, bound: float = BOUND, o
         if missing := lacking_package(package, extra):
             raise EngineError(f"`to={to}`: {missing}")
     path = out if out.suffix == kind.suffix else out.with_name(out.name + kind.suffix)
-    parts = [path, path.with_suffix(".json"), *([path.with_suffix(".bin")] if to == "openvino" else [])]
-    there = [p for p in parts if p.exists()]
-    if there and not overwrite:
+    # The network comes last: what was cut off before is known by what lies there then, and goes on.
+    parts = [path.with_suffix(".json"), *([path.with_suffix(".bin")] if to == "openvino" else []), path]
+    about = json.dumps(_about(detector, to), indent=1)
+    begun = not path.exists() and parts[0].is_file() and read_bytes(parts[0], "ours") == about.encode()
+    there = [p for p in reversed(parts) if p.exists()]
+    if there and not (overwrite or begun):
         raise OutputError(f"{there[0]}: exists already; choose another name, or replace it with `overwrite`")
     network = Heatmaps(detector.network, detector.method.activation)
     multiple = detector.method.network.multiple
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as place:
-        new = Path(place) / path.name
+    sweep(path.parent)
+    place = hidden(path)
+    try:
+        place.mkdir()
+        new = place / path.name
         kind.save(network, multiple, new)
         difference, largest = _compare(network, multiple, kind.load(new))
         if not difference <= bound * max(1.0, largest):
@@ -208,9 +214,12 @@ def export_model(detector: Detector, out: Path, to: str, bound: float = BOUND, o
                 f"{path}: not written: its heatmap would differ from torch's by {difference:.2g}, more than "
                 f"{bound * max(1.0, largest):.2g}; write another format, or allow more with `bound`"
             )
-        new.with_suffix(".json").write_text(json.dumps(_about(detector, to), indent=1))
+        new.with_suffix(".json").write_text(about, encoding="utf-8")
+        flush(place)
         for part in parts:
-            os.replace(Path(place) / part.name, part)
+            os.replace(place / part.name, part)
+    finally:
+        remove(place)
     return Exported(path, difference, largest)
 
 
