@@ -149,3 +149,9 @@ def test_what_is_large_is_written_in_pieces(tmp_path):
 
     write_together({tmp_path / "a": pieces(), tmp_path / "b": "whole"})
     assert (tmp_path / "a").read_text(encoding="utf-8") == "0é1é2é" and made == [0, 1, 2]
+
+
+def test_a_rest_of_ours_is_nothing(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f".simulation.json.{host()}-999999999-0123abcd.part").write_text("{")
+    assert is_vacant(tmp_path / "out") and not list((tmp_path / "out").iterdir())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import OutputError
+from ..core.files import is_vacant
 from ..core.messages import counted
 from ..core.records import ENDING as RECORDS
 from ..core.types import Shape
@@ -39,7 +40,7 @@ def run_demo(out: Path, shape: Shape, seed: int, model: str, device: str, say: C
         TomopickError: no such model or device, or a phantom too small for the objects.
     """
     mark = out / ".tomopick-demo"
-    if out.exists() and any(out.iterdir()) and not mark.exists():
+    if not mark.exists() and not is_vacant(out):
         raise OutputError(f"{out}: holds something that the demo did not make; choose another folder with --out")
     others = _others(out / "project")
     if others:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import OutputError, ReadError, SelectionError, TomopickError
+from ..core.files import is_vacant
 from ..core.messages import near_miss
 from ..core.names import components
 from ..core.presets import CZII_OBJECTS
@@ -196,7 +197,7 @@ def _take_back(out: Path) -> None:
 
 def _refuse_other(out: Path) -> None:
     """Raises `OutputError` where `out` is anything but a simulation; at once, for reading densities takes a while."""
-    if out.exists() and not (out / "simulation.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+    if not (out / "simulation.json").is_file() and not is_vacant(out):
         raise OutputError(f"{out}: holds something else; expected a new or empty folder")
 
 
