@@ -538,3 +538,14 @@ def test_a_picture_is_drawn_at_each_validation(tmp_path):
     fit(recipe("train.steps=4", "train.validate_every=2"), sources(), tmp_path / "model",
         options(draw=lambda rows, path: drawn.append((len(rows), path.name))))  # fmt: skip
     assert drawn == [(2, "training.png"), (4, "training.png")]
+
+
+def test_what_is_replaced_is_never_half_there(tmp_path, monkeypatch):
+    for name, text in (("last", "old"), ("last.new", "new")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.json").write_text(text)
+    seen = []
+    monkeypatch.setattr(checkpoints, "remove", lambda part: seen.append((tmp_path / "last" / "state.json").read_text()))
+    checkpoints._take_place(tmp_path / "last.new", tmp_path / "last")
+    assert seen == ["new"] and not (tmp_path / "last.new").exists()  # whole before anything is removed
+    assert last_state(tmp_path) == tmp_path / "last"

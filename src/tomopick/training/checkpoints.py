@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from ..core.errors import OutputError, RecipeError
-from ..core.files import atomic_folder, atomic_write, sweep
+from ..core.files import atomic_folder, atomic_write, hidden, remove, sweep
 from ..picking.detector import Detector
 from ..picking.folder import read_log
 from .loop import StepReport, TrainSpec, TrainState, require_finite
@@ -65,8 +65,18 @@ def _keep_best(detector: Detector, state: TrainState, best: Path) -> None:
     shutil.rmtree(new, ignore_errors=True)
     with atomic_folder(new) as folder:
         model.save(folder)
-    shutil.rmtree(best, ignore_errors=True)
-    new.rename(best)
+    _take_place(new, best)
+
+
+def _take_place(new: Path, old: Path) -> None:
+    """Puts a whole folder where another is, which is never half there: it goes under a hidden name first."""
+    aside = hidden(old)
+    try:
+        if old.is_dir():
+            old.rename(aside)
+        new.rename(old)
+    finally:
+        remove(aside)
 
 
 def stale(state: TrainState) -> int:
@@ -94,8 +104,7 @@ def save_last(state: TrainState, out: Path) -> None:
     shutil.rmtree(new, ignore_errors=True)
     with atomic_folder(new) as folder:
         state.save(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    new.rename(old)
+    _take_place(new, old)
 
 
 def cut_log(path: Path, step: int) -> None:
