@@ -75,8 +75,13 @@ def test_parts_of_a_simulation(tmp_path):
     small = ["--runs", "2", "--shape", "48,64,64", "--tomo-type", "wbp", "microscope.tilt_step=15"]
     small += ["specimen.distractors=0"]
     run("simulate", tmp_path / "whole", *small)
-    for i in (2, 1, 2):
+    for i, line in (
+        (2, "1 of 2 runs simulated, 1 missing"),
+        (1, "2 of 2 runs simulated"),
+        (2, "2 of 2 runs simulated"),
+    ):
         run("simulate", tmp_path / "parts", *small, "--shard", f"{i}/2")
+        assert run("status", tmp_path / "parts", code=int("missing" in line)).stdout == f"{line}\n"
     whole, parts = (open_project(tmp_path / name) for name in ("whole", "parts"))
     assert whole.runs() == parts.runs() == ["SIM_000", "SIM_001"]
     for name in whole.runs():

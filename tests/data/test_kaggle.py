@@ -47,6 +47,14 @@ def test_kaggle(kaggle, where):
         project.grid("TS_1")
 
 
+def test_runs_are_listed_once(kaggle, monkeypatch):
+    project = open_project(kaggle)
+    monkeypatch.setattr("tomopick.data.sources.kaggle._run_folders", None)  # as of ten thousand runs: not once a run
+    assert project.runs() == ["TS_1"] and project.tomogram("TS_1", "wbp") and len(project.picks("TS_1")) == 1
+    with pytest.raises(SelectionError, match="no run 'TS_2'; did you mean 'TS_1'"):
+        project.grid("TS_2")
+
+
 def test_kaggle_writes_beside_the_truth(kaggle):
     project = open_project(kaggle, coordinate_offset="czii", objects=["ribosome:140"])
     assert next(o.radius for o in project.objects if o.name == "ribosome") == 140.0

@@ -171,6 +171,38 @@ def test_workers_that_cannot_begin_say_why(place, tmp_path):
     assert not tables(tmp_path)
 
 
+def _nothing(_job, run):
+    return {"run": run, "status": "picked", "counts": {}, "seconds": 0.0, "messages": ()}
+
+
+def _fails(_job, run):
+    raise ValueError(run)
+
+
+def test_dask_is_told_few_runs_at_a_time(place, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    from tomopick.picking import on_dask
+
+    opened = []
+    monkeypatch.setattr(Job, "runs", lambda self, runs=Job.runs: opened.append(1) or runs(self))
+    threads = {"n_workers": 1, "threads_per_worker": 4, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**threads) as cluster:
+        known = []
+
+        def stopped():
+            known.append(len(cluster.scheduler.tasks))
+            return False
+
+        for work, status, n in ((_nothing, PICKED, 400), (_fails, FAILED, 20)):
+            monkeypatch.setattr(on_dask, "_pick", work)
+            names = [f"R{i}" for i in range(n)]
+            told = list(on_dask.pick_on_dask(job(place, tmp_path), names, cluster.scheduler_address, stopped))
+            assert sorted(r.run for r in told) == sorted(names) and {r.status for r in told} == {status}
+            assert max(known) <= 4 * 8 and len(opened) == 1  # not all of them; and the project is opened once
+            opened.clear()
+    assert len(Records(tmp_path / "records").runs()) == 20  # failures are noted by who hears of them
+
+
 def test_a_batch_on_dask(place, tmp_path):
     """As a program, for its workers begin as programs do."""
     pytest.importorskip("distributed", reason="Dask is not installed")

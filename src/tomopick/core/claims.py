@@ -12,9 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from .errors import OutputError
+from .errors import OutputError, ReadError
 from .owners import CLAIM, SILENT, Owner
 from .reading import parse_json
+from .text import read_text
 
 RENEWED = 60.0  # seconds between signs of life, for processes on other machines
 
@@ -59,6 +60,16 @@ def claimed(folder: str | Path) -> Iterator[None]:
         with suppress(OSError):  # the first that is not empty ends it
             for place in made:
                 place.rmdir()
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """Who works in a folder; None where nobody does, or whoever did has ended."""
+    try:
+        text, at = read_text(folder / CLAIM, "whose the folder is"), (folder / CLAIM).stat().st_mtime
+    except (OSError, ReadError):
+        return None
+    owner = _parse(text)
+    return None if owner is None or owner.is_gone(time.time() - at, SILENT) else owner
 
 
 def _take(claim: Path) -> Owner | None:

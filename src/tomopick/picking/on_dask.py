@@ -51,6 +51,7 @@ def pick_on_dask(
     mark = hashlib.sha256(text.encode()).hexdigest()[:8]
     with ExitStack() as stack:
         client = _client(distributed, address, stack)
+        failures = stack.enter_context(records_of(job.runs().project, Path(job.out)))
         left = iter(runs)
         names: dict[Any, str] = {}
 
@@ -65,7 +66,7 @@ def pick_on_dask(
         finished = distributed.as_completed(list(more()))
         for future in finished:
             run = names.pop(future)
-            yield _result(future, run, job)
+            yield _result(future, run, failures)
             future.release()
             if stopped():
                 client.cancel(list(names))
@@ -89,7 +90,7 @@ def _client(distributed: Any, address: str, stack: ExitStack) -> Any:
         raise TomopickError(f"dask:{address}: no Dask scheduler answers there ({reason})") from None
 
 
-def _result(future: Any, run: str, job: Job) -> RunResult:
+def _result(future: Any, run: str, records: Records) -> RunResult:
     error = future.exception()
     if error is None:
         told = future.result()
@@ -97,8 +98,7 @@ def _result(future: Any, run: str, job: Job) -> RunResult:
     if isinstance(error, ModuleNotFoundError | TomopickError):
         raise TomopickError(f"workers of the Dask cluster cannot begin: {error}") from None
     message = f"run {run}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    with records_of(job.runs().project, Path(job.out)) as records:
-        records.write(run, FAILED, {"message": message})
+    records.write(run, FAILED, {"message": message})
     return RunResult(run, FAILED, messages=(message,))
 
 

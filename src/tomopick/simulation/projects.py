@@ -17,6 +17,7 @@ from ..core.messages import near_miss
 from ..core.names import components
 from ..core.presets import CZII_OBJECTS
 from ..core.progress import bar
+from ..core.records import RUNS, expect
 from ..core.shards import Shard
 from ..core.text import read_json
 from ..core.types import PickableObject, Picks, Shape, Tomogram
@@ -126,6 +127,7 @@ def simulate_project(
     followed = {} if positions is None else twins(positions, runs)
     names = components(list(followed) or [f"SIM_{i:03d}" for i in range(runs)], "run")
     project = _project(out, objects, json.loads(json.dumps(facts, default=str)))
+    expect(out / "runs", names)
     names = names if shard is None else shard.part(names)
     missing = sorted(set(names) - set(project.runs()))
     jobs = [_Job(spec, objects, name, seed, device, min(workers, len(missing)), followed.get(name)) for name in missing]
@@ -188,7 +190,7 @@ def _take_back(out: Path) -> None:
         return
     for name in ("simulation.json", "copick.json"):
         (out / name).unlink(missing_ok=True)
-    for path in (*out.glob("runs/*.json"), *out.glob("pictures/*.png")):
+    for path in (*out.glob("runs/*.json"), *out.glob(f"runs/{RUNS}"), *out.glob("pictures/*.png")):
         path.unlink()
     for folder in (out / "ExperimentRuns", out / "runs", out / "pictures", out):
         if folder.is_dir() and not any(folder.iterdir()):

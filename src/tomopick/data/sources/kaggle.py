@@ -48,16 +48,17 @@ class KaggleProject:
         self._roots = kaggle_roots(Path(path))
         if not self._roots:
             raise ReadError(f"{path}: not Kaggle's layout; expected static/ExperimentRuns or RUN/Picks/*.json")
+        self._runs = frozenset(run.name for root in self._roots for run in _run_folders(root))
         self._offset = CoordinateOffset.parse(coordinate_offset)
         self.objects = with_specs(CZII_OBJECTS, objects, extend=False)
 
     def runs(self) -> list[str]:
         """The names of the runs, sorted."""
-        return sorted({run.name for root in self._roots for run in _run_folders(root)})
+        return sorted(self._runs)
 
     def tomo_types(self, run: str) -> list[str]:
         """The tomograms of a run, as "TYPE@spacing"; the spacing is the metadata's, not the folder's."""
-        require_run(run, self.runs(), self.uri)
+        require_run(run, self._runs, self.uri)
         return sorted(str(entry) for entry, _ in self._tomograms(run))
 
     def grid(self, run: str, tomo_type: str | None = None) -> Grid:
@@ -82,12 +83,12 @@ class KaggleProject:
 
     def picks_sets(self, run: str) -> list[PicksEntry]:
         """The sets of picks of a run."""
-        require_run(run, self.runs(), self.uri)
+        require_run(run, self._runs, self.uri)
         return list(self._sets(run))
 
     def picks(self, run: str, query: str | None = None) -> Picks | None:
         """The picks "object:user/session", or the only ones; None where the run has none."""
-        require_run(run, self.runs(), self.uri)
+        require_run(run, self._runs, self.uri)
         names = [o.name for o in self.objects]
         files = self._sets(run)
         chosen = choose_picks(query, list(files), names, f"{self.uri}: run {run}")
@@ -103,7 +104,7 @@ class KaggleProject:
         """Writes `Picks/USER_SESSION_OBJECT.json`, copick's names, beside Kaggle's own (in `overlay`)."""
         require_id(user_id, "user")
         require_id(session_id, "session")
-        require_run(picks.run, self.runs(), self.uri)
+        require_run(picks.run, self._runs, self.uri)
         names = [o.name for o in self.objects]
         require_objects(picks.names.tolist(), names, self.uri)
         stale = [e.name for e in self._sets(picks.run) if (e.user_id, e.session_id) == (user_id, session_id)]
@@ -136,7 +137,7 @@ class KaggleProject:
         return list(found.values())
 
     def _choose(self, run: str, tomo_type: str | None) -> tuple[Path, TomogramEntry, int]:
-        require_run(run, self.runs(), self.uri)
+        require_run(run, self._runs, self.uri)
         found = dict(self._tomograms(run))
         entry, level = choose_tomogram(tomo_type, list(found), f"{self.uri}: run {run}")
         return found[entry], entry, level
