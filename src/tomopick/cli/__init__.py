@@ -27,8 +27,52 @@ from .train import finish_command, recipes_command, train_command
 from .view import view_command
 
 
+# In the order of work; each verb's line in `tomopick --help`.
+GROUPS = {
+    "Start here": {
+        "demo": "A simulated tomogram, picked with the shipped model, scored and drawn; needs no data.",
+        "doctor": "What is wrong with tomograms and picks: voxel size, axes, contrast, offsets, names.",
+        "init": "A copick configuration for a folder of tomograms, or for data sets of the portal.",
+    },
+    "Pick and look": {
+        "pick": "Pick tomograms with a model, or with the mean of several.",
+        "status": "How far a batch of picking is, and what failed.",
+        "show": "Draw sections through a tomogram, with picks.",
+        "curate": "Accept, reject, correct and add picks in the browser.",
+        "report": "One HTML page: sections, threshold sliders, curves, galleries.",
+    },
+    "Teach": {
+        "recipes": "The methods, what each is good for, and their settings.",
+        "simulate": "Labelled tomograms without a microscope.",
+        "train": "Train a method on picks.",
+        "finish": "A model of an interrupted training.",
+    },
+    "Measure": {
+        "evaluate": "Score picks against true ones.",
+        "calibrate": "Measure a model's best thresholds on labelled runs.",
+    },
+    "Several as one": {
+        "ensemble": "One model that averages the heatmaps of several.",
+        "soup": "One model that averages the weights of several.",
+        "merge": "What several sets of picks agree on.",
+    },
+    "Other programs": {
+        "export": "Write picks for RELION, Warp, Dynamo, IMOD, ArtiaX ...",
+        "import": "Read picks of other programs.",
+        "convert": "Published weights as a model of ours.",
+        "export-model": "A model's network as ONNX, OpenVINO, TorchScript or TensorRT.",
+    },
+}
+
+
 class _Group(click.Group):
-    """Turns what a user can cause into one line and exit code 2."""
+    """Lists verbs in the order of work, and turns what a user can cause into one line and exit code 2."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs under their headings, none cut off."""
+        for heading, verbs in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl(list(verbs.items()), col_max=14)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -73,7 +117,9 @@ def main(quiet: bool) -> None:
     \b
     A first look, with no data of your own:   tomopick demo
     Picks with the shipped model:             tomopick pick default tomograms/ --out picks/
-    Train on your own picks:                  tomopick train bpd tomograms/ model/ --object ribosome:150
+    Train on your own picks:                  tomopick train light tomograms/ model/ --object ribosome:150
+
+    `tomopick VERB --help` has examples of every verb.
     """
 
 
