@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .training.recipe import Recipe as Recipe
     from .training.sources import Source as Source
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public names and where they live; looked up on first use, so that `import tomopick` needs no torch.
 _HOMES = {

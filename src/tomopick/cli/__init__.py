@@ -36,6 +36,7 @@ GROUPS = {
     },
     "Pick and look": {
         "pick": "Pick tomograms with a model, or with the mean of several.",
+        "mask": "Mark sample, gold, carbon, membranes, for `pick` to keep to or off.",
         "status": "How far a batch of picking is, and what failed.",
         "show": "Draw sections through a tomogram, with picks.",
         "curate": "Accept, reject, correct and add picks in the browser.",
