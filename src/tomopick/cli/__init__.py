@@ -26,7 +26,6 @@ from .suggest import suggest_command
 from .train import finish_command, recipes_command, train_command
 from .view import view_command
 
-
 # In the order of work; each verb's line in `tomopick --help`.
 GROUPS = {
     "Start here": {
