@@ -39,6 +39,7 @@ GROUPS = {
         "status": "How far a batch of picking is, and what failed.",
         "show": "Draw sections through a tomogram, with picks.",
         "curate": "Accept, reject, correct and add picks in the browser.",
+        "suggest": "Which tomograms to label next, by how unsure the models are.",
         "report": "One HTML page: sections, threshold sliders, curves, galleries.",
     },
     "Teach": {
