@@ -141,6 +141,11 @@ def tried(python: str, wheel: Path, version: str) -> list[str]:
         return found
 
 
+def _runs(python: str) -> bool:
+    """Whether it is there; some are names that only say that they are not."""
+    return bool(shutil.which(python)) and not subprocess.run([python, "-c", ""], capture_output=True).returncode
+
+
 def main() -> None:
     """Builds, checks and tries; the exit code is 1 where anything is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -152,7 +157,7 @@ def main() -> None:
     print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB; {sdist.name}: {sdist.stat().st_size / 1e6:.1f} MB")
     found = [f"{wheel.name}: {line}" for line in faults_of_wheel(wheel, project)]
     found += [f"{sdist.name}: {line}" for line in faults_of_sdist(sdist)]
-    pythons = given.python or [name for name in PYTHONS if shutil.which(name)]
+    pythons = given.python or [name for name in PYTHONS if _runs(name)]
     for python in [] if found else pythons:
         print(f"{python}:")
         found += [f"{python}: {line}" for line in tried(python, wheel, project["version"])]

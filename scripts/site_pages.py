@@ -19,10 +19,10 @@ PAGES = {"reference/commands.md": "commands", "reference/recipes.md": "recipes",
 
 def commands() -> str:
     """Every verb with its help, which has its options, their defaults and examples."""
-    from tomopick.cli import GROUPS, main
+    from tomopick.cli import HELP_ORDER, main
 
     lines = ["# The command line", "", f"```\n{_help(main, 'tomopick')}\n```"]
-    for heading, verbs in GROUPS.items():
+    for heading, verbs in HELP_ORDER.items():
         lines += ["", f"## {heading}"]
         for verb in verbs:
             lines += ["", f"### tomopick {verb}", "", f"```\n{_help(main.commands[verb], f'tomopick {verb}')}\n```"]

@@ -11,7 +11,7 @@ import pytest
 
 from tomopick import __all__ as PUBLIC
 from tomopick import __version__, recipes
-from tomopick.cli import GROUPS, main
+from tomopick.cli import HELP_ORDER, main
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -97,7 +97,7 @@ def test_flags_are_flags(page):
 
 
 def test_the_help_lists_every_verb_once():
-    listed = [verb for verbs in GROUPS.values() for verb in verbs]
+    listed = [verb for verbs in HELP_ORDER.values() for verb in verbs]
     assert sorted(listed) == sorted(main.commands)
 
 

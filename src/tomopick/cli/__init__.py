@@ -27,7 +27,7 @@ from .train import finish_command, recipes_command, train_command
 from .view import view_command
 
 # In the order of work; each verb's line in `tomopick --help`.
-GROUPS = {
+HELP_ORDER = {
     "Start here": {
         "demo": "A simulated tomogram, picked with the shipped model, scored and drawn; needs no data.",
         "doctor": "What is wrong with tomograms and picks: voxel size, axes, contrast, offsets, names.",
@@ -71,7 +71,7 @@ class _Group(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The verbs under their headings, none cut off."""
-        for heading, verbs in GROUPS.items():
+        for heading, verbs in HELP_ORDER.items():
             with formatter.section(heading):
                 formatter.write_dl(list(verbs.items()), col_max=14)
 
