@@ -38,6 +38,7 @@ HELP_ORDER = {
         "mask": "Mark sample, gold, carbon, membranes, for `pick` to keep to or off.",
         "status": "How far a batch of picking is, and what failed.",
         "show": "Draw sections through a tomogram, with picks.",
+        "view": "Picks and a tomogram in 3D, with neuroglancer or napari.",
         "curate": "Accept, reject, correct and add picks in the browser.",
         "suggest": "Which tomograms to label next, by how unsure the models are.",
         "report": "One HTML page: sections, threshold sliders, curves, galleries.",
