@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from ..core.errors import ModelError
 from ..core.messages import near_miss
+from ..core.reading import read_bytes
 from .detector import Detector
 from .ensemble import Ensemble
 from .folder import ENSEMBLE, kept_weights, shipped
@@ -49,13 +50,14 @@ def _of_step(path: Path) -> Detector:
     out = file.parent.parent
     model = Detector.load(out)
     network = model.method.network.build(len(model.objects))
+    data = read_bytes(file, "weights of a training", 2**34)  # what is hashed is what is loaded
     try:
-        network.load_state_dict(load_file(file))
+        network.load_state_dict(load(data))
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{file}: not the weights of the training in {out} ({reason})") from error
     log.info(f"{file}: with the thresholds that were measured for {out}")
-    checksum = hashlib.sha256((model.checksum + file.name).encode() + file.read_bytes()).hexdigest()
+    checksum = hashlib.sha256((model.checksum + file.name).encode() + data).hexdigest()
     facts = replace(model.facts, provenance={**model.facts.provenance, "step": int(file.stem)})
     return replace(model, network=network.eval(), facts=facts, checksum=checksum, name=str(path))
 
