@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from small import folder, trained
+from small import TINY, folder, trained
 from tomopick.data import write_mrc
 
 HERE = Path(__file__).parent / "slurm"
@@ -51,3 +51,23 @@ def test_a_batch_on_slurm(tmp_path):
     assert "ball" in told["scores"]
     assert told["given another turn"] and told["none is begun"] and told["and is gone"]
     assert 1 <= told["some are left"] < 15
+
+
+@pytest.mark.slow
+def test_a_plan_on_slurm(tmp_path):
+    if reason := why_not():
+        pytest.skip(reason)
+    place, simulated = (
+        folder(tmp_path / name, runs, shape=(16, 64, 32), n=6) for name, runs in (("in", "ABCD"), ("sim", "PQ"))
+    )
+    small = ["tiling.shape=32,32,32", "tiling.overlap=8", *TINY, "train.steps=2", "train.validate_every=2"]
+    out = tmp_path / "it's 100% of $HOME #1"
+    story = [HERE / "with_slurm.sh", sys.executable, HERE / "plan.py", place, simulated, out, *small]
+    done = subprocess.run(list(map(str, story)), capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["stages"] == ["pretraining", "members", "ensemble", "evaluation"] and told["all ended"]
+    assert told["members wait"] in (["(Dependency)"], ["Dependency"]) and told["status then"] == 1
+    assert told["status at last"] == ["3 of 3 trainings finished"]
+    assert "ball" in told["scores"]
+    assert told["again"].endswith("all is trained and put together; there is nothing to submit\n")
