@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from small import TINY, folder, trained
 from tomopick.cli import main
 from tomopick.cli.schedulers import Script, Submission
+from tomopick.core.claims import claimed
 
 SMALL = ["tiling.shape=32,32,32", "tiling.overlap=8", *TINY, "train.steps=2", "train.validate_every=2"]
 ODD = 'it\'s 100% of $HOME; "two" (x) `id` & #1'
@@ -96,6 +97,10 @@ def test_only_what_is_missing_is_submitted_again(tmp_path, places, sbatch, monke
     plain = [a for a in asked(places, "out") if a not in ("--on",) and not str(a).startswith("slurm")]
     run(*plain, "--shard", "1/3")
     run(*plain, "--shard", "3/3")
+    with claimed(tmp_path / "out" / "members" / "seed0"):
+        line = run(*asked(places, "out"), code=2).stderr
+    assert "error: out: seed0: another process is at it; wait for its end, or cancel its job, and repeat" in line
+    assert not sbatch() and not (tmp_path / "out-jobs").exists()
     run(*asked(places, "out"))
     assert [path.rpartition("/")[2] for path in sbatch()] == [
         "train-1-members.sh", "train-1-ensemble.sh", "train-1-evaluation.sh"]  # fmt: skip

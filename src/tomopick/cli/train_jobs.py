@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import TomopickError
+from ..core.errors import OutputError, TomopickError
+from ..core.messages import listing
 from .grounds import asked_plan, fit_options, grounds_of, is_planned
 from .on import Stage, Work
 from .options import without_overrides
@@ -67,13 +68,29 @@ def _staged(recipe: str, overrides: list[str], projects: list[str], out: Path, c
         note = "" if unseen else "an evaluation on runs that it has not learned from may follow: after={after}"
     else:
         note = f"{out}: all is trained and put together; there is nothing to submit"
+
+    def prepare() -> None:
+        begin_parts(plan, grounds, out, options)
+        _refuse_at_work(out)
+
     return Work(
         out,
-        prepare=lambda: begin_parts(plan, grounds, out, options),
+        prepare=prepare,
         stages=tuple(stages),
         done=frozenset({"shard", "resume"}),
         note=note,
     )
+
+
+def _refuse_at_work(out: Path) -> None:
+    """Raises where jobs of an earlier submission are at work: tasks beside them would fail, and with them the rest."""
+    from ..core.claims import owner_of
+    from ..recipes.standing import RUNNING, plan_standing
+
+    names = [t.name for t in plan_standing(out).trainings if t.state == RUNNING]
+    if names or owner_of(out):
+        what = listing(names) or "the ensemble"
+        raise OutputError(f"{out}: {what}: another process is at it; wait for its end, or cancel its job, and repeat")
 
 
 def _first(project: str, runs: list[str], choices: dict[str, Any]) -> list[str]:
