@@ -14,7 +14,9 @@ from click.testing import CliRunner
 from small import folder, trained
 from tomopick import open_project
 from tomopick.cli import main
+from tomopick.cli.options import named_runs
 from tomopick.cli.schedulers import seconds_of
+from tomopick.core.errors import TomopickError
 
 RUNS = tuple("ABCDE")
 
@@ -69,6 +71,21 @@ def test_runs_from_a_file(tmp_path, place):
     assert sorted(tables(tmp_path / "out")) == ["B.csv", "D.csv"]
     line = pick(place, tmp_path / "out", "--runs", f"@{tmp_path / 'none.txt'}", code=2).stderr
     assert "none.txt: cannot be read (No such file or directory); expected a run's name a line" in line
+
+
+def test_many_named_runs_are_looked_for_in_one_list():
+    class Listing:
+        uri, times = "p", 0
+
+        def runs(self):
+            self.times += 1
+            return [f"R{i:05d}" for i in range(10_000)]
+
+    project = Listing()
+    names = project.runs()[::-1]
+    assert named_runs([*names, "R00000"], project, [project]) == names and project.times <= 3
+    with pytest.raises(TomopickError, match="no run 'R1'"):
+        named_runs(["R1"], project, [project])
 
 
 def test_parts_of_a_simulation(tmp_path):

@@ -332,4 +332,5 @@ def named_runs(runs: list[str] | None, project: Any, projects: list[Any]) -> lis
             raise TomopickError(
                 f"no run '{run}' in {', '.join(p.uri for p in projects)}; {near_miss(run, sorted(known))}"
             )
-    return [run for run in dict.fromkeys(runs) if run in project.runs()]
+    mine = set(project.runs())
+    return [run for run in dict.fromkeys(runs) if run in mine]

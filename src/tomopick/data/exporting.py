@@ -262,10 +262,11 @@ def _export_copick(project: Project, found: Sequence[Picks], out: Path, options:
     config = out / "copick.json" if out.is_dir() else out
     if config.is_file():
         other = open_project(config)
-        names = RunNames(other.runs())
+        known = other.runs()
+        names = RunNames(known)
         moved = [(replace(p, run=names.find(p.run) or p.run), p.run) for p in found]
         for picks, run in moved:
-            require_run(picks.run, other.runs(), other.uri)
+            require_run(picks.run, known, other.uri)
             require_objects(picks.names.tolist(), [o.name for o in other.objects], other.uri)
             there = other.has_picks(picks.run, options.user_id, options.session_id) and not options.overwrite
             if there and not holds_part(other, picks, options.user_id, options.session_id):

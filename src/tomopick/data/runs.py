@@ -54,8 +54,9 @@ class Runs:
     def check(self) -> list[str]:
         """The names of the runs; raises `SelectionError`, with the near misses, for one that is not there."""
         known = self.project.runs()
+        there = frozenset(known)
         for run in self.names or ():
-            require_run(run, known, self.uri)
+            require_run(run, there, self.uri)
         return known if self.names is None else list(dict.fromkeys(self.names))
 
     def tomogram(self, run: str) -> Tomogram:

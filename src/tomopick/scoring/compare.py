@@ -291,8 +291,9 @@ class Scoring:
     def _refuse_voxels(self, found: Mapping[str, Picks], wanted: Mapping[str, Picks], project: Project | None) -> None:
         """Says so where positions are in no unit of length: by the tomograms' sizes, else by the other side's range."""
         grids = {}
+        known = frozenset(project.runs()) if project is not None else frozenset()
         for run, picks in found.items():
-            if project is not None and run in project.runs():
+            if project is not None and run in known:
                 try:
                     for tomo_type in project.tomo_types(run)[:1]:
                         grids[run] = project.grid(run, tomo_type)
@@ -309,9 +310,10 @@ class Scoring:
         """The picks inside their tomograms, where these are known; refuses others unless they are to be dropped."""
         dropped = 0
         kept = {}
+        runs = frozenset(project.runs()) if project is not None else frozenset()
         for run, picks in found.items():
             kept[run] = picks
-            if project is None or run not in project.runs():
+            if project is None or run not in runs:
                 continue
             try:
                 # Tomograms of a run may be cropped differently: outside is what lies in none of them.

@@ -141,7 +141,8 @@ def report_of(sides: Sides, what: str, place: str, tomo_type: str | None = None,
     texts = model_texts(what) if is_model(what) else {}
     unknown = _unknown(sides.objects, sides.thresholds if texts else None)
     project = sides.project
-    named = [run for run in sorted({*sides.picks, *sides.truth}) if project and run in project.runs()]
+    known = frozenset(project.runs()) if project else frozenset()
+    named = [run for run in sorted({*sides.picks, *sides.truth}) if run in known]
     readable = [run for run in named if project and project.tomo_types(run)]
 
     def tomogram(run: str) -> Tomogram:
