@@ -17,6 +17,7 @@ from tomopick.cli import main
 from tomopick.cli.options import named_runs
 from tomopick.cli.schedulers import seconds_of
 from tomopick.core.errors import TomopickError
+from tomopick.look.page.gather import ReportOptions, gather_report
 
 RUNS = tuple("ABCDE")
 
@@ -104,6 +105,21 @@ def test_parts_of_a_simulation(tmp_path):
     for name in whole.runs():
         np.testing.assert_allclose(parts.tomogram(name).values, whole.tomogram(name).values, atol=1e-4)
         assert np.array_equal(parts.picks(name).positions, whole.picks(name).positions)
+
+
+def test_what_is_curated_may_be_picked_in_parts(tmp_path):
+    source = folder(tmp_path / "in", "ABC", shape=(24, 48, 48), n=3)
+    for i in (1, 2):
+        pick(source, tmp_path / "out", "--keep-below", "--shard", f"{i}/2")
+    project = open_project(source)
+    at_once, parts = (
+        gather_report(str(what), project, {}, ReportOptions(device="cpu", idle=True))
+        for what in (trained(), tmp_path / "out")
+    )
+    assert parts.thresholds == pytest.approx(at_once.thresholds, abs=1e-5) and list(parts.picks) == list("ABC")
+    for name, picks in at_once.picks.items():
+        np.testing.assert_allclose(parts.picks[name].positions, picks.positions, atol=1e-2)
+        np.testing.assert_allclose(parts.picks[name].scores, picks.scores, atol=1e-5)
 
 
 # --- how far it is ----------------------------------------------------------------------------------------------------
