@@ -7,6 +7,8 @@
         processor time a run beside reading and picking it, in projects of so many runs: folder and copick
     python benchmarks/fleet.py status [--runs 100000] [--files 64]
         seconds that `tomopick status` takes over the records of so many runs
+    python benchmarks/fleet.py dask [--sizes 100,1000,10000]
+        what a run costs as a task of Dask that does nothing: processor time, tasks that the scheduler knows, memory
 
 Processor time is what to compare where other programs run; seconds only on a machine that does nothing else.
 """
@@ -33,6 +35,7 @@ from tomopick import Detector, Grid, PickableObject, Picks, Tomogram, open_proje
 from tomopick.core.records import ENDING, PICKED, Records, expect
 from tomopick.data import create_copick_project, write_run
 from tomopick.picking.detector import TrainingFacts
+from tomopick.picking.fleet import Job
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.picking.runs import pick_runs
 
@@ -215,9 +218,41 @@ def status(args: argparse.Namespace) -> int:
     return done.returncode
 
 
+def _nothing(_job: str, run: str) -> dict[str, object]:
+    return {"run": run, "status": PICKED, "counts": {}, "seconds": 0.0, "messages": ()}
+
+
+def dask(args: argparse.Namespace) -> int:
+    import distributed
+
+    from tomopick.picking import on_dask
+
+    on_dask._pick = _nothing  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory(prefix="tomopick-fleet-", dir=args.out) as scratch:
+        place = Path(scratch)
+        options = PickOptions(device="cpu", engine="torch")
+        job = Job((str(model(place / "model")),), str(folder(place / "data", 2)), {}, options, str(place / "out"))
+        threads = {"n_workers": 1, "threads_per_worker": 8, "processes": False, "dashboard_address": None}
+        with distributed.LocalCluster(**threads) as cluster:
+            for n in args.sizes:
+                known: list[int] = []
+
+                def stopped(known: list[int] = known) -> bool:
+                    known.append(len(cluster.scheduler.tasks))
+                    return False
+
+                before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+                runs = [f"R{i:05d}" for i in range(n)]
+                done = sum(1 for _ in on_dask.pick_on_dask(job, runs, cluster.scheduler_address, stopped))
+                busy = (time.process_time() - began) / n * 1000
+                more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+                print(f"{done} of {n} runs: {busy:.1f} ms each, {max(known)} tasks known at most, {more:.0f} MB more")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "overhead", "status"])
+    parser.add_argument("what", choices=["kills", "overhead", "status", "dask"])
     parser.add_argument("--runs", type=int)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--kills", type=int, default=100)
@@ -228,7 +263,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="Folder for scratch files.")
     args = parser.parse_args()
     args.runs = args.runs or {"status": 100_000}.get(args.what, 10_000)
-    return {"kills": kills, "overhead": overhead, "status": status}[args.what](args)
+    return {"kills": kills, "overhead": overhead, "status": status, "dask": dask}[args.what](args)
 
 
 if __name__ == "__main__":
