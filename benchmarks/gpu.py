@@ -168,7 +168,7 @@ def _made(shape: Sequence[int], seed: int, spacing: float) -> tuple[np.ndarray, 
         values += np.roll(values, 1, axis)
     values *= np.float32(1 / np.sqrt(8))
     n = max(6, int(np.prod(shape) / 60_000))
-    centres = rng.random((n, 3)) * np.asarray(shape)
+    centres = rng.random((n, 3)) * (np.asarray(shape) - 1)
     names = []
     for i, centre in enumerate(centres):
         obj = OBJECTS[i % len(OBJECTS)]

@@ -38,6 +38,7 @@ from tomopick.core.progress import bar
 from tomopick.core.types import Grid
 from tomopick.models.soup import SoupOptions, make_soup
 from tomopick.picking.cards import model_card
+from tomopick.picking.exclusion import Exclusion
 from tomopick.picking.load import load_detector
 from tomopick.picking.measured import with_measured
 from tomopick.picking.peaks import LOWEST_SCORE
@@ -186,7 +187,8 @@ def picked(
 ) -> tuple[dict[str, Picks], dict[str, Picks]]:
     """Picks and truth of simulated runs, by run."""
     candidates, truth = {}, {}
-    picker = Picker(detector, PickOptions(keep_below=True, device=device))
+    # Thresholds are of each object by itself; who competes for a density is told by them.
+    picker = Picker(detector, PickOptions(keep_below=True, device=device, exclude=False))
     with bar(len(jobs), f"pick with {detector.name or 'the model'}", "run") as shown:
         for job in jobs:
             tomogram, truth[job[2]] = one(job)
@@ -207,6 +209,9 @@ def score(detectors: Sequence[Detector], args: argparse.Namespace) -> None:
                 one_found, one_truth = picked(detector, [job], args.device, LOWEST_SCORE)
                 candidates[str(job[3])], truth[str(job[3])] = one_found["phantom"], one_truth["phantom"]
             at = {m: {run: p.above(detector.thresholds[m]) for run, p in candidates.items()} for m in ("czii", "f1")}
+            cuts, stated = detector.thresholds, detector.method.exclusion
+            competing = Exclusion.of(detector.objects, cuts, cuts["f1"], stated, None)
+            at["f1"] = {run: competing(p) for run, p in at["f1"].items()}
             challenge = czii_score(at["czii"], truth, detector.objects)
             ignored = [o.name for o in detector.objects if o.score_weight == 0]
             f1 = matched_scores(at["f1"], truth, detector.objects, exclude=ignored)

@@ -14,6 +14,7 @@ picture are made of all rows there. It needs torch, SciPy, matplotlib and safete
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ import resource
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -194,11 +196,14 @@ class Zoo:
         return Source(Runs(project, learned), val_runs=runs["W"], unlabelled_runs=tuple(more))
 
     def steps(self, name: str, stage: str) -> int:
-        """How many steps fit into half of the budget; measured once, on a few steps whose first does not count."""
-        kept = self.work / "pace" / f"{name}-{stage}-{self.device}.json"
+        """How many steps fit into half of the budget; measured once, on a few steps whose first do not count."""
+        # Both stages take the same steps, but where one learns from labels alone.
+        which = stage if get(name).objective.semi_supervised else "both"
+        kept = self.work / "pace" / f"{name}-{which}-{self.device}.json"
         if not kept.is_file():
-            n = 12 if not self.on_cpu else 4
-            recipe = self.recipe(name, n, stage == "pretrain")
+            # On a GPU the first are recorded, and loaders have made some ahead.
+            skipped, n = (1, 2) if self.on_cpu else (6 + 4 * self.loaders, 24)
+            recipe = self.recipe(name, skipped + n + 1, stage == "pretrain")
             runs = self.sizes.runs()
             more = runs["U"][:1] if recipe.objective.semi_supervised else []
             one = self.project([runs["P"][0], *runs["W"], *more])
@@ -210,19 +215,28 @@ class Zoo:
             state = TrainState.start(network, recipe.train, choose_device(self.device))
             detector = Detector(recipe.method, data.objects, network, {}, data.facts)
             rows = fit_steps(recipe, detector, state, data, self.work, FitOptions(self.device, workers=self.loaders))
-            next(rows)
-            began = self.clock()
-            for _ in range(n - 2):  # the last one would validate
+            for _ in range(skipped):
                 next(rows)
-            each = (self.clock() - began) / (n - 2)
+            self.sync()
+            began = self.clock()
+            for _ in range(n):  # the last one of all would validate
+                next(rows)
+            self.sync()
+            each = (self.clock() - began) / n
             rows.close()
             write(kept, {"seconds": each})
+            tell(name, f"{each:.3g} s a step")
         return max(4, round(self.seconds / 2 / json.loads(kept.read_text())["seconds"]))
+
+    def sync(self) -> None:
+        """Waits for what a GPU was told to do."""
+        if not self.on_cpu:
+            torch.cuda.synchronize()
 
     @property
     def loaders(self) -> int:
         """Processes that make patches."""
-        return 0 if self.on_cpu else max(1, min(10, self.workers - 4))
+        return 0 if self.on_cpu else max(1, min(4, self.workers - 4))
 
     def trained(self, name: str, seed: int = 0, subset: int = 0) -> Path:
         """The model folder of a network; what was interrupted goes on. All seeds and subsets share one pretraining."""
@@ -469,8 +483,9 @@ def keys(only: Sequence[str]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for name in METHODS:
         found += [(name, "single"), *([(name, "views")] if views_of(name) != "none" else [])]
-    found[2:2] = [("default", "single"), ("matched filter", "single")]
+    found[2:2] = [("default", "single")]
     found += [(name, "ensemble") for name in ENSEMBLES] + [(name, "soup") for name in SOUPS]
+    found.append(("matched filter", "single"))  # which takes longest, on the host, while a GPU would wait
     return [key for key in found if not only or key[0] in only]
 
 
@@ -501,14 +516,24 @@ def main() -> None:
             future.result()
     done = {(r["recipe"], r["variant"]) for r in zoo.rows() if r.get("budget", seconds) == seconds}
     variants: Callable[[tuple[str, str]], bool] = lambda key: key[1] in args.variants.split(",")  # noqa: E731
+    failed = 0
     for key in filter(variants, keys([n for n in args.only.split(",") if n])):
         for run, future in begun:
             if future.done() and future.exception():
                 raise RuntimeError(f"run {run} could not be simulated") from future.exception()
-        if key not in done:
+        if key in done:
+            continue
+        try:
             zoo.add(key, zoo.make(key))
+        except Exception:  # the other methods' rows are worth having
+            failed += 1
+            tell(" ".join(key), traceback.format_exc())
+        if not zoo.on_cpu:
+            gc.collect()
+            torch.cuda.empty_cache()
     if args.page:
         write_page(zoo.rows(), args.page)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

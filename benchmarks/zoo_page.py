@@ -19,14 +19,18 @@ Row = Mapping[str, Any]
 
 
 def latest(rows: Iterable[Row]) -> list[Row]:
-    """Of each recipe and variant the row of the largest budget, and of equal ones the last, in the order they came."""
-    best: dict[tuple[str, str], Row] = {}
+    """Of each recipe, variant and device the row of the largest budget, of equal ones the last, in the order they came.
+
+    A second of one device is not one of another.
+    """
+    best: dict[tuple[str, str, str], Row] = {}
     for row in rows:
-        key = (row["recipe"], row["variant"])
+        key = (row["recipe"], row["variant"], row["device"])
         if key not in best or row.get("budget", 0) >= best[key].get("budget", 0):
             best[key] = row
-    order = list(dict.fromkeys(row["recipe"] for row in best.values()))
-    return sorted(best.values(), key=lambda row: (order.index(row["recipe"]), list(TITLES).index(row["variant"])))
+    orders = {name: list(dict.fromkeys(row[name] for row in best.values())) for name in ("device", "recipe")}
+    orders["variant"] = list(TITLES)
+    return sorted(best.values(), key=lambda row: [order.index(row[name]) for name, order in orders.items()])
 
 
 def write_page(rows: Sequence[Row], page: Path) -> None:
@@ -57,21 +61,26 @@ def table(rows: Sequence[Row]) -> str:
     """All rows in Markdown."""
     lines = [f"![How well each method picks, against what it costs]({PICTURE})", ""]
     lines += [
-        "| recipe | variant | parameters | TFLOP a volume | steps | budget [s] | F4 | F1 | AP | s a tomogram | GB |",
-        "|---|---|--:|--:|--:|--:|---|---|---|--:|--:|",
+        "| on | recipe | variant | parameters | TFLOP a volume | steps | budget [s] | F4 | F1 | AP | s a run | GB |",
+        "|---|---|---|--:|--:|--:|--:|---|---|---|--:|--:|",
     ]
     for row in rows:
         scores = " | ".join(_score(row, name) for name in ("F4", "F1", "AP"))
         budget = f"{row['budget']:g}" if row.get("budget") else "-"
         lines.append(
-            f"| `{row['recipe']}` | {_title(row)} | {row['parameters']:,} | {row['tflop']:.3g} | "
+            f"| {_short(row)} | `{row['recipe']}` | {_title(row)} | {row['parameters']:,} | {row['tflop']:.3g} | "
             f"{row['steps'] or '-'} | {budget} | {scores} | {row['pick_seconds']:.1f} | {row['memory_gb']:.1f} |"
         )
     devices = sorted({(row["device"], "x".join(map(str, row["tomogram"]))) for row in rows})
     lines += ["", "Measured on " + "; ".join(f"{device}, tomograms of {shape}" for device, shape in devices) + "."]
-    patches = [f"`{row['recipe']}` {'x'.join(map(str, row['patch']))} by {row['batch']}" for row in rows
-               if row["variant"] == "single" and row.get("patch")]  # fmt: skip
+    taught = [row for row in rows if row["variant"] == "single" and row.get("patch")]
+    patches = [f"`{row['recipe']}` on {_short(row)} {'x'.join(map(str, row['patch']))} by {row['batch']}"
+               for row in taught]  # fmt: skip
     return "\n".join([*lines, *(["Patches and batches: " + ", ".join(patches) + "."] if patches else [])])
+
+
+def _short(row: Row) -> str:
+    return str(row["device"]).partition(" (")[0].removeprefix("NVIDIA ")
 
 
 def _title(row: Row) -> str:
@@ -101,11 +110,12 @@ def picture(rows: Sequence[Row], file: Path) -> None:
                 at = [(stage + step / curve[-1][0]) / 2 for step, _ in curve]
                 loss.plot(at, [value / first for _, value in curve], color=colours[row["recipe"]],
                           label=row["recipe"] if not stage else None)  # fmt: skip
-    base = [row["F4"] for row in rows if row["recipe"] == BASE]
-    for value in base:
-        bars.axvline(value, color="0.6", linestyle=":")
-        cost.axhline(value, color="0.6", linestyle=":", label="matched filter")
-    bars.set(yticks=range(len(rows)), yticklabels=[f"{row['recipe']}, {_title(row)}" for row in rows],
+    for row in rows:
+        if row["recipe"] == BASE:  # of the runs of its device
+            beside = [i for i, other in enumerate(rows) if other["device"] == row["device"]]
+            bars.plot([row["F4"]] * 2, [min(beside) - 0.5, max(beside) + 0.5], color="0.6", linestyle=":")
+    labels = [f"{row['recipe']}, {_title(row)}, {_short(row)}" for row in rows]
+    bars.set(yticks=range(len(rows)), yticklabels=labels,
              xlabel="weighted F4 (95 % interval over runs)", xlim=(0, 1))  # fmt: skip
     bars.invert_yaxis()
     cost.set(xscale="log", xlabel="TFLOP a volume of 184 x 630 x 630", ylabel="weighted F4", ylim=(0, 1))

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from small import BALL, memory, narrowed, tomogram, untrained
 from tomopick import FitOptions, Source
 from tomopick.cli import main
+from tomopick.picking.cards import provenance
 from tomopick.picking.folder import read_log
 from tomopick.training import fit as fitting
 from tomopick.training.dataset import gather
@@ -81,7 +82,7 @@ def fit_until(step, method, out, **more):
     torch.manual_seed(0)
     network = method.network.build(len(data.objects))
     state = TrainState.start(network, method.train, torch.device("cpu"))
-    facts = replace(data.facts, provenance=fitting.provenance(options()))
+    facts = replace(data.facts, provenance=provenance(options().seed))
     detector = replace(untrained(), method=method.method, recipe_json=method.to_json(), network=network, facts=facts)
     fitting.begin_training(method, detector, state, out)
     for row in fitting.fit_steps(method, detector, state, data, out, options(**more)):

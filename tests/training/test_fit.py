@@ -215,7 +215,7 @@ def test_something_is_learned(tmp_path):
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     assert {"recipe.json", "detector.json", "weights.safetensors", "log.jsonl", "README.md"} <= names
     assert {"last/state.json", "last/state.safetensors", "best/weights.safetensors", "top/150.safetensors"} <= names
-    assert {n.rsplit(".")[-1] for n in names} <= {"json", "jsonl", "safetensors", "md"}
+    assert {n.rsplit(".")[-1] for n in names} <= {"json", "jsonl", "safetensors", "md", "png"}
 
 
 def test_best_and_top_weights(tmp_path):

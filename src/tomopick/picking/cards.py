@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from ..core.files import atomic_write
 from ..core.messages import counted
@@ -122,3 +127,20 @@ def shortened(value: Any, key: str = "") -> Any:
             return f"{counted(len(value), 'run')}: {first}" + (f" to {last}" if last != first else "")
         return [shortened(v) for v in value]
     return value
+
+
+def provenance(seed: int | None = None, init_from: str = "") -> dict[str, Any]:
+    """With what a model was made: seed, starting model, versions, commit of tomopick's own repository."""
+    from .. import __version__
+
+    try:
+        git = ["git", "-C", str(Path(__file__).parent)]
+        # An installed copy may lie inside somebody else's repository: it has to be tracked there.
+        asked = [[*git, "ls-files", "--error-unmatch", Path(__file__).name], [*git, "rev-parse", "HEAD"]]
+        found = [subprocess.run(a, capture_output=True, text=True, timeout=5, check=False) for a in asked]
+        commit = found[1].stdout.strip() if not any(f.returncode for f in found) else ""
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
+    versions = {"tomopick": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    versions["python"] = platform.python_version()
+    return {"seed": seed, "init_from": init_from, "versions": versions, "commit": commit}

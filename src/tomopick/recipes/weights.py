@@ -17,14 +17,13 @@ from ..core.files import atomic_folder, require_new
 from ..core.messages import counted, near_miss
 from ..core.presets import CZII_OBJECTS, CZII_VOXEL_SPACING
 from ..core.types import PickableObject
-from ..picking.cards import save_with_card
+from ..picking.cards import provenance, save_with_card
 from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble
 from ..picking.folder import TrainingFacts
 from ..picking.load import load_model
 from ..picking.normalize import FixedLimits, Normalization
 from ..scoring.metrics import DEFAULT_THRESHOLDS, METRICS
-from ..training.fit import FitOptions, provenance
 from ..training.recipe import Recipe
 from .torch_files import StoredTensor, load_tensors, plain_table, read_torch_file, tensor_tables
 
@@ -263,7 +262,7 @@ def _detector(
     facts = TrainingFacts(
         voxel_spacing=CZII_VOXEL_SPACING,
         tomo_types=("denoised",),
-        provenance={**provenance(FitOptions()), "seed": None, "converted": {**about, "network": copy.prefix}},
+        provenance={**provenance(), "converted": {**about, "network": copy.prefix}},
     )
     return Detector(recipe.method, tuple(objects), network.eval(), thresholds, facts, recipe_json=recipe.to_json())
 

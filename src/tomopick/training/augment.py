@@ -205,13 +205,11 @@ class Blur(IntensityStep):
         # Of each width, no more of the Gaussian than its own three deviations.
         kernel = (-0.5 * (steps / sigma) ** 2).exp() * (steps.abs() <= (3.0 * sigma + 0.5).floor())
         kernel = (kernel / kernel.sum(dim=1, keepdim=True)).float()  # (n, step)
+        kernel = kernel[:, None, None, None]
         for axis in (1, 2, 3):
-            n = values.shape[axis]
-            at = torch.arange(n, device=values.device)
-            total = torch.zeros_like(chosen)
-            for step, weight in zip(range(-most, most + 1), kernel.T):
-                total += chosen.index_select(axis, (at + step).clamp(0, n - 1)) * weight[:, None, None, None]
-            chosen = total
+            sides = [0, 0] * (3 - axis) + [most, most]
+            padded = functional.pad(chosen[:, None], sides + [0, 0] * (axis - 1), mode="replicate")[:, 0]
+            chosen = (padded.unfold(axis, 2 * most + 1, 1) * kernel).sum(dim=-1)
         return values.index_copy(0, drawn.which, chosen)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -13,7 +11,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -27,7 +24,7 @@ from ..core.signals import held_interrupt
 from ..networks import NetworkSpec
 from ..networks.engines import choose_device
 from ..networks.pretrained import find_timm
-from ..picking.cards import save_with_card
+from ..picking.cards import provenance, save_with_card
 from ..picking.detector import Detector
 from ..picking.folder import FORMAT_VERSION, read_log, read_record
 from ..picking.load import load_detector
@@ -38,7 +35,7 @@ from .dataset import Data, gather
 from .distillation import objective_of
 from .loop import SELECT, TrainState, train
 from .pace import MEASURED, Pace, announce, fitted
-from .patches import PatchSampler
+from .patches import BATCHES_AHEAD, PatchSampler
 from .recipe import Recipe
 from .recorded import Recorder
 from .sources import Source
@@ -122,8 +119,8 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     detector = Detector(
         recipe.method, data.objects, network, untrained, data.facts, name=str(out), recipe_json=recipe.to_json()
     )
-    facts = replace(data.facts, provenance={**provenance(options), **data.facts.provenance})
-    detector = replace(detector, facts=facts)
+    made_with = provenance(options.seed, options.init_from) | dict(data.facts.provenance)
+    detector = replace(detector, facts=replace(data.facts, provenance=made_with))
     if held and start is not None:
         detector = holding(detector, start, [o.name for o in held], data)
     if options.resume:
@@ -152,15 +149,17 @@ def _timed(
     recipe: Recipe, detector: Detector, state: TrainState, data: Data, out: Path, options: FitOptions, end: float
 ) -> Recipe:
     """Takes the first steps and gives the recipe whose others fit the time until `end` (of the monotonic clock)."""
-    pace = Pace(state, recipe.train)
-    with closing(fit_steps(recipe, detector, state, data, out, options, pace)) as rows:
+    ahead = BATCHES_AHEAD * options.workers
+    # However few steps it was meant to have, enough for the measurement are there.
+    spec = replace(recipe.train, steps=max(recipe.train.steps, 2 * MEASURED + ahead))
+    pace, trial = Pace(state, spec, trial=True, ahead=ahead), replace(recipe, train=spec)
+    with closing(fit_steps(trial, detector, state, data, out, options, pace)) as rows:
         for row in rows:
-            if row["step"] >= MEASURED:
+            if row["step"] >= pace.enough:
                 break
     assert pace.seconds is not None
     recipe = replace(recipe, train=fitted(recipe.train, pace.seconds, end - time.monotonic(), state.step))
-    _write_recipe(recipe, out)
-    return recipe
+    return _write_recipe(recipe, out)
 
 
 def imagenet_weights(recipe: Recipe) -> str:
@@ -213,9 +212,10 @@ def begin_training(recipe: Recipe, detector: Detector, state: TrainState, out: P
     _write_recipe(recipe, out)
 
 
-def _write_recipe(recipe: Recipe, out: Path) -> None:
+def _write_recipe(recipe: Recipe, out: Path) -> Recipe:
     with atomic_write(out / "recipe.json") as file:
         file.write(json.dumps({"format_version": FORMAT_VERSION} | recipe.to_json(), indent=1))
+    return recipe
 
 
 def _data_of(detector: Detector) -> dict[str, Any]:
@@ -260,10 +260,9 @@ def fit_steps(
 ) -> Generator[dict[str, Any]]:
     """The loop with its watchers: log, progress bar, validation, best, top and last weights."""
     spec = recipe.train
-    pace = pace or Pace(state, spec)
+    pace = pace or Pace(state, spec, ahead=BATCHES_AHEAD * options.workers)
     draw = recipe.objective.sampler(_sampler(recipe, data, options.seed), data.unlabelled, spec.steps)
-    device = next(state.network.parameters()).device
-    on_gpu = device.type == "cuda"
+    on_gpu = (device := next(state.network.parameters()).device).type == "cuda"
     stream = batches_on(device, draw, spec.batch_size, state.step, spec.steps, options.workers)
     objective, stage = objective_of(recipe, data, options.init_from if options.add else ""), state.stage
     slope, rows = Recorder(objective) if on_gpu else None, StepLog(out / "log.jsonl", spec, GATHERED if on_gpu else 1)
@@ -374,24 +373,3 @@ def check_same(recipe: Recipe, out: Path, timed: bool = False) -> Recipe:
     if longer:
         log.info(f"goes on to step {recipe.train.steps}, not {begun.train.steps}; the schedule is stretched over all")
     return recipe
-
-
-def provenance(options: FitOptions) -> Mapping[str, Any]:
-    """With what a model was made: seed, starting model, versions, commit of tomopick's own repository."""
-    from .. import __version__
-
-    try:
-        git = ["git", "-C", str(Path(__file__).parent)]
-        # An installed copy may lie inside somebody else's repository: it has to be tracked there.
-        asked = [[*git, "ls-files", "--error-unmatch", Path(__file__).name], [*git, "rev-parse", "HEAD"]]
-        found = [subprocess.run(a, capture_output=True, text=True, timeout=5, check=False) for a in asked]
-        commit = found[1].stdout.strip() if not any(f.returncode for f in found) else ""
-    except (OSError, subprocess.TimeoutExpired):
-        commit = ""
-    versions = {"tomopick": __version__, "torch": torch.__version__, "numpy": np.__version__}
-    return {
-        "seed": options.seed,
-        "init_from": options.init_from,
-        "versions": versions | {"python": platform.python_version()},
-        "commit": commit,
-    }

@@ -187,6 +187,8 @@ class TrainState:
                 i, _, slot = key.partition("/")
                 optimizer["state"].setdefault(int(i), {})[slot] = value
             self.optimizer.load_state_dict(optimizer)
+            for parameter, slots in self.optimizer.state.items():  # laid out as it is, which fused steps insist on
+                slots.update({k: _like(v, parameter) for k, v in slots.items()})
             self.scaler.load_state_dict(dict(facts.scaler))
         except (OSError, LookupError, TypeError, RuntimeError, ValueError, ArithmeticError, SafetensorError) as error:
             reason = (str(error).splitlines() or [""])[0]
@@ -195,6 +197,11 @@ class TrainState:
                 "expected the state of this recipe: train into a new folder"
             ) from error
         self.step, self.stage, self.notes = facts.step, facts.stage, cast(Notes, dict(facts.notes))
+
+
+def _like(values: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """Values with the strides of a parameter of their shape."""
+    return torch.empty_like(parameter).copy_(values) if values.shape == parameter.shape else values
 
 
 @dataclass(frozen=True)

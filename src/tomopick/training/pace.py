@@ -9,13 +9,16 @@ import sys
 import time
 from dataclasses import replace
 
+import torch
+
 from ..core.messages import counted
 from ..core.progress import duration
 from .loop import TrainSpec, TrainState
 
 log = logging.getLogger("tomopick")
 
-MEASURED = 10  # steps after which the rest is reckoned; the first two are slow and do not count
+MEASURED = 10  # steps after which the rest is reckoned
+SLOW = 2  # the first steps, which do not count
 SOON = 120.0  # [s] until the first validation, at most
 LOOKS = 8  # validations that make a curve, at least
 SHARE = 0.1  # of the time that validations may take
@@ -28,15 +31,19 @@ class Pace:
         state: of the training.
         spec: how it is trained; `validate_every` of 0 leaves the interval to this.
         trial: only to measure the first steps: nothing is validated and nothing said.
+        ahead: batches that other processes make before the first step; steps that find theirs made tell nothing.
     """
 
-    def __init__(self, state: TrainState, spec: TrainSpec, trial: bool = False) -> None:
+    def __init__(self, state: TrainState, spec: TrainSpec, trial: bool = False, ahead: int = 0) -> None:
         self.state, self.spec, self.trial = state, spec, trial
+        self.first, self.enough = SLOW + ahead, MEASURED + ahead
         self._last = time.monotonic()
         self._seconds: list[float] = []
 
     def step_done(self) -> None:
         """Called after each step, and once more after what was done between two (which then does not count)."""
+        if len(self._seconds) + 1 in (self.first, self.enough):
+            _wait(self.state)
         now = time.monotonic()
         self._seconds.append(now - self._last)
         self._last = now
@@ -50,8 +57,8 @@ class Pace:
     @property
     def seconds(self) -> float | None:
         """Of a step, patches included; None before enough were taken."""
-        taken = sorted(self._seconds[2:])
-        return sum(taken) / len(taken) if len(self._seconds) >= MEASURED else None
+        taken = self._seconds[self.first :]
+        return sum(taken) / len(taken) if len(self._seconds) >= self.enough else None
 
     def due(self, step: int) -> bool:
         """Whether the weights are to be validated after this step."""
@@ -76,7 +83,7 @@ class Pace:
 
     def told(self, step: int) -> None:
         """Says once how long the rest will take."""
-        if len(self._seconds) == MEASURED and step < self.spec.steps and not self.trial:
+        if len(self._seconds) == self.enough and step < self.spec.steps and not self.trial:
             assert self.seconds is not None
             left = duration(self.seconds * (self.spec.steps - step) / (1 - SHARE))
             log.info(f"{self.seconds:.2g} s a step: about {left} left; {_memory():.1f} GB of memory so far")
@@ -109,6 +116,13 @@ def announce(spec: TrainSpec, shape: tuple[int, ...], labels: dict[str, int], ru
             f"the warm-up of {spec.warmup_steps} steps is more than a tenth of {spec.steps}: the learning rate reaches "
             f"its top late or never; set train.warmup_steps={math.ceil(spec.steps / 10)} or train longer"
         )
+
+
+def _wait(state: TrainState) -> None:
+    """For a GPU is told of steps long before it has taken them."""
+    device = next(state.network.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _memory() -> float:

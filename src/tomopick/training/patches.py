@@ -18,6 +18,7 @@ from .augment import Augmentation, Drawn, move_points, sample_patch
 from .targets import BallTarget, Target
 
 NEGATIVE = 5.0  # what a cell counts within a radius of a place that is known to be none
+BATCHES_AHEAD = 4  # batches that each process makes before they are asked for
 _COARSE = 4  # voxels between the places in a volume's specimen from which patches are drawn
 
 
@@ -316,7 +317,7 @@ def loaded(make: Callable[[int], Any], first: int, stop: int, workers: int) -> I
         _StepDataset(make, first, stop),
         batch_size=None,
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=BATCHES_AHEAD if workers else None,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_deaf,
     )

@@ -11,7 +11,9 @@ import torch
 
 from ..core.errors import RecipeError
 from ..core.types import Grid, Heatmap, PickableObject, Picks
-from .boxes import Boxes, Particles, flat_cells
+from .layers import Particles, flat_cells, over_axes
+
+LEAST_REACH = 1.5  # of a Gaussian [cells]
 
 
 class Target(Protocol):
@@ -72,7 +74,7 @@ class GaussianTarget:
     def _reach(self, sigma_voxels: float) -> float:
         """How far a Gaussian is drawn [cells]; however narrow, to the three cells around a centre, which refining a
         peak needs."""
-        return max(self.truncate * sigma_voxels, 1.5)
+        return max(self.truncate * sigma_voxels, LEAST_REACH)
 
     def particles(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> np.ndarray:
         """With the standard deviation as size."""
@@ -82,13 +84,15 @@ class GaussianTarget:
     def drawn(self, particles: Particles, shape: Sequence[int]) -> torch.Tensor:
         """See `Target`."""
         values = torch.zeros(tuple(shape), device=particles.table.device)
-        for sigma, own in particles.groups():
-            boxes = Boxes.around(own, self._reach(sigma), shape)
-            factors = [
-                torch.where(inside, (-0.5 * (offsets / sigma).square()).exp(), 0.0).float()
-                for inside, offsets in zip(boxes.inside, boxes.offsets)
-            ]
-            values.view(-1).scatter_reduce_(0, boxes.cells, boxes.products(factors), "amax")
+        heatmaps, sigma = values.view(-1, *shape[2:]), particles.sizes
+        reach = (self.truncate * sigma).clamp(min=LEAST_REACH)
+        factors = [
+            torch.where(offset.abs() <= reach, (-0.5 * (offset / sigma).square()).exp(), 0.0).float()
+            for offset in particles.offsets(shape)
+        ]
+        for which, own in particles.layers(shape, *factors):
+            z, y, x = over_axes(*own)
+            heatmaps.index_copy_(0, which, torch.maximum(heatmaps.index_select(0, which), z * y * x))
         return values
 
     def __call__(self, picks: Picks, grid: Grid, objects: Sequence[PickableObject]) -> Heatmap:
@@ -190,13 +194,15 @@ class BallTarget:
     def drawn(self, particles: Particles, shape: Sequence[int]) -> torch.Tensor:
         """See `Target`."""
         claims = torch.zeros(tuple(shape), device=particles.table.device)
-        for radius, own in particles.groups():
-            boxes = Boxes.around(own, max(radius, 0.5), shape)
-            z, y, x = (torch.where(i, o.square(), float("inf")) for i, o in zip(boxes.inside, boxes.offsets))
-            ball = z[:, :, None, None] + y[:, None, :, None] + x[:, None, None] <= radius**2
-            nearest = [i & (o > -0.5) & (o <= 0.5) for i, o in zip(boxes.inside, boxes.offsets)]
-            ball |= boxes.products(nearest).view(ball.shape)
-            claims.view(-1).scatter_add_(0, boxes.cells, ball.view(-1).float())
+        heatmaps, radius = claims.view(-1, *shape[2:]), particles.sizes
+        offsets = particles.offsets(shape)
+        reach = radius.clamp(min=0.5)
+        squares = [torch.where(offset.abs() <= reach, offset.square(), float("inf")) for offset in offsets]
+        nearest = [(offset > -0.5) & (offset <= 0.5) for offset in offsets]
+        for which, own in particles.layers(shape, *squares, *nearest, radius.square()):
+            (z, y, x), middle = over_axes(*own[:3]), over_axes(*own[3:6])
+            ball = (z + y + x <= own[6][:, :, None, None]) | (middle[0] & middle[1] & middle[2])
+            heatmaps.index_add_(0, which, ball.float())
         values = (claims > 0).float()
         return values * (claims.sum(dim=1, keepdim=True) < 2) if self.exclusive else values
 

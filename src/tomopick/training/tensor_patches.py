@@ -9,33 +9,31 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from ..core.types import Shape
 from ..picking.memory import free_memory
 from .augment import Drawn, DrawnBatch, IntensityStep
-from .boxes import Particles
+from .layers import Particles
 from .mean_teacher import PairSampler
-from .patches import Batch, DrawnPatch, PatchSampler, Sampler, batches, loaded
+from .patches import Batch, DrawnPatch, LabelledVolume, PatchSampler, Sampler, batches, loaded
 
 log = logging.getLogger("tomopick")
 
 _SHARE = 0.4  # of a device's free memory that volumes may take; the rest is the network's
+_AT_ONCE = 2**22  # voxels of patches that are cut together
 
 
 class Drawing(NamedTuple):
     """What was drawn for the patches of a batch, as tensors that travel together.
 
     Attributes:
-        places: (b, 13) number of the volume, where the patch's first voxel lies in it, and the matrix; they stay on the
-            host, which says what is launched.
+        places: (b, 13) number of the volume, where the patch's first voxel lies in it, and the matrix.
         known: (b, object).
-        particles: (n, 6), see `boxes.Particles`.
+        particles: (n, 6), see `layers.Particles`.
         changes: of each intensity step.
     """
 
@@ -50,12 +48,11 @@ class Drawing(NamedTuple):
         middle = (np.asarray(shape) - 1) / 2
         places = [[p.volume, *(p.centre - p.matrix @ middle), *p.matrix.ravel()] for p in patches]
         particles = [np.column_stack([np.full(len(p.particles), i), p.particles]) for i, p in enumerate(patches)]
-        table = np.concatenate(particles)
         changes = [_stacked(step) for step in zip(*(p.changes for p in patches))]
         return cls(
             torch.tensor(np.array(places, dtype=np.float64)),
             torch.from_numpy(np.stack([p.known for p in patches])),
-            torch.from_numpy(table[np.argsort(table[:, 5], kind="stable")]),
+            torch.from_numpy(np.concatenate(particles)),
             tuple(changes),
         )
 
@@ -85,50 +82,57 @@ class DrawnPairs(NamedTuple):
     strong: tuple[DrawnBatch, ...] = ()
 
 
-def cut_patch(values: torch.Tensor, place: np.ndarray, shape: Shape) -> torch.Tensor:
-    """A patch of a (z, y, x) volume, on its device; as `augment.sample_patch`, to rounding.
+@dataclass(frozen=True)
+class Volumes:
+    """Volumes on a device, one behind the other.
 
-    Args:
-        values: the volume.
-        place: (12,) where the patch's first voxel lies in it, and the matrix of the patch's axes there.
-        shape: of the patch.
+    Attributes:
+        values: (voxels,) of all.
+        first: (volume,) where each begins.
+        shapes: (volume, 3).
     """
-    first, matrix = place[:3], place[3:].reshape(3, 3)
-    last = first + matrix @ (np.asarray(shape) - 1)
-    # The box that it shows, with a voxel to spare for interpolation, as far as there is a volume.
-    corners = first + np.array(list(product(*((0, n - 1) for n in shape)))) @ matrix.T
-    low = np.maximum(np.ceil(corners.min(axis=0) - 1e-6).astype(int) - 1, 0)
-    high = np.minimum(np.floor(corners.max(axis=0) + 1e-6).astype(int) + 2, values.shape)
-    if (low >= high).any():
-        return torch.zeros(shape, device=values.device)
-    permuted = np.abs(matrix).max() == 1 and np.count_nonzero(matrix) == 3
-    if permuted and (np.abs(first - np.rint(first)) < 1e-6).all():
-        return _turned(values, np.rint(np.stack([first, last])).astype(int), matrix, shape)
-    box = values[tuple(slice(a, b) for a, b in zip(low, high))].float()
-    axes = [torch.arange(n, device=values.device, dtype=torch.float64) for n in shape]
-    z, y, x = axes[0][:, None, None], axes[1][:, None], axes[2]
-    grid = []
-    for start, row, n in zip(first - low, matrix, box.shape):
-        at = float(start) + float(row[0]) * z + float(row[1]) * y + float(row[2]) * x  # voxel of the box
-        grid.append(((2 * at + 1) / n - 1).float())  # -1 and 1 are its faces
-    found = functional.grid_sample(box[None, None], torch.stack(grid[::-1], dim=-1)[None], align_corners=False)
-    return found[0, 0]
 
+    values: torch.Tensor
+    first: torch.Tensor
+    shapes: torch.Tensor
 
-def _turned(values: torch.Tensor, ends: np.ndarray, matrix: np.ndarray, shape: Shape) -> torch.Tensor:
-    """A patch whose voxels are the volume's, from the (2, 3) voxels that its first and last are."""
-    axes = np.abs(matrix).argmax(axis=0)  # patch axis j runs along volume axis axes[j]
-    low, high = ends.min(axis=0), ends.max(axis=0) + 1
-    inner = [(max(a, 0), min(b, n)) for a, b, n in zip(low, high, values.shape)]
-    box = values[tuple(slice(a, b) for a, b in inner)].permute(*axes.tolist())
-    flips = [j for j, axis in enumerate(axes) if matrix[axis, j] < 0]
-    target = []
-    for j, axis in enumerate(axes):
-        (a, b), start, stop = inner[axis], low[axis], high[axis]
-        target.append(slice(stop - b, stop - a) if j in flips else slice(a - start, b - start))
-    patch = torch.zeros(shape, device=values.device)
-    patch[tuple(target)] = box.flip(flips).float()
-    return patch
+    @classmethod
+    def on(cls, device: torch.device, volumes: Sequence[LabelledVolume]) -> Volumes:
+        """Copies volumes to a device, one after the other."""
+        sizes = [int(np.prod(v.values.shape)) for v in volumes]
+        kinds = {v.values.dtype for v in volumes}
+        dtype = torch.float16 if kinds == {np.dtype(np.float16)} else torch.float32
+        values = torch.empty(sum(sizes), dtype=dtype, device=device)
+        first = np.concatenate([[0], np.cumsum(sizes)])
+        for volume, start, n in zip(volumes, first, sizes):
+            values[start : start + n] = torch.from_numpy(np.array(volume.values).reshape(-1)).to(device)
+        shapes = torch.tensor([v.values.shape for v in volumes], dtype=torch.int64, device=device)
+        return cls(values, torch.from_numpy(first[:-1]).to(device), shapes)
+
+    def sampled(self, places: torch.Tensor, shape: Shape) -> torch.Tensor:
+        """(b, z, y, x) patches, linear between voxels; outside of the volume 0.
+
+        Args:
+            places: (b, 13) as in `Drawing`, on the device.
+            shape: of a patch.
+        """
+        number = places[:, 0].long()
+        first, edges = self.first[number, None], self.shapes[number, :, None]  # (b, 1), (b, 3, 1)
+        axes = [torch.arange(n, device=places.device, dtype=torch.float64) for n in shape]
+        cells = torch.stack(torch.meshgrid(*axes, indexing="ij")).view(3, -1)
+        at = torch.baddbmm(places[:, 1:4, None], places[:, 4:].view(-1, 3, 3), cells.expand(len(places), -1, -1))
+        below = at.floor()  # (b, 3, voxel) voxel index of the volume
+        share = (at - below).float()
+        sides = torch.stack([below, below + 1]).long()  # (2, b, 3, voxel)
+        inside = (sides >= 0) & (sides < edges)
+        weights = torch.stack([1 - share, share]) * inside
+        z, y, x = sides.clamp_(min=0).minimum(edges - 1).unbind(2)
+        wz, wy, wx = weights.unbind(2)
+        # What lies side by side in x is fetched for both sides of z and of y at once.
+        line = first + (z[:, None] * edges[:, 1] + y) * edges[:, 2]  # (2, 2, b, voxel)
+        weight = wz[:, None] * wy
+        found = [(self.values[line + x[c]].float() * (weight * wx[c])).sum(dim=(0, 1)) for c in (0, 1)]
+        return (found[0] + found[1]).view(len(places), *shape)
 
 
 @dataclass(frozen=True)
@@ -142,21 +146,22 @@ class PatchMaker:
     """
 
     sampler: PatchSampler
-    volumes: Sequence[torch.Tensor]
+    volumes: Volumes
     device: torch.device
 
     @classmethod
     def on(cls, device: torch.device, sampler: PatchSampler) -> PatchMaker:
         """With the volumes sent there."""
-        return cls(sampler, [torch.from_numpy(np.array(v.values)).to(device) for v in sampler.volumes], device)
+        return cls(sampler, Volumes.on(device, sampler.volumes), device)
 
     @torch.no_grad()
     def __call__(self, drawing: Drawing) -> Batch:
         """The batch of what was drawn."""
         shape, stride = self.sampler.patch.shape, self.sampler.stride
-        places = drawing.places.numpy()
-        patches = [cut_patch(self.volumes[int(place[0])], place[1:], shape) for place in places]
-        values = changed(torch.stack(patches), self.sampler.augment.intensity, drawing.changes)
+        places = drawing.places.to(self.device, non_blocking=True)
+        step = max(1, _AT_ONCE // int(np.prod(shape)))
+        parts = [self.volumes.sampled(places[i : i + step], shape) for i in range(0, len(places), step)]
+        values = changed(torch.cat(parts), self.sampler.augment.intensity, drawing.changes)
         cells = [max(1, n // stride) for n in shape]
         particles = Particles.on(self.device, drawing.particles)
         target = self.sampler.target.drawn(particles, (len(places), len(self.sampler.objects), *cells))

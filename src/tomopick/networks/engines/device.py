@@ -22,7 +22,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _numbered(torch.device("cuda"))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     reason = _objection(name)
     if reason:
@@ -33,6 +33,13 @@ def choose_device(name: str = "auto") -> torch.device:
     except Exception as error:  # torch raises anything from RuntimeError to AssertionError here
         said = plain_line(str(error).partition("\n")[0])[:120] or type(error).__name__
         raise TomopickError(f"device '{name}' cannot be used ({said}); use another: cpu always works") from error
+    return _numbered(device)
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """With its number, where there are several of a kind: not all of torch's functions take one without."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return device
 
 
