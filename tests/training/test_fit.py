@@ -491,7 +491,7 @@ def test_a_training_goes_on_longer_than_it_was_begun_for(tmp_path, caplog):
 
 def test_it_ends_where_nothing_gets_better(tmp_path, monkeypatch):
     scores = iter([0.5, 0.4, 0.3, 0.2])
-    monkeypatch.setattr(fitting, "validate", lambda detector, state, data, metric: (next(scores), {}, detector))
+    monkeypatch.setattr(fitting, "validate", lambda detector, state, data, *_: (next(scores), {}, detector))
     out = tmp_path / "model"
     fit(recipe("train.steps=20", "train.validate_every=2"), sources(), out, options(patience=2))
     assert len(losses(out)) == 6
