@@ -36,7 +36,7 @@ from scipy.spatial import cKDTree
 
 from tomopick import load_model, recipes
 from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
-from tomopick.networks.engines import EngineSpec, choose_device, tensors_of
+from tomopick.networks.engines import EngineSpec, choose_device
 from tomopick.picking.detector import Detector
 from tomopick.picking.folder import TrainingFacts
 from tomopick.picking.picker import Picker, PickOptions
@@ -137,7 +137,7 @@ class Timed:
     @property
     def tensors_on(self) -> torch.device | None:
         """As the engine's own."""
-        return tensors_of(self.engine)
+        return self.engine.tensors_on
 
     def __call__(self, tile: Any) -> Any:
         """The engine's answer."""

@@ -78,6 +78,7 @@ def test_converted_networks_of_every_family_give_what_torch_gives(name, spec):
     network = network_of(spec)
     engine = EngineSpec(name, "f32").build(network, "cpu", spec.multiple)
     plain = TorchEngine(network, CPU, "f32")
+    assert engine.tensors_on is None and plain.tensors_on == CPU
     m = spec.multiple
     # The second is another shape than the one that was traced, and what needs padding inside needs it there.
     for shape in ((2 * m, 2 * m, 2 * m), (m, 3 * m, 2 * m)):

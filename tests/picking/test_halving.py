@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from tomopick.networks import UNetSpec
+from tomopick.networks.engines import Engine
 from tomopick.picking.memory import Halving
 
 
-class Small:
+class Small(Engine):
     """Means of 2^3 voxels and their negative, on a device where only so many voxels fit."""
 
     def __init__(self, most: int, stride: int = 2):
@@ -88,11 +89,12 @@ def test_where_nothing_fits_and_nothing_else_is_there():
 
 
 def test_other_errors_are_not_swallowed():
-    def broken(tile):
-        raise RuntimeError("broken")
+    class Broken(Engine):
+        def __call__(self, tile):
+            raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        Halving(broken, 4, 2, 8)(noise(8, 8, 8))
+        Halving(Broken(), 4, 2, 8)(noise(8, 8, 8))
 
 
 # In a process of its own: this one may have memory to spare that a limit does not take back.
@@ -100,7 +102,7 @@ LIMITED = """
 import logging, resource, sys
 from pathlib import Path
 import numpy as np, torch
-from tomopick.networks.engines import EngineSpec
+from tomopick.networks.engines import Engine, EngineSpec
 from tomopick.picking.memory import Halving
 from tomopick.networks import UNetSpec
 
@@ -108,17 +110,18 @@ torch.manual_seed(0)
 onnx = EngineSpec("onnx", "f32").build(UNetSpec((32,), convolutions=1, stride=2).build(2).eval(), "cpu", 2)
 onnx(np.zeros((16, 16, 16), np.float32))
 
-def limited(tile):
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    most = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + 16 * 2**20, most))
-    try:
-        return onnx(tile)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+class Limited(Engine):
+    def __call__(self, tile):
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + 16 * 2**20, most))
+        try:
+            return onnx(tile)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
-np.save(sys.argv[2], Halving(limited, 2, 2, 24)(np.load(sys.argv[1])))
+np.save(sys.argv[2], Halving(Limited(), 2, 2, 24)(np.load(sys.argv[1])))
 """
 
 

@@ -13,6 +13,7 @@ from small import BALL, RING, tomogram, trained, untrained
 from tomopick import Detector, Grid, Heatmap, PickableObject, Tomogram
 from tomopick.core.arrays import alike, interpolated, is_tensor, taken, to_host, zeros
 from tomopick.networks.activations import Rectified, Softmax
+from tomopick.networks.engines import Engine
 from tomopick.networks.engines.eager import TorchEngine
 from tomopick.picking.decoders import Components, UpsampledMaxima
 from tomopick.picking.ensemble import Alignment, Ensemble, equal_members
@@ -256,8 +257,13 @@ def test_where_no_tile_fits_the_cpu_answers_beside_the_tile(told):
         def logits(self, batch):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
+    class OfArrays(Engine):
+        def __call__(self, tile):
+            assert not is_tensor(tile)
+            return whole(tile)
+
     whole = TorchEngine(Mixing(), CPU, "f32")
-    engine = Halving(Never(Mixing(), CPU, "f32"), 8, 1, 0, instead=lambda: lambda tile: whole(np.asarray(tile)))
+    engine = Halving(Never(Mixing(), CPU, "f32"), 8, 1, 0, instead=OfArrays)
     tile = torch.randn(8, 8, 8)
     np.testing.assert_allclose(to_host(engine(tile)), to_host(whole(tile)), atol=1e-6)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -24,8 +24,11 @@ from ..scoring.crowding import crowded
 from ..scoring.radii import diameter_doubts, radius_doubts
 from ..scoring.sides import usual_distances
 
-OK, WARNING, ERROR = "ok", "warning", "error"
-MARKS = {OK: "✓", WARNING: "!", ERROR: "✗"}
+Severity = Literal["ok", "warning", "error"]
+OK: Final = "ok"
+WARNING: Final = "warning"
+ERROR: Final = "error"
+MARKS: dict[Severity, str] = {OK: "✓", WARNING: "!", ERROR: "✗"}
 FEW = 20  # picks of an object with which little can be learned
 MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
 _COARSE = 2.0  # radius in voxels below which a particle is hardly more than a speck
@@ -42,7 +45,7 @@ class Finding:
         fix: what to do about it.
     """
 
-    level: str
+    level: Severity
     where: str
     text: str
     fix: str = ""

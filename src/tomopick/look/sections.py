@@ -16,7 +16,7 @@ from scipy.ndimage import uniform_filter1d
 
 from ..core.files import atomic_write
 from ..core.types import Grid, PickableObject, Picks, Tomogram, Vector
-from ..scoring.matching import match
+from ..scoring.matching import REACH, match
 
 _DPI = 100
 _PIXEL = 72 / _DPI  # in points, matplotlib's unit of fonts and lines
@@ -197,7 +197,7 @@ def _rings(picks: Picks, truth: Picks | None, objects: Sequence[PickableObject])
             rings.append((found.positions, o, _HIT))
             continue
         wanted = truth.of(o.name)
-        reach = o.radius_angstrom / 2 if len(found) and len(wanted) else 0.0
+        reach = REACH * o.radius_angstrom if len(found) and len(wanted) else 0.0
         m = match(found.positions, found.scores, wanted.positions, reach)
         rings.append((found.positions[m.candidates], o, _HIT))
         rings.append((np.delete(found.positions, m.candidates, axis=0), o, _FALSE))

@@ -11,7 +11,6 @@ from ..core.errors import EngineError
 from ..core.types import PickableObject, Picks, Tomogram
 from .page.tables import safe_colors
 
-PROGRAMS = ("neuroglancer", "napari")
 _HALF = 0.5  # voxel: neuroglancer's voxel i spans i to i + 1, ours is centred at i
 _METRES = 1e-10  # in an Å
 # A spheroid of true radius where the score reaches the slider; what is wanted of a colour is that it is seen on grey.
@@ -47,10 +46,7 @@ def neuroglancer_state(
     state.dimensions = space
     low, high = np.percentile(tomogram.values[:: max(1, grid.shape[0] // 16)], (0.5, 99.5))
     volume = ng.LocalVolume(np.asarray(tomogram.values), dimensions=space)
-    shader = (
-        f"#uicontrol invlerp normalized(range=[{low:.6g}, {high:.6g}])\nvoid main() {{ emitGrayscale(normalized()); }}"
-    )
-    state.layers["tomogram"] = ng.ImageLayer(source=volume, shader=shader)
+    state.layers["tomogram"] = ng.ImageLayer(source=volume, shader=_GREY.format(low=low, high=high))
     for o, color in zip(objects, safe_colors(objects)):
         mine = picks.of(o.name)
         red, green, blue = (int(color[k : k + 2], 16) / 255 for k in (1, 3, 5))

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..core.types import PickableObject, Picks
+from ..scoring.metrics import SHARED
 
-SHARED = 0.5  # of the smaller radius: nearer picks are of one density, where a method says nothing
 _SURE = 1e-6  # scores are taken no nearer to 0 and 1 than this
 _NARROW = 0.1  # log-odds between an object's thresholds for F1 and F4, at least
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..core.arrays import Array, alike, concatenated, is_tensor, to_host
 from ..networks import NetworkSpec
-from ..networks.engines import Engine, EngineSpec, tensors_of
+from ..networks.engines import Engine, EngineSpec
 from .tiling import Means
 
 log = logging.getLogger("tomopick")
@@ -166,7 +166,7 @@ def means(network: nn.Module, multiple: int, stride: int, n_objects: int, device
     return Means(overlap=reach(network, multiple, stride), tile=tile, strip=int(strip / cell))
 
 
-class Halving:
+class Halving(Engine):
     """An engine that runs a tile in two overlapping halves, and these again, where its memory is too small.
 
     What did not fit once is not tried again. Where not even the smallest tile fits, another engine takes over.
@@ -188,7 +188,7 @@ class Halving:
         instead: Callable[[], Engine] | None = None,
     ):
         self.engine, self.multiple, self.stride, self.overlap = engine, multiple, stride, overlap
-        self.instead, self.device = instead, tensors_of(engine)
+        self.instead, self.device = instead, engine.tensors_on
         self.too_large: float = float("inf")  # voxels of the smallest tile that did not fit
 
     def __str__(self) -> str:
@@ -201,7 +201,7 @@ class Halving:
 
     def _run(self, tile: Array) -> Array:
         """The engine's answer, which lies where the tile does."""
-        if is_tensor(tile) and tensors_of(self.engine) != self.device:
+        if is_tensor(tile) and self.engine.tensors_on != self.device:
             return alike(self.engine(to_host(tile)), tile)
         return self.engine(tile)
 
@@ -300,7 +300,7 @@ def weights_mark(network: nn.Module) -> object:
     return tuple((t.data_ptr(), t._version) for t in network.state_dict(keep_vars=True).values())
 
 
-class InTurn:
+class InTurn(Engine):
     """An engine that several threads may call: one tile at a time, for engines write where they read."""
 
     def __init__(self, engine: Engine):
@@ -313,7 +313,7 @@ class InTurn:
     @property
     def tensors_on(self) -> torch.device | None:
         """Of tiles that may be tensors."""
-        return tensors_of(self.engine)
+        return self.engine.tensors_on
 
     def __call__(self, tile: Array) -> Array:
         """(z, y, x) float32 -> logits (channel, z/stride, y/stride, x/stride) float32."""

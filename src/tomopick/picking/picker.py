@@ -17,7 +17,7 @@ from ..core.arrays import Array
 from ..core.errors import SelectionError
 from ..core.messages import near_miss, with_fields
 from ..core.types import THRESHOLD, Grid, Heatmap, PickableObject, Picks, Tomogram, is_inverted
-from ..networks.engines import RECORDING, EngineSpec, choose_device, tensors_of
+from ..networks.engines import RECORDING, EngineSpec, choose_device
 from ..scoring.metrics import thresholds_for
 from ..scoring.score_maps import ScoreMaps, heights, mapped
 from .exclusion import Exclusion
@@ -188,7 +188,7 @@ class Picker:
         device = self.device = choose_device(options.device)
         engine = EngineSpec(options.engine, options.precision)
         self.predictors: list[Predictor] = [d.predictor(device, options.views, engine) for d in self.detectors]
-        able = all(tensors_of(p.engine) == device for p in self.predictors)
+        able = all(p.engine.tensors_on == device for p in self.predictors)
         self.on_device = able and (device.type == "cuda" if on_device is None else on_device)
 
     def engines(self) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..core.types import PickableObject, Picks
+from .metrics import SHARED
 
 LOST = 0.05  # of an object's particles; fewer than that coincide in any tomogram
 
@@ -30,7 +31,7 @@ def crowded(truth: Mapping[str, Picks], objects: Sequence[PickableObject], dista
     return lines
 
 
-def sharing(picks: Mapping[str, Picks], objects: Sequence[PickableObject], fraction: float = 0.5) -> int:
+def sharing(picks: Mapping[str, Picks], objects: Sequence[PickableObject], fraction: float = SHARED) -> int:
     """How many picks lie nearer to another object's than `fraction` of the smaller radius: one density, two names."""
     radii, n = {o.name: o.radius for o in objects if o.radius}, 0
     for found in (p.among(radii) for p in picks.values()):

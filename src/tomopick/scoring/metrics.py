@@ -9,6 +9,7 @@ from ..core.errors import SelectionError
 # A peak's score where nothing could be measured: F1 wants picks that are about as likely right as wrong, F-beta 4 gains
 # from any pick that is right once in twenty times (it must be more often than F / 17, docs/conventions.md section 3).
 DEFAULT_THRESHOLDS = {"f1": 0.3, "czii": 0.05}
+SHARED = 0.5  # of the smaller radius: nearer picks of two objects are of one density
 POSITIVES = "positives"  # where not all particles were picked: the product of recall and precision
 METRICS = tuple(DEFAULT_THRESHOLDS)  # that every model has thresholds for; `precision=P` may come on top
 

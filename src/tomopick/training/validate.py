@@ -11,7 +11,7 @@ import torch
 
 from ..core.arrays import Array
 from ..core.types import Heatmap, Picks
-from ..networks.engines import EngineSpec, tensors_of
+from ..networks.engines import EngineSpec
 from ..picking.detector import Detector
 from ..picking.measured import with_measured
 from ..picking.peaks import LOWEST_SCORE, PeakFinder
@@ -60,7 +60,7 @@ def validation_picks(detector: Detector, predictor: Predictor, data: Data, metri
 
 def _placed(volume: LabelledVolume, predictor: Predictor, peaks: PeakFinder) -> Array:
     """The values of a volume, on the GPU that the network runs on where they fit and nothing but maxima is wanted."""
-    device = tensors_of(predictor.engine)
+    device = predictor.engine.tensors_on
     if device is None or device.type != "cuda" or peaks.positions_depend_on_threshold or not fits(volume.grid, device):
         return volume.values
     return torch.from_numpy(np.array(volume.values, dtype=np.float32)).to(device)

@@ -1,6 +1,6 @@
 """Run a network on tiles: several runtimes behind one small interface, `EngineSpec(...).build(network)`."""
 
-from .base import PRECISIONS, Engine, EngineKind, tensors_of
+from .base import PRECISIONS, Engine, EngineKind
 from .choose import ENGINES, EngineSpec
 from .device import RECORDING, autocast, choose_device, half_precision, place
 
@@ -15,5 +15,4 @@ __all__ = [
     "choose_device",
     "half_precision",
     "place",
-    "tensors_of",
 ]

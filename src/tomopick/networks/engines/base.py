@@ -19,14 +19,13 @@ class Engine(Protocol):
     def __call__(self, tile: Array) -> Array:
         """(z, y, x) float32 -> logits (channel, z/stride, y/stride, x/stride) float32.
 
-        A tensor on the device that `tensors_of` names is answered with a tensor there, an array with an array.
+        A tensor on the device `tensors_on` is answered with a tensor there, an array with an array.
         """
 
-
-def tensors_of(engine: Engine) -> torch.device | None:
-    """The device whose tensors an engine takes beside arrays; None: it takes arrays alone."""
-    device: torch.device | None = getattr(engine, "tensors_on", None)
-    return device
+    @property
+    def tensors_on(self) -> torch.device | None:
+        """The device whose tensors it takes beside arrays; None: it takes arrays alone."""
+        return None
 
 
 class EngineKind(Protocol):

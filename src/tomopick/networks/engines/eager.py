@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from ...core.arrays import Array, is_tensor
+from .base import Engine
 from .convert import quietly
 from .device import autocast, place, type_name
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """Eager torch in mixed precision, channels last.
 
     BatchNorm is not folded into the convolutions: with bf16 that made 2 % here.

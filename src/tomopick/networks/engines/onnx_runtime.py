@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ...core.errors import EngineError
-from .base import lacking_package
+from .base import Engine, lacking_package
 from .cache import key_of, left_to
 from .convert import for_tracing, quietly
 
@@ -19,7 +19,7 @@ OPSET = 18
 NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED")
 
 
-class OnnxEngine:
+class OnnxEngine(Engine):
     """ONNX Runtime with its own provider for the device; half precision only where a provider has it."""
 
     devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ...core.errors import EngineError
-from .base import PRECISIONS, lacking_package
+from .base import PRECISIONS, Engine, lacking_package
 from .cache import keep_entry, kept, key_of
 from .convert import core, for_tracing, openvino, quietly
 from .device import type_name
@@ -18,7 +18,7 @@ from .device import type_name
 _WEIGHTED = ("MatMul", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 
 
-class OpenVINOEngine:
+class OpenVINOEngine(Engine):
     """OpenVINO on the CPU; one conversion and one compilation for tiles of any shape.
 
     It uses as many threads as torch does. With `int8` the inner convolutions are computed in eight bits, whose ranges
