@@ -14,6 +14,7 @@ import click
 
 from ..core.errors import TomopickError
 from . import main
+from .on import OnCommand
 from .options import plain_log, say
 
 # A copick project states its voxel spacings and objects itself.
@@ -35,7 +36,7 @@ def _command(verb: str, summary: str, example: str, fill: Callable[[str, dict[st
         type=click.Path(exists=True, dir_okay=False), help="Path to the configuration file.",
     )  # fmt: skip
     # Handing work to a scheduler repeats tomopick's own command line, which this is not.
-    elsewhere = ("on",) if getattr(original, "looks_ahead", True) else ("on", "dry_run")
+    elsewhere = ("on", "dry_run") if isinstance(original, OnCommand) and not original.looks_ahead else ("on",)
     options = [p for p in original.params if isinstance(p, click.Option) and p.name not in {*_STATED, *elsewhere}]
 
     def run(config: str, **given: Any) -> None:

@@ -126,7 +126,7 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     if options.resume:
         recipe = _resume(state, recipe, detector, out, options)
     else:
-        begin_training(recipe, detector, state, out)
+        begin_training(recipe, detector, state, out, options.seed)
     labels = {o.name: sum(int((v.picks.names == o.name).sum()) for v in data.train) for o in data.objects}
     announce(recipe.train, recipe.patch.shape, labels, len(data.train), sum(p.numel() for p in network.parameters()))
     with held_interrupt() as interrupted:
@@ -206,9 +206,9 @@ def require_place(out: Path, resume: bool) -> None:
         raise OutputError(f"{out}: nothing to resume there; leave `resume` out to begin a training")
 
 
-def begin_training(recipe: Recipe, detector: Detector, state: TrainState, out: Path) -> None:
+def begin_training(recipe: Recipe, detector: Detector, state: TrainState, out: Path, seed: int) -> None:
     """A new folder with what resuming needs to know."""
-    state.notes["data"] = _data_of(detector)
+    state.notes["data"] = _data_of(detector, seed)
     _write_recipe(recipe, out)
 
 
@@ -218,11 +218,11 @@ def _write_recipe(recipe: Recipe, out: Path) -> Recipe:
     return recipe
 
 
-def _data_of(detector: Detector) -> dict[str, Any]:
+def _data_of(detector: Detector, seed: int) -> dict[str, Any]:
     """What decides the batches besides the recipe, as JSON values."""
     facts = detector.facts
     runs = [[list(part.train), list(part.val), list(part.unlabelled)] for part in facts.learned_from]
-    return {"seed": facts.provenance["seed"], "objects": [o.name for o in detector.objects], "runs": runs}
+    return {"seed": seed, "objects": [o.name for o in detector.objects], "runs": runs}
 
 
 def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, options: FitOptions) -> Recipe:
@@ -230,7 +230,7 @@ def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, op
     saved = last_state(out)
     if saved:
         state.load(saved)
-    mine = _data_of(detector)
+    mine = _data_of(detector, options.seed)
     begun = state.notes.setdefault("data", mine)
     for key in mine:
         if begun.get(key) != mine[key]:
