@@ -136,7 +136,7 @@ def _leaders(values: np.ndarray, edge: int, lowest: float) -> np.ndarray:
     """(n, 3) voxels above `lowest` that equal the largest of their block of `edge`^3 and of the 26 blocks around."""
     coarse = values
     for axis in range(3):
-        parts = [coarse[(slice(None),) * axis + (slice(i, None, edge),)] for i in range(edge)]
+        parts = [coarse[(slice(None),) * axis + (slice(i, None, edge),)] for i in range(edge)]  # blocks along it
         coarse = parts[0]
         for i, part in enumerate(parts[1:]):
             # The first makes an array of its own; the last block may lack voxels.
@@ -144,15 +144,15 @@ def _leaders(values: np.ndarray, edge: int, lowest: float) -> np.ndarray:
             shared = tuple(slice(n) for n in part.shape)
             np.maximum(longer[shared], part, out=longer[shared])
             coarse = longer
-    above = coarse > lowest
+    above = coarse > lowest  # (z/edge, y/edge, x/edge)
     n = np.count_nonzero(above)
     if n > coarse.size // 32:  # else each is compared with its own neighbours faster
         above &= coarse == window_maximum(coarse, 1)
-    blocks = np.argwhere(above)
-    largest = coarse[tuple(blocks.T)]
+    blocks = np.argwhere(above)  # (n, 3)
+    largest = coarse[tuple(blocks.T)]  # (n,)
     if edge == 1:
         return blocks
-    within = np.indices((edge,) * 3).reshape(3, -1).T
+    within = np.indices((edge,) * 3).reshape(3, -1).T  # (edge^3, 3)
     found = []
     for voxel in within:
         at = blocks * edge + voxel
@@ -176,13 +176,15 @@ def _unexceeded(values: np.ndarray, voxels: np.ndarray, shells: range) -> tuple[
     lone = np.ones(len(voxels), dtype=bool)
     for shell in shells:  # most that fall, fall to a near one
         axis = np.arange(-shell, shell + 1)
-        around = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-        around = around[np.abs(around).max(axis=1) == shell]
+        around = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)  # (cube, 3)
+        around = around[np.abs(around).max(axis=1) == shell]  # (around, 3)
         kept, alone = [], []
         for part in np.array_split(voxels, 1 + len(voxels) * len(around) // VOXELS_AT_ONCE):
             # What lies beyond the border is moved onto it, and so stays in the cube.
-            at = [np.clip(part[:, k, None] + around[:, k], 0, n - 1) for k, n in enumerate(values.shape)]
-            own, largest = values[tuple(part.T)], values[tuple(at)].max(axis=1, initial=-np.inf)
+            at = [
+                np.clip(part[:, k, None] + around[:, k], 0, n - 1) for k, n in enumerate(values.shape)
+            ]  # 3 (n, around)
+            own, largest = values[tuple(part.T)], values[tuple(at)].max(axis=1, initial=-np.inf)  # (n,) each
             kept.append(part[largest <= own])
             alone.append(largest[largest <= own] < own[largest <= own])
         voxels, lone = np.concatenate(kept), np.concatenate(alone)

@@ -55,16 +55,16 @@ def maxima_of(
     """See `peaks.maxima` and `peaks.refine`, which the arguments are those of."""
     start, stop, _ = rows.indices(values.shape[1])
     low, high = max(0, start - radius), min(values.shape[1], stop + radius)
-    part = values[:, low:high]
+    part = values[:, low:high]  # (z, rows, x)
     highest = (part == largest_around(part, radius)) & (part > lowest)
-    voxels = torch.argwhere(highest[:, start - low : stop - low])
+    voxels = torch.argwhere(highest[:, start - low : stop - low])  # (n, 3)
     voxels[:, 1] += start
-    indices, heights = refined(values, voxels, max_curvature)
+    indices, heights = refined(values, voxels, max_curvature)  # (n, 3), (n,)
     keep = (heights >= reach) | ~_lone(values, voxels)
     found = (voxels[keep], indices[keep], heights[keep])
     own = values[tuple(found[0].T)].double()
     # One transfer for all of it.
-    table = torch.cat([found[0].double(), found[1], found[2][:, None], own[:, None]], dim=1).cpu().numpy()
+    table = torch.cat([found[0].double(), found[1], found[2][:, None], own[:, None]], dim=1).cpu().numpy()  # (m, 8)
     return FoundMaxima(table[:, :3].astype(np.intp), table[:, 3:6], table[:, 6], table[:, 7])
 
 
