@@ -136,7 +136,7 @@ def _leaders(values: np.ndarray, edge: int, lowest: float) -> np.ndarray:
     """(n, 3) voxels above `lowest` that equal the largest of their block of `edge`^3 and of the 26 blocks around."""
     coarse = values
     for axis in range(3):
-        parts = [coarse[(slice(None),) * axis + (slice(i, None, edge),)] for i in range(edge)]  # blocks along it
+        parts = [coarse[(slice(None),) * axis + (slice(i, None, edge),)] for i in range(edge)]
         coarse = parts[0]
         for i, part in enumerate(parts[1:]):
             # The first makes an array of its own; the last block may lack voxels.
@@ -181,9 +181,8 @@ def _unexceeded(values: np.ndarray, voxels: np.ndarray, shells: range) -> tuple[
         kept, alone = [], []
         for part in np.array_split(voxels, 1 + len(voxels) * len(around) // VOXELS_AT_ONCE):
             # What lies beyond the border is moved onto it, and so stays in the cube.
-            at = [
-                np.clip(part[:, k, None] + around[:, k], 0, n - 1) for k, n in enumerate(values.shape)
-            ]  # 3 (n, around)
+            # Three of (n, around).
+            at = [np.clip(part[:, k, None] + around[:, k], 0, n - 1) for k, n in enumerate(values.shape)]
             own, largest = values[tuple(part.T)], values[tuple(at)].max(axis=1, initial=-np.inf)  # (n,) each
             kept.append(part[largest <= own])
             alone.append(largest[largest <= own] < own[largest <= own])
