@@ -118,10 +118,11 @@ def main() -> None:
             words = phantom(folder)
         else:
             made(folder, (z, y, x), 500 if options.quick else options.picks)
-            words = [str(folder / "picks"), str(folder), "--threshold", "ball=0.5"]
-        command = [sys.executable, "-m", "tomopick", "curate", *words, "--out", str(folder / "out"), "--no-browser"]
+            words = [str(folder / "picks"), ".", "--threshold", "ball=0.5"]
+        words = [word.removeprefix(f"{folder}/") for word in words]  # the page shows what it was told
+        command = [sys.executable, "-m", "tomopick", "curate", *words, "--out", "out", "--no-browser"]
         server = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+            command, stdout=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, "PYTHONUNBUFFERED": "1"}
         )
         driver = browser(1400, 1500)
         try:

@@ -7,7 +7,7 @@ import pytest
 
 from tomopick.core.errors import OutputError
 from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
-from tomopick.look.sections import draw_sections, draw_training, section_layout
+from tomopick.look.sections import _smooth, draw_sections, draw_training, section_layout
 
 RED = PickableObject("red", 100.0, 1, (255, 0, 0, 255))
 GREEN = PickableObject("green", 100.0, 2, (0, 255, 0, 255))
@@ -190,3 +190,8 @@ def test_training_curves(tmp_path):
 def test_short_trainings(tmp_path, rows):
     draw_training(rows, tmp_path / "a.png")
     assert (tmp_path / "a.png").exists()
+
+
+def test_a_smoothed_curve_does_not_end_in_its_last_value():
+    assert _smooth(np.array([0, 0, 0, 0, 0, 0, 0, 8.0]), 4)[-1] == pytest.approx(8 / 3)
+    np.testing.assert_allclose(_smooth(np.full(9, 2.5), 4), 2.5)

@@ -166,7 +166,7 @@ def draw_training(log_rows: Sequence[Mapping[str, Any]], out: Path) -> None:
         steps, values = series[key].T
         if key == "loss" and len(values):
             axes.plot(steps, values, color=_ACCENT, alpha=0.3, lw=1, marker="o" if len(values) < 30 else "", ms=4)
-            axes.plot(steps, uniform_filter1d(values, max(1, len(values) // 20), mode="nearest"), color=_ACCENT, lw=2)
+            axes.plot(steps, _smooth(values, max(1, len(values) // 20)), color=_ACCENT, lw=2)
             if values.min() > 0:
                 axes.set_yscale("log")
                 axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -352,6 +352,12 @@ def _draw_block(page: Any, rows: Sequence[_Row], left: float, y: float, width: f
         page.text(left + 28, y, obj.name if len(obj.name) <= 20 else obj.name[:19] + "…", **_TEXT)
         for end, count in zip(ends, counts):
             page.text(end, y, f"{count}", ha="right", **_TEXT)
+
+
+def _smooth(values: np.ndarray, width: int) -> np.ndarray:
+    """Means over so many values, of those that there are at the ends: the last one is not what the curve ends in."""
+    total, there = (uniform_filter1d(v, width, mode="constant") for v in (values, np.ones(len(values))))
+    return np.asarray(total / there)
 
 
 def _series(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
