@@ -121,7 +121,8 @@ def test_defaults_are_those_of_the_code():
     simulated = {p.name: p.default for p in parameters if p.default is not p.empty}
     simulated["tomo_type"] = ",".join(simulated["tomo_types"])
     fitted = {k: v for k, v in vars(FitOptions()).items() if k != "objects"}  # --object is another thing
-    code = {"pick": vars(PickOptions()), "evaluate": vars(Scoring()), "train": fitted, "simulate": simulated}
+    picked = {k: v for k, v in vars(PickOptions()).items() if k != "session_id"}  # the command takes the next free one
+    code = {"pick": picked, "evaluate": vars(Scoring()), "train": fitted, "simulate": simulated}
     for verb, known in code.items():
         options = {p.name: p.to_info_dict()["default"] for p in main.commands[verb].params if not p.multiple}
         shared = set(options) & set(known)
@@ -250,7 +251,7 @@ def test_cheap_refusals_come_before_a_project_is_opened(tmp_path, monkeypatch):
         raise AssertionError("a project was opened")
 
     monkeypatch.setattr("tomopick.data.open_project", opened)
-    monkeypatch.setattr("tomopick.look.page.gather.open_project", opened)
+    monkeypatch.setattr("tomopick.scoring.compare.open_project", opened)
     train = ["train", "light", place]
     for line, call in {
         "no engine 'x'": ["pick", trained(), place, "--out", out, "--engine", "x"],

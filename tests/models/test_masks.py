@@ -31,7 +31,8 @@ def model(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     made.save(tmp_path / "model")
     placing._ready.cache_clear()
-    return tmp_path / "model"
+    yield tmp_path / "model"
+    placing._ready.cache_clear()  # by the name of a shipped model, too
 
 
 def run(*arguments):

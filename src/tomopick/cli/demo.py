@@ -23,7 +23,7 @@ from ..simulation.projects import SESSION_ID, USER_ID, simulate_project
 
 RESULTS = ("picks.csv", "scores.txt", "sections.png")
 MADE = (  # of a project
-    *("copick.json", "simulation.json", "pictures/SIM_000.png", "runs/SIM_000.json"),
+    *("copick.json", "simulation.json", "pictures/SIM_000.png", "runs/SIM_000.json", "runs/runs.txt"),
     "ExperimentRuns/SIM_000/VoxelSpacing*/*",
     "ExperimentRuns/SIM_000/.meta",  # copick's own
     *(f"ExperimentRuns/SIM_000/Picks/{who}_*.json" for who in (f"{USER_ID}_{SESSION_ID}", "tomopick_0")),
