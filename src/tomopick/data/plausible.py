@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -96,21 +96,48 @@ def filled_part(picks: Picks, grid: Grid) -> str | None:
 
     Particles have other reasons too to be where they are, so this is to be asked and not to be acted on.
     """
-    if len(picks) < MANY:
+    found = _filled(_parts(picks.positions, grid))
+    if found is None:
+        return None
+    axis, low, high = found
+    size = grid.shape[axis] * grid.voxel_spacing
+    where = f"{'zyx'[axis]} {low * size:.0f} to {high * size:.0f} of {size:.0f} Å"
+    return f"run {picks.run}: its {len(picks)} picks lie in {where}: {_asked(picks.run, axis, low, high, size)}"
+
+
+def filled_parts(found: Sequence[Picks], grids: Mapping[str, Grid]) -> str | None:
+    """As `filled_part`, of runs that have too few picks to tell by themselves, all together."""
+    few = [picks for picks in found if 0 < len(picks) < MANY]
+    if len(few) < 2:
+        return None
+    filled = _filled(np.concatenate([_parts(picks.positions, grids[picks.run]) for picks in few]))
+    if filled is None:
+        return None
+    axis, low, high = filled
+    first = grids[few[0].run]
+    asked = _asked(few[0].run, axis, low, high, first.shape[axis] * first.voxel_spacing)
+    n = sum(len(picks) for picks in few)
+    where = f"{'zyx'[axis]} from {low:.0%} to {high:.0%} of its tomogram"
+    return f"runs {listing([picks.run for picks in few])}: their {n} picks lie in {where}, each: {asked}"
+
+
+def _filled(parts: np.ndarray) -> tuple[int, float, float] | None:
+    """The axis along which places, as parts of a tomogram, leave much of an end empty; and where they begin and end."""
+    if len(parts) < MANY:
         return None
     for axis in (1, 2):  # across; along z the specimen is thin
-        size = grid.shape[axis] * grid.voxel_spacing
-        places = _parts(picks.positions, grid)[:, axis]
-        low, high = float(places.min()), float(places.max())
+        low, high = float(parts[:, axis].min()), float(parts[:, axis].max())
         empty = max(low, 1 - high)
-        if empty >= EMPTY and (1 - empty) ** len(picks) < CHANCE:
-            first, last = (0 if low < EMPTY else low * size), (size if 1 - high < EMPTY else high * size)
-            spans = [":"] * 3
-            spans[axis] = f"{first:.0f}:{last:.0f}A"
-            where = f"{'zyx'[axis]} {low * size:.0f} to {high * size:.0f} of {size:.0f} Å"
-            return (
-                f"run {picks.run}: its {len(picks)} picks lie in {where}: labelled only there? What was not picked is "
-                f"taught as background. Say where: `regions={picks.run}={','.join(spans)}`, or that it is all of it: "
-                "`all_labelled`"
-            )
+        if empty >= EMPTY and (1 - empty) ** len(parts) < CHANCE:
+            return axis, low, high
     return None
+
+
+def _asked(run: str, axis: int, low: float, high: float, size: float) -> str:
+    first, last = (0 if low < EMPTY else low * size), (size if 1 - high < EMPTY else high * size)
+    spans = [":"] * 3
+    spans[axis] = f"{first:.0f}:{last:.0f}A"
+    return (
+        f"labelled only there? What was not picked is taught as background. Say where: "
+        f"`regions={run}={','.join(spans)}`, or that it is all of it: `all_labelled`"
+    )

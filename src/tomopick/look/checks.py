@@ -18,7 +18,7 @@ from ..core.types import Grid, PickableObject, Picks
 from ..data import Project
 from ..data.choose import SPACING_TOLERANCE
 from ..data.labelled import labelled_in
-from ..data.plausible import filled_part, unlikely
+from ..data.plausible import filled_part, filled_parts, unlikely
 from ..data.volumes.mrc import mrc_header
 from ..scoring.crowding import crowded
 from ..scoring.radii import diameter_doubts, radius_doubts
@@ -221,6 +221,7 @@ def part_findings(
     project: Project, runs: Sequence[str], grids: Mapping[str, Grid], query: str | None
 ) -> Iterator[Finding]:
     """Where runs are labelled, or seem to be."""
+    whole: list[Picks] = []
     for run in (run for run in runs if run in grids):
         try:
             picks = project.picks(run, query)
@@ -238,6 +239,10 @@ def part_findings(
             yield Finding(OK if inside else ERROR, f"run {run}", text, "" if inside else "is the region right?")
         elif line := filled_part(picks, grids[run]):
             yield Finding(WARNING, "", line)
+        else:
+            whole.append(picks)
+    if line := filled_parts(whole, grids):
+        yield Finding(WARNING, "", line)
 
 
 def _run_picks_findings(picks: Picks, grid: Grid | None, objects: Mapping[str, PickableObject]) -> Iterator[Finding]:
