@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import TomopickError
-from .options import WHERE_LABELLED, given_for, named_runs, say
+from .options import WHERE_LABELLED, given_for, named_runs
 
 _OF_SEVERAL = ("as_published", "seeds", "folds", "subset", "pretrain")
 
@@ -29,7 +29,7 @@ def fit_options(choices: dict[str, Any], learn: list[str] | None) -> Any:
 def grounds_of(places: list[str], choices: dict[str, Any]) -> Any:
     """The projects with what is read of each, looked over."""
     from ..data.runs import Runs
-    from ..look.doctor import before_training
+    from ..look.doctor import before_training, warn
     from ..recipes.shares import Grounds
     from ..training.sources import Source
 
@@ -53,8 +53,7 @@ def grounds_of(places: list[str], choices: dict[str, Any]) -> Any:
         for i, project in enumerate(opened)
     ]
     for source in sources:
-        for finding in before_training(source.named, source.all_labelled):
-            say(finding.line())
+        warn(before_training(source.named, source.all_labelled))
     if choices["unlabelled_tomo_type"] and not hidden:
         raise TomopickError("--unlabelled-tomo-type is of a project without labels; say which: --unlabelled PROJECT")
     first = choices["unlabelled_tomo_type"] or (kinds[0][0] if kinds[0] else None)
@@ -88,7 +87,7 @@ def _opened(places: list[str], choices: dict[str, Any]) -> tuple[list[Any], list
 def _simulated(choices: dict[str, Any], project: Any) -> Any:
     """The project to pretrain on, looked over; None where there is none."""
     from ..data.runs import Runs
-    from ..look.doctor import before_training
+    from ..look.doctor import before_training, warn
     from ..training.sources import Source
 
     asked = {name: choices[f"pretrain_{name}"] for name in ("tomo_type", "picks", "val_runs")}
@@ -99,8 +98,7 @@ def _simulated(choices: dict[str, Any], project: Any) -> Any:
         return None
     runs = Runs(project, tomo_type=asked["tomo_type"], picks=asked["picks"])
     source = Source(runs, named_runs(asked["val_runs"], project, [project]))
-    for finding in before_training(runs):
-        say(finding.line())
+    warn(before_training(runs))
     return source
 
 
