@@ -135,6 +135,26 @@ class NetworkSpec(Protocol):
         return
 
 
+class ThreeLevelSpec(NetworkSpec):
+    """What the specs of networks of three levels share that keep the volume's size: output stride 1, halved twice."""
+
+    widths: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != 3 or min(self.widths) < 1:
+            raise RecipeError(f"network.widths needs three positive widths, not {self.widths}")
+
+    @property
+    def stride(self) -> int:
+        """Voxels an output cell measures along each axis."""
+        return 1
+
+    @property
+    def multiple(self) -> int:
+        """What the edges of patches and tiles must be divisible by [voxels]."""
+        return 4
+
+
 class SlicedSpec(NetworkSpec):
     """What the specs of 2.5D networks share: output stride 1, padding inside, a 2D `backbone` with weights to load."""
 

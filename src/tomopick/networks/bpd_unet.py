@@ -9,12 +9,11 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from ..core.errors import RecipeError
-from .blocks import NetworkSpec, conv_norm_act, exactly
+from .blocks import ThreeLevelSpec, conv_norm_act, exactly
 
 
 @dataclass(frozen=True)
-class BPDUNetSpec(NetworkSpec):
+class BPDUNetSpec(ThreeLevelSpec):
     """A 3D U-Net of three levels without a skip at the finest; output stride 1.
 
     The input is normalised by BatchNorm, halved twice by averaging, doubled by trilinear interpolation and then by a
@@ -29,20 +28,6 @@ class BPDUNetSpec(NetworkSpec):
 
     widths: tuple[int, int, int] = (28, 32, 36)
     background: bool = True
-
-    def __post_init__(self) -> None:
-        if len(self.widths) != 3 or min(self.widths) < 1:
-            raise RecipeError(f"network.widths needs three positive widths, not {self.widths}")
-
-    @property
-    def stride(self) -> int:
-        """Voxels an output cell measures along each axis."""
-        return 1
-
-    @property
-    def multiple(self) -> int:
-        """What the edges of patches and tiles must be divisible by [voxels]."""
-        return 4
 
     def build(self, n_objects: int) -> BPDUNet:
         """A network with new random weights and one output channel an object (and one for the background)."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..core.errors import RecipeError
-from .blocks import Conv3d, NetworkSpec, TrilinearUp, conv_norm_act, exactly
+from .blocks import Conv3d, NetworkSpec, ThreeLevelSpec, TrilinearUp, conv_norm_act, exactly
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _level(n_in: int, n_out: int, convolutions: int) -> nn.Sequential:
 
 
 @dataclass(frozen=True)
-class DeepFinderUNetSpec(NetworkSpec):
+class DeepFinderUNetSpec(ThreeLevelSpec):
     """A 3D U-Net of three levels without normalisation: halved by maxima, doubled by nearest neighbours; stride 1.
 
     Attributes:
@@ -107,20 +107,6 @@ class DeepFinderUNetSpec(NetworkSpec):
 
     widths: tuple[int, int, int] = (32, 48, 64)
     background: bool = True
-
-    def __post_init__(self) -> None:
-        if len(self.widths) != 3 or min(self.widths) < 1:
-            raise RecipeError(f"network.widths needs three positive widths, not {self.widths}")
-
-    @property
-    def stride(self) -> int:
-        """Voxels an output cell measures along each axis."""
-        return 1
-
-    @property
-    def multiple(self) -> int:
-        """What the edges of patches and tiles must be divisible by [voxels]."""
-        return 4
 
     def build(self, n_objects: int) -> DeepFinderUNet:
         """A network with new random weights and one output channel an object (and one for the background)."""
