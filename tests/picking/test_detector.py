@@ -14,7 +14,7 @@ from tomopick.core.errors import ModelError, TomopickError
 from tomopick.networks.activations import Sigmoid
 from tomopick.networks.losses import FocalTversky
 from tomopick.picking.decoders import Components
-from tomopick.picking.folder import LearnedFrom, checksum_of, shipped
+from tomopick.picking.folder import LearnedFrom, checksum_of, shipped, version_of
 from tomopick.picking.load import load_detector, load_model
 from tomopick.picking.picker import PickOptions
 from tomopick.picking.resample import resample
@@ -54,6 +54,23 @@ def test_folders_of_earlier_versions(folder, tmp_path):
     np.testing.assert_allclose(found.positions, [row[1:4] for row in wanted], atol=0.05)  # other processors
     np.testing.assert_allclose(found.scores, [row[4] for row in wanted], atol=2e-3)
     assert sum(p.stat().st_size for p in folder.iterdir()) < 150_000
+
+
+@pytest.mark.parametrize(("exclusion", "version"), [(0.0, 1), (0.5, 2)])
+def test_a_version_that_would_not_heed_exclusion_refuses_the_folder(tmp_path, exclusion, version):
+    """And one that need not knows it: before `exclusion` there was version 1 alone."""
+    model = untrained()
+    replace(model, method=replace(model.method, exclusion=exclusion)).save(tmp_path)
+    for name in ("recipe.json", "detector.json"):
+        assert json.loads((tmp_path / name).read_text())["format_version"] == version
+    assert load_detector(tmp_path).method.exclusion == exclusion
+
+
+def test_shipped_models_are_of_the_version_that_heeds_what_they_state():
+    for folder in shipped().values():
+        version = version_of(load_detector(folder).method.exclusion)
+        for name in ("recipe.json", "detector.json"):
+            assert json.loads((folder / name).read_text())["format_version"] == version
 
 
 @pytest.mark.parametrize("part", ["recipe.json", "detector.json", "weights.safetensors"])
@@ -103,8 +120,9 @@ def _set(model, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, r"detector.json: format_version 2, expected 1: update tomopick"),
-        ({"format_version": None}, r"format_version None, expected 1: restore the folder"),
+        ({"format_version": 99}, r"detector.json: format_version 99, expected 1 to 2: update tomopick"),
+        ({"format_version": None}, r"format_version None, expected 1 to 2: restore the folder"),
+        ({"format_version": True}, r"format_version True, expected 1 to 2: restore the folder"),
         ({"colour": "red"}, "detector.json: unknown entry 'colour': update tomopick"),
         ({"facts": {"voxel_spacing": 10, "mood": 1}}, "unknown entry 'mood'"),
         ({"facts": {}}, "no 'voxel_spacing' in it"),

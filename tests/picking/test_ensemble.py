@@ -286,7 +286,7 @@ def altered(about):
     "change, message",
     [
         (altered, "was altered since it was written"),
-        (lambda about: about.update(format_version=99), "format_version 99, expected 1: update tomopick"),
+        (lambda about: about.update(format_version=99), "format_version 99, expected 1 to 2: update tomopick"),
         (lambda about: about.update(colour="red"), "unknown entry 'colour': update tomopick"),
         (lambda about: about.pop("thresholds"), "not a complete ensemble"),
         (lambda about: about.update(members=[]), "was altered since it was written"),

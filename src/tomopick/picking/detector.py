@@ -23,7 +23,6 @@ from ..core.types import Grid, Heatmap, PickableObject, Tomogram
 from ..networks.engines import EngineSpec, choose_device
 from ..scoring.score_maps import ScoreMap, ScoreMaps
 from .folder import (
-    FORMAT_VERSION,
     Decisive,
     TrainingFacts,
     checksum_of,
@@ -32,6 +31,8 @@ from .folder import (
     read_object,
     read_record,
     read_thresholds,
+    require_version,
+    version_of,
 )
 from .memory import Ready, make_ready, weights_mark
 from .method import Method
@@ -182,14 +183,15 @@ class Detector(ByPicker):
 
     def save(self, folder: Path) -> str:
         """Writes recipe.json, weights.safetensors and detector.json into an existing folder; returns the checksum."""
+        version = version_of(self.method.exclusion)
         with atomic_write(folder / "recipe.json") as file:
-            file.write(json.dumps({"format_version": FORMAT_VERSION} | self._written(), indent=1))
+            file.write(json.dumps({"format_version": version} | self._written(), indent=1))
         weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
         with atomic_write(folder / "weights.safetensors", binary=True) as file:
             file.write(save(weights))
         checksum = checksum_of(folder)
         about = {
-            "format_version": FORMAT_VERSION,
+            "format_version": version,
             "checksum": checksum,
             "objects": [asdict(o) for o in self.objects],
             "thresholds": {k: dict(v) for k, v in self.thresholds.items()},
@@ -231,11 +233,7 @@ class Detector(ByPicker):
         about, parts = read_record(folder / "detector.json"), Decisive.of(folder)
         recipe = json_object(parts.recipe, folder / "recipe.json")
         for data, file in ((about, "detector.json"), (recipe, "recipe.json")):
-            version = data.pop("format_version", None)
-            if version != FORMAT_VERSION:
-                newer = isinstance(version, int) and version > FORMAT_VERSION
-                remedy = "update tomopick" if newer else "restore the folder or train again"
-                raise ModelError(f"{folder / file}: format_version {version}, expected {FORMAT_VERSION}: {remedy}")
+            require_version(data, folder / file, "restore the folder or train again")
         if parts.checksum != about.get("checksum"):
             raise ModelError(
                 f"{folder}: recipe.json or weights.safetensors was altered since it was written (checksum differs); "

@@ -21,7 +21,15 @@ from ..core.reading import typed
 from ..core.types import Heatmap, PickableObject
 from ..scoring.score_maps import ScoreMap, ScoreMaps, heights
 from .detector import Detector
-from .folder import ENSEMBLE, FORMAT_VERSION, TrainingFacts, read_facts, read_record, read_thresholds
+from .folder import (
+    ENSEMBLE,
+    TrainingFacts,
+    read_facts,
+    read_record,
+    read_thresholds,
+    require_version,
+    version_of,
+)
 from .peaks import PeakFinder
 from .picker import ByPicker
 from .rows import average, on_one_grid
@@ -197,7 +205,7 @@ class Ensemble(ByPicker):
             members.append({**part, "alignment": aligned})
         decisive = {"members": members, "mean": self.mean}
         about: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
+            "format_version": max(version_of(m.detector.method.exclusion) for m in self.members),
             "checksum": _digest(decisive),
             **decisive,
             "thresholds": {k: dict(v) for k, v in self.thresholds.items()},
@@ -218,12 +226,7 @@ class Ensemble(ByPicker):
         """
         folder = Path(folder)
         about = read_record(folder / ENSEMBLE)
-        version = about.pop("format_version", None)
-        if version != FORMAT_VERSION:
-            raise ModelError(
-                f"{folder / ENSEMBLE}: format_version {version}, expected {FORMAT_VERSION}: update tomopick, or write "
-                "the ensemble again"
-            )
+        require_version(about, folder / ENSEMBLE, "write the ensemble again")
         try:
             unknown = set(about) - {"checksum", "members", "mean", "thresholds", "facts", "score_maps"}
             if unknown:

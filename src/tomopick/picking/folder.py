@@ -14,7 +14,8 @@ from ..core.reading import parse_json, read_bytes, typed
 from ..core.types import PickableObject, Vector
 from ..scoring.metrics import METRICS, metric_name
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the newest; what a folder is written as depends on what is in it
+_COMPETING = 2  # from which on a method's `exclusion` is heeded
 ENSEMBLE = "ensemble.json"  # what makes a folder an ensemble
 _WEIGHTS = 2**34  # bytes of weights at most
 
@@ -121,6 +122,34 @@ class Decisive:
     def checksum(self) -> str:
         """SHA-256 of both."""
         return hashlib.sha256(self.recipe + self.weights).hexdigest()
+
+
+def version_of(exclusion: float) -> int:
+    """The oldest version of the format that says all that decides the picks: what reads it picks alike.
+
+    Args:
+        exclusion: of the method, see `Method`.
+    """
+    return _COMPETING if exclusion else 1
+
+
+def require_version(data: dict[str, Any], path: Path, remedy: str) -> None:
+    """Takes `format_version` out of what a file of a model folder holds.
+
+    Args:
+        data: of the file.
+        path: of the file.
+        remedy: where it is not of a newer version.
+
+    Raises:
+        ModelError: it is of none that this version reads.
+    """
+    version = data.pop("format_version", None)
+    known = range(1, FORMAT_VERSION + 1)
+    if isinstance(version, bool) or version not in known:
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        expected = f"expected {known[0]} to {known[-1]}"
+        raise ModelError(f"{path}: format_version {version}, {expected}: {'update tomopick' if newer else remedy}")
 
 
 def checksum_of(folder: Path) -> str:

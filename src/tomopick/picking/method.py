@@ -86,7 +86,8 @@ class Method:
     def from_json(cls, data: Mapping[str, Any]) -> Method:
         """The method of a recipe that was written as JSON; how it was taught may be of any version, and is not read.
 
-        Whoever adds a field that decides the picks raises `FORMAT_VERSION`, for here it would go unseen.
+        Whoever adds a field that decides the picks raises `FORMAT_VERSION`, and has `version_of` ask for it, for an
+        older version would not see it here.
 
         Raises:
             ModelError: an unknown class or field in a part that picking needs (a newer version's, perhaps).

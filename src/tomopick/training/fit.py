@@ -26,7 +26,7 @@ from ..networks.engines import choose_device
 from ..networks.pretrained import find_timm
 from ..picking.cards import provenance, save_with_card
 from ..picking.detector import Detector
-from ..picking.folder import FORMAT_VERSION, read_log, read_record
+from ..picking.folder import read_log, read_record, version_of
 from ..picking.load import load_detector
 from ..scoring.metrics import DEFAULT_THRESHOLDS
 from ..scoring.score_maps import heights
@@ -214,7 +214,7 @@ def begin_training(recipe: Recipe, detector: Detector, state: TrainState, out: P
 
 def _write_recipe(recipe: Recipe, out: Path) -> Recipe:
     with atomic_write(out / "recipe.json") as file:
-        file.write(json.dumps({"format_version": FORMAT_VERSION} | recipe.to_json(), indent=1))
+        file.write(json.dumps({"format_version": version_of(recipe.exclusion)} | recipe.to_json(), indent=1))
     return recipe
 
 
