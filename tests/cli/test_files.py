@@ -9,10 +9,11 @@ from click.testing import CliRunner
 from small import folder as small_folder
 from tomopick.cli import _Group, main
 from tomopick.cli import files as cli_files
+from tomopick.cli import look as cli_look
 from tomopick.core.types import Picks
 from tomopick.data import open_project, write_mrc, write_picks_csv
 
-VERBS = {c.name: c for c in vars(cli_files).values() if hasattr(c, "callback")}
+VERBS = {c.name: c for where in (cli_files, cli_look) for c in vars(where).values() if hasattr(c, "callback")}
 
 
 def run(*arguments, code: int = 0):

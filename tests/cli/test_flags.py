@@ -112,3 +112,22 @@ def test_flags_that_a_verb_s_own_texts_name_are_its(path):
             before = text[: found.start()]
             others = [verb for verb in OF if re.search(rf"\b{verb}\b", before) and found[0] in OF[verb]]
             assert found[0] in mine or others or found[0] == "--help", f"'{text}' names {found[0]}"
+
+
+EVERY_OPTION = [(verb, p) for verb, command in main.commands.items() for p in command.params if "--" in p.opts[0]]
+
+
+def test_options_explain_themselves():
+    """Each can be read without the flag's name before it: no riddles such as 'Of the phantom.', 'It computes in.'"""
+    for verb, option in EVERY_OPTION:
+        text = option.help or ""
+        where = f"{verb} {option.opts[0]}: {text}"
+        assert text.endswith(".") and len(text.split()) >= 4, where
+        assert re.match(r"[A-Z]|[a-z0-9=]+:", text), where
+        assert not re.match(r"(Of|On|Whose|It|Its|Their|That|Where an?) ", text), where
+
+
+def test_defaults_are_shown():
+    for verb, option in EVERY_OPTION:
+        stated = isinstance(option.default, int | float | str) and option.default != "" and not option.is_flag
+        assert not stated or option.show_default or "Default" in option.help, f"{verb} {option.opts[0]}"

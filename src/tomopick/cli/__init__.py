@@ -13,8 +13,9 @@ from .combine import ensemble_command, soup_command
 from .convert import convert_command
 from .curate import curate_command
 from .export_model import export_model_command
-from .files import doctor_command, export_command, import_command, init_command, show_command
+from .files import export_command, import_command, init_command
 from .flags import with_flags
+from .look import doctor_command, show_command
 from .mask import mask_command
 from .merge import merge_command
 from .options import plain_log, say

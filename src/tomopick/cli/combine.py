@@ -9,21 +9,36 @@ import click
 
 from ..core.errors import TomopickError
 from ..core.files import require_writable
-from .options import WHERE_LABELLED, comma, echo, labelled_options, named_runs, project_options, tta_option
+from .options import (
+    DEVICE,
+    TYPE,
+    WHERE_LABELLED,
+    comma,
+    echo,
+    labelled_options,
+    named_runs,
+    project_options,
+    tta_option,
+)
 
 
 def _shared(command: Any) -> Any:
     """What both verbs measure on."""
     for option in (
-        click.option("--project", "place", metavar="PROJECT", help="Tomograms and true picks to measure on."),
+        click.option("--project", "place", metavar="PROJECT",
+                     help="Tomograms and true picks to measure weights and thresholds on. Default: none, all weights "
+                     "alike."),
         click.option("--val-runs", callback=comma,
-                     help="Its runs, comma-separated. Default: those with picks that a MODEL has not learned from."),
-        click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which of its picks are true."),
-        click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which of its tomograms."),
+                     help="Runs of PROJECT to measure on, comma-separated. Default: those with picks that a MODEL "
+                     "has not "
+                     "learned from."),
+        click.option("--truth", metavar="OBJECT:USER/SESSION",
+                     help="Which of PROJECT's picks are true, where it is copick's."),
+        click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE),
         click.option("--metric", default="f1", show_default=True, type=click.Choice(["f1", "czii"]),
-                     help="What the weights make best."),
+                     help="What the weights make best: F1, or the CZII challenge's F-beta 4."),
         tta_option,
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps."),
+        click.option("--device", default="auto", show_default=True, help=DEVICE),
     )[::-1]:  # fmt: skip
         command = option(command)
     return project_options(labelled_options(command))
@@ -32,12 +47,18 @@ def _shared(command: Any) -> Any:
 @click.command("ensemble")
 @click.argument("arguments", nargs=-1, required=True, metavar="MODEL... OUT")
 @click.option("--weights", default="uniform", show_default=True, type=click.Choice(["uniform", "grid"]),
-              help="All alike, or the best found on the runs.")  # fmt: skip
-@click.option("--per-object", is_flag=True, help="Each object has its own best weights.")
+              help="How much each model counts: all alike, or the best shares found on the runs.")  # fmt: skip
+@click.option("--per-object", is_flag=True, help="Find the best shares of each object by itself.")
 @click.option(
-    "--mean", type=click.Choice(["probabilities", "logits"]), help="What is averaged. Default: probabilities."
+    "--mean",
+    type=click.Choice(["probabilities", "logits"]),
+    help="What is averaged: heatmaps of 0 to 1, or logits before the sigmoid. Default: probabilities.",
 )
-@click.option("--align", is_flag=True, help="Map scores first so that equal ranks score alike, whatever the loss.")
+@click.option(
+    "--align",
+    is_flag=True,
+    help="Map each model's scores first so that equal ranks score alike: for models taught with unlike losses.",
+)
 @_shared
 def ensemble_command(
     arguments: tuple[str, ...], place: str | None, val_runs: list[str] | None, truth: str | None,

@@ -10,13 +10,23 @@ from .outputs import OUT_TEXT
 
 @click.command("convert")
 @click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--as", "kind", required=True, metavar="RECIPE", help="Whose weights: topcup_released, bpd_released ...")
+@click.option(
+    "--as",
+    "kind",
+    required=True,
+    metavar="RECIPE",
+    help="The recipe that the weights belong to: topcup_released, bpd_released ...",
+)
 @click.argument("out", type=OUT_TEXT)
 @click.option(
     "--object", "objects", multiple=True, metavar="NAME:RADIUS",
-    help="What the channels mean, in their order; radius in Å. Default: as published.",
+    help="The object of each channel and its radius in Å, in the channels' order; repeatable. Default: as published.",
 )  # fmt: skip
-@click.option("--member", type=click.IntRange(1), help="Of a file with several networks, only this one (1, 2, ...).")
+@click.option(
+    "--member",
+    type=click.IntRange(1),
+    help="Which network of a FILE with several: 1, 2, ... Default: all, as an ensemble.",
+)
 def convert_command(file: str, kind: str, out: str, objects: tuple[str, ...], member: int | None) -> None:
     """Turn published weights in FILE into the model folder OUT (of several networks: into an ensemble's).
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import comma, echo, model_first, pairs, project_options, say, true_runs_of
+from .options import AS, DEVICE, TYPE, comma, echo, model_first, pairs, project_options, say, true_runs_of
 from .outputs import OUT, identified
 
 
@@ -15,16 +15,22 @@ from .outputs import OUT, identified
 @click.argument("what", metavar="PICKS|MODEL")
 @click.argument("place", metavar="PROJECT")
 @click.option("--out", type=OUT, metavar="FOLDER",
-              help="Where decisions are kept; repeated, it goes on there. Default: curation-USER, here.")  # fmt: skip
+              help="Folder that keeps the decisions; the same command goes on there. Default: curation-USER, in the "
+              "current "
+              "folder.")  # fmt: skip
 @click.option("--model", metavar="MODEL", help="A model whose thresholds the sliders open at and whose maxima clicks "
               "snap to.")  # fmt: skip
-@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks, where PICKS is a project.")
-@click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
-@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks of PROJECT are true: for scores.")
+@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to look at, where PICKS is a copick project.")
+@click.option("--as", "name", metavar="OBJECT", help=AS)
+@click.option(
+    "--truth",
+    metavar="OBJECT:USER/SESSION",
+    help="Which picks of PROJECT are true, where some are known: the page shows scores.",
+)
 @click.option("--runs", callback=comma, help="Runs to curate, comma-separated. Default: all with picks.")
-@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms are shown.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
 @click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
-              help="Where an object's slider opens.")  # fmt: skip
+              help="The score that the slider of OBJECT opens at, in place of the model's; repeatable.")  # fmt: skip
 @click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
               help="Which of the model's thresholds the sliders open at.")  # fmt: skip
 @click.option(
@@ -32,17 +38,21 @@ from .outputs import OUT, identified
     default="curator",
     callback=identified,
     show_default=True,
-    help="Who decides; the owner of the picks written.",
+    help="Who decides: the user that picks are written under.",
 )
 @click.option(
     "--session-id",
     callback=identified,
-    help="Session of the picks written, in a copick project. Default: the next free number.",
+    help="Session that picks are written under in a copick project. Default: the next free number.",
 )
-@click.option("--light", is_flag=True, help="Particles are lighter than what surrounds them (for snapping).")
-@click.option("--port", default=0, show_default="one that is free", help="Of this machine that the page is served at.")
+@click.option(
+    "--light", is_flag=True, help="Particles are lighter than what surrounds them: clicks snap to what is light."
+)
+@click.option(
+    "--port", default=0, show_default="one that is free", help="Port of this machine that the page is served at."
+)
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
-@click.option("--device", default="auto", show_default=True, help="Where a model runs: auto, cpu, cuda, mps.")
+@click.option("--device", default="auto", show_default=True, help=DEVICE)
 @project_options
 def curate_command(
     what: str, place: str, out: Path | None, model: str | None, light: bool, port: int, no_browser: bool,

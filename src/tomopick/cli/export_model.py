@@ -14,8 +14,14 @@ from .outputs import OUT
 @click.command("export-model")
 @click.argument("model")
 @click.argument("out", type=OUT)
-@click.option("--to", required=True, metavar="onnx|openvino|torchscript|tensorrt", help="What to write.")
-@click.option("--bound", default=1e-3, show_default=True, type=POSITIVE, help="On the largest difference to torch.")
+@click.option("--to", required=True, metavar="onnx|openvino|torchscript|tensorrt", help="The format of OUT.")
+@click.option(
+    "--bound",
+    default=1e-3,
+    show_default=True,
+    type=POSITIVE,
+    help="The largest difference to torch that is let pass; more is an error.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 def export_model_command(model: str, out: Path, to: str, bound: float, overwrite: bool) -> None:
     """Write the network of MODEL to the file OUT for other programs; OUT.json says what it takes and gives.

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import comma, echo, model_first, pairs, project_options, run_names
+from .options import DEVICE, TYPE, comma, echo, model_first, pairs, project_options, run_names
 from .outputs import identified
 
 
@@ -16,15 +16,28 @@ from .outputs import identified
 @click.argument("place", metavar="PROJECT")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Write FOLDER/NAME/RUN.mrc. Default: segmentations of PROJECT, where it is copick's.")  # fmt: skip
-@click.option("--runs", callback=run_names, help="Runs, comma-separated, or @FILE of them. Default: all.")
+@click.option("--runs", callback=run_names, help="Runs to mark, comma-separated, or @FILE of them. Default: all.")
 @click.option("--objects", "only", callback=comma, help="What to mark, comma-separated. Default: all that MODEL knows.")
-@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
 @click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="NAME=VALUE",
-              help="Of MODEL's heatmap, in place of its own.")  # fmt: skip
-@click.option("--user-id", default="tomopick", callback=identified, show_default=True, help="Of segmentations.")
-@click.option("--session-id", default="1", callback=identified, show_default=True, help="Of segmentations.")
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
-@click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
+              help="How high the heatmap of NAME must be to be marked, 0 to 1, in place of MODEL's threshold; "
+              "repeatable.")  # fmt: skip
+@click.option(
+    "--user-id",
+    default="tomopick",
+    callback=identified,
+    show_default=True,
+    help="User that segmentations are written under in a copick project.",
+)
+@click.option(
+    "--session-id",
+    default="1",
+    callback=identified,
+    show_default=True,
+    help="Session that segmentations are written under in a copick project.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace masks that are there.")
+@click.option("--device", default="auto", show_default=True, help=DEVICE)
 @project_options
 def mask_command(
     model: str, place: str, runs: list[str] | None, only: list[str] | None, tomo_type: str | None,

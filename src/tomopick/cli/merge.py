@@ -8,26 +8,27 @@ import click
 
 from ..core.errors import TomopickError
 from ..core.messages import counted
-from .options import POSITIVE, comma, echo, run_names
+from .options import OBJECT, OFFSET, POSITIVE, comma, echo, run_names
 from .outputs import OUT
 
 
 @click.command("merge")
 @click.argument("places", nargs=-1, required=True, metavar="PICKS...")
 @click.option("--out", required=True, type=OUT,
-              help="A table with all runs, as OUT.csv, or a folder for RUN.csv.")  # fmt: skip
+              help="What to write: one table of all runs (a name ending in .csv), or a folder with a RUN.csv of "
+              "each.")  # fmt: skip
 @click.option("--agree", default=2, show_default=True, type=click.IntRange(1),
-              help="Keep particles that so many of the PICKS have.")  # fmt: skip
+              help="Keep particles that this many of the PICKS have.")  # fmt: skip
 @click.option("--within", default=0.5, show_default=True, type=POSITIVE,
               help="Picks are of one particle within this many of its radii.")  # fmt: skip
 @click.option("--picks", multiple=True, metavar="OBJECT:USER/SESSION",
-              help="Which picks, where PICKS are projects; once, or once for each.")  # fmt: skip
-@click.option("--runs", callback=run_names, help="Runs, comma-separated, or @FILE of them. Default: all.")
-@click.option("--objects", "only", callback=comma, help="Objects, comma-separated. Default: all.")
-@click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help="An object, radius in Å.")
+              help="Which picks to take, where PICKS are copick projects; once, or once for each.")  # fmt: skip
+@click.option("--runs", callback=run_names, help="Runs to merge, comma-separated, or @FILE of them. Default: all.")
+@click.option("--objects", "only", callback=comma, help="Objects to merge, comma-separated. Default: all.")
+@click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help=OBJECT)
 @click.option("--coordinate-offset", default="none", show_default=True, metavar="none|czii|Z,Y,X",
-              help="Where the data sets centre their voxels, in voxels.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+              help=OFFSET)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace picks that are there.")
 def merge_command(
     places: tuple[str, ...], out: Path, agree: int, within: float, picks: tuple[str, ...], runs: list[str] | None,
     only: list[str] | None, objects: tuple[str, ...], coordinate_offset: str, overwrite: bool,

@@ -75,14 +75,16 @@ class OnCommand(InvertCommand):
         self.params += [
             click.Option(
                 ["--on"], metavar="SCHEDULER[:KEY=VALUE,...]",
-                help=f"Submit to slurm, pbs or lsf (keys: {', '.join(KEYS)}); pick also goes to dask:tcp://HOST:PORT "
-                "and dask:local=N. See docs/cluster.md.",
+                help=f"Submit the work to slurm, pbs or lsf in place of doing it here (keys: {', '.join(KEYS)}); pick "
+                "also goes to dask:tcp://HOST:PORT and dask:local=N. See docs/cluster.md.",
             ),
         ]  # fmt: skip
         self.looks_ahead = any(p.name == "dry_run" for p in self.params)  # without --on too, in its own way
         if not self.looks_ahead:
             self.params.append(
-                click.Option(["--dry-run"], is_flag=True, help="With --on: print what would be submitted.")
+                click.Option(
+                    ["--dry-run"], is_flag=True, help="With --on: print what would be submitted, and submit nothing."
+                )
             )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -34,6 +34,18 @@ class _Positive(click.FloatRange):
 
 POSITIVE = _Positive(min=0, min_open=True)
 
+# What options say of themselves that many verbs have.
+AS = "The object that all picks of a file are of, where it does not say."
+DEVICE = "Where to compute: auto (a GPU where there is one, else the CPU), cpu, cuda, cuda:1, mps."
+DROP = "Leave out picks that lie outside their tomogram; without it they are an error."
+OBJECT = "An object and the radius of its particles in Å (half the diameter); repeatable."
+OFFSET = (
+    "Where the data set centres its voxels, in voxels off index x voxel size; czii: half a voxel, as the challenge."
+)
+VOXEL_SIZE = "Voxel size in Å, in place of the one in the file's header."
+TYPE = "The kind of tomogram to read, where runs have several: wbp, denoised@10 (Å a voxel). Default: the only one."
+USER = "User that picks are written under in a copick project."
+
 
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)  # whether a verb says only what is wrong
 
@@ -146,7 +158,8 @@ tta_option = click.option(
     "views",
     type=click.Choice(["none", "opposite", "flips", "mirrors", "turns", "all"]),
     help="Average over 1 (none), 2 (opposite: all axes at once), 4 (flips; or mirrors, in the xy plane alone), "
-    "7 (turns: flips and quarter turns) or 8 (all: whatever flips give together) views. Default: as the method says.",
+    "7 (turns: flips and quarter turns) or 8 (all: whatever flips give together) views of a tomogram: surer picks, "
+    "that many times slower. Default: as the method says.",
 )
 
 
@@ -220,8 +233,8 @@ def counts(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 def _opening_options(offset: Any) -> Callable[[Any], Any]:
     def add(command: Any) -> Any:
         for option in (
-            click.option("--voxel-spacing", type=float, help="Voxel size in Å, in place of the file header's."),
-            click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help="An object, radius in Å."),
+            click.option("--voxel-spacing", type=float, help=VOXEL_SIZE),
+            click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help=OBJECT),
             offset,
         ):
             command = option(command)
@@ -233,11 +246,11 @@ def _opening_options(offset: Any) -> Callable[[Any], Any]:
 # What every verb that reads a project understands, and one that reads several: each takes what it can.
 project_options = _opening_options(
     click.option("--coordinate-offset", default="none", show_default=True, metavar="none|czii|Z,Y,X",
-                 help="Where the data set centres its voxels, in voxels.")
+                 help=OFFSET)
 )  # fmt: skip
 projects_options = _opening_options(
     click.option("--coordinate-offset", multiple=True, metavar="none|czii|Z,Y,X",
-                 help="Where a data set centres its voxels, in voxels; once, or once a PROJECT. Default: none.")
+                 help=f"{OFFSET} Once, or once a PROJECT. Default: none.")
 )  # fmt: skip
 
 
@@ -246,7 +259,9 @@ WHERE_LABELLED = ("regions", "labelled_in")
 
 
 all_labelled_option = click.option(
-    "--all-labelled", is_flag=True, help="Picks that fill only a part of their run are all that there is: no question."
+    "--all-labelled",
+    is_flag=True,
+    help="Picks that fill only a part of their run are all that there is to find there: do not ask.",
 )
 
 
@@ -254,11 +269,11 @@ def labelled_options(command: Any) -> Any:
     """What verbs understand that learn from true picks or measure on them."""
     for option in (
         click.option("--labelled-in", multiple=True, metavar="MASK",
-                     help="A mask of where runs are labelled: a volume, a folder of RUN.mrc, or a segmentation "
+                     help="The same as a mask: a volume, a folder of RUN.mrc, or a copick segmentation "
                      "NAME:user/session."),
         click.option("--region", "regions", multiple=True, metavar="RUN=z0:z1,y0:y1,x0:x1",
-                     help="Where a run is labelled, in voxels, or with A behind in Å (TS_1=:,0:1290A,:); what lies "
-                     "outside is neither learned from nor scored. Also as regions.csv beside the volumes."),
+                     help="The part of a run that is labelled, in voxels, or with A behind in Å (TS_1=:,0:1290A,:); "
+                     "what lies outside is neither learned from nor scored. Also as regions.csv beside the volumes."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -272,12 +287,15 @@ def foreign_options(command: Any) -> Any:
     """What verbs that read other programs' files understand."""
     file = click.Path(path_type=Path)
     for option in (
-        click.option("--index-map", type=file, help="List 'number name' for files that number their tomograms."),
+        click.option("--index-map", type=file,
+                     help="A text file with a line 'number name' for each tomogram, for formats that number them "
+                     "(Dynamo)."),
         click.option("--names", type=file, metavar="FILE",
-                     help="List 'NAME RUN': what files call runs that are called otherwise here."),
+                     help="A text file with a line 'NAME RUN' for each run that the files call by another name."),
         click.option("--tilt-series-pixel-size", "--pixel-size", "pixel_size", type=POSITIVE,
-                     help="Of a file's coordinates in Å, in place of what it says."),
-        click.option("--tomograms-star", type=file, help="RELION's tomograms.star: sizes and names."),
+                     help="Pixel size in Å that the file's coordinates count in, in place of the one that it states."),
+        click.option("--tomograms-star", type=file,
+                     help="RELION's tomograms.star, for the sizes and the names of its tomograms."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -298,13 +316,18 @@ def shape_of(text: str) -> tuple[int, int, int]:
     return z, y, x
 
 
+def opened(place: str, project: dict[str, Any]) -> Any:
+    """The project, with what the options say of it."""
+    from ..data import open_project
+
+    return open_project(place, **project)
+
+
 def true_runs_of(place: str, opening: dict[str, Any], choices: dict[str, Any]) -> Any:
     """The runs of a project that are meant, and which picks of them are true; taken out of the choices."""
-    from ..data import open_project
     from ..data.runs import Runs
 
-    project = open_project(place, **opening)
-    return Runs(project, choices.pop("runs"), choices.pop("tomo_type"), choices.pop("truth"))
+    return Runs(opened(place, opening), choices.pop("runs"), choices.pop("tomo_type"), choices.pop("truth"))
 
 
 def model_first(first: str, second: str, verb: str) -> None:

@@ -15,6 +15,9 @@ from ..core.messages import counted
 from ..core.shards import Shard
 from .on import OnCommand, pick_work
 from .options import (
+    DEVICE,
+    TYPE,
+    USER,
     echo,
     invert_option,
     model_first,
@@ -33,17 +36,41 @@ from .places import places_of, places_options
 
 @click.command("pick", cls=OnCommand, plan=pick_work)
 @click.argument("arguments", nargs=-1, required=True, metavar="MODEL... INPUT [section.field=value ...]")
-@click.option("--out", required=True, type=OUT, help="Folder for RUN.csv and records.")
+@click.option(
+    "--out",
+    required=True,
+    type=OUT,
+    help="Folder for the picks, a RUN.csv of each run, and for the records that repeating goes by.",
+)
 @click.option("--runs", callback=run_names, help="Runs to pick, comma-separated, or @FILE of them. Default: all.")
 @shard_option("runs")
-@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="What to read.")
-@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P", help="Whose thresholds.")
-@click.option("--threshold", multiple=True, callback=pairs, metavar="OBJECT=VALUE", help="In place of the model's.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
+@click.option(
+    "--metric",
+    default="f1",
+    show_default=True,
+    metavar="f1|czii|precision=P",
+    help="Which of the model's thresholds decide what is a pick: f1 balances false against missed, czii finds "
+    "nearly everything, precision=P was measured by calibrate.",
+)
+@click.option(
+    "--threshold",
+    multiple=True,
+    callback=pairs,
+    metavar="OBJECT=VALUE",
+    help="The lowest score that is a pick of OBJECT, 0 to 1, in place of the model's; repeatable.",
+)
 @click.option("--min-distance", "min_distances", multiple=True, callback=pairs, metavar="OBJECT=Å",
-              help="Smallest distance between two picks, in place of the model's (mostly 1.2 radii).")  # fmt: skip
-@click.option("--keep-below", is_flag=True, help="Write picks below the threshold too, down to a score of 0.02.")
+              help="Smallest distance between picks of OBJECT, in place of the model's (often 1.2 radii).")  # fmt: skip
+@click.option(
+    "--keep-below",
+    is_flag=True,
+    help="Write picks below the threshold too, down to a score of 0.02, with the threshold in a column: for "
+    "sliders, and for export by --at-thresholds.",
+)
 @click.option("--exclude/--no-exclude", default=None,
-              help="Of objects' picks on one density the surest stays. Default: as the method says.")  # fmt: skip
+              help="Where several objects are picked on one density, keep the surest alone. Default: as the method "
+              "says.")  # fmt: skip
 @tta_option
 @invert_option
 @click.option(
@@ -51,20 +78,21 @@ from .places import places_of, places_options
     default="none",
     show_default=True,
     type=click.Choice(["none", "fitted"]),
-    help="Take out the displacement that training measured.",
+    help="fitted: shift picks back by the mean displacement that the model showed on its validation runs.",
 )
-@click.option("--save-heatmaps", is_flag=True, help="Write heatmaps/RUN_OBJECT_heatmap.mrc too.")
 @click.option(
-    "--user-id", default="tomopick", callback=identified, show_default=True, help="Of picks in a copick project."
+    "--save-heatmaps", is_flag=True, help="Write the network's heatmaps too, as heatmaps/RUN_OBJECT_heatmap.mrc."
 )
+@click.option("--user-id", default="tomopick", callback=identified, show_default=True, help=USER)
 @click.option("--session-id", callback=identified,
-              help="Of picks in a copick project. Default: the next free one, the same for one --out.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace output that is there.")
+              help="Session that picks are written under in a copick project. Default: the next free number, the same "
+              "for one --out.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Pick again what was finished before, and replace it.")
 @click.option("--device", default="auto", show_default=True,
-              help="auto, cpu, cuda, mps; several GPUs as cuda:0,cuda:1 or cuda:all, with a process each.")  # fmt: skip
+              help=f"{DEVICE} Several GPUs, with a process each: cuda:0,cuda:1 or cuda:all.")  # fmt: skip
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1),
-    help="Processes that share the runs, and the cores or GPUs; one that dies is replaced.",
+    help="Processes that pick side by side and share runs, cores and GPUs; one that dies is replaced.",
 )  # fmt: skip
 @click.option(
     "--engine",
@@ -74,7 +102,14 @@ from .places import places_of, places_options
     help="What runs the network: auto (the best installed), torch, compile, openvino, onnx, cuda. "
     "Experimental, nobody has run them: tensorrt, and onnx on a GPU.",
 )
-@click.option("--precision", default="half", show_default=True, metavar="half|f32|int8", help="It computes in.")
+@click.option(
+    "--precision",
+    default="half",
+    show_default=True,
+    metavar="half|f32|int8",
+    help="What the network computes in: half (16 bits where the device is faster in them), f32, or int8 (eight "
+    "bits, with openvino: nearly twice as fast, scores differ a little).",
+)
 @places_options
 @project_options
 def pick_command(

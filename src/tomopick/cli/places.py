@@ -11,18 +11,24 @@ from .options import POSITIVE
 _NAMES = ("inside", "outside", "within", "beyond", "border", "z_range", "orient_to", "clean")
 _OPTIONS = (
     click.option("--clean", is_flag=True,
-                 help="Pick in the sample alone, not on gold and carbon, as the shipped model of these says."),
+                 help="Pick in the sample alone, not on gold and carbon, as the shipped model `surroundings` finds "
+                 "them."),
     click.option("--orient-to", default="", metavar="MASK",
-                 help="Turn picks to the nearest surface of MASK, their z outward."),
-    click.option("--z-range", default="", metavar="FROM:TO", help="Sections, as 40:140, or Å, as 400:1400A."),
-    click.option("--border", type=POSITIVE, metavar="Å", help="Keep that far away from the volume's faces."),
-    click.option("--beyond", type=float, default=0.0, metavar="Å", help="Keep that far away from --outside masks."),
+                 help="Give picks a rotation: their z axis along the normal of MASK's nearest surface, outward."),
+    click.option("--z-range", default="", metavar="FROM:TO",
+                 help="Pick between these sections alone, as 40:140, or in Å, as 400:1400A."),
+    click.option("--border", type=POSITIVE, metavar="Å",
+                 help="Drop picks that are nearer than this to a face of the volume."),
+    click.option("--beyond", type=float, default=0.0, metavar="Å", show_default=True,
+                 help="Drop picks that are nearer than this to an --outside mask."),
     click.option("--within", type=float, default=0.0, metavar="Å",
-                 help="Pick that far out of --inside masks too; below 0: only that deep in them."),
-    click.option("--outside", multiple=True, metavar="MASK", help="Pick outside of MASK, as for --inside; several."),
+                 show_default=True,
+                 help="Pick up to this far outside of --inside masks too; below 0: only where it is that deep inside."),
+    click.option("--outside", multiple=True, metavar="MASK",
+                 help="Pick outside of MASK alone, given as to --inside; repeatable, and then outside of all."),
     click.option("--inside", multiple=True, metavar="MASK",
                  help="Pick in MASK alone: a volume (of any voxel size), a folder of RUN.mrc, a mesh, or a copick "
-                 "segmentation NAME:user/session@spacing; in one of several."),
+                 "segmentation NAME:user/session@spacing; repeatable, and then in any of them."),
 )  # fmt: skip
 
 

@@ -14,8 +14,12 @@ from ..core.messages import counted
 from .flags import with_flags
 from .on import OnCommand, evaluate_work
 from .options import (
+    AS,
+    DEVICE,
+    DROP,
     FOREIGN,
     POSITIVE,
+    TYPE,
     WHERE_LABELLED,
     comma,
     echo,
@@ -39,20 +43,31 @@ from .outputs import OUT
 @click.option(
     "--runs", callback=run_names, help="Runs to measure on, comma-separated, or @FILE. Default: all with truth."
 )
-@click.option("--metric", default="f1", show_default=True, metavar="czii|f1|precision=P", help="What shall be best.")
-@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks are true.")
-@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
+@click.option(
+    "--metric",
+    default="f1",
+    show_default=True,
+    metavar="czii|f1|precision=P",
+    help="What the thresholds make best: F1, the CZII challenge's F-beta 4, or recall at a precision of P.",
+)
+@click.option(
+    "--truth",
+    metavar="OBJECT:USER/SESSION",
+    help="Which of PROJECT's picks are true, where it is copick's. Default: the only ones.",
+)
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
 @click.option("--smooth", default="none", show_default=True, type=click.Choice(["none", "flips", "all"]),
-              help="Measure on flips (and quarter turns) of each volume too.")  # fmt: skip
+              help="Measure on flips (and quarter turns: all) of each volume too: steadier with few runs.")  # fmt: skip
 @tta_option
 @click.option("--map-scores", is_flag=True,
               help="Make scores tell how often picks are right: 0.8 means four times in five.")  # fmt: skip
 @click.option("--folds", callback=comma, metavar="MODEL,MODEL,...",
-              help="Models of a cross-validation; each run is picked by one that has not learned from it.")  # fmt: skip
+              help="Models of a cross-validation in MODEL's place: each run is picked by one that has not learned "
+              "from it.")  # fmt: skip
 @click.option("--undo", "undoing", is_flag=True, help="Put back what was there before the last calibration.")
 @click.option("--dry-run", is_flag=True, help="Measure and print, write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="On standard output, as JSON.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@click.option("--device", default="auto", show_default=True, help=DEVICE)
 @labelled_options
 @project_options
 def calibrate_command(
@@ -131,20 +146,20 @@ def _error(shown: Any) -> str:
 @click.argument("what", metavar="MODEL|PICKS")
 @click.argument("place", metavar="PROJECT")
 @click.option("--out", required=True, type=OUT, help="The HTML file to write.")
-@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks, where PICKS is a project.")
-@click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
-@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks of PROJECT are true.")
-@click.option("--runs", callback=run_names, help="Runs, comma-separated, or @FILE of them. Default: all.")
+@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to show, where PICKS is a copick project.")
+@click.option("--as", "name", metavar="OBJECT", help=AS)
+@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which of PROJECT's picks are true, where it is copick's.")
+@click.option("--runs", callback=run_names, help="Runs to show, comma-separated, or @FILE of them. Default: all.")
 @click.option("--objects", "only", callback=comma, help="Objects to show and score, comma-separated. Default: all.")
 @click.option("--embed", callback=comma, help="Runs whose tomograms go into the page. Default: the first three.")
-@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
 @click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
-              help="Whose thresholds of MODEL the sliders open at.")  # fmt: skip
+              help="Which of MODEL's thresholds the sliders open at.")  # fmt: skip
 @click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
-              help="Where an object's slider opens.")  # fmt: skip
+              help="The score that the slider of OBJECT opens at, in place of the model's; repeatable.")  # fmt: skip
 @tta_option
-@click.option("--title", help="Heading of the page.")
-@click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
+@click.option("--title", help="Heading of the page. Default: what is shown, and on what.")
+@click.option("--device", default="auto", show_default=True, help=DEVICE)
 @foreign_options
 @labelled_options
 @project_options
@@ -177,26 +192,48 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
 @click.command("evaluate", cls=OnCommand, plan=evaluate_work)
 @click.argument("candidates", metavar="PICKS|MODEL")
 @click.argument("truth_place", metavar="TRUTH")
-@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to score, where PICKS is a project.")
-@click.option("--as", "name", metavar="OBJECT", help="The object of PICKS, where a file does not say.")
-@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which are true, where TRUTH is a project.")
+@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to score, where PICKS is a copick project.")
+@click.option("--as", "name", metavar="OBJECT", help=AS)
+@click.option("--truth", metavar="OBJECT:USER/SESSION", help="Which picks are true, where TRUTH is a copick project.")
 @shard_option("runs with truth")
 @click.option("--runs", callback=run_names, help="Runs to score, comma-separated, or @FILE. Default: all with truth.")
 @click.option("--objects", "only", callback=comma, help="Objects to score, comma-separated. Default: all with truth.")
-@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Tomograms that picks must lie in. Default: any.")
 @click.option(
-    "--distance-multiplier", default=0.5, show_default=True, type=POSITIVE, help="A hit lies within this many radii."
+    "--tomo-type",
+    metavar="TYPE[@SPACING]",
+    help="The tomograms that say how large runs are: picks must lie inside. Default: any of a run's.",
 )
-@click.option("--beta", default=4.0, show_default=True, type=POSITIVE, help="Of the CZII score's F-beta.")
-@click.option("--exclude", callback=comma, help="Objects left out of the mean F1.")
-@click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
-@click.option("--against", metavar="PICKS|MODEL", help="Score these too, and say how much better PICKS is.")
+@click.option(
+    "--distance-multiplier",
+    default=0.5,
+    show_default=True,
+    type=POSITIVE,
+    help="A pick is right within this many radii of a true one.",
+)
+@click.option(
+    "--beta",
+    default=4.0,
+    show_default=True,
+    type=POSITIVE,
+    help="Weight of recall in the CZII score: 4, the challenge's, counts a miss 16 times a false pick.",
+)
+@click.option(
+    "--exclude", callback=comma, help="Objects to leave out of the mean F1, comma-separated; they are in the table."
+)
+@click.option("--drop-outside", is_flag=True, help=DROP)
+@click.option(
+    "--against",
+    metavar="PICKS|MODEL",
+    help="Score these on the same truth too, and say how much better PICKS is, with a 95 % interval.",
+)
 @click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
-              help="Whose thresholds MODEL picks with.")  # fmt: skip
+              help="Which of MODEL's thresholds it picks with.")  # fmt: skip
 @tta_option
-@click.option("--json", "as_json", is_flag=True, help="Every figure at full precision, on standard output.")
-@click.option("--report", type=OUT, metavar="HTML", help="Write a page to look at, too.")
-@click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print every figure at full precision as JSON on standard output."
+)
+@click.option("--report", type=OUT, metavar="HTML", help="Write the page of `report` too, as this HTML file.")
+@click.option("--device", default="auto", show_default=True, help=DEVICE)
 @foreign_options
 @labelled_options
 @project_options

@@ -9,15 +9,15 @@ import click
 
 from ..core.messages import counted
 from .on import OnCommand, simulate_work
-from .options import echo, shape_of, shard_option
+from .options import DEVICE, echo, shape_of, shard_option
 from .outputs import OUT
 
 
 @click.command("simulate", cls=OnCommand, plan=simulate_work)
 @click.argument("out", type=OUT)
 @click.argument("settings", nargs=-1)
-@click.option("--runs", default=1, show_default=True, type=click.IntRange(1), help="How many tomograms.")
-@click.option("--shape", default="184,630,630", show_default=True, help="z,y,x in voxels.")
+@click.option("--runs", default=1, show_default=True, type=click.IntRange(1), help="How many tomograms to simulate.")
+@click.option("--shape", default="184,630,630", show_default=True, help="Size of each tomogram: z,y,x in voxels.")
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same tomograms."
 )
@@ -25,9 +25,13 @@ from .outputs import OUT
     "--tomo-type",
     default="wbp,ctfdeconvolved,denoised",
     show_default=True,
-    help="wbp, ctfdeconvolved, denoised, isonetcorrected; comma-separated.",
+    help="What to reconstruct of each tilt series, comma-separated: wbp, ctfdeconvolved, denoised, isonetcorrected.",
 )
-@click.option("--halves", is_flag=True, help="Also of the even and of the odd tilts: wbp-even, wbp-odd and so on.")
+@click.option(
+    "--halves",
+    is_flag=True,
+    help="Reconstruct from the even and from the odd tilts too: wbp-even, wbp-odd and so on, to denoise with.",
+)
 @click.option(
     "--preset",
     default="czii",
@@ -40,7 +44,8 @@ from .outputs import OUT
     default=1.0,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="How much runs differ: 0, the middles of the preset's ranges; 1, the whole ranges.",
+    help="How much runs differ from one another: 0, not at all (the middles of the preset's ranges); 1, as much as "
+    "the ranges allow.",
 )
 @click.option(
     "--density",
@@ -54,10 +59,20 @@ from .outputs import OUT
     type=click.Path(path_type=Path),
     help="Folder of maps named after PDB entries: the objects' own, and unlabelled others.",
 )
-@click.option("--positions", help="Project whose picks say where the particles lie: twins of its runs.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option(
+    "--positions",
+    help="A project whose picks say where particles lie and how they are turned: each run becomes the twin of one of "
+    "its runs.",
+)
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or cuda:N.")
 @shard_option("runs")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Processes that simulate side by side, a run each.",
+)
 def simulate_command(out: Path, settings: tuple[str, ...], shape: str, tomo_type: str, **options: Any) -> None:
     """Simulate labelled tomograms of the six CZII objects as a copick project in OUT.
 
@@ -77,11 +92,19 @@ def simulate_command(out: Path, settings: tuple[str, ...], shape: str, tomo_type
 
 
 @click.command("demo")
-@click.option("--out", default="demo", show_default=True, type=OUT, help="Folder to make.")
-@click.option("--shape", default="128,512,512", show_default=True, help="z,y,x in voxels.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the phantom.")
-@click.option("--model", default="default", show_default=True, help="Model to pick with.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@click.option("--out", default="demo", show_default=True, type=OUT, help="Folder that everything lands in.")
+@click.option("--shape", default="128,512,512", show_default=True, help="Size of the tomogram: z,y,x in voxels.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Another seed, another tomogram; the same seed, the same.",
+)
+@click.option(
+    "--model", default="default", show_default=True, help="The model to pick with: a folder, or a name that ships."
+)
+@click.option("--device", default="auto", show_default=True, help=DEVICE)
 def demo_command(out: Path, shape: str, seed: int, model: str, device: str) -> None:
     """Simulate a tomogram, pick it, score the picks and draw them; everything lands in --out.
 

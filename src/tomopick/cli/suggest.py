@@ -8,22 +8,23 @@ from typing import Any
 
 import click
 
-from .options import echo, model_first, project_options, run_names, say
+from .options import DEVICE, TYPE, echo, model_first, project_options, run_names, say
 
 
 @click.command("suggest")
 @click.argument("model", metavar="MODEL")
 @click.argument("place", metavar="PROJECT")
-@click.option("--number", "n", default=50, show_default=True, type=click.IntRange(1), help="Picks to name.")
+@click.option("--number", "n", default=50, show_default=True, type=click.IntRange(1), help="How many picks to name.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Write the candidates as FOLDER/RUN.csv, to be curated.")  # fmt: skip
 @click.option("--runs", callback=run_names,
-              help="Runs, comma-separated, or @FILE. Default: all that MODEL has not learned from.")  # fmt: skip
-@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomograms.")
+              help="Runs to look through, comma-separated, or @FILE of them. Default: all that MODEL has not learned "
+              "from.")  # fmt: skip
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
 @click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
-              help="Whose thresholds: near them a score is in doubt.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="On standard output, as JSON.")
-@click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
+              help="Which of MODEL's thresholds count: a score near its threshold is in doubt.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@click.option("--device", default="auto", show_default=True, help=DEVICE)
 @project_options
 def suggest_command(
     model: str, place: str, n: int, out: Path | None, runs: list[str] | None, tomo_type: str | None, metric: str,

@@ -19,7 +19,10 @@ from .grounds import asked_plan, fit_options, grounds_of, is_planned
 from .maps import with_simulated
 from .on import OnCommand
 from .options import (
+    DEVICE,
+    DROP,
     POSITIVE,
+    TYPE,
     all_labelled_option,
     comma,
     counts,
@@ -39,64 +42,118 @@ from .train_jobs import train_work
 @click.argument("recipe", metavar="METHOD")
 @click.argument("arguments", nargs=-1, required=True, metavar="PROJECT... OUT [section.field=value ...]")
 @click.option(
-    "--train-runs", callback=run_names, help="Runs to learn from, comma-separated, or @FILE. Default: all with picks."
+    "--train-runs",
+    callback=run_names,
+    help="Runs to learn from, comma-separated, or @FILE of them. Default: all with picks.",
 )
 @click.option(
     "--val-runs", callback=run_names,
-    help="Runs to validate on, or @FILE. Default: a fifth of the first PROJECT's; the others' are all learned from.",
+    help="Runs to validate on, comma-separated, or @FILE of them. Default: a fifth of the first PROJECT's; all runs "
+    "of the others are learned from.",
 )  # fmt: skip
 @click.option("--tomo-type", multiple=True, metavar="TYPE[@SPACING][,...]",
-              help="What to read, once or once a PROJECT; several of one are learned from together.")  # fmt: skip
-@click.option("--picks", multiple=True, metavar="OBJECT:USER/SESSION", help="The truth; once, or once a PROJECT.")
-@click.option("--objects", "learn", callback=comma, help="Objects to learn, comma-separated. Default: all defined.")
+              help=f"{TYPE} Once, or once a PROJECT; several of one (wbp,denoised) are learned together.")  # fmt: skip
+@click.option(
+    "--picks",
+    multiple=True,
+    metavar="OBJECT:USER/SESSION",
+    help="Which picks to learn from, where PROJECT is copick's ('*:curator/1'); once, or once a PROJECT.",
+)
+@click.option(
+    "--objects",
+    "learn",
+    callback=comma,
+    help="Objects to learn, comma-separated. Default: all that the first PROJECT defines.",
+)
 @click.option("--add", multiple=True, metavar="NAME[:RADIUS]",
               help="Learn this object beside all that --init-from knows, which it does not forget.")  # fmt: skip
 @click.option("--from-map", "maps", multiple=True, metavar="[NAME=]FILE[,radius=Å][,mass=kDa]",
               help="Learn this map or atomic model, from runs simulated for it; no PROJECT is needed.")  # fmt: skip
-@click.option("--like", metavar="TOMOGRAMS", help="Simulate with the voxel size and the thickness of these.")
-@click.option("--drop-outside", is_flag=True, help="Leave out picks that lie outside their tomogram.")
+@click.option(
+    "--like",
+    metavar="TOMOGRAMS",
+    help="With --from-map: simulate with the voxel size and the thickness of these tomograms.",
+)
+@click.option("--drop-outside", is_flag=True, help=DROP)
 @invert_option
 @click.option("--unlabelled-runs", callback=comma,
               help="Runs that a semi-supervised METHOD learns from without picks, comma-separated.")  # fmt: skip
 @click.option("--unlabelled", multiple=True, metavar="PROJECT",
-              help="A project of such runs: those of --unlabelled-runs that it has, else all.")  # fmt: skip
+              help="A project of runs without picks, for a semi-supervised METHOD: those of --unlabelled-runs that "
+              "it has, "
+              "else all.")  # fmt: skip
 @click.option("--unlabelled-tomo-type", metavar="TYPE[@SPACING]",
-              help="What to read of them. Default: as of the first PROJECT.")  # fmt: skip
-@click.option("--as-published", is_flag=True, help="All trainings of the published METHOD, into one ensemble.")
+              help="The kind of tomogram to read of --unlabelled runs. Default: as of the first PROJECT.")  # fmt: skip
+@click.option(
+    "--as-published",
+    is_flag=True,
+    help="Carry out all trainings of the published METHOD, into one ensemble; see --dry-run.",
+)
 @click.option("--dry-run", is_flag=True,
-              help="Print the trainings with their runs, steps, time and memory here, and train nothing.")  # fmt: skip
-@click.option("--seeds", type=click.IntRange(1), help="Train that often, with seeds from --seed on, into one ensemble.")
+              help="Print the trainings with their runs, steps, time and memory on this machine, and train "
+              "nothing.")  # fmt: skip
+@click.option(
+    "--seeds", type=click.IntRange(1), help="Train this many members, with seeds from --seed on, into one ensemble."
+)
 @click.option("--folds", type=click.IntRange(2),
               help="Divide the runs by name into so many parts; each validates one member of an ensemble.")  # fmt: skip
 @click.option("--subset", callback=counts, metavar="N[,N...]",
               help="Learn from the first N runs of a shuffled order; of several N, an ensemble.")  # fmt: skip
-@click.option("--pretrain", metavar="PROJECT", help="Simulated runs to train on first.")
-@click.option("--pretrain-tomo-type", metavar="TYPE[@SPACING]", help="What to read of them.")
-@click.option("--pretrain-picks", metavar="OBJECT:USER/SESSION", help="Their truth.")
+@click.option(
+    "--pretrain",
+    metavar="PROJECT",
+    help="Simulated runs to train on first; the training on PROJECT starts from what they gave.",
+)
+@click.option(
+    "--pretrain-tomo-type",
+    metavar="TYPE[@SPACING]",
+    help="The kind of tomogram to read of the --pretrain runs. Default: the only one.",
+)
+@click.option("--pretrain-picks", metavar="OBJECT:USER/SESSION", help="Which picks of the --pretrain runs are true.")
 @click.option(
     "--pretrain-val-runs", callback=run_names,
-    help="Runs of them to validate on, or @FILE. Default: none; the first PROJECT's validation runs choose.",
+    help="Runs of --pretrain to validate on, comma-separated, or @FILE of them. Default: none; the first PROJECT's "
+    "validation runs choose.",
 )  # fmt: skip
 @click.option(
     "--pretrained-weights", "weights_folder", default="", metavar="DIR",
-    help="ImageNet weights that recipes start from, under timm's names. Without it they are fetched from Hugging Face.",
+    help="Folder with the ImageNet weights that some recipes start from, under timm's names. Default: they are fetched "
+    "from Hugging Face.",
 )  # fmt: skip
 @shard_option("trainings of a method of several")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of weights and patches.")
+@click.option("--device", default="auto", show_default=True, help=DEVICE)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Decides the first weights and the order of patches; the same seed gives the same training.",
+)
 @click.option(
     "--workers", default=0, show_default=True, type=click.IntRange(0),
-    help="Processes that make patches; 0: none besides this one.",
+    help="Processes that cut and augment patches beside the training; 0: none.",
 )  # fmt: skip
-@click.option("--minutes", type=POSITIVE, help="How long it may take: its steps follow from how long the first took.")
-@click.option("--patience", default=0, show_default=True, type=click.IntRange(0), metavar="N",
-              help="End after N validations that brought nothing better; 0: at the last step.")  # fmt: skip
-@click.option("--resume", is_flag=True, help="Go on with an interrupted training in OUT.")
 @click.option(
-    "--init-from", default="", metavar="MODEL", help="Start from a model; heads of objects it knows are kept."
+    "--minutes",
+    type=POSITIVE,
+    help="How long it may take; how many steps fit follows from how long the first ones took. Default: the recipe's "
+    "train.steps.",
+)
+@click.option("--patience", default=0, show_default=True, type=click.IntRange(0), metavar="N",
+              help="End after N validations in a row that brought nothing better; 0: at the last step.")  # fmt: skip
+@click.option(
+    "--resume", is_flag=True, help="Go on with an interrupted training in OUT; with train.steps=N, longer than planned."
+)
+@click.option(
+    "--init-from",
+    default="",
+    metavar="MODEL",
+    help="Start from the weights of this model (`default`, a folder); what it knows of its objects is kept.",
 )
 @click.option("--negatives", multiple=True, metavar="OBJECT:USER/SESSION",
-              help="Places that are none, once, or once a PROJECT. Default: a folder's RUN.negatives.csv.")  # fmt: skip
+              help="Picks that mark what the object is not, to learn from; once, or once a PROJECT. Default: a "
+              "folder's "
+              "RUN.negatives.csv.")  # fmt: skip
 @all_labelled_option
 @labelled_options
 @projects_options

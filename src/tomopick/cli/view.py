@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..core.errors import SelectionError
-from .options import model_first, pairs, project_options, say
+from .options import DEVICE, TYPE, model_first, pairs, project_options, say
 
 
 @click.command("view")
@@ -17,15 +17,19 @@ from .options import model_first, pairs, project_options, say
 @click.argument("place", metavar="PROJECT")
 @click.option("--with", "program", default="neuroglancer", show_default=True,
               type=click.Choice(["neuroglancer", "napari"]),
-              help="neuroglancer comes with pip install 'tomopick[view]'; napari where it is installed.")  # fmt: skip
-@click.option("--run", help="Which run, where there are several.")
-@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks, where PICKS is a project.")
-@click.option("--tomo-type", metavar="TYPE[@SPACING]", help="Which tomogram.")
+              help="The program to look with: neuroglancer, in the browser (pip install 'tomopick[view]'), or "
+              "napari, where it "
+              "is installed.")  # fmt: skip
+@click.option("--run", help="The run to look at, where there are several.")
+@click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to show, where PICKS is a copick project.")
+@click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
 @click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
-              help="Where an object's slider opens.")  # fmt: skip
-@click.option("--port", default=0, show_default="one that is free", help="Of this machine that neuroglancer is at.")
+              help="The score that the slider of OBJECT opens at, in place of the model's; repeatable.")  # fmt: skip
+@click.option(
+    "--port", default=0, show_default="one that is free", help="Port of this machine that neuroglancer is served at."
+)
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
-@click.option("--device", default="auto", show_default=True, help="Where MODEL runs: auto, cpu, cuda, mps.")
+@click.option("--device", default="auto", show_default=True, help=DEVICE)
 @project_options
 def view_command(
     what: str, place: str, program: str, run: str | None, port: int, no_browser: bool, voxel_spacing: float | None,
