@@ -208,7 +208,7 @@ FLAGS = {
     "convert": ["--as", "--member", "--object"],
     "curate": [
         *["--as", "--device", "--light", "--metric", "--model", "--no-browser", "--out", "--picks", "--port", "--runs"],
-        *["--session-id", "--threshold", "--tomo-type", "--truth", "--user-id", *PROJECT],
+        *["--session-id", "--shard", "--threshold", "--tomo-type", "--truth", "--user-id", *PROJECT],
     ],
     "demo": ["--device", "--model", "--out", "--seed", "--shape"],
     "doctor": [

@@ -122,6 +122,30 @@ def test_what_is_curated_may_be_picked_in_parts(tmp_path):
         np.testing.assert_allclose(parts.picks[name].scores, picks.scores, atol=1e-5)
 
 
+def test_a_curation_is_prepared_in_parts(tmp_path, monkeypatch):
+    source, out = folder(tmp_path / "in", "ABC", shape=(24, 48, 48), n=3), tmp_path / "curated"
+    (source / "D.mrc").write_bytes(b"no volume")
+    pick(source, tmp_path / "whole", "--keep-below", "--runs", "A,B,C")
+    desks = []
+
+    async def serve(curation, *_):
+        desks.append(curation.desk)
+
+    monkeypatch.setattr("tomopick.look.curation.server.serve", serve)
+    curate = ["curate", trained(), source, "--out", out, "--device", "cpu", "--no-browser"]
+    part = run(*curate, "--shard", "1/2")
+    assert "part 1/2: 2 of 4 runs" in part.stderr and not desks
+    assert sorted(tables(out / "prepared")) == ["A.csv", "C.csv"]
+    assert "2 of 4 runs picked, 2 missing" in run("status", out / "prepared", code=1).stdout
+    assert "no volume" not in run(*curate, "--shard", "2/2", code=1).stderr
+    opened = run(*curate)
+    assert opened.stdout.count("finished before") == 3 and "1 of 4 runs failed" in opened.stderr
+    assert tables(out / "prepared") == tables(tmp_path / "whole")
+    assert desks[0].runs() == list("ABC") and not list(out.glob("*.csv"))
+    line = run("curate", tmp_path / "whole", source, "--out", tmp_path / "o", "--shard", "1/2", code=2).stderr
+    assert "--shard shares out what a MODEL picks, and" in line and not (tmp_path / "o").exists()
+
+
 # --- how far it is ----------------------------------------------------------------------------------------------------
 
 

@@ -42,8 +42,11 @@ def test_a_job(project):
     assert done.returncode == 0, done.stderr
     assert ended == ["RELION_JOB_EXIT_SUCCESS", "RELION_OUTPUT_NODES.star"]
     nodes = starfile.read(out / "RELION_OUTPUT_NODES.star", always_dict=True)["output_nodes"]
-    assert nodes["rlnPipeLineNodeTypeLabel"].tolist() == ["ParticleGroupMetadata.star.relion"]
-    (name,) = nodes["rlnPipeLineNodeName"]
+    kinds = nodes["rlnPipeLineNodeTypeLabel"].tolist()
+    assert kinds == ["ParticleGroupMetadata.star.relion", "TomoOptimisationSet.star.relion"]
+    name, together = nodes["rlnPipeLineNodeName"]
+    named = starfile.read(project / together)
+    assert named == {"rlnTomoParticlesFile": name, "rlnTomoTomogramsFile": star}
     table = starfile.read(project / name, always_dict=True)["particles"]
     assert set(table["rlnTomoName"]) == {"A", "B"} and table["rlnAutopickFigureOfMerit"].min() >= 0.4
     found = read_picks_csv(out / "picks" / "A.csv")[""]

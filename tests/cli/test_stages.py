@@ -162,3 +162,20 @@ def test_what_a_line_of_options_cannot_hold_is_refused(tmp_path):
         out = tmp_path / odd
         line = run("simulate", out, "--runs", "2", "--on", "slurm", "--dry-run", code=2).stderr
         assert "schedulers take no path with a line break or a backslash; name another folder" in line
+
+
+def test_a_training_that_is_still_queued_is_not_submitted_beside_itself(tmp_path, places, sbatch, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    queued = tmp_path / "programs" / "squeue"  # knows the third job alone
+    queued.write_text('#!/bin/bash\n[ "${@: -1}" = 3 ] && echo PENDING\n[ "${@: -1}" -lt 5 ] || exit 1\n')
+    queued.chmod(0o755)
+    run(*asked(places, "out"))
+    assert (tmp_path / "out-jobs" / "numbers.txt").read_text() == "".join(f"slurm {i}\n" for i in (1, 2, 3, 4))
+    line = run(*asked(places, "out"), code=2).stderr
+    assert "out: job 3 of an earlier submission: still waiting or at work; let it end, or cancel it (scancel 3)" in line
+    assert len(sbatch()) == 4 and len(list((tmp_path / "out-jobs").glob("*.sh"))) == 4
+    after = [a.replace("after=17", "after=3") if isinstance(a, str) else a for a in asked(places, "out")]
+    run(*after)
+    assert len(sbatch()) == 8
+    pick = ["pick", "default", places / "in", "--out", "out", "--on", "slurm:"]
+    assert "is done twice, to the same result" in run(*pick).stderr and len(sbatch()) == 9

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .options import AS, DEVICE, TYPE, comma, echo, model_first, pairs, project_options, say, true_runs_of
+from ..core.errors import SelectionError
+from ..core.messages import counted
+from ..core.shards import Shard
+from .options import (
+    AS,
+    DEVICE,
+    TYPE,
+    comma,
+    echo,
+    model_first,
+    pairs,
+    project_options,
+    say,
+    shard_option,
+    true_runs_of,
+)
 from .outputs import OUT, identified
 
 
@@ -28,6 +44,7 @@ from .outputs import OUT, identified
     help="Which picks of PROJECT are true, where some are known: the page shows scores.",
 )
 @click.option("--runs", callback=comma, help="Runs to curate, comma-separated. Default: all with picks.")
+@shard_option("runs that MODEL picks; no page is opened, the command without it opens them all")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
 @click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
               help="The score that the slider of OBJECT opens at, in place of the model's; repeatable.")  # fmt: skip
@@ -56,12 +73,13 @@ from .outputs import OUT, identified
 @project_options
 def curate_command(
     what: str, place: str, out: Path | None, model: str | None, light: bool, port: int, no_browser: bool,
-    user_id: str, session_id: str | None, **choices: Any,
+    user_id: str, session_id: str | None, shard: Shard | None, **choices: Any,
 ) -> None:  # fmt: skip
     """Look at picks in the browser, accept, reject, correct and add; every decision is on disk at once.
 
     PICKS is what `report` takes: a folder of RUN.csv, a project, one CSV, a file of another program, or a MODEL that
-    picks first. The page is served to this machine alone. Ctrl-C ends it; the same command goes on where it was.
+    picks first, into FOLDER/prepared. The page is served to this machine alone. Ctrl-C ends it; the same command goes
+    on where it was.
 
     In a copick project accepted picks are USER/SESSION, rejected ones USER/SESSION-rejected and unsure ones
     USER/SESSION-unsure. Otherwise FOLDER gets RUN.csv, RUN.negatives.csv and RUN.unsure.csv beside links to the
@@ -77,12 +95,21 @@ def curate_command(
     from ..look.curation.begin import begin
     from ..look.curation.server import Curation, serve
     from ..look.page.gather import ReportOptions
+    from ..picking.folder import is_model
 
     model_first(what, place, "curate")
     opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
     on = true_runs_of(place, opening, choices)
     options = ReportOptions(**choices)
-    desk, finder = begin(what, on, opening, options, model, user_id, session_id, out or Path(f"curation-{user_id}"))
+    out = out or Path(f"curation-{user_id}")
+    if is_model(what):
+        what = _prepared(what, on, options, out, shard)
+    elif shard is not None:
+        raise SelectionError(f"--shard shares out what a MODEL picks, and {what} is picks already; leave it out")
+    if shard is not None:
+        say(f"once all parts are there, the same command without --shard opens them: tomopick status {what} tells")
+        return
+    desk, finder = begin(what, on, opening, options, model, user_id, session_id, out)
 
     def ready(url: str) -> None:
         say(f"decisions are kept in {desk.out}; end with Ctrl-C")
@@ -99,3 +126,22 @@ def curate_command(
     except KeyboardInterrupt:
         done = sum(line["done"] for line in desk.overview())
         say(f"{done} of {len(desk.runs())} tomograms are done; go on with the same command")
+    finally:
+        desk.close()
+
+
+def _prepared(model: str, on: Any, options: Any, out: Path, shard: Shard | None) -> str:
+    """The folder of a model's candidates, of which those that were missing have been picked."""
+    from ..core.progress import bar
+    from ..look.curation.prepare import FOLDER, prepare
+    from .pick import tell_all
+
+    names = on.check()
+    wanted = names if shard is None else shard.part(names)
+    if shard is not None:
+        say(f"part {shard}: {len(wanted)} of {counted(len(names), 'run')}")
+    with bar(len(wanted), "pick", "run") as shown:
+        failed = tell_all(prepare(model, on, options, out, shard), len(wanted), shown)
+    if failed and (shard is not None or len(failed) == len(names)):
+        sys.exit(1)  # else the other tomograms are there to be looked at
+    return str(out / FOLDER)

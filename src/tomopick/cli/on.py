@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from ..core.errors import SelectionError, TomopickError
+from ..core.errors import OutputError, SelectionError, TomopickError
 from ..core.files import atomic_write
-from ..core.messages import counted
-from .options import InvertCommand, echo, without_overrides
-from .schedulers import KEYS, MORE, Script, Submission, parts_line, submit
+from ..core.messages import counted, listing
+from .options import InvertCommand, echo, say, without_overrides
+from .schedulers import KEYS, MORE, SCHEDULERS, Script, Submission, note_number, parts_line, still_queued, submit
 
 _PROGRAM = (sys.executable, "-m", "tomopick")
 
@@ -139,6 +139,7 @@ def _hand_over(verb: str, arguments: list[str], work: Work, batch: Submission, d
     if dry:
         click.echo(text, nl=False)
         return
+    _mind_earlier(verb, folder, work, batch)
     work.prepare()
     if verb == "pick" and work.runs is not None:
         with atomic_write(folder / f"{name}.runs.txt") as file:
@@ -151,6 +152,7 @@ def _hand_over_stages(verb: str, arguments: list[str], work: Work, batch: Submis
     """Writes the scripts and submits them one after the other; a dry run only prints."""
     folder, name = _place(work, verb)
     if not dry:
+        _mind_earlier(verb, folder, work, batch)
         work.prepare()
     after: tuple[str, ...] = ()
     for stage in work.stages or ():
@@ -174,12 +176,30 @@ def _hand_over_stages(verb: str, arguments: list[str], work: Work, batch: Submis
         echo(work.note.replace("{after}", "".join(after)))
 
 
+def _mind_earlier(verb: str, folder: Path, work: Work, batch: Submission) -> None:
+    """Two jobs at one folder do no harm; but a training is claimed by one, and the other would fail.
+
+    Raises:
+        OutputError: a training's earlier job is still waiting or at work, and this one does not wait for it.
+    """
+    waited_for = batch.settings.get("after", "").split(":")
+    earlier = [] if verb == "evaluate" else [n for n in still_queued(folder, batch) if n not in waited_for]
+    if not earlier:
+        return
+    what = f"{work.place}: {'job' if len(earlier) == 1 else 'jobs'} {listing(earlier)} of an earlier submission"
+    if verb == "train":
+        cancel = f"{SCHEDULERS[batch.name].cancel} {' '.join(earlier)}"
+        raise OutputError(f"{what}: still waiting or at work; let it end, or cancel it ({cancel}) and repeat")
+    say(f"{what}: still waiting or at work; what both are at is done twice, to the same result")
+
+
 def _submitted(script: Script, text: str, batch: Submission, of: str) -> str:
     """Writes a script and submits it; gives the job's number, which is told."""
     with atomic_write(script.path) as file:
         file.write(text)
     script.path.chmod(0o755)
     number = submit(script, batch)
+    note_number(script.folder, batch, number)
     echo(f"{number}: {counted(script.tasks, 'task')}{of} on {batch.name}; {script.path}")
     return number
 

@@ -228,7 +228,8 @@ def _batch(job: Any, picker: Any, batch: Any, devices: list[str], dask: str) -> 
             results = pick_with_workers(job, wanted, devices, stopped)
         else:
             results = pick_runs(picker, batch, wanted, job.out, job.overwrite, stopped)
-        _tell_all(results, len(wanted), shown)
+        if tell_all(results, len(wanted), shown):
+            sys.exit(1)
         ended = asked()
     if ended:
         raise ended
@@ -267,8 +268,8 @@ def _refuse_type(batch: Any) -> None:
         raise SelectionError(f"none of {n} runs can be picked: {refusal}" if n > 1 else str(refusal))
 
 
-def _tell_all(results: Iterable[Any], total: int, shown: Any) -> None:
-    """Each result as it comes; at the end which runs failed and why, with exit code 1."""
+def tell_all(results: Iterable[Any], total: int, shown: Any) -> list[Any]:
+    """Each result as it comes; at the end which runs failed and why, and these are what it gives."""
     failed = []
     for result in results:
         _told(result)
@@ -279,7 +280,7 @@ def _tell_all(results: Iterable[Any], total: int, shown: Any) -> None:
         say(f"{len(failed)} of {total} runs failed:")
         for result in failed:
             say(f"  {result.run}: {' '.join(result.messages[0].splitlines())}")
-        sys.exit(1)
+    return failed
 
 
 def _told(result: Any) -> None:

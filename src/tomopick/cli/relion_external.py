@@ -1,7 +1,8 @@
 """RELION's "External" job: `tomopick-relion --o External/job012/ --in_mics Tomograms/job009/tomograms.star --j 4 ...`.
 
 RELION gives its files and the parameters of the job's second page, and reads what became of it from files in the job's
-folder. Source: 3dem/relion, pipeline_jobs.cpp (getCommandsExternalJob) and pipeline_control.h, version 5.0.
+folder. Source: 3dem/relion, pipeline_jobs.cpp (getCommandsExternalJob), pipeline_jobs.h (the words for its files) and
+pipeline_control.h, version 5.0.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from ..core.errors import ReadError, SelectionError, TomopickError
 from ..core.files import atomic_write
 from .options import say
 
-_NODE = "ParticleGroupMetadata.star.relion"  # RELION's word for a table of particles
+# RELION's words for a table of particles, and for what names it together with its tomograms.
+_PARTICLES, _TOGETHER = "ParticleGroupMetadata.star.relion", "TomoOptimisationSet.star.relion"
 _SUCCESS, _FAILURE, _ABORTED = (f"RELION_JOB_EXIT_{end}" for end in ("SUCCESS", "FAILURE", "ABORTED"))
 _ABORT = "RELION_JOB_ABORT_NOW"  # RELION's GUI puts it there
 _FILES = ("in_mics", "in_mov", "in_coords", "in_parts", "in_3dref", "in_mask")
@@ -103,10 +105,14 @@ def _run(job: _ExternalJob) -> str:
         end = _tomopick(job, [str(part) for part in step])
         if end:
             return end
-    written = sorted(job.out.glob("particles*.star"))
+    nodes = ""
+    for path in sorted(job.out.glob("particles*.star")):
+        together = path.with_name(path.name.replace("particles", "optimisation_set", 1))
+        with atomic_write(together) as file:
+            file.write(f"data_\n\n_rlnTomoParticlesFile {path}\n_rlnTomoTomogramsFile {job.star}\n")
+        nodes += f"{path} {_PARTICLES}\n{together} {_TOGETHER}\n"
     with atomic_write(job.out / "RELION_OUTPUT_NODES.star") as file:
-        file.write("data_output_nodes\n\nloop_\n_rlnPipeLineNodeName #1\n_rlnPipeLineNodeTypeLabel #2\n")
-        file.write("".join(f"{path} {_NODE}\n" for path in written))
+        file.write("data_output_nodes\n\nloop_\n_rlnPipeLineNodeName #1\n_rlnPipeLineNodeTypeLabel #2\n" + nodes)
     return _SUCCESS
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..core.errors import SelectionError, TomopickError
 from ..core.messages import near_miss
+from ..core.text import read_text
 
 GO_ON = 143  # exit code of who was asked to end, and has finished what it was at
 KEYS = {
@@ -61,6 +62,8 @@ class Scheduler:
         submit: the command; the script's path or its text on standard input follows.
         number: of the job, in the command's answer.
         again: lines that give a task that was asked to end another turn.
+        asked: the command that tells whether a job is queued or at work; its number follows.
+        cancel: the command that takes one out.
         limits_itself: the scheduler sends no signal before the time is over, so that `timeout` does.
     """
 
@@ -74,6 +77,8 @@ class Scheduler:
     submit: tuple[str, ...]
     number: str
     index: str
+    asked: tuple[str, ...]
+    cancel: str
     each: tuple[str, str] = ("{}", ":")
     again: str = ""
     from_input: bool = False
@@ -97,6 +102,8 @@ SCHEDULERS = {
         submit=("sbatch", "--parsable"),
         number=r"(\d+)",
         index="SLURM_ARRAY_TASK_ID",
+        asked=("squeue", "--noheader", "--format=%T", "--jobs"),
+        cancel="scancel",
         # One that was cancelled is not to come back.
         again='if [ "$code" = {go_on} ] && scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then\n'
         '  scontrol requeue "$SLURM_JOB_ID"\nfi\n',
@@ -115,6 +122,8 @@ SCHEDULERS = {
         submit=("qsub",),
         number=r"(\S+)",
         index="PBS_ARRAY_INDEX",
+        asked=("qstat",),
+        cancel="qdel",
         again='if [ "$code" = {go_on} ]; then\n  qrerun "$PBS_JOBID"\nfi\n',
         limits_itself=True,
     ),
@@ -133,6 +142,8 @@ SCHEDULERS = {
         submit=("bsub",),
         number=r"<(\d+)>",
         index="LSB_JOBINDEX",
+        asked=("bjobs", "-noheader", "-o", "stat"),
+        cancel="bkill",
         from_input=True,
     ),
 }  # fmt: skip
@@ -251,6 +262,35 @@ def submit(script: Script, batch: Submission) -> str:
         reason = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
         raise TomopickError(f"{script.path}: {how.submit[0]} refuses it ({reason})")
     return found[1]
+
+
+_PATIENCE = 30.0  # for the scheduler's answer [s]
+_NUMBERS = "numbers.txt"  # beside the scripts: the scheduler and the number of each job, a line each
+
+
+def note_number(folder: Path, batch: Submission, number: str) -> None:
+    """Writes down that a job was submitted."""
+    with (folder / _NUMBERS).open("a") as file:
+        file.write(f"{batch.name} {number}\n")
+
+
+def still_queued(folder: Path, batch: Submission) -> list[str]:
+    """Numbers of earlier jobs of a folder that the scheduler still has: waiting, or at work."""
+    how, kept = SCHEDULERS[batch.name], folder / _NUMBERS
+    if not kept.is_file() or shutil.which(how.asked[0]) is None:
+        return []
+    lines = [line.split() for line in read_text(kept, "numbers of jobs").splitlines()]
+    numbers = dict.fromkeys(line[1] for line in lines if len(line) == 2 and line[0] == batch.name)
+    return [number for number in numbers if _is_there(how, number)]
+
+
+def _is_there(how: Scheduler, number: str) -> bool:
+    try:
+        done = subprocess.run([*how.asked, number], capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:  # then submitting will fail too, and say why
+        return False
+    # LSF also knows those that have ended; the others no longer know such a number, or say nothing.
+    return done.returncode == 0 and bool({*done.stdout.split()} - {"DONE", "EXIT"})
 
 
 def seconds_of(text: str) -> int:
