@@ -52,10 +52,7 @@ class Simulation:
         tomogram = made.tomograms["denoised"]
         if self.spacing is not None:
             tomogram = matched(tomogram, self.spacing, "the recipe")
-        values = (tomogram.values / tomogram.values.std()).astype(np.float16)  # halves have no room for theirs
-        with atomic_write(file, binary=True) as out:
-            np.savez(out, values=values, spacing=tomogram.grid.voxel_spacing, origin=tomogram.grid.origin,
-                     positions=made.picks.positions, names=made.picks.names)  # fmt: skip
+        keep_run(file, [tomogram], made.picks)
 
 
 def simulate_runs(folder: Path, runs: Sequence[str], simulation: Simulation, workers: int) -> None:
@@ -83,10 +80,21 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def load_run(folder: Path, run: str) -> tuple[Tomogram, Picks]:
-    """A run with its truth."""
+def keep_run(file: Path, tomograms: Sequence[Tomogram], picks: Picks) -> None:
+    """Writes a run: its tomograms, of types of their own on one grid, and its truth."""
+    # Grey values over their deviation: as they are, halves have no room for some.
+    values = {t.tomo_type: (t.values / t.values.std()).astype(np.float16) for t in tomograms}
+    grid = tomograms[0].grid
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file, binary=True) as out:
+        np.savez(out, spacing=grid.voxel_spacing, origin=grid.origin, positions=picks.positions, names=picks.names,
+                 **values)  # fmt: skip
+
+
+def load_run(folder: Path, run: str, tomo_type: str = "denoised", name: str = "") -> tuple[Tomogram, Picks]:
+    """A run as one type, with its truth; by a name of its own where it is asked for."""
     with np.load(folder / f"{run}.npz") as kept:
         z, y, x = kept["origin"].tolist()
-        grid = Grid(kept["values"].shape, float(kept["spacing"]), (z, y, x))
-        values = kept["values"].astype(np.float32)
-        return Tomogram(run, values, grid, "denoised"), Picks(run, kept["positions"], kept["names"])
+        values = kept[tomo_type].astype(np.float32)
+        grid = Grid(values.shape, float(kept["spacing"]), (z, y, x))
+        return Tomogram(name or run, values, grid, tomo_type), Picks(name or run, kept["positions"], kept["names"])

@@ -29,13 +29,10 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
-
+from kept_runs import keep_run, load_run
 from tomopick import Detector, FitOptions, MemoryProject, Picks, Runs, Source, Tomogram, czii_score, fit
-from tomopick.core.files import atomic_write
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.progress import bar
-from tomopick.core.types import Grid
 from tomopick.models.soup import SoupOptions, make_soup
 from tomopick.picking.cards import model_card
 from tomopick.picking.exclusion import Exclusion
@@ -80,10 +77,7 @@ def kept(file: Path, job: Job) -> Path:
     """Simulates a run into a file, unless it is there."""
     if not file.is_file():
         tomogram, picks = one(job)
-        values = (tomogram.values / tomogram.values.std()).astype(np.float16)
-        with atomic_write(file, binary=True) as out:
-            np.savez(out, values=values, spacing=tomogram.grid.voxel_spacing, positions=picks.positions,
-                     names=picks.names)  # fmt: skip
+        keep_run(file, [tomogram], picks)
     return file
 
 
@@ -94,12 +88,7 @@ def simulated(folder: Path, jobs: Sequence[Job], workers: int, text: str) -> Mem
     files = [folder / f"{job[2]}{'m' if job[4] else ''}.npz" for job in jobs]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, bar(len(jobs), text, "run") as shown:
         for job, file in zip(jobs, pool.map(kept, files, jobs, chunksize=2)):
-            with np.load(file) as found:
-                values = found["values"].astype(np.float32)
-                grid = Grid(values.shape, float(found["spacing"]))
-                project.add(
-                    Tomogram(job[2], values, grid, "denoised"), Picks(job[2], found["positions"], found["names"])
-                )
+            project.add(*load_run(folder, file.stem, name=job[2]))
             shown.update(1)
     return project
 

@@ -34,10 +34,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from kept_runs import keep_run, load_run, rows_of
 from tomopick import (
     Detector,
     FitOptions,
-    Grid,
     MemoryProject,
     Model,
     Picks,
@@ -151,10 +151,7 @@ class Zoo:
         """A simulated run with its truth."""
         while not self.file(run).is_file():
             time.sleep(0.2)
-        with np.load(self.file(run)) as kept:
-            grid = Grid(kept["values"].shape, float(kept["spacing"]))
-            values = kept["values"].astype(np.float32)
-            return Tomogram(run, values, grid, "denoised"), Picks(run, kept["positions"], kept["names"])
+        return load_run(self.file(run).parent, run)
 
     def simulations(self) -> list[tuple[str, Future[None]]]:
         """Begins to simulate what is missing, what is needed first at first."""
@@ -341,7 +338,7 @@ class Zoo:
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows that there are, of this and of other budgets."""
-        return [json.loads(line) for line in self.results.read_text().splitlines()] if self.results.is_file() else []
+        return rows_of(self.results)
 
     def add(self, key: tuple[str, str], row: Mapping[str, Any]) -> None:
         """A row that is done, into the results and onto the screen."""
@@ -369,11 +366,7 @@ def simulated(file: Path, run: str, sizes: Sizes, templates: Path | None) -> Non
     if not varied and templates is not None:
         specimen, _ = with_densities(specimen, CZII_OBJECTS, (), templates)
     made = simulate(replace(spec, specimen=specimen), CZII_OBJECTS, run=run, seed=SEED)
-    tomogram = made.tomograms["denoised"]
-    values = (tomogram.values / tomogram.values.std()).astype(np.float16)  # halves have no room for theirs
-    with atomic_write(file, binary=True) as out:
-        np.savez(out, values=values, spacing=tomogram.grid.voxel_spacing, positions=made.picks.positions,
-                 names=made.picks.names)  # fmt: skip
+    keep_run(file, [made.tomograms["denoised"]], made.picks)
 
 
 def precision(

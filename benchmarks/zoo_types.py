@@ -18,13 +18,11 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
-
-from tomopick import FitOptions, Picks, Runs, Source, Tomogram, fit
+from kept_runs import keep_run, load_run, rows_of
+from tomopick import FitOptions, Runs, Source, fit
 from tomopick.core.files import atomic_write
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.progress import bar
-from tomopick.core.types import Grid
 from tomopick.data import MemoryProject
 from tomopick.picking.load import load_detector
 from tomopick.picking.picker import Picker, PickOptions
@@ -66,18 +64,7 @@ def simulated(file: Path, run: str, sizes: Sizes, templates: Path | None) -> Non
         specimen, _ = with_densities(specimen, CZII_OBJECTS, (), templates)
     spec = replace(spec, specimen=specimen)
     made = simulate(spec, CZII_OBJECTS, run=run, seed=SEED)
-    kept = {name: (t.values / t.values.std()).astype(np.float16) for name, t in made.tomograms.items()}
-    spacing = next(iter(made.tomograms.values())).grid.voxel_spacing
-    with atomic_write(file, binary=True) as out:
-        np.savez(out, spacing=spacing, positions=made.picks.positions, names=made.picks.names, **kept)
-
-
-def read(folder: Path, run: str, tomo_type: str, name: str = "") -> tuple[Tomogram, Picks]:
-    """A run as one type, by a name of its own where it is asked for."""
-    with np.load(folder / f"{run}.npz") as kept:
-        values = kept[tomo_type].astype(np.float32)
-        tomogram = Tomogram(name or run, values, Grid(values.shape, float(kept["spacing"])), tomo_type)
-        return tomogram, Picks(name or run, kept["positions"], kept["names"])
+    keep_run(file, list(made.tomograms.values()), made.picks)
 
 
 def source_of(folder: Path, sizes: Sizes, tomo_type: str) -> Source:
@@ -90,7 +77,7 @@ def source_of(folder: Path, sizes: Sizes, tomo_type: str) -> Source:
         for run in sizes.runs()[kind]:
             for one in types:
                 name = f"{run}_{one}"
-                project.add(*read(folder, run, one, name))
+                project.add(*load_run(folder, run, one, name))
                 parts[kind].append(name)
     return Source(Runs(project, parts["L"]), val_runs=parts["V"])
 
@@ -100,7 +87,7 @@ def scores(model: Path, folder: Path, sizes: Sizes, device: str) -> dict[str, fl
     detector = load_detector(str(model))
     picker, runs, found = Picker(detector, PickOptions(keep_below=True, device=device)), sizes.runs()["T"], {}
     for tomo_type in TOMO_TYPES:
-        pairs = {run: read(folder, run, tomo_type) for run in runs}
+        pairs = {run: load_run(folder, run, tomo_type) for run in runs}
         picks = {run: picker.pick(tomogram)[0] for run, (tomogram, _) in pairs.items()}
         truth = {run: true for run, (_, true) in pairs.items()}
         at_own = {run: p.above(detector.thresholds["czii"]) for run, p in picks.items()}
@@ -159,7 +146,7 @@ def main() -> None:
         for job in [pool.submit(simulated, folder / f"{run}.npz", run, sizes, args.templates) for run in missing]:
             job.result()
             shown.update(1)
-    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
+    rows = rows_of(results)
     for tomo_type in [*TOMO_TYPES, ALL]:
         if any(row["learned"] == tomo_type and row["steps"] == steps for row in rows):
             continue
