@@ -22,7 +22,12 @@ OF = {
 OTHERS = {
     *("--help", "--version", "--all", "--install-browser"),  # of the program itself and of scripts/
     *("--settings", "--input_star", "--output_star", "--output_angpix", "--box", "--diameter", "--3d"),  # Warp's
-    *("--normalized_coords", "--coords_angpix", "--constraint"),  # Warp's and a scheduler's
+    *(
+        "--normalized_coords",
+        "--coords_angpix",
+        "--constraint",
+        "--nproc-per-node",
+    ),  # Warp's, a scheduler's, torchrun's
 }
 for script in [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "scripts").glob("*.py")]:
     OTHERS |= set(re.findall(r"""(?<=["' ])--[a-z][a-z0-9-]*""", script.read_text()))

@@ -11,8 +11,7 @@ from telling import heard
 from tomopick import Detector, FitOptions, PickableObject, Source, fit, recipes
 from tomopick.core.errors import ModelError
 from tomopick.picking.folder import TrainingFacts
-from tomopick.training.fit import imagenet_weights
-from tomopick.training.transfer import channel_axes, like, take_over
+from tomopick.training.transfer import channel_axes, imagenet_weights, like, take_over
 
 CUBE = PickableObject("cube", 50.0)
 NARROW = {

@@ -17,7 +17,7 @@ from ..core.messages import counted, listing
 from .options import InvertCommand, echo, say, without_overrides
 from .schedulers import KEYS, MORE, SCHEDULERS, Script, Submission, note_number, parts_line, still_queued, submit
 
-_PROGRAM = (sys.executable, "-m", "tomopick")
+PROGRAM = (sys.executable, "-m", "tomopick")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class OnCommand(InvertCommand):
         if work.runs is None and batch.tasks > 1:
             what = "is one task" if work.stages is None else "has a task a training, and at_once limits them"
             raise SelectionError(f"--on {batch.name}: {self.name} {what}; leave array={batch.tasks} out")
-        kept = _without(self, ctx.meta["tomopick.arguments"], shared | work.done)
+        kept = without_options(self, ctx.meta["tomopick.arguments"], shared | work.done)
         if work.stages is None:
             _hand_over(str(self.name), kept, work, batch, dry)
         else:
@@ -125,7 +125,7 @@ class OnCommand(InvertCommand):
 def _hand_over(verb: str, arguments: list[str], work: Work, batch: Submission, dry: bool) -> None:
     """Writes script and list of runs, and submits; a dry run only prints."""
     folder, name = _place(work, verb)
-    command = [*_PROGRAM, verb, *arguments, *work.more]
+    command = [*PROGRAM, verb, *arguments, *work.more]
     tasks = 1
     if work.runs is not None:
         tasks = max(1, min(batch.tasks, len(work.runs)))
@@ -156,7 +156,7 @@ def _hand_over_stages(verb: str, arguments: list[str], work: Work, batch: Submis
         work.prepare()
     after: tuple[str, ...] = ()
     for stage in work.stages or ():
-        command = [*_PROGRAM, *(stage.instead or (verb, *arguments)), *stage.more]
+        command = [*PROGRAM, *(stage.instead or (verb, *arguments)), *stage.more]
         before, n = "", len(stage.parts)
         if n and stage.parts == tuple(range(1, n + 1)) and n > 1:
             command += ["--shard", f"auto/{stage.of}"]
@@ -212,7 +212,7 @@ def _place(work: Work, verb: str) -> tuple[Path, str]:
     return folder, next(f"{verb}-{i}" for i in range(1, len(used) + 2) if f"{verb}-{i}" not in used)
 
 
-def _without(command: click.Command, arguments: Sequence[str], names: set[str]) -> list[str]:
+def without_options(command: click.Command, arguments: Sequence[str], names: set[str]) -> list[str]:
     """The arguments without some options and their values."""
     options = [p for p in command.params if isinstance(p, click.Option) and p.name in names]
     flags = {flag: bool(o.is_flag) for o in options for flag in o.opts}

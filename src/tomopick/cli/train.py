@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from .options import (
     without_overrides,
 )
 from .train_jobs import train_work
+from .train_ranks import follow, led, named_devices, side_by_side
 
 
 @click.command("train", cls=OnCommand, plan=train_work)
@@ -121,7 +123,14 @@ from .train_jobs import train_work
     "from Hugging Face.",
 )  # fmt: skip
 @shard_option("trainings of a method of several")
-@click.option("--device", default="auto", show_default=True, help=DEVICE)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="NAME[,NAME...]",
+    help=f"{DEVICE} Several (cuda:0,cuda:1; cuda:all): each computes its share of every batch; of a method of several "
+    "trainings each has one at a time.",
+)
 @click.option(
     "--seed",
     default=0,
@@ -177,42 +186,62 @@ def train_command(
       tomopick train soup copick.json soup/ --as-published --pretrain sim/copick.json --tomo-type denoised,wbp
       tomopick train semietpicker copick.json model/ --train-runs TS_5_4,TS_69_2 --unlabelled rest.json
     """
-    from ..look.sections import draw_training
     from ..picking.cards import card_of
-    from ..picking.folder import read_log
-    from ..training.fit import fit
+    from ..training.rank_processes import among_ranks, rank_here
 
     places, overrides = without_overrides(arguments)
     if len(places) < 2 and not (choices["maps"] and places):
         raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
     *projects, out = places
+    devices = named_devices(choices, shard)
+    if rank_here():
+        follow(_recipe(recipe, overrides, choices), projects, Path(out), learn, choices)
+        return
     require_writable(out)
     method = _recipe(recipe, overrides, choices)
     if shard is None:
         _require_start(Path(out), choices)
-    projects, learn = with_simulated(projects, Path(out), learn, choices)
-    options = fit_options(choices, learn)
-    if choices["dry_run"]:
-        echo(_looked_ahead(recipe, overrides, grounds_of(projects, choices), options, choices))
+    with among_ranks(choices["device"]) as ranks:
+        projects, learn = with_simulated(projects, Path(out), learn, choices)
+        options = replace(fit_options(choices, learn), ranks=ranks)
+        if choices["dry_run"]:
+            echo(_looked_ahead(recipe, overrides, grounds_of(projects, choices), options, choices))
+            return
+        choices["shard"] = shard
+        # Parts of a plan are trained side by side, each in a folder that it claims itself.
+        with claimed(out) if shard is None else nullcontext(), _resumable(Path(out)):
+            made = _made(recipe, overrides, method, projects, Path(out), options, choices, devices)
+    if made is None:
         return
-    choices["shard"] = shard
-    # Parts of a plan are trained side by side, each in a folder that it claims itself.
-    with claimed(out) if shard is None else nullcontext(), _resumable(Path(out)):
-        grounds = grounds_of(projects, choices)
-        if is_planned(choices) or any(len(kinds) > 1 for kinds in grounds.tomo_types):
-            made = _carry_out(recipe, overrides, grounds, Path(out), options, choices)
-            if shard is not None:
-                say(f"part {shard}: {', '.join(made) or 'nothing'}; when all are trained: --resume without --shard")
-                return
-        elif shard is not None:
-            raise TomopickError(f"--shard {shard}: this is one training, which has no parts; leave it out")
-        else:
-            made = fit(method, grounds.sources, Path(out), options)
-            draw_training(read_log(Path(out) / "log.jsonl"), Path(out) / "training.png")
     echo(card_of(Path(out)))
     n = sum(p.numel() for d in made.detectors for p in d.network.parameters())
     what = f"ensemble of {len(made.detectors)}" if len(made.detectors) > 1 else "model"
     echo(f"\n{what} in {out} ({n:,} parameters)")
+
+
+def _made(
+    recipe: str, overrides: list[str], method: Any, projects: list[str], out: Path, options: Any,
+    choices: dict[str, Any], devices: list[str],
+) -> Any:  # fmt: skip
+    """What is trained; None of a part of a plan."""
+    from ..look.sections import draw_training
+    from ..picking.folder import read_log
+    from ..training.fit import fit
+
+    shard, grounds = choices["shard"], grounds_of(projects, choices)
+    if is_planned(choices) or any(len(kinds) > 1 for kinds in grounds.tomo_types):
+        made = _carry_out(recipe, overrides, grounds, out, options, choices, devices)
+        if shard is not None:
+            say(f"part {shard}: {', '.join(made) or 'nothing'}; when all are trained: --resume without --shard")
+            return None
+        return made
+    if shard is not None:
+        raise TomopickError(f"--shard {shard}: this is one training, which has no parts; leave it out")
+    with led(devices, options) as options:
+        options.ranks.says(True)  # which the others wait for
+        made = fit(method, grounds.sources, out, options)
+    draw_training(read_log(out / "log.jsonl"), out / "training.png")
+    return made
 
 
 def _recipe(name: str, overrides: list[str], choices: dict[str, Any]) -> Any:
@@ -267,8 +296,9 @@ def _looked_ahead(method: str, overrides: list[str], grounds: Any, options: Any,
 
 
 def _carry_out(
-    method: str, overrides: list[str], grounds: Any, out: Path, options: Any, choices: dict[str, Any]
-) -> Any:
+    method: str, overrides: list[str], grounds: Any, out: Path, options: Any, choices: dict[str, Any],
+    devices: list[str],
+) -> Any:  # fmt: skip
     """A method of several trainings."""
     from ..recipes.as_published import carry_out, carry_out_part
 
@@ -277,6 +307,13 @@ def _carry_out(
         say(f"{plan.name}: {len(plan.trainings)} trainings: {', '.join(t.name for t in plan.trainings)}")
     if choices["shard"] is not None:
         return carry_out_part(plan, grounds, out, options, choices["shard"])
+    if options.ranks.size > 1:
+        raise TomopickError(
+            f"{plan.name}: {len(plan.trainings)} trainings are trained side by side, not each in several processes; "
+            "leave torchrun out and name the devices: --device cuda:0,cuda:1, or --shard"
+        )
+    if len(devices) > 1:
+        return side_by_side(plan, grounds, out, options, devices)
     return carry_out(plan, grounds, out, options)
 
 

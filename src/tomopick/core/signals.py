@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 ASKING = tuple(s for s in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")) if s is not None)
@@ -44,22 +45,32 @@ def ending_cleanly() -> Iterator[None]:
 
 @contextmanager
 def held_interrupt(
-    numbers: tuple[int, ...] = (signal.SIGINT, *ASKING),
+    numbers: tuple[int, ...] = (signal.SIGINT, *ASKING), once: float = 0.0
 ) -> Iterator[Callable[[], type[KeyboardInterrupt] | None]]:
     """What to raise if this process was asked to end, for who wants to finish a step first; asked again it ends so.
+
+    What comes within `once` [s] of the first is no second asking: a launcher of several processes passes on what the
+    terminal has told them too.
 
     In another thread than the main one nothing is held, nor is a signal that is ignored.
     """
     before = {number: signal.getsignal(number) for number in numbers}
     asked: list[int] = []
+    began: list[float] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
 
-    def hold(number: int, _frame: FrameType | None) -> None:
+    def hold(number: int, frame: FrameType | None) -> None:
         asked.append(number)
+        if len(asked) == 1:
+            began.append(time.monotonic())
+        if once and time.monotonic() - began[0] < once:
+            return
         for other, handler in before.items():
             signal.signal(other, handler)
+        if once and callable(handler := before[signal.Signals(number)]):
+            handler(number, frame)
 
     for number, handler in before.items():
         if handler not in (signal.SIG_IGN, None):
@@ -70,3 +81,11 @@ def held_interrupt(
         for number, handler in before.items():
             if handler is not None:
                 signal.signal(number, handler)
+
+
+def ended_how(code: int | None) -> str:
+    """How a process has ended, by its exit code."""
+    if code is not None and code < 0:
+        with suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from ..core.errors import TomopickError
 from ..core.records import FAILED, Records
+from ..core.signals import ended_how
 from ..data import open_project
 from ..data.runs import Runs
 from .load import joined, load_model
@@ -248,9 +249,9 @@ class _Fleet:
         if not worker.ready:
             self.unready += 1
             if self.unready >= TRIES * max(1, len(self.workers)):
+                how = ended_how(worker.process.returncode)
                 raise TomopickError(
-                    f"{self.unready} workers ended before they were ready ({_how(worker.process.returncode)}); fewer "
-                    "`workers` need less memory"
+                    f"{self.unready} workers ended before they were ready ({how}); fewer `workers` need less memory"
                 )
         for run in lost:
             # Where there were several, any of them may have been the reason, or none: they are tried one by one.
@@ -259,7 +260,7 @@ class _Fleet:
                 self.suspects.append(run)
                 continue
             message = (
-                f"run {run}: the process that picked it ended {TRIES} times ({_how(worker.process.returncode)}); "
+                f"run {run}: the process that picked it ended {TRIES} times ({ended_how(worker.process.returncode)}); "
                 "perhaps for want of memory: use fewer `workers`, or a smaller tiling.shape"
             )
             with suppress(TomopickError):
@@ -329,13 +330,6 @@ def devices_of(name: str, workers: int) -> list[str]:
 
 def _on(job: Job, device: str) -> Job:
     return Job(**{**vars(job), "options": PickOptions(**{**vars(job.options), "device": device})})
-
-
-def _how(code: int | None) -> str:
-    if code is not None and code < 0:
-        with suppress(ValueError):
-            return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

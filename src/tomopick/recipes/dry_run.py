@@ -10,9 +10,10 @@ import torch
 
 from ..core.types import PickableObject
 from ..networks.engines import autocast, choose_device, place
-from ..training.fit import FitOptions, imagenet_weights
+from ..training.fit import FitOptions
 from ..training.recipe import Recipe
 from ..training.sources import objects_of
+from ..training.transfer import imagenet_weights
 from .as_published import runs_of
 from .plans import Plan
 from .shares import Grounds

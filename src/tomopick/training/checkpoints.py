@@ -118,12 +118,12 @@ class StepLog:
     """Rows of the log, whose losses are fetched from the device together: each asked for alone would be waited for.
 
     Args:
-        path: of the log.
+        path: of the log; None: nothing is written.
         spec: of the training.
         at_once: rows that are held at most.
     """
 
-    def __init__(self, path: Path, spec: TrainSpec, at_once: int):
+    def __init__(self, path: Path | None, spec: TrainSpec, at_once: int):
         self.path, self.spec, self.at_once = path, spec, at_once
         self.loss = math.nan  # the last that is known
         self._seen = 0
@@ -152,8 +152,9 @@ class StepLog:
 
     def write(self) -> None:
         """Appends the rows that are held to the log."""
-        for row, _ in self._rows:
-            append_log(self.path, row)
+        if self.path is not None:
+            for row, _ in self._rows:
+                append_log(self.path, row)
         self._rows = []
 
     def close(self) -> None:

@@ -21,9 +21,7 @@ from ..core.files import atomic_write, is_vacant
 from ..core.messages import counted
 from ..core.progress import bar
 from ..core.signals import held_interrupt
-from ..networks import NetworkSpec
 from ..networks.engines import choose_device
-from ..networks.pretrained import find_timm
 from ..picking.cards import provenance, save_with_card
 from ..picking.detector import Detector
 from ..picking.folder import read_log, read_record, version_of
@@ -36,14 +34,17 @@ from .distillation import objective_of
 from .loop import SELECT, TrainState, train
 from .pace import MEASURED, Pace, announce, fitted
 from .patches import BATCHES_AHEAD, PatchSampler
+from .ranks import ALONE, Ranks, batch_norms_over
 from .recipe import Recipe
 from .recorded import Recorder
 from .sources import Source
 from .tensor_patches import batches_on
-from .transfer import held_objects, holding, like, take_over
+from .transfer import held_objects, holding, like, started, take_over
 from .validate import measured, validate
 
 log = logging.getLogger("tomopick")
+
+_ONCE = 10.0  # [s] in which signals to several processes are one
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class FitOptions:
         minutes: that the training may take; its steps and warm-up follow from how long the first ones took.
         patience: it ends after so many validations in a row that brought no better score; 0: at its last step.
         draw: told, after each validation, the rows of the log and where a picture of them belongs.
+        ranks: processes that share the training; all call `fit` alike, and the first alone writes.
     """
 
     device: str = "auto"
@@ -75,6 +77,7 @@ class FitOptions:
     minutes: float | None = None
     patience: int = 0
     draw: Callable[[Sequence[Mapping[str, Any]], Path], None] | None = None
+    ranks: Ranks = ALONE
 
 
 def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: FitOptions | None = None) -> Detector:
@@ -92,6 +95,9 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
         KeyboardInterrupt: Ctrl-C or SIGTERM; the step in progress is finished and the state saved first, for `resume`.
     """
     options, out = options or FitOptions(), Path(out)
+    options.ranks.require_batch(recipe.train.batch_size)
+    if not options.ranks.leads:
+        return _fit(recipe, sources, out, options)
     require_place(out, options.resume)
     with claimed(out):
         require_place(out, options.resume)
@@ -103,16 +109,17 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     start = load_detector(options.init_from) if options.init_from else None
     if start is not None:
         recipe = like(recipe, start)
-    held = held_objects(start, options.add, options.objects)
-    data = gather(recipe, sources, options.add or options.objects, options.seed, held)
+    known = held_objects(start, options.add, options.objects)
+    data = gather(recipe, sources, options.add or options.objects, options.seed, known)
     recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
     torch.manual_seed(options.seed)
     network = recipe.network.build(len(data.objects))
     if start is None:
-        _started(recipe, options).initialise(network)
+        started(recipe, options.weights_folder).initialise(network)
     else:
         take_over(network, recipe, data.objects, start)
     state = TrainState.start(network, recipe.train, device)
+    state.ranks = ranks = options.ranks
     if start is not None:
         state.notes["cuts"] = heights(start.thresholds["f1"], start.score_maps)
     untrained = {metric: {o.name: cut for o in data.objects} for metric, cut in DEFAULT_THRESHOLDS.items()}
@@ -121,28 +128,39 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     )
     made_with = provenance(options.seed, options.init_from) | dict(data.facts.provenance)
     detector = replace(detector, facts=replace(data.facts, provenance=made_with))
-    if held and start is not None:
-        detector = holding(detector, start, [o.name for o in held], data)
-    if options.resume:
+    if known and start is not None:
+        detector = holding(detector, start, [o.name for o in known], data)
+    if options.resume and ranks.leads:
         recipe = _resume(state, recipe, detector, out, options)
-    else:
+    elif ranks.leads:
         begin_training(recipe, detector, state, out, options.seed)
+    recipe = _as_led(recipe, ranks)
+    state.spread()
     labels = {o.name: sum(int((v.picks.names == o.name).sum()) for v in data.train) for o in data.objects}
     announce(recipe.train, recipe.patch.shape, labels, len(data.train), sum(p.numel() for p in network.parameters()))
-    with held_interrupt() as interrupted:
+    held = held_interrupt(once=0.0 if ranks.size == 1 else _ONCE)
+    with held as interrupted, batch_norms_over(network, ranks):
         if options.minutes and state.step < MEASURED:
             recipe = _timed(recipe, detector, state, data, out, options, 60 * options.minutes + began)
         detector = replace(detector, recipe_json=recipe.to_json())
         rows = fit_steps(recipe, detector, state, data, out, options)
         for row in rows:
-            if stop := interrupted():
+            stop = interrupted()
+            if ranks.any(stop is not None):
                 rows.close()  # which writes what is still held of the log
+                if not ranks.leads:
+                    break
                 save_last(state, out)
                 step = f"step {row['step']} of {recipe.train.steps}"
                 usable = (out / "best" / "detector.json").is_file()
                 kept = f"; `tomopick finish {out}` makes a model of its best so far" if usable else ""
-                raise stop(f"interrupted at {step}; kept in {out}{kept}")
-    return finish(detector, data, out, device)
+                raise (stop or KeyboardInterrupt)(f"interrupted at {step}; kept in {out}{kept}")
+    return finish(detector, data, out, device) if ranks.leads else detector
+
+
+def _as_led(recipe: Recipe, ranks: Ranks) -> Recipe:
+    """The recipe as rank 0 goes on with it: it may be longer than it was begun, or fitted to a time."""
+    return Recipe.from_json(ranks.says(recipe.to_json())) if ranks.size > 1 else recipe
 
 
 def _timed(
@@ -159,34 +177,8 @@ def _timed(
                 break
     assert pace.seconds is not None
     recipe = replace(recipe, train=fitted(recipe.train, pace.seconds, end - time.monotonic(), state.step))
-    return _write_recipe(recipe, out)
-
-
-def imagenet_weights(recipe: Recipe) -> str:
-    """timm's name of what a new network of the recipe is to start from; "" for nothing, or for a file of its own."""
-    return recipe.imagenet if recipe.imagenet != "none" and recipe.network.takes_weights else ""
-
-
-def _started(recipe: Recipe, options: FitOptions) -> NetworkSpec:
-    """The network's spec with the file of the weights that it starts from, where there are some and they are found."""
-    spec = recipe.network
-    if not imagenet_weights(recipe):
-        return spec
-    folder = Path(options.weights_folder) if options.weights_folder else None
-    try:
-        path = find_timm(recipe.imagenet, folder)
-    except ModelError as error:
-        if folder is not None and not folder.is_dir():
-            raise
-        log.warning(
-            f"{recipe.name} starts from RANDOM weights: ImageNet weights of its 2D network, timm's {recipe.imagenet}, "
-            f"are not there ({error}). It then learns more slowly and picks worse: fetch timm/{recipe.imagenet} from "
-            "Hugging Face and give the folder it lies in with `weights_folder`, or say that it shall be so: "
-            "imagenet=none"
-        )
-        return spec
-    log.info(f"its 2D network starts from {path}")
-    return replace(spec, pretrained=str(path))  # type: ignore[type-var]
+    recipe = _as_led(recipe, options.ranks)
+    return _write_recipe(recipe, out) if options.ranks.leads else recipe
 
 
 def require_place(out: Path, resume: bool) -> None:
@@ -263,10 +255,13 @@ def fit_steps(
     pace = pace or Pace(state, spec, ahead=BATCHES_AHEAD * options.workers)
     draw = recipe.objective.sampler(_sampler(recipe, data, options.seed), data.unlabelled, spec.steps)
     on_gpu = (device := next(state.network.parameters()).device).type == "cuda"
-    stream = batches_on(device, draw, spec.batch_size, state.step, spec.steps, options.workers)
-    objective, stage = objective_of(recipe, data, options.init_from if options.add else ""), state.stage
-    slope, rows = Recorder(objective) if on_gpu else None, StepLog(out / "log.jsonl", spec, GATHERED if on_gpu else 1)
-    judged, name, cut_by = any(len(v.picks) for v in data.val), SELECT[spec.select], recipe.objective.cut_by
+    ranks = options.ranks
+    stream = batches_on(device, draw, ranks.share(spec.batch_size), state.step, spec.steps, options.workers)
+    objective = objective_of(recipe, data, options.init_from if options.add else "", ranks)
+    # What ranks tell one another is not recorded.
+    slope, stage = Recorder(objective) if on_gpu and ranks.size == 1 else None, state.stage
+    rows = StepLog(out / "log.jsonl" if ranks.leads else None, spec, GATHERED if on_gpu else 1)
+    judged, name = _judged(data), SELECT[spec.select]
     with bar(spec.steps, "train", "step", state.step) as shown, closing(rows):
         for report in train(state, objective, stream, spec, slope):
             pace.step_done()
@@ -278,20 +273,14 @@ def fit_steps(
             if state.stage not in (stage, "train"):
                 log.info(f"step {report.step} of {spec.steps}: {state.stage} begins")
             stage = state.stage
-            due = pace.due(report.step)
-            told = due or rows.due()
-            if told:
+            due = ranks.says(pace.due(report.step))
+            if due or rows.due():
                 rows.fetch()
-            if due and judged:
-                found = validate(detector, state, data, spec.select, cut_by)
-                row["val_score"], row[f"val_{spec.select}"], detector = found
-                state.notes["scores"] = [*state.notes.get("scores", []), row["val_score"]]
-                state.notes["cuts"] = dict(detector.thresholds.get(cut_by, detector.thresholds["f1"]))
-            if due:  # where nothing is validated all score alike, and of equals the last weights are the best
-                keep_weights(state, row.get("val_score", 0.0), out, spec.keep_top, detector)
-            if told:
+            if due and ranks.leads:
+                detector = _kept_best(detector, state, data, row, recipe, out)
+            if due or rows.due():
                 rows.write()
-            if due:
+            if due and ranks.leads:
                 save_last(state, out)
                 shown_score = f"{row['val_score']:.3f}" if judged else "-"
                 score = f", validation {name} {shown_score}" if data.val else ""
@@ -299,6 +288,8 @@ def fit_steps(
                 if options.draw is not None:
                     options.draw(read_log(out / "log.jsonl"), out / "training.png")
                 pace.validated(report.step, pace.paused())
+            if due and ranks.size > 1:
+                state.notes = ranks.says(state.notes)
             best = state.notes.get("best") if judged else None
             shown.update(1)
             shown.set_postfix_str(f"loss {rows.loss:.4f}" + (f", best {name} {best[0]:.3f}" if best else ""))
@@ -308,6 +299,26 @@ def fit_steps(
                     f"{counted(options.patience, 'validation')} brought nothing better: ends at step {report.step}"
                 )
                 return
+
+
+def _judged(data: Data) -> bool:
+    """Whether there is anything to validate by."""
+    return any(len(v.picks) for v in data.val)
+
+
+def _kept_best(
+    detector: Detector, state: TrainState, data: Data, row: dict[str, Any], recipe: Recipe, out: Path
+) -> Detector:
+    """Validates the averaged weights and keeps them if they are good; gives the detector with their thresholds."""
+    spec, cut_by = recipe.train, recipe.objective.cut_by
+    if _judged(data):
+        found = validate(detector, state, data, spec.select, cut_by)
+        row["val_score"], row[f"val_{spec.select}"], detector = found
+        state.notes["scores"] = [*state.notes.get("scores", []), row["val_score"]]
+        state.notes["cuts"] = dict(detector.thresholds.get(cut_by, detector.thresholds["f1"]))
+    # Where nothing is validated all score alike, and of equals the last weights are the best.
+    keep_weights(state, row.get("val_score", 0.0), out, spec.keep_top, detector)
+    return detector
 
 
 def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> Detector:

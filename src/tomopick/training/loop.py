@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypedDict, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import nn
 
 from ..core.errors import ModelError, RecipeError
@@ -21,6 +21,7 @@ from ..networks.engines import half_precision, place
 from ..picking.folder import read_record
 from .averaging import RunningAverage
 from .patches import Batch
+from .ranks import ALONE, Ranks
 from .schedules import Cosine, Schedule
 
 SELECT = {"f1": "F1", "czii": "F4"}  # by what the best weights are told, and its name
@@ -116,6 +117,7 @@ class TrainState:
         stage: of objectives that have several (`train` where there is one).
         notes: of whoever watches, as JSON values.
         shapes: of the batches that the network is known to take; not kept.
+        ranks: the processes that share the training; not kept, so that it goes on with any number of them.
     """
 
     network: nn.Module
@@ -126,6 +128,7 @@ class TrainState:
     stage: str = "train"
     notes: Notes = field(default_factory=Notes)
     shapes: set[torch.Size] = field(default_factory=set)
+    ranks: Ranks = ALONE
 
     @classmethod
     def start(cls, network: nn.Module, spec: TrainSpec, device: torch.device) -> TrainState:
@@ -141,13 +144,26 @@ class TrainState:
 
     def save(self, folder: Path) -> None:
         """Writes tensors as safetensors and the rest as JSON into an existing folder; nothing is pickled."""
+        data, facts = self._packed()
+        (folder / "state.safetensors").write_bytes(data)  # not save_file: it hides that the disk is full
+        (folder / "state.json").write_text(json.dumps(facts, indent=1))
+
+    def spread(self) -> None:
+        """All ranks take up what rank 0 has."""
+        if self.ranks.size == 1:
+            return
+        data, facts = self._packed() if self.ranks.leads else (b"", {})
+        facts, data = self.ranks.says(facts), self.ranks.sends(data)
+        if not self.ranks.leads:
+            self._take(_Facts.of(facts, "rank 0"), load(data))
+
+    def _packed(self) -> tuple[bytes, dict[str, Any]]:
         tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
         for name, average in self.averages.items():
             tensors |= {f"average/{name}/{k}": v for k, v in average.tensors.items()}
         for i, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{i}/{k}": v for k, v in slots.items()}
         data = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
-        (folder / "state.safetensors").write_bytes(data)  # not save_file: it hides that the disk is full
         facts = {
             "step": self.step,
             "stage": self.stage,
@@ -158,7 +174,7 @@ class TrainState:
                 for k, a in self.averages.items()
             },
         }
-        (folder / "state.json").write_text(json.dumps(facts, indent=1))
+        return data, facts
 
     def load(self, folder: Path) -> None:
         """Takes up what `save` wrote.
@@ -167,35 +183,37 @@ class TrainState:
             ModelError: a file is missing or belongs to another network.
         """
         try:
-            facts = _Facts.of(folder)
-            tensors = load_file(folder / "state.safetensors")
-            parts: dict[str, dict[str, torch.Tensor]] = {}
-            for key, value in tensors.items():
-                head, _, tail = key.partition("/")
-                parts.setdefault(head, {})[tail] = value
-            self.network.load_state_dict(parts["network"])
-            for name, kept in facts.averages.items():
-                # A later stage may have begun with averages that the first does not have; of() places them.
-                average = RunningAverage.of(self.network, kept.decay, kept.forgets_start)
-                average.updates = kept.updates
-                for key, tensor in average.tensors.items():
-                    tensor.copy_(parts["average"][f"{name}/{key}"])
-                self.averages[name] = average
-            optimizer = self.optimizer.state_dict()
-            optimizer["state"] = {}
-            for key, value in parts.get("optimizer", {}).items():
-                i, _, slot = key.partition("/")
-                optimizer["state"].setdefault(int(i), {})[slot] = value
-            self.optimizer.load_state_dict(optimizer)
-            for parameter, slots in self.optimizer.state.items():  # laid out as it is, which fused steps insist on
-                slots.update({k: _like(v, parameter) for k, v in slots.items()})
-            self.scaler.load_state_dict(dict(facts.scaler))
+            path = folder / "state.json"
+            self._take(_Facts.of(read_record(path), str(path)), load_file(folder / "state.safetensors"))
         except (OSError, LookupError, TypeError, RuntimeError, ValueError, ArithmeticError, SafetensorError) as error:
             reason = (str(error).splitlines() or [""])[0]
             raise ModelError(
                 f"{folder}: cannot resume ({type(error).__name__}: {reason}); "
                 "expected the state of this recipe: train into a new folder"
             ) from error
+
+    def _take(self, facts: _Facts, tensors: Mapping[str, torch.Tensor]) -> None:
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            head, _, tail = key.partition("/")
+            parts.setdefault(head, {})[tail] = value
+        self.network.load_state_dict(parts["network"])
+        for name, kept in facts.averages.items():
+            # A later stage may have begun with averages that the first does not have; of() places them.
+            average = RunningAverage.of(self.network, kept.decay, kept.forgets_start)
+            average.updates = kept.updates
+            for key, tensor in average.tensors.items():
+                tensor.copy_(parts["average"][f"{name}/{key}"])
+            self.averages[name] = average
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {}
+        for key, value in parts.get("optimizer", {}).items():
+            i, _, slot = key.partition("/")
+            optimizer["state"].setdefault(int(i), {})[slot] = value
+        self.optimizer.load_state_dict(optimizer)
+        for parameter, slots in self.optimizer.state.items():  # laid out as it is, which fused steps insist on
+            slots.update({k: _like(v, parameter) for k, v in slots.items()})
+        self.scaler.load_state_dict(dict(facts.scaler))
         self.step, self.stage, self.notes = facts.step, facts.stage, cast(Notes, dict(facts.notes))
 
 
@@ -224,10 +242,9 @@ class _Facts:
     averages: Mapping[str, _Average]
 
     @classmethod
-    def of(cls, folder: Path) -> _Facts:
+    def of(cls, record: Mapping[str, Any], path: str) -> _Facts:
         """Raises `ModelError` for what is of another type: steps, for one, are parts of the names of files."""
-        path = folder / "state.json"
-        facts: _Facts = typed(cls, read_record(path), str(path), ModelError)
+        facts: _Facts = typed(cls, record, path, ModelError)
         kinds = {"scores": tuple[float, ...], "top": tuple[tuple[float, int], ...], "best": tuple[float, int]}
         kinds |= {"data": Mapping[str, Any], "cuts": Mapping[str, float]}
         for name, kind in kinds.items():
@@ -301,7 +318,7 @@ def train(
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         if slope is None:
-            loss = objective.loss(state, batch.to(device))
+            loss = objective.loss(state, _of_all(batch.to(device), state.ranks, spec.batch_size))
             value: torch.Tensor | float = loss.detach()
             if device.type != "cuda":  # before a step is taken with it
                 value = require_finite(float(value), state.step + 1, spec)
@@ -309,6 +326,7 @@ def train(
             state.scaler.scale(loss).backward()
         else:
             value = slope(state, batch.to(device))
+        state.ranks.sum_gradients(state.network)
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.network.parameters(), spec.clip_norm)
         state.scaler.step(state.optimizer)
@@ -317,3 +335,8 @@ def train(
             average.update(state.network)
         state.step += 1
         yield StepReport(state.step, value, lr, time.perf_counter() - began)
+
+
+def _of_all(batch: Batch, ranks: Ranks, size: int) -> Batch:
+    """The whole batch, of the ranks' shares."""
+    return Batch(*(ranks.gathered(values, size) for values in batch)) if ranks.size > 1 else batch

@@ -170,7 +170,7 @@ class MeanTeacher:
     def pseudo_labels(self, state: TrainState, volume: torch.Tensor) -> torch.Tensor:
         """(b, 1, z, y, x) patches -> (b, object, z/stride, y/stride, x/stride) targets 0..1, by the teacher."""
         network, tensors = state.network, state.averages["teacher"].tensors
-        heatmaps = []
+        heatmaps, n, volume = [], len(volume), state.ranks.own(volume)
         network.eval()
         for axis in (None, -1, -2, -3)[: self.spec.views]:
             # A patch's edge is a multiple of the stride, so mirrored cells cover mirrored voxels, none in part.
@@ -183,8 +183,10 @@ class MeanTeacher:
         found = torch.stack(heatmaps).mean(dim=0)
         if self.spec.labels == "picks":
             assert self.annotator is not None
-            return self.annotator(found, state.notes.get("cuts", {}))
-        return gated(found.clamp(0, 1), self.spec.gate)
+            drawn = self.annotator(found, state.notes.get("cuts", {}))
+        else:
+            drawn = gated(found.clamp(0, 1), self.spec.gate)
+        return state.ranks.gathered(drawn, n)
 
 
 def gated(heatmap: torch.Tensor, gate: float) -> torch.Tensor:

@@ -121,30 +121,34 @@ class Mixture:
 
 
 @contextmanager
-def drawn_for(step: int, device: torch.device) -> Iterator[None]:
+def drawn_for(state: TrainState, device: torch.device) -> Iterator[None]:
     """What a network draws inside (dropout) is a function of the step, so that resuming changes nothing."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(step)
+        torch.manual_seed(state.step * state.ranks.size + state.ranks.rank)
         yield
 
 
 def predicted(state: TrainState, volume: torch.Tensor) -> Logits:
-    """The network's answer, with a slope, to (b, 1, z, y, x) patches.
+    """The network's answer to (b, 1, z, y, x) patches, with a slope for this rank's share of them.
 
     Raises:
         RecipeError: the patches are too small to be normalised at the network's coarsest level.
     """
     first = volume.shape not in state.shapes
-    looked_at = normalisable(state.network, volume.shape) if first else nullcontext()
-    with autocast(volume.device), drawn_for(state.step, volume.device), looked_at:
-        logits: Logits = state.network(volume)
+    looked_at = normalisable(state.network, volume.shape, state.ranks.size) if first else nullcontext()
+    with autocast(volume.device), drawn_for(state, volume.device), looked_at:
+        logits: Logits = state.network(state.ranks.own(volume))
     state.shapes.add(volume.shape)
-    return logits
+    if isinstance(logits, torch.Tensor):
+        return state.ranks.gathered(logits, len(volume))
+    return tuple(state.ranks.gathered(level, len(volume)) for level in logits)
 
 
 @contextmanager
-def normalisable(network: nn.Module, shape: torch.Size) -> Iterator[None]:
+def normalisable(network: nn.Module, shape: torch.Size, ranks: int = 1) -> Iterator[None]:
     """Has every normalisation look at what it is given before it computes, while batches of a new `shape` go through.
+
+    Those over a batch have the shares of so many `ranks`.
 
     Raises:
         RecipeError: one is given a single value a channel, whose deviation is none.
@@ -152,7 +156,7 @@ def normalisable(network: nn.Module, shape: torch.Size) -> Iterator[None]:
 
     def look(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         b, _, *cells = inputs[0].shape  # (b, channel, z, y, x)
-        if math.prod(cells) * (b if isinstance(norm, _BatchNorm) else 1) == 1:
+        if math.prod(cells) * (b * ranks if isinstance(norm, _BatchNorm) else 1) == 1:
             raise RecipeError(
                 f"batches of {shape[0]} patches of {','.join(map(str, shape[2:]))} leave a single value at the "
                 "network's coarsest level, which cannot be normalised; expected more: raise patch.shape or "

@@ -301,13 +301,25 @@ def _deaf(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def batches(sampler: Sampler, batch_size: int, first: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-    """The batches of steps `first` to `stop`, in order; what they hold does not depend on `workers`."""
-    yield from loaded(partial(_batch, sampler, batch_size), first, stop, workers)
+def batches(sampler: Sampler, size: int | range, first: int, stop: int, workers: int = 0) -> Iterator[Batch]:
+    """The batches of steps `first` to `stop`, in order; what they hold does not depend on `workers`.
+
+    Args:
+        sampler: draws the patches.
+        size: how many there are in each, or the numbers of those that are a rank's share.
+        first, stop: steps.
+        workers: processes that make them.
+    """
+    yield from loaded(partial(_batch, sampler, numbers_of(size)), first, stop, workers)
 
 
-def _batch(sampler: Sampler, batch_size: int, step: int) -> Batch:
-    patches = [sampler(step, index) for index in range(batch_size)]
+def numbers_of(size: int | range) -> range:
+    """The numbers of a batch's patches, of which there may only be a share."""
+    return range(size) if isinstance(size, int) else size
+
+
+def _batch(sampler: Sampler, numbers: range, step: int) -> Batch:
+    patches = [sampler(step, index) for index in numbers]
     return Batch(*(torch.stack(tensors) for tensors in zip(*patches)))
 
 

@@ -19,7 +19,7 @@ from ..picking.memory import free_memory
 from .augment import Drawn, DrawnBatch, IntensityStep
 from .layers import Particles
 from .mean_teacher import PairSampler
-from .patches import Batch, DrawnPatch, LabelledVolume, PatchSampler, Sampler, batches, loaded
+from .patches import Batch, DrawnPatch, LabelledVolume, PatchSampler, Sampler, batches, loaded, numbers_of
 
 log = logging.getLogger("tomopick")
 
@@ -179,30 +179,41 @@ def changed(values: torch.Tensor, steps: Sequence[IntensityStep], drawn: Sequenc
 
 
 def batches_on(
-    device: torch.device, sampler: Sampler, batch_size: int, first: int, stop: int, workers: int = 0
+    device: torch.device, sampler: Sampler, size: int | range, first: int, stop: int, workers: int = 0
 ) -> Iterator[Batch]:
-    """The batches of steps `first` to `stop`, made on a GPU where there is one and its memory holds the volumes."""
+    """The batches of steps `first` to `stop`, made on a GPU where there is one and its memory holds the volumes.
+
+    `size` is as for `batches`.
+    """
     if device.type != "cuda" or not isinstance(sampler, PatchSampler | PairSampler):
-        return batches(sampler, batch_size, first, stop, workers)
+        return batches(sampler, size, first, stop, workers)
     parts = (sampler.labelled, sampler.unlabelled) if isinstance(sampler, PairSampler) else (sampler,)
     voxels = sum(int(np.prod(v.values.shape)) for part in parts for v in part.volumes)
     if 4 * voxels > _SHARE * free_memory(device):
         log.info(f"the training volumes do not fit into the memory of {device}: patches are made on the host")
-        return batches(sampler, batch_size, first, stop, workers)
-    return made_on(device, sampler, batch_size, first, stop, workers)
+        return batches(sampler, size, first, stop, workers)
+    return made_on(device, sampler, size, first, stop, workers)
 
 
 def made_on(
-    device: torch.device, sampler: PatchSampler | PairSampler, batch_size: int, first: int, stop: int, workers: int = 0
+    device: torch.device,
+    sampler: PatchSampler | PairSampler,
+    size: int | range,
+    first: int,
+    stop: int,
+    workers: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of steps `first` to `stop`, in order; `workers` processes draw what is random in them."""
+    """The batches of steps `first` to `stop`, in order; `workers` processes draw what is random in them.
+
+    `size` is as for `batches`.
+    """
     if isinstance(sampler, PatchSampler):
         make = PatchMaker.on(device, sampler)
-        for drawing in loaded(partial(_drawing, sampler, batch_size), first, stop, workers):
+        for drawing in loaded(partial(_drawing, sampler, numbers_of(size)), first, stop, workers):
             yield make(drawing)
         return
     labelled, unlabelled = PatchMaker.on(device, sampler.labelled), PatchMaker.on(device, sampler.unlabelled)
-    for pairs in loaded(partial(_drawn_pairs, sampler, batch_size), first, stop, workers):
+    for pairs in loaded(partial(_drawn_pairs, sampler, numbers_of(size)), first, stop, workers):
         batch = labelled(pairs.labelled)
         if pairs.unlabelled is not None:
             weak = unlabelled(pairs.unlabelled).volume[:, 0]
@@ -211,15 +222,15 @@ def made_on(
         yield batch
 
 
-def _drawing(sampler: PatchSampler, batch_size: int, step: int) -> Drawing:
-    return Drawing.of([sampler.drawn(step, index) for index in range(batch_size)], sampler.patch.shape)
+def _drawing(sampler: PatchSampler, numbers: range, step: int) -> Drawing:
+    return Drawing.of([sampler.drawn(step, index) for index in numbers], sampler.patch.shape)
 
 
-def _drawn_pairs(sampler: PairSampler, batch_size: int, step: int) -> DrawnPairs:
-    labelled = _drawing(sampler.labelled, batch_size, step)
+def _drawn_pairs(sampler: PairSampler, numbers: range, step: int) -> DrawnPairs:
+    labelled = _drawing(sampler.labelled, numbers, step)
     if step < sampler.first:
         return DrawnPairs(labelled)
-    strong = [sampler.drawn_strong(step, index) for index in range(batch_size)]
+    strong = [sampler.drawn_strong(step, index) for index in numbers]
     return DrawnPairs(
-        labelled, _drawing(sampler.unlabelled, batch_size, step), tuple(_stacked(change) for change in zip(*strong))
+        labelled, _drawing(sampler.unlabelled, numbers, step), tuple(_stacked(change) for change in zip(*strong))
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from ..core.errors import ModelError, SelectionError
 from ..core.types import PickableObject
+from ..networks import NetworkSpec
+from ..networks.pretrained import find_timm
 from ..picking.detector import Detector
 from ..picking.method import Method
 from ..scoring.score_maps import heights
@@ -136,3 +139,30 @@ def _labels(method: Method, names: Sequence[str], n: int, block: int) -> list[tu
 def _body(value: torch.Tensor, blocks: _Blocks | None) -> _Blocks:
     """A shape without what depends on the objects."""
     return tuple(0 if block else n for n, block in zip(value.shape, blocks or [0] * value.ndim))
+
+
+def imagenet_weights(recipe: Recipe) -> str:
+    """timm's name of what a new network of the recipe is to start from; "" for nothing, or for a file of its own."""
+    return recipe.imagenet if recipe.imagenet != "none" and recipe.network.takes_weights else ""
+
+
+def started(recipe: Recipe, weights_folder: str) -> NetworkSpec:
+    """The network's spec with the file of the weights that it starts from, where there are some and they are found."""
+    spec = recipe.network
+    if not imagenet_weights(recipe):
+        return spec
+    folder = Path(weights_folder) if weights_folder else None
+    try:
+        path = find_timm(recipe.imagenet, folder)
+    except ModelError as error:
+        if folder is not None and not folder.is_dir():
+            raise
+        log.warning(
+            f"{recipe.name} starts from RANDOM weights: ImageNet weights of its 2D network, timm's {recipe.imagenet}, "
+            f"are not there ({error}). It then learns more slowly and picks worse: fetch timm/{recipe.imagenet} from "
+            "Hugging Face and give the folder it lies in with `weights_folder`, or say that it shall be so: "
+            "imagenet=none"
+        )
+        return spec
+    log.info(f"its 2D network starts from {path}")
+    return replace(spec, pretrained=str(path))  # type: ignore[type-var]
