@@ -9,6 +9,7 @@ from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.types import Grid
 from tomopick.simulation import simulate
 from tomopick.simulation.layer import Layer
+from tomopick.simulation.projection import project, reconstruct
 from tomopick.simulation.run import SimulationSpec
 from tomopick.simulation.specimen import Specimen
 from tomopick.simulation.surroundings import add_carbon, add_frost, add_gold, add_membrane
@@ -50,6 +51,27 @@ def test_membranes_lie_in_the_ice_and_are_as_thick_as_a_bilayer():
     assert touched.any() and marks["membrane"][touched].mean() > 0.9  # but for its rim
 
 
+def test_a_membrane_is_where_the_tilts_show_it():
+    made = specimen(3)
+    while made.surroundings()["membrane"].sum() < 3000:
+        add_membrane(made)
+    every, some = made.surroundings(), made.surroundings((-40.0, 40.0))
+    assert not every["hidden membrane"].any()
+    np.testing.assert_array_equal(every["membrane"], some["membrane"] | some["hidden membrane"])
+    assert 0.3 < some["membrane"].sum() / every["membrane"].sum() < 0.7
+
+
+def test_what_the_tilts_show_is_in_a_tomogram_of_them():
+    made = specimen(3)
+    while made.surroundings()["membrane"].sum() < 3000:
+        add_membrane(made)
+    angles = np.arange(-60.0, 1.0, 3.0)  # to one side alone: a wrong sign would turn all around
+    box = np.ascontiguousarray(made.potential[:, 20:84, 20:84].transpose(0, 2, 1))
+    seen = reconstruct(project(box, angles), angles, *box.shape[:2]).transpose(0, 2, 1)
+    taken, other = (made.surroundings(ends)["membrane"] for ends in ((-50.0, -10.0), (10.0, 50.0)))
+    assert seen[taken].mean() > 1.7 * seen[other].mean() > 0  # small spheres: a wrong sign gives the inverse
+
+
 def test_carbon_and_frost_are_no_sample():
     made = specimen(1)
     add_carbon(made, 0.3, 150.0)
@@ -66,7 +88,8 @@ def test_a_run_tells_them_where_it_is_asked_to_and_is_the_same_run():
     spec = replace(spec, specimen=replace(spec.specimen, gold=(4000.0, 4000.0)))
     plain = simulate(spec, CZII_OBJECTS, run="a", seed=1)
     told = simulate(spec, CZII_OBJECTS, run="a", seed=1, surroundings=True)
-    assert plain.surroundings == {} and set(told.surroundings) == {"sample", "gold", "carbon", "membrane", "frost"}
+    kinds = {"sample", "gold", "carbon", "membrane", "hidden membrane", "frost"}
+    assert plain.surroundings == {} and set(told.surroundings) == kinds
     np.testing.assert_array_equal(plain.tomograms["wbp"].values, told.tomograms["wbp"].values)
     values, gold = told.tomograms["wbp"].values, told.surroundings["gold"]
     assert gold.any() and values[gold].mean() < values.mean() - 2 * values.std()  # dark, as gold is

@@ -81,7 +81,8 @@ class SimulatedRun:
         tomograms: by tomogram type, in the order of `SimulationSpec.tomo_types`.
         picks: the particles' centres of mass [Å] and rotations.
         facts: what was drawn for this run, plain values; lengths in Å, angles in degrees, doses in e/Å^2.
-        surroundings: by kind, (z, y, x) bool: see `Specimen.surroundings`; empty where nobody asked for them.
+        surroundings: by kind, (z, y, x) bool, membranes only where the tilts show them: see `Specimen.surroundings`;
+            empty where nobody asked for them.
     """
 
     tomograms: dict[str, Tomogram]
@@ -170,7 +171,8 @@ def simulate(
     stage("tilt series")
     series = spec.microscope(specimen, rng, arrays)
     picks, warnings = specimen.picks(run), specimen.warnings
-    around = specimen.surroundings() if surroundings else {}
+    ends = float(series.angles[0]), float(series.angles[-1])
+    around = specimen.surroundings(ends) if surroundings else {}
     del specimen  # its potential is larger than a tomogram
     volumes = spec.restoration(series, spec.shape, spec.tomo_types, rng, arrays, stage)
     picks = replace(picks, positions=picks.positions / magnification)

@@ -21,6 +21,7 @@ from .density import Density
 from .layer import Barren, Layer
 
 _KINDS = ("gold", "carbon", "membrane", "frost")  # of what is marked besides particles
+_HIDDEN = "hidden membrane"  # whose signal lies in the missing wedge
 _SAMPLE = "sample"
 _TRIES = (48, 192, 768)  # places tried for a particle, at once, before it is left out
 _GIVE_UP = 12  # particles left out in a row before the rest is
@@ -83,7 +84,7 @@ class Specimen:
         self._barren, self.warnings = barren, list[str]()
         self._occupied = np.zeros(self.field.shape, dtype=bool)
         self._placed: list[tuple[str, np.ndarray, np.ndarray]] = []
-        self._marked: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        self._marked: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]] = {}
 
     def picks(self, run: str) -> Picks:
         """Where the labelled particles in the volume are: centres of mass and rotations."""
@@ -182,27 +183,41 @@ class Specimen:
         self._occupied[voxels] = True
         return True
 
-    def mark(self, kind: str, start: np.ndarray, mask: np.ndarray) -> None:
-        """Notes what the voxels of `mask`, whose first is `start` of `field`, are of, besides particles."""
-        self._marked.setdefault(kind, []).append((start, mask))
+    def mark(self, kind: str, start: np.ndarray, mask: np.ndarray, edge_on: np.ndarray | None = None) -> None:
+        """Notes what the voxels of `mask`, whose first is `start` of `field`, are of, besides particles.
 
-    def surroundings(self) -> dict[str, np.ndarray]:
-        """By kind, (z, y, x) bool of `grid`: `_KINDS`, and the sample, which is the ice without gold and carbon."""
+        `edge_on`, of the shape of `mask`, is the tilt at which a sheet is seen from its edge [degrees].
+        """
+        self._marked.setdefault(kind, []).append((start, mask, edge_on))
+
+    def surroundings(self, tilts: tuple[float, float] = (-90.0, 90.0)) -> dict[str, np.ndarray]:
+        """By kind, (z, y, x) bool of `grid`: `_KINDS`, and the sample, which is the ice without gold and carbon.
+
+        A flat piece of a membrane gives signal along its normal alone, so that only images in which it is seen from
+        its edge show it. Where the first and last of `tilts` [degrees] leave it out it is no membrane but `_HIDDEN`.
+        """
+        found = {kind: np.zeros(self.grid.shape, dtype=bool) for kind in (*_KINDS, _HIDDEN)}
+        for kind, marks in self._marked.items():
+            for start, mask, edge_on in marks:
+                if edge_on is None:
+                    self._lay(found[kind], start, mask)
+                    continue
+                shown = (edge_on >= tilts[0]) & (edge_on <= tilts[1])
+                self._lay(found[kind], start, mask & shown)
+                self._lay(found[_HIDDEN], start, mask & ~shown)
         first = np.rint(self.field.indices(np.array(self.grid.origin))).astype(int)
-        shape = np.array(self.grid.shape)
-        found = {}
-        for kind in _KINDS:
-            found[kind] = np.zeros(self.grid.shape, dtype=bool)
-            for start, mask in self._marked.get(kind, ()):
-                for turn in product((-1, 0, 1), repeat=2):  # the field repeats itself along y and x
-                    at = start - first + np.array([0, *turn]) * np.array(self.field.shape)
-                    low, high = np.maximum(at, 0), np.minimum(at + mask.shape, shape)
-                    if (low < high).all():
-                        into = tuple(slice(a, b) for a, b in zip(low, high))
-                        part = tuple(slice(a, b) for a, b in zip(low - at, high - at))
-                        found[kind][into] |= mask[part]
         ice = self.ice_mask(first, self.grid.shape) > 0.5
         return {_SAMPLE: ice & ~found["gold"] & ~found["carbon"], **found}
+
+    def _lay(self, into: np.ndarray, start: np.ndarray, mask: np.ndarray) -> None:
+        """Marks the voxels of `grid` where `mask` lies; the field repeats itself along y and x."""
+        first, shape = np.rint(self.field.indices(np.array(self.grid.origin))).astype(int), np.array(self.grid.shape)
+        for turn in product((-1, 0, 1), repeat=2):
+            at = start - first + np.array([0, *turn]) * np.array(self.field.shape)
+            low, high = np.maximum(at, 0), np.minimum(at + mask.shape, shape)
+            if (low < high).all():
+                there = tuple(slice(a, b) for a, b in zip(low, high))
+                into[there] |= mask[tuple(slice(a, b) for a, b in zip(low - at, high - at))]
 
     def is_free(self, centres: np.ndarray) -> np.ndarray:
         """(n, 3) voxels of `field` -> (n,) bool: nothing is there."""

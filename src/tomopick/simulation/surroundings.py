@@ -69,7 +69,7 @@ def add_membrane(specimen: Specimen) -> None:
             specimen.deposit(start, np.float32(LIPID_CONTRAST) * box)
             body = np.abs(distance - radius) < LEAFLETS / 2 + _LEAFLET_SIGMA  # leaflets and what is between them
             whole = _along(axes, pole) > opening * distance
-            specimen.mark("membrane", start, body & whole & (ice > 0.5))
+            specimen.mark("membrane", start, body & whole & (ice > 0.5), _edge_on(axes))
             return
 
 
@@ -155,6 +155,13 @@ def _axes(specimen: Specimen, centre: np.ndarray, reach: float) -> tuple[np.ndar
 def _distance(axes: list[np.ndarray]) -> np.ndarray:
     z, y, x = axes
     return np.sqrt(z * z + y * y + x * x)
+
+
+def _edge_on(axes: list[np.ndarray]) -> np.ndarray:
+    """The tilt about y at which a sphere's surface is seen from its edge, -90..90 [degrees]; a plane in z: 90."""
+    z, y, x = axes
+    tilt = np.degrees(np.arctan2(np.where(x < 0, -z, z), np.abs(x)))
+    return np.asarray(np.broadcast_to(tilt, np.broadcast_shapes(z.shape, y.shape, x.shape)))
 
 
 def _along(axes: list[np.ndarray], direction: np.ndarray) -> np.ndarray:
