@@ -1,11 +1,19 @@
 """Trains the shipped model `surroundings`: sample, gold, carbon and membranes, from simulations made meanwhile.
 
     python benchmarks/train_surroundings.py OUT [--device cuda] [--seconds 420] [--workers N] [--seed 0] [--quick]
+    python benchmarks/train_surroundings.py OUT --score surroundings
 
 Volumes are simulated in memory by other processes while the network learns from those that are there, each as all of
 its tomogram types; the truth is the simulator's own. What is written into OUT is a model folder, and `iou.json` with
 intersections over unions on runs of seeds that were never learned from. Copy recipe.json, detector.json,
-weights.safetensors and README.md to src/tomopick/models/surroundings to ship it.
+weights.safetensors and README.md to src/tomopick/models/surroundings to ship it. OUT/state.pt holds what a training has
+come to: the same command goes on from there, for the seconds that are left of it.
+
+A flat piece of a membrane whose normal no tilt comes near to gives no signal (the missing wedge; a third to a half of
+a sphere). Such pieces are neither learned from nor counted.
+
+`--score` measures a model at its own cuts instead, on runs of a third kind of seeds: those that vary as for training,
+and those like the CZII challenge's with gold and membranes in them. It writes OUT/scores.json.
 
 Neither zarr, copick, mrcfile nor OpenVINO are needed. `--quick` takes a minute on a CPU and makes a useless model.
 """
@@ -20,13 +28,16 @@ import math
 import os
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import binary_dilation
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -36,11 +47,12 @@ from tomopick.networks.activations import Sigmoid
 from tomopick.networks.unet import UNetSpec
 from tomopick.picking.detector import Detector
 from tomopick.picking.folder import TrainingFacts
+from tomopick.picking.load import load_detector
 from tomopick.picking.method import Method
 from tomopick.picking.resample import onto
 from tomopick.picking.tiling import SteepWindow, TilingSpec
 from tomopick.simulation import simulate
-from tomopick.simulation.run import SimulationSpec
+from tomopick.simulation.run import SimulationSpec, czii_spec
 
 log = logging.getLogger("surroundings")
 
@@ -48,9 +60,12 @@ NAMES = ("sample", "gold", "carbon", "membrane")
 COLORS = ((86, 180, 233, 255), (230, 159, 0, 255), (213, 94, 0, 255), (0, 158, 115, 255))
 SPACING = 20.0  # [Å]: two voxels across a membrane
 TYPES = ("denoised", "wbp", "ctfdeconvolved", "isonetcorrected")
-TRAIN_SEED, VAL_SEED = 11_000_000, 12_000_000
+TRAIN_SEED, VAL_SEED, TEST_SEED = 11_000_000, 12_000_000, 13_000_000
 MOST_RUNS = 900  # that are kept in memory
 LEAST_RUNS = 4  # before learning begins
+MEMBRANES = ("found of what shows", "found of what is hidden", "right within a voxel", "overlap with hidden ones")
+STATE = "state.pt"
+KEEP_EVERY = 60.0  # seconds between what is kept of a training
 CUTS = np.round(np.arange(0.2, 0.81, 0.05), 2)
 
 
@@ -75,10 +90,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Sample:
-    """One run as the network sees it: (type, z, y, x) normalised values, (name, z, y, x) bool."""
+    """One run as the network sees it: (type, z, y, x) normalised values, (name, z, y, x) bool.
+
+    `hidden` (z, y, x) is of membranes that lie in the missing wedge.
+    """
 
     values: np.ndarray
     truth: np.ndarray
+    hidden: np.ndarray
 
 
 def spec_of(plan: Plan, types: tuple[str, ...]) -> SimulationSpec:
@@ -90,6 +109,16 @@ def spec_of(plan: Plan, types: tuple[str, ...]) -> SimulationSpec:
         carbon_thickness=(100.0, 300.0), crowding=(0.3, 8.0),
     )  # fmt: skip
     return replace(spec, specimen=specimen)
+
+
+def like_czii(plan: Plan, types: tuple[str, ...]) -> SimulationSpec:
+    """Runs like the challenge's, in thinner ice, with gold and membranes."""
+    spec = czii_spec(plan.shape, tomo_types=types)
+    specimen = replace(spec.specimen, thickness=(900.0, 1100.0), membranes=(60.0, 120.0), gold=(10.0, 60.0), carbon=0.5)
+    return replace(spec, specimen=specimen)
+
+
+KINDS = {"varied": spec_of, "like CZII": like_czii}
 
 
 def blank(plan: Plan) -> Detector:
@@ -109,16 +138,19 @@ def begin_worker() -> None:
     torch.set_num_threads(1)
 
 
-def make(job: tuple[Plan, tuple[str, ...], int]) -> Sample:
-    """Simulates a run and brings it to the network's grid."""
-    plan, types, seed = job
-    made = simulate(spec_of(plan, types), CZII_OBJECTS, run=f"s{seed}", seed=seed, surroundings=True)
+def make(job: tuple[Plan, tuple[str, ...], int, str]) -> Sample:
+    """Simulates a run of a kind and brings it to the network's grid."""
+    plan, types, seed, kind = job
+    made = simulate(KINDS[kind](plan, types), CZII_OBJECTS, run=f"s{seed}", seed=seed, surroundings=True)
     detector = blank(plan)
     seen = [detector.prepare(t) for t in made.tomograms.values()]
     source, target = next(iter(made.tomograms.values())).grid, seen[0][1]
     # Not as tomograms are: an empty part of a mask is no void.
-    truth = [onto(made.surroundings[name].astype(np.float32), source, target) > 0.5 for name in NAMES]
-    return Sample(np.stack([np.asarray(values, dtype=np.float16) for values, _ in seen]), np.stack(truth))
+    *truth, hidden = (
+        onto(made.surroundings[name].astype(np.float32), source, target) > 0.5 for name in (*NAMES, "hidden membrane")
+    )
+    values = np.stack([np.asarray(values, dtype=np.float16) for values, _ in seen])
+    return Sample(values, np.stack(truth), hidden & ~truth[-1])
 
 
 class Supply:
@@ -141,7 +173,7 @@ class Supply:
 
     def validation(self) -> list[Sample]:
         """The runs that are scored; waits for them."""
-        jobs = [(self.plan, TYPES[:2], VAL_SEED + i) for i in range(self.plan.val_runs)]
+        jobs = [(self.plan, TYPES[:2], VAL_SEED + i, "varied") for i in range(self.plan.val_runs)]
         return list(self.pool.map(make, jobs)) if self.pool else [make(job) for job in jobs]
 
     def take(self) -> list[Sample]:
@@ -159,29 +191,34 @@ class Supply:
         if self.pool is not None:
             self.pool.shutdown(wait=False, cancel_futures=True)
 
-    def _next(self) -> tuple[Plan, tuple[str, ...], int]:
+    def _next(self) -> tuple[Plan, tuple[str, ...], int, str]:
         self.made += 1
-        return self.plan, TYPES, self.seed + self.made
+        return self.plan, TYPES, self.seed + self.made, "varied"
 
 
-def batch_of(samples: list[Sample], plan: Plan, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """(b, 1, z, y, x) grey values and (b, name, z, y, x) truth of random crops, turned and with other grey values.
+def batch_of(samples: list[Sample], plan: Plan, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+    """Grey values (b, 1, z, y, x), truth and what counts (b, name, z, y, x) of random crops, turned and varied.
 
     Half of the crops are around something rare.
     """
-    values, truths = [], []
+    values, truths, counted = [], [], []
     for _ in range(plan.batch):
         s = samples[int(rng.integers(len(samples)))]
         kind = int(rng.integers(len(s.values)))
         start = _start(s, plan.crop, rng)
         box = tuple(slice(a, a + n) for a, n in zip(start, plan.crop))
-        value, truth = _filled(s.values[(kind, *box)], plan.crop), _filled(s.truth[(slice(None), *box)], plan.crop)
+        shows = np.ones((len(NAMES), *s.hidden.shape), dtype=bool)[(slice(None), *box)]
+        shows[-1] = ~s.hidden[box]
         flips = tuple(-1 - axis for axis in range(3) if rng.random() < 0.5)
         turn = bool(rng.random() < 0.5)
-        values.append(_turned(value, flips, turn).astype(np.float32))
-        truths.append(_turned(truth, flips, turn))
-    grey = torch.from_numpy(np.stack(values))[:, None]
-    return _varied(grey, rng), torch.from_numpy(np.stack(truths).astype(np.float32))
+        for found, whole in (
+            (values, s.values[(kind, *box)]),
+            (truths, s.truth[(slice(None), *box)]),
+            (counted, shows),
+        ):
+            found.append(_turned(_filled(whole, plan.crop), flips, turn).astype(np.float32))
+    grey, truth, shows = (torch.from_numpy(np.stack(v)) for v in (values, truths, counted))
+    return _varied(grey[:, None], rng), truth, shows
 
 
 def _start(s: Sample, crop: tuple[int, int, int], rng: np.random.Generator) -> list[int]:
@@ -217,30 +254,74 @@ def _varied(grey: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return grey * scale.view(shape) + shift.view(shape) + noise.view(shape) * torch.randn(grey.shape)
 
 
-def loss_of(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def loss_of(logits: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
     """Cross-entropy, and the soft Dice of each name over the batch, which weighs rare ones as much as the sample."""
-    heat = logits.sigmoid()
+    heat = logits.sigmoid() * counted
     both = (heat * truth).sum(dim=(0, 2, 3, 4))
     dice = 1 - (2 * both + 10) / (heat.sum(dim=(0, 2, 3, 4)) + truth.sum(dim=(0, 2, 3, 4)) + 10)
-    return binary_cross_entropy_with_logits(logits, truth) + dice.mean()
+    return binary_cross_entropy_with_logits(logits, truth, weight=counted) + dice.mean()
 
 
 @torch.no_grad()
+def heatmaps(network: nn.Module, sample: Sample, multiple: int, device: torch.device) -> Iterator[np.ndarray]:
+    """(name, z, y, x) of each of a run's tomogram types."""
+    network.eval()
+    z, y, x = sample.truth.shape[1:]
+    shape = tuple(-(-n // multiple) * multiple for n in (z, y, x))
+    for values in sample.values:
+        grey = torch.from_numpy(_filled(values.astype(np.float32), shape))[None, None].to(device)
+        yield network(grey)[0].float().sigmoid().cpu().numpy()[:, :z, :y, :x]
+
+
 def counts_of(network: nn.Module, val: list[Sample], multiple: int, device: torch.device) -> np.ndarray:
     """(name, cut, 2): voxels in both and in either of heatmap above a cut and truth, over all runs and types."""
-    network.eval()
     found = np.zeros((len(NAMES), len(CUTS), 2))
     for s in val:
-        shape = tuple(-(-n // multiple) * multiple for n in s.truth.shape[1:])
-        for values in s.values:
-            grey = torch.from_numpy(_filled(values.astype(np.float32), shape))[None, None].to(device)
-            heat = network(grey)[0].float().sigmoid().cpu().numpy()
-            z, y, x = s.truth.shape[1:]
+        for heat in heatmaps(network, s, multiple, device):
+            heat[-1][s.hidden] = 0
             for k, cut in enumerate(CUTS):
-                above = heat[:, :z, :y, :x] >= cut
+                above = heat >= cut
                 found[:, k, 0] += (above & s.truth).sum(axis=(1, 2, 3))
                 found[:, k, 1] += (above | s.truth).sum(axis=(1, 2, 3))
     return found
+
+
+def of_membranes(marked: np.ndarray, shown: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """(measure, 2): numerators and denominators of `MEMBRANES`, of (z, y, x) bool volumes."""
+    every = shown | hidden
+    near = binary_dilation(every, np.ones((3, 3, 3)))
+    pairs = (
+        (marked & shown, shown),
+        (marked & hidden, hidden),
+        (marked & near, marked),
+        (marked & every, marked | every),
+    )
+    return np.array([[a.sum(), b.sum()] for a, b in pairs], dtype=float)
+
+
+def score(model: str, runs: int, args: argparse.Namespace) -> None:
+    """Intersections over unions of a model at its own cuts, and more of membranes, on runs of both kinds."""
+    detector = load_detector(model)
+    device = torch.device(args.device)
+    network, cuts = detector.network.to(device), np.array([detector.thresholds["f1"][n] for n in NAMES])
+    plan, told = Plan(), {}
+    for kind in KINDS:
+        voxels, more = np.zeros((2, len(NAMES), 2)), np.zeros((2, len(MEMBRANES), 2))
+        for i in range(runs):
+            s = make((plan, TYPES[:2], TEST_SEED + i, kind))
+            for k, heat in enumerate(heatmaps(network, s, detector.method.network.multiple, device)):
+                above = heat >= cuts[:, None, None, None]
+                more[k] += of_membranes(above[-1], s.truth[-1], s.hidden)
+                above[-1] &= ~s.hidden
+                both, either = (above & s.truth).sum(axis=(1, 2, 3)), (above | s.truth).sum(axis=(1, 2, 3))
+                voxels[k] += np.stack([both, either], axis=1)
+            log.info("%s, %d of %d", kind, i + 1, runs)
+        for which, v, m in zip(TYPES, voxels, more):
+            iou, shares = v[:, 0] / np.maximum(v[:, 1], 1), m[:, 0] / np.maximum(m[:, 1], 1)
+            told[f"{kind}, {which}"] = {n: round(float(v), 3) for n, v in zip((*NAMES, *MEMBRANES), (*iou, *shares))}
+            log.info("%s, %s: %s", kind, which, told[f"{kind}, {which}"])
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "scores.json").write_text(json.dumps({"model": model, "runs": runs, **told}, indent=1) + "\n")
 
 
 def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
@@ -281,7 +362,8 @@ def card(detector: Detector, told: dict[str, object]) -> str:
         "# surroundings: sample, gold, carbon, membranes", "",
         f"- method: {detector.method.source}; {n:,} parameters, at {SPACING:g} Å",
         f"- learned from {told['runs']} simulated runs (tomogram types: {', '.join(TYPES)}) in {told['steps']} steps",
-        "- scored on simulated runs of other seeds, whose cuts are the best there", "",
+        "- scored on simulated runs of other seeds, whose cuts are the best there; membranes in the missing wedge are "
+        "left out", "",
         "| what | cut | intersection over union |", "|---|--:|--:|", *rows, "",
         "Made by benchmarks/train_surroundings.py; use it by `tomopick mask` and `tomopick pick --clean`.", "",
     ]  # fmt: skip
@@ -289,35 +371,41 @@ def card(detector: Detector, told: dict[str, object]) -> str:
 
 
 def train(plan: Plan, args: argparse.Namespace) -> None:
-    """Learns until the time is up; writes the model each fifth of it and at the end."""
-    device, began = torch.device(args.device), time.monotonic()
+    """Learns until the time is up, then writes the model."""
+    device = torch.device(args.device)
     torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
     supply = Supply(plan, args.workers, args.seed)
     try:
         detector = blank(plan)
+        if args.init_from:
+            detector.network.load_state_dict(load_detector(args.init_from).network.state_dict())
         network = detector.network.to(device)
         average = copy.deepcopy(network)
         optimizer = torch.optim.AdamW(network.parameters(), lr=args.lr, weight_decay=0.01)
+        held = {"network": network, "average": average, "optimizer": optimizer}
+        step, spent, supply.made = restored(args.out / STATE, held, device)
+        rng = np.random.default_rng((args.seed, step))
         val = supply.validation()
         samples: list[Sample] = []
-        step, next_write, losses = 0, 0.2, deque(maxlen=100)
-        log.info("%.0f s: %d validation runs", time.monotonic() - began, len(val))
+        clock = time.process_time if device.type == "cpu" else time.monotonic  # others share a CPU
+        kept, losses, began = spent, deque(maxlen=100), clock()
+        log.info("%d validation runs; from step %d", len(val), step)
         while True:
             samples = (samples + supply.take())[-MOST_RUNS:]
             if len(samples) < LEAST_RUNS:
                 time.sleep(0.05)
                 continue
-            share = (time.monotonic() - began) / args.seconds if not args.quick else step / 3
+            now = spent + clock() - began
+            share = now / args.seconds if not args.quick else step / 3
             for group in optimizer.param_groups:
                 group["lr"] = args.lr * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
             if share >= 1:
                 break
             network.train()
-            grey, truth = batch_of(samples, plan, rng)
+            grey, truth, counted = (v.to(device, non_blocking=True) for v in batch_of(samples, plan, rng))
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                logits = network(grey.to(device, non_blocking=True))
-            loss = loss_of(logits.float(), truth.to(device, non_blocking=True))
+                logits = network(grey)
+            loss = loss_of(logits.float(), truth, counted)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -326,15 +414,32 @@ def train(plan: Plan, args: argparse.Namespace) -> None:
             follow(average, network, min(0.998, 1 - 1 / (step + 1)))
             if step % 20 == 0:
                 losses.append(loss.item())
-            if share >= next_write:
-                next_write += 0.2
-                told = {"steps": step, "runs": supply.made, "seconds": round(time.monotonic() - began)}
-                log.info("loss %.3f", float(np.mean(losses)) if losses else float("nan"))
-                write(detector, average, counts_of(average, val, plan_multiple(plan), device), told, args.out)
-        told = {"steps": step, "runs": supply.made, "seconds": round(time.monotonic() - began), "seed": args.seed}
+            if now - kept > KEEP_EVERY:
+                kept = now
+                keep(args.out / STATE, held, step, now, supply.made)
+                log.info("step %d, loss %.3f, %d runs", step, float(np.mean(losses)), supply.made)
+        told = {"steps": step, "runs": supply.made, "seconds": round(now), "seed": args.seed}
         write(detector, average, counts_of(average, val, plan_multiple(plan), device), told, args.out)
     finally:
         supply.close()
+
+
+def keep(path: Path, held: dict[str, Any], step: int, spent: float, made: int) -> None:
+    """What a training has come to, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    states = {name: part.state_dict() for name, part in held.items()}
+    torch.save({**states, "step": step, "spent": spent, "made": made}, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
+
+
+def restored(path: Path, held: dict[str, Any], device: torch.device) -> tuple[int, float, int]:
+    """Steps, processor seconds and runs of a training that was cut off; 0 of a new one."""
+    if not path.is_file():
+        return 0, 0.0, 0
+    state = torch.load(path, map_location=device, weights_only=True)
+    for name, part in held.items():
+        part.load_state_dict(state[name])
+    return state["step"], state["spent"], state["made"]
 
 
 def plan_multiple(plan: Plan) -> int:
@@ -346,14 +451,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seconds", type=float, default=420.0)
+    parser.add_argument("--seconds", type=float, default=420.0, help="of the training; of its processor on a CPU")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1))
+    parser.add_argument("--val-runs", type=int, default=Plan.val_runs, help="by which its cuts are chosen")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--init-from", default="", metavar="MODEL", help="whose weights it begins with")
+    parser.add_argument("--score", default="", metavar="MODEL", help="measure this one, and train none")
+    parser.add_argument("--runs", type=int, default=8, help="of each kind that --score measures")
     parser.add_argument("--quick", action="store_true", help="a minute on a CPU, and a useless model")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = Plan()
+    if args.score:
+        score(args.score, args.runs, args)
+        return
+    plan = Plan(val_runs=args.val_runs)
     if args.device.startswith("cpu"):
         plan = replace(plan, crop=(32, 64, 64), batch=2)
     if args.quick:

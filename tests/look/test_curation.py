@@ -20,6 +20,7 @@ from tomopick.core.types import Grid, Picks
 from tomopick.data import open_project, write_mrc
 from tomopick.data.volumes.slabs import array_slabs
 from tomopick.look.curation.begin import begin
+from tomopick.look.curation.decided import decided_in, undecided
 from tomopick.look.curation.desk import Desk, Sitting
 from tomopick.look.curation.journal import Journal
 from tomopick.look.curation.planes import Planes, snapped
@@ -36,6 +37,11 @@ def candidates(n=5):
 
 def journal(place, n=5):
     return Journal(place / "A.jsonl", candidates(n), ["ball", "ring"])
+
+
+def sitting_of(project, picks, **more):
+    objects = tuple(replace(o, radius=o.radius_angstrom) for o in (small.BALL, small.RING))
+    return Sitting(project, picks, {}, objects, CUTS, **more)
 
 
 # ---------------------------------------------------------------------------------------------------- what is decided
@@ -263,6 +269,50 @@ def test_a_folder_becomes_a_project_to_train_on(tmp_path):
         rows = list(csv.DictReader(file))
     assert (rows[0]["state"], rows[0]["by"], rows[0]["origin"]) == ("rejected", "me", "model")
     assert (rows[-1]["origin"], rows[-1]["state"], rows[-1]["x"]) == ("added", "accepted", "120.000")
+
+
+def test_what_was_decided_need_not_be_said_again(tmp_path):
+    project = open_project(small.folder(tmp_path / "in", ("A", "B"), picks=False))
+    at = 100.0 * np.arange(6)[:, None] * [0.2, 1, 0.5] + 50
+    first = Picks("A", at, np.array(["ball"] * 5 + ["ring"]), np.linspace(0.9, 0.4, 6))
+    desk = Desk(sitting_of(project, {"A": first}, user_id="ann"), tmp_path / "one")
+    desk.act("A", {"op": "set", "ids": [0], "state": "accepted"})
+    desk.act("A", {"op": "set", "ids": [1], "state": "rejected"})
+    desk.act("A", {"op": "set", "ids": [2], "state": "unsure"})
+    desk.act("A", {"op": "move", "id": 3, "to": (at[3] + 15).tolist()})
+    desk.act("A", {"op": "object", "ids": [4], "object": "ring"})
+    desk.act("A", {"op": "add", "object": "ball", "at": [200, 30, 30]})
+    desk.act("A", {"op": "add", "object": "ball", "at": [210, 90, 30]})
+    desk.act("A", {"op": "delete", "ids": [7]})  # added by mistake: nothing is left of it
+    before = {state: desk.journal("A").picks(state, CUTS) for state in ("accepted", "rejected", "unsure")}
+    told = {e.when for e in desk.journal("A").entries if e.when}
+    desk.close()
+    # A later model finds the same places, a little aside, in another order, and two more.
+    shift = np.concatenate([at[::-1] + 6, [[150, 300, 300], [60, 30, 300]]])
+    found = Picks("A", shift, np.array(["ring"] + ["ball"] * 7), np.array([0.8] * 6 + [0.7, 0.2]))
+    entries = decided_in(tmp_path / "one", (small.BALL, small.RING))
+    assert list(entries) == ["A"]
+    assert undecided(found, entries["A"], (small.BALL, small.RING)).tolist() == [True] + [False] * 5 + [True, True]
+    again = Desk(
+        sitting_of(project, {"A": found, "B": Picks.empty("B")}, user_id="bob", decided=entries), tmp_path / "two"
+    )
+    try:
+        j = again.journal("A")
+        assert [e.name for e in j.entries if e.state is None] == ["ring", "ball", "ball"]  # nobody looked at
+        for state in ("rejected", "unsure"):
+            np.testing.assert_allclose(j.picks(state, CUTS).positions, before[state].positions, atol=1e-3)
+        said = np.array([e.position for e in j.entries if e.state == "accepted"])
+        np.testing.assert_allclose(said, [at[0], at[3] + 15, at[4], [200, 30, 30]], atol=1e-3)
+        assert {e.by for e in j.entries if e.state} == {"ann"} and {e.when for e in j.entries if e.when} <= told
+        assert (tmp_path / "two" / "A.csv").is_file() and (tmp_path / "two" / "A.negatives.csv").is_file()
+        line = next(line for line in again.overview() if line["run"] == "A")
+        assert line["decided"] == 6
+    finally:
+        again.close()
+    third = decided_in(tmp_path / "two", (small.BALL, small.RING))  # and so on, from folder to folder
+    assert [(e.name, e.state, e.found_as) for e in third["A"]] == [(e.name, e.state, e.found_as) for e in entries["A"]]
+    with pytest.raises(SelectionError, match="no folder of a curation"):
+        decided_in(tmp_path / "in", (small.BALL,))
 
 
 def test_doubt_comes_first(tmp_path):

@@ -11,6 +11,8 @@ from tomopick.cli import main
 from tomopick.core.errors import SelectionError
 from tomopick.data import open_project, read_picks_csv
 from tomopick.data.runs import Runs
+from tomopick.look.curation.begin import begin
+from tomopick.look.page.gather import ReportOptions
 from tomopick.look.suggest import suggest
 from tomopick.picking.load import load_model
 
@@ -41,6 +43,37 @@ def test_the_most_doubtful_come_first_and_can_be_curated(tmp_path):
     again = run(*call, "--out", tmp_path / "next")
     assert again.exit_code == 2 and "exists already" in again.stderr
     assert open_project(tmp_path / "next").runs() == ["X", "Y"]
+
+
+def test_what_was_decided_is_not_asked_again(tmp_path, monkeypatch):
+    place = small.folder(tmp_path / "in", ("X", "Y"), picks=False)
+    model = str(small.trained())
+    call = ("suggest", model, place, "--device", "cpu", "--number", 5, "--json")
+    first = run(*call, "--out", tmp_path / "next")
+    options = {"voxel_spacing": None, "objects": (), "coordinate_offset": "0"}
+    on = Runs(open_project(place))
+    desk, _ = begin(str(tmp_path / "next"), on, options, ReportOptions(), None, "me", None, tmp_path / "curated")
+    asked = json.loads(first.stdout)["picks"]
+    for p in asked:
+        entries = desk.journal(p["run"]).entries
+        away = [np.linalg.norm(np.array(e.position) - [p["z"], p["y"], p["x"]]) for e in entries]
+        desk.act(p["run"], {"op": "set", "ids": [int(np.argmin(away))], "state": "rejected"})
+    desk.close()
+    monkeypatch.setattr("tomopick.look.suggest.trained_on", lambda model, project: {"X", "Y"})
+    again = run(*call, "--decided", tmp_path / "curated", "--out", tmp_path / "next2")
+    assert again.exit_code == 0, again.output
+    then = json.loads(again.stdout)["picks"]
+    places = {(p["run"], round(p["x"]), round(p["y"]), round(p["z"])) for p in asked}
+    assert len(then) == 5 and not places & {(p["run"], round(p["x"]), round(p["y"]), round(p["z"])) for p in then}
+    assert f"--decided {tmp_path / 'curated'}" in again.stderr
+    more = (tmp_path / "next2", on, options, ReportOptions(), None, "me", None, tmp_path / "curated2")
+    desk, _ = begin(str(more[0]), *more[1:], tmp_path / "curated")
+    try:
+        assert sum(line["decided"] for line in desk.overview()) == 5
+    finally:
+        desk.close()
+    wrong = run(*call, "--decided", place)
+    assert wrong.exit_code == 2 and "`" not in wrong.stderr and "--decided" in wrong.stderr
 
 
 def test_what_a_model_has_learned_from_is_left_out(tmp_path, monkeypatch):

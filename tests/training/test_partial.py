@@ -194,6 +194,12 @@ def test_negatives_of_a_folder_and_of_a_session(tmp_path):
     source = Source(Runs(held, picks="*:truth/0"), negatives="*:me/cured-rejected", val_runs=["C"])
     data = gather(recipe(), [source])
     assert [v.negatives is not None for v in data.train] == [True, False]
+    # A curation's own session for both: what it accepted is never taken for what it rejected.
+    held.write_picks(held.picks("A", "*:truth/0").select(np.arange(10)), "me", "cured")
+    held.write_picks(held.picks("B", "*:truth/0").select(np.arange(10)), "me", "cured")
+    source = Source(Runs(held, ["A", "B"], picks="*:me/cured"), negatives="*:me/cured", val_runs=[])
+    data = gather(recipe(), [source])
+    assert [v.negatives is None or len(v.negatives) for v in data.train] == [1, True]
 
 
 def test_of_the_unlabelled_a_share_is_taken_for_particles():

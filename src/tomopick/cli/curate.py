@@ -36,6 +36,8 @@ from .outputs import OUT, identified
               "folder.")  # fmt: skip
 @click.option("--model", metavar="MODEL", help="A model whose thresholds the sliders open at and whose maxima clicks "
               "snap to.")  # fmt: skip
+@click.option("--decided", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Folder that keeps the decisions of an earlier curation: they are taken over.")  # fmt: skip
 @click.option("--picks", metavar="OBJECT:USER/SESSION", help="Which picks to look at, where PICKS is a copick project.")
 @click.option("--as", "name", metavar="OBJECT", help=AS)
 @click.option(
@@ -73,7 +75,7 @@ from .outputs import OUT, identified
 @project_options
 def curate_command(
     what: str, place: str, out: Path | None, model: str | None, light: bool, port: int, no_browser: bool,
-    user_id: str, session_id: str | None, shard: Shard | None, **choices: Any,
+    user_id: str, session_id: str | None, shard: Shard | None, decided: Path | None, **choices: Any,
 ) -> None:  # fmt: skip
     """Look at picks in the browser, accept, reject, correct and add; every decision is on disk at once.
 
@@ -89,6 +91,7 @@ def curate_command(
     Examples:
       tomopick curate picks/ tomograms/ --out curated/
       tomopick curate copick.json copick.json --picks '*:tomopick/1' --user-id me --tomo-type denoised
+      tomopick curate next2/ tomograms/ --out curated2/ --decided curated/
     """
     import asyncio
 
@@ -109,7 +112,7 @@ def curate_command(
     if shard is not None:
         say(f"once all parts are there, the same command without --shard opens them: tomopick status {what} tells")
         return
-    desk, finder = begin(what, on, opening, options, model, user_id, session_id, out)
+    desk, finder = begin(what, on, opening, options, model, user_id, session_id, out, decided)
 
     def ready(url: str) -> None:
         say(f"decisions are kept in {desk.out}; end with Ctrl-C")

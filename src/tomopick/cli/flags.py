@@ -27,6 +27,7 @@ FLAGS = {
     "device": "--device",
     "drop_outside": "--drop-outside",
     "engine": "--engine",
+    "decided": "--decided",
     "exclude": "--exclude",
     "folds": "--folds",
     "format": "--from",

@@ -20,6 +20,9 @@ from .options import DEVICE, TYPE, echo, model_first, project_options, run_names
 @click.option("--runs", callback=run_names,
               help="Runs to look through, comma-separated, or @FILE of them. Default: all that MODEL has not learned "
               "from.")  # fmt: skip
+@click.option("--decided", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Folder that keeps the decisions of a curation: nothing is asked twice, and tomograms that MODEL "
+              "has learned from are looked through too.")  # fmt: skip
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
 @click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
               help="Which of MODEL's thresholds count: a score near its threshold is in doubt.")  # fmt: skip
@@ -28,7 +31,8 @@ from .options import DEVICE, TYPE, echo, model_first, project_options, run_names
 @project_options
 def suggest_command(
     model: str, place: str, n: int, out: Path | None, runs: list[str] | None, tomo_type: str | None, metric: str,
-    as_json: bool, device: str, voxel_spacing: float | None, objects: tuple[str, ...], coordinate_offset: str,
+    as_json: bool, device: str, decided: Path | None, voxel_spacing: float | None, objects: tuple[str, ...],
+    coordinate_offset: str,
 ) -> None:  # fmt: skip
     """Say which tomograms and picks of PROJECT are worth a look next: those that MODEL is least sure of.
 
@@ -36,6 +40,7 @@ def suggest_command(
     Examples:
       tomopick suggest model/ tomograms/ --out next/
       tomopick curate next/ tomograms/ --out curated/
+      tomopick suggest model2/ tomograms/ --decided curated/ --out next2/
     """
     from ..data import open_project
     from ..data.runs import Runs
@@ -45,12 +50,13 @@ def suggest_command(
     metric_name(metric)
     model_first(model, place, "suggest")
     project = open_project(place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
-    found = suggest(model, Runs(project, runs, tomo_type), n, metric, device)
+    found = suggest(model, Runs(project, runs, tomo_type), n, metric, device, decided)
     if out is not None:
         found.write(out)
     echo(json.dumps(found.to_json(), indent=1) if as_json else _text(found.to_json()))
     if out is not None:
-        say(f"candidates in {out}: tomopick curate {out} {place}")
+        more = f" --decided {decided}" if decided else ""
+        say(f"candidates in {out}: tomopick curate {out} {place}{more}")
 
 
 def _text(data: dict[str, Any]) -> str:

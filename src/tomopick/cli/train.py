@@ -159,10 +159,11 @@ from .train_ranks import follow, led, named_devices, side_by_side
     metavar="MODEL",
     help="Start from the weights of this model (`default`, a folder); what it knows of its objects is kept.",
 )
-@click.option("--negatives", multiple=True, metavar="OBJECT:USER/SESSION",
-              help="Picks that mark what the object is not, to learn from; once, or once a PROJECT. Default: a "
-              "folder's "
-              "RUN.negatives.csv.")  # fmt: skip
+@click.option(
+    "--negatives", multiple=True, metavar="OBJECT:USER/SESSION",
+    help="Picks that mark what the object is not, to learn from; once, or once a PROJECT. Where it is the same as "
+    "--picks, what a curation rejected beside them. Default: a folder's RUN.negatives.csv.",
+)  # fmt: skip
 @all_labelled_option
 @labelled_options
 @projects_options

@@ -16,6 +16,8 @@ from .choose import SPACING_TOLERANCE, require_one_pair
 from .masks import Mask, fitted_mask, read_mask
 from .regions import Labelled
 
+REJECTED = "-rejected"  # behind the session of a curation's picks: what is none
+
 
 def picks_where_any(project: Project, runs: Sequence[str], query: str | None, field: str = "picks") -> dict[str, Picks]:
     """The picks of those runs that have what the query asks for.
@@ -103,14 +105,17 @@ def where_labelled(
     return kept, true, [f"{out[0]} picks and {out[1]} true particles lie where their run is not labelled: not scored"]
 
 
-def negatives_of(project: Project, run: str, query: str | None) -> Picks | None:
+def negatives_of(project: Project, run: str, query: str | None, labels: str | None = None) -> Picks | None:
     """Places of a run that are known to be none of the named object; None where nobody said so.
 
     Args:
         project: with them.
         run: its name.
         query: `object:user/session` of a project that keeps picks; None: a folder's `RUN.negatives.csv`.
+        labels: whose picks are true. Where `query` is the same, what a curation rejected beside them is meant.
     """
+    if query is not None and query == labels:
+        query += REJECTED
     try:
         beside = project.negatives(run) if query is None and isinstance(project, FolderProject) else None
         found = beside if query is None else project.picks(run, query)

@@ -18,6 +18,7 @@ from ..data.runs import Runs
 from ..data.tables import write_picks_csv
 from ..picking.familiar import trained_on
 from ..picking.load import load_model
+from .curation.decided import decided_in, undecided
 from .curation.desk import DOUBTFUL
 from .page.gather import ReportOptions, pick_with
 
@@ -28,7 +29,7 @@ class Suggestions:
 
     Attributes:
         picks: run -> candidates down to a low score; the runs in order of doubt.
-        doubtful: by run, how many scores lie near their threshold.
+        doubtful: by run, how many scores lie near their threshold, of picks on which nothing was said.
         closest: (run, number of the pick in it) of the most doubtful picks of all, first the most doubtful.
         thresholds: by object.
         objects: of the model.
@@ -74,7 +75,9 @@ class Suggestions:
         write_objects(out / "objects.json", self.objects)
 
 
-def suggest(model: str, runs: Runs, n: int = 50, metric: str = "f1", device: str = "auto") -> Suggestions:
+def suggest(
+    model: str, runs: Runs, n: int = 50, metric: str = "f1", device: str = "auto", decided: Path | None = None
+) -> Suggestions:
     """Picks the runs that a model has not learned from, and puts what it is unsure of first.
 
     Doubt is how near a score lies to the threshold of its object: there a person's word changes most.
@@ -85,12 +88,15 @@ def suggest(model: str, runs: Runs, n: int = 50, metric: str = "f1", device: str
         n: picks.
         metric: whose thresholds.
         device: where the model runs.
+        decided: folder of a curation, whose decisions are not asked for again; most picks of runs that were learned
+            from may still be undecided, so that these are looked at too.
 
     Raises:
-        SelectionError: no run is left.
+        SelectionError: no run is left, or no such folder.
         TomopickError: model or tomograms that cannot be read.
     """
-    known: set[str] = trained_on(load_model(model), runs.project) if runs.names is None else set()
+    all_meant = runs.names is not None or decided is not None
+    known: set[str] = set() if all_meant else trained_on(load_model(model), runs.project)
     names = runs.check()
     fresh = [run for run in names if run not in known]
     if not fresh:
@@ -102,9 +108,13 @@ def suggest(model: str, runs: Runs, n: int = 50, metric: str = "f1", device: str
         run: np.abs(p.scores - np.array([made.thresholds[name] for name in p.names.tolist()]))
         for run, p in made.picks.items()
     }
+    said = {} if decided is None else decided_in(decided, made.objects)
+    for run, entries in said.items():
+        if run in away:
+            away[run][~undecided(made.picks[run], entries, made.objects)] = np.inf
     doubtful = {run: int((a < DOUBTFUL).sum()) for run, a in away.items()}
     order = sorted(fresh, key=lambda run: (-doubtful[run], run))
-    every = [(float(a), run, i) for run in order for i, a in enumerate(away[run])]
+    every = [(float(a), run, i) for run in order for i, a in enumerate(away[run]) if np.isfinite(a)]
     closest = tuple((run, i) for _, run, i in sorted(every)[:n])
     return Suggestions(
         {run: made.picks[run] for run in order}, {run: doubtful[run] for run in order}, closest, made.thresholds,

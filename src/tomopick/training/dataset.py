@@ -209,7 +209,7 @@ class _Reader:
         void = None if tomogram.void is None else self.shelf.keep(tomogram.void)
         masks = self._masks(source, run, tomogram.grid, list(known))
         values = self.shelf.keep(self.recipe.normalize(tomogram))
-        negatives = negatives_of(source.project, run, source.negatives) if masks else None
+        negatives = negatives_of(source.project, run, source.negatives, source.picks) if masks else None
         volume = LabelledVolume(values, tomogram.grid, labels, masks, void, negatives)
         if source.project.regions:
             labelled = volume.labelled_at(labels)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import SelectionError
-from ...core.types import Tomogram
+from ...core.types import Picks, Tomogram
 from ...data import Project
 from ...data.runs import Runs
 from ..page.gather import ReportOptions, gather_report
 from ..page.tables import safe_colors
+from .decided import decided_in
 from .desk import Desk, Sitting
 from .server import Finder
 
@@ -30,6 +31,7 @@ def begin(
     user_id: str,
     session_id: str | None,
     out: Path,
+    decided: Path | None = None,
 ) -> tuple[Desk, Finder | None]:
     """The desk, and what finds a model's maxima where there is a model.
 
@@ -38,6 +40,7 @@ def begin(
         model: a model's name or folder; None: the one that picked, or none.
         user_id, session_id: of who decides.
         out: folder of the decisions.
+        decided: folder of earlier decisions that are taken over.
 
     Raises:
         TomopickError: picks, project or model that cannot be read, a folder that is another's, no tomograms.
@@ -53,7 +56,10 @@ def begin(
     on = Runs.of(on)
     project = on.project
     report = gather_report(what, on, opening, replace(options, idle=True))  # any object may be added
-    shown = {run: p for run, p in report.picks.items() if project.tomo_types(run)}
+    before = {} if decided is None else decided_in(decided, report.objects)
+    mine = {run: entries for run, entries in before.items() if run in on.check()}
+    picks = {**{run: Picks.empty(run) for run in mine}, **report.picks}
+    shown = {run: p for run, p in picks.items() if project.tomo_types(run)}
     if not shown:
         raise SelectionError(f"{on.uri}: no tomogram of a run with picks; curating needs something to look at")
     for run in sorted(shown):
@@ -62,7 +68,8 @@ def begin(
     objects = tuple(
         replace(o, radius=o.radius_angstrom, color=_rgba(color)) for o, color in zip(report.objects, colors)
     )
-    sitting = Sitting(project, shown, report.truth, objects, report.thresholds, on.tomo_type, user_id, session_id)
+    said = {run: entries for run, entries in mine.items() if run in shown}
+    sitting = Sitting(project, shown, report.truth, objects, report.thresholds, on.tomo_type, user_id, session_id, said)
     return Desk(sitting, out), None if picker is None else _finder(picker, project, sitting)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import io
 import json
 import os
 import threading
@@ -22,13 +23,19 @@ from ...core.text import read_json
 from ...core.types import PickableObject, Picks
 from ...data import Project
 from ...data.choose import require_id
+from ...data.labelled import REJECTED
 from ...data.tables import read_picks_csv, write_picks_csv
 from ...picking.session import next_session
-from .journal import STATES, Journal
+from .decided import events_of, joined
+from .journal import STATES, Entry, Journal, write_events
 
 DOUBTFUL = 0.15  # a score this near to its threshold is in doubt
-REJECTED, UNSURE = "-rejected", "-unsure"  # behind the session of the accepted ones, in a copick project
+UNSURE = "-unsure"  # behind the session of the accepted ones, in a copick project
 _RECORD = "curation.json"
+_PROVENANCE = (
+    "pick", "object", "x", "y", "z", "score", "state", "decided", "origin", "found_as", "found_x", "found_y", "found_z",
+    "by", "when",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Sitting:
         tomo_type: `TYPE[@spacing]`.
         user_id: who decides.
         session_id: of the accepted picks in a copick project; None: the next that is free.
+        decided: by run, what was said in an earlier curation and need not be said again.
     """
 
     project: Project
@@ -54,6 +62,7 @@ class Sitting:
     tomo_type: str | None = None
     user_id: str = "curator"
     session_id: str | None = None
+    decided: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
 
 
 class Desk:
@@ -71,12 +80,18 @@ class Desk:
     def __init__(self, sitting: Sitting, out: Path) -> None:
         self.sitting, self.out = sitting, out
         self._journals: dict[str, Journal] = {}
+        self._written: dict[str, dict[str, Picks]] = {}
+        self._lines: dict[str, list[tuple[Entry, str, str]]] = {}  # of provenance, by run
         self._lock = threading.RLock()
         self._claim = _claimed(out)
         self.session_id = ""
         self.thresholds = {o.name: float(sitting.thresholds.get(o.name, 0.0)) for o in sitting.objects}
         try:
             self._open_record()
+            for run in sitting.decided:
+                if not self._path("candidates", run, ".csv").is_file():
+                    self.journal(run)
+                    self._write(run)
         except BaseException:
             self.close()
             raise
@@ -100,7 +115,8 @@ class Desk:
                 raise SelectionError(f"no run '{run}' is curated here")
             if run not in self._journals:
                 names = [o.name for o in self.sitting.objects]
-                self._journals[run] = Journal(self._path("journal", run, ".jsonl"), self._candidates(run), names)
+                candidates = self._candidates(run)
+                self._journals[run] = Journal(self._path("journal", run, ".jsonl"), candidates, names)
             return self._journals[run]
 
     def act(self, run: str, event: Mapping[str, Any]) -> list[int]:
@@ -155,49 +171,53 @@ class Desk:
             found = read_picks_csv(kept)
             return Picks.join(run, [found[""]]) if "" in found else Picks.empty(run)
         picks = self.sitting.picks[run]
-        names = [o.name for o in self.sitting.objects]
-        picks = picks.among(names)
+        picks = picks.among([o.name for o in self.sitting.objects])
+        if entries := self.sitting.decided.get(run, ()):
+            picks = joined(picks, entries, self.sitting.objects)
+            # Before the candidates, which say that the run was opened: one without the other is made anew.
+            write_events(self._path("journal", run, ".jsonl"), events_of(entries, len(picks)))
         write_picks_csv(kept, picks)
-        return Picks.join(run, [read_picks_csv(kept)[""]])  # as it will be read again, to the last digit
+        return Picks.join(run, read_picks_csv(kept).values())  # as it will be read again, to the last digit
 
     def _path(self, folder: str, run: str, ending: str) -> Path:
         return self.out / folder / f"{component(run, 'run')}{ending}"
 
     def _write(self, run: str) -> None:
-        """The picks by state, where training and every other verb look for them, and who decided what."""
+        """The picks by state, where training and every other verb look for them, and who decided what.
+
+        What is on disk as it is to be is left there: of 10^4 picks most are not touched by an event.
+        """
         journal, project = self.journal(run), self.sitting.project
+        written = self._written.setdefault(run, {})
         found = {state: journal.picks(state, self.thresholds) for state in STATES}
+        new = {state: picks for state, picks in found.items() if not _same(picks, written.get(state))}
         if project.keeps_picks:
             ends = {"accepted": "", "rejected": REJECTED, "unsure": UNSURE}
-            for state, picks in found.items():
+            for state, picks in new.items():
                 session = self.session_id + ends[state]
                 if len(picks) or state == "accepted" or project.has_picks(run, self.sitting.user_id, session):
                     project.write_picks(picks, self.sitting.user_id, session)
         else:
             ends = {"accepted": ".csv", "rejected": ".negatives.csv", "unsure": ".unsure.csv"}
-            for state, picks in found.items():
+            for state, picks in new.items():
                 path = self.out / f"{run}{ends[state]}"
                 if len(picks) or state == "accepted" or path.exists():
                     write_picks_csv(path, project.stated(picks))
             _link(self.out, project, run, self.sitting.tomo_type)
+        written |= new
         self._write_provenance(journal)
 
     def _write_provenance(self, journal: Journal) -> None:
+        known = self._lines.setdefault(journal.run, [])
+        for i, e in enumerate(journal.entries):
+            state = "removed" if e.removed else journal.state_of(e, self.thresholds) or "below threshold"
+            if i == len(known):
+                known.append((e, state, _provenance(i, e, state)))
+            elif known[i][0] is not e or known[i][1] != state:
+                known[i] = e, state, _provenance(i, e, state)
+        del known[len(journal.entries) :]
         with atomic_write(self._path("provenance", journal.run, ".csv")) as file:
-            table = csv.writer(file)
-            table.writerow(
-                ["pick", "object", "x", "y", "z", "score", "state", "decided", "origin", "found_as", "found_x",
-                 "found_y", "found_z", "by", "when"]
-            )  # fmt: skip
-            for i, e in enumerate(journal.entries):
-                z, y, x = e.position
-                before = ["", "", ""] if e.found_at is None else [f"{v:.3f}" for v in e.found_at[::-1]]
-                state = "removed" if e.removed else journal.state_of(e, self.thresholds) or "below threshold"
-                table.writerow(
-                    [i, e.name, f"{x:.3f}", f"{y:.3f}", f"{z:.3f}", "" if e.score is None else f"{e.score:.6g}", state,
-                     "yes" if e.state else "no", "added" if e.added else "moved" if e.found_at else "model",
-                     e.found_as or "", *before, e.by, e.when]
-                )  # fmt: skip
+            file.write(_line(_PROVENANCE) + "".join(line for _, _, line in known))
 
     def _open_record(self) -> None:
         path, sitting = self.out / _RECORD, self.sitting
@@ -277,14 +297,39 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def by_state(journal: Journal, thresholds: Mapping[str, float], names: Sequence[str]) -> dict[str, list[Any]]:
-    """The picks of a run as columns: object number, z, y, x [Å], score, what a person said, flags."""
-    columns: dict[str, list[Any]] = {k: [] for k in ("object", "z", "y", "x", "score", "state", "origin", "was")}
+def _same(picks: Picks, other: Picks | None) -> bool:
+    return other is not None and all(
+        np.array_equal(a, b)
+        for a, b in ((picks.positions, other.positions), (picks.names, other.names), (picks.scores, other.scores))
+    )
+
+
+def _provenance(i: int, e: Entry, state: str) -> str:
+    """The line of pick `i`."""
+    z, y, x = e.position
+    before = ["", "", ""] if e.found_at is None else [f"{v:.3f}" for v in e.found_at[::-1]]
+    return _line(
+        [i, e.name, f"{x:.3f}", f"{y:.3f}", f"{z:.3f}", "" if e.score is None else f"{e.score:.6g}", state,
+         "yes" if e.state else "no", "added" if e.added else "moved" if e.found_at else "model",
+         e.found_as or "", *before, e.by, e.when]
+    )  # fmt: skip
+
+
+def _line(values: Sequence[Any]) -> str:
+    file = io.StringIO()
+    csv.writer(file).writerow(values)
+    return file.getvalue()
+
+
+COLUMNS = ("object", "z", "y", "x", "score", "state", "origin", "was")  # of a pick, as the page has it
+
+
+def rows_of(journal: Journal, names: Sequence[str], numbers: Sequence[int] | None = None) -> list[tuple[Any, ...]]:
+    """`COLUMNS` of picks: object number, z, y, x [Å], score, what a person said, flags; `numbers` None: of all."""
     place = {name: i for i, name in enumerate(names)}
-    for e in journal.entries:
-        z, y, x = e.position
-        values = (place[e.name], z, y, x, e.score, "removed" if e.removed else e.state,
-                  "added" if e.added else "moved" if e.found_at else "", e.found_as)  # fmt: skip
-        for column, value in zip(columns.values(), values):
-            column.append(value)
-    return columns
+    entries = journal.entries if numbers is None else [journal.entries[i] for i in numbers]
+    return [
+        (place[e.name], *e.position, e.score, "removed" if e.removed else e.state,
+         "added" if e.added else "moved" if e.found_at else "", e.found_as)
+        for e in entries
+    ]  # fmt: skip

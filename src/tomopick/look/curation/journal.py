@@ -239,11 +239,21 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
         yield event
 
 
+def write_events(path: Path, events: Sequence[Mapping[str, Any]]) -> None:
+    """A new journal of events that happened elsewhere, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write("".join(_as_line(event) for event in events))
+
+
+def _as_line(event: Mapping[str, Any]) -> str:
+    return json.dumps(event, separators=(",", ":")) + "\n"
+
+
 def _append(path: Path, event: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event, separators=(",", ":")) + "\n")
+            file.write(_as_line(event))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

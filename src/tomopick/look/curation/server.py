@@ -17,7 +17,7 @@ from ...core.errors import TomopickError
 from ...core.reading import parse_json
 from ...scoring.matching import REACH
 from ...scoring.scores import matched_scores
-from .desk import Desk, by_state
+from .desk import COLUMNS, Desk, rows_of
 from .planes import Planes, snapped
 
 HOST = "127.0.0.1"
@@ -111,7 +111,8 @@ class Curation:
         run = request.query["run"]
         planes, journal = await self._opened(run), await _threaded(self.desk.journal, run)
         names = [o.name for o in self.desk.sitting.objects]
-        columns = await _threaded(by_state, journal, self.desk.thresholds, names)
+        rows = await _threaded(rows_of, journal, names)
+        columns = dict(zip(COLUMNS, map(list, zip(*rows)))) if rows else {name: [] for name in COLUMNS}
         grid = planes.grid
         return web.json_response({
             "run": run, "shape": grid.shape, "spacing": grid.voxel_spacing, "origin": grid.origin, "bin": planes.bin,
@@ -145,8 +146,8 @@ class Curation:
         changed = await _threaded(self.desk.act, run, data["event"])
         journal = self.desk.journal(run)
         names = [o.name for o in self.desk.sitting.objects]
-        columns = await _threaded(by_state, journal, self.desk.thresholds, names)
-        rows = {i: [column[i] for column in columns.values()] for i in changed if i < len(journal.entries)}
+        there = [i for i in changed if i < len(journal.entries)]
+        rows = dict(zip(there, rows_of(journal, names, there)))
         return web.json_response(
             {"changed": rows, "total": len(journal.entries), "done": journal.done, "undoable": journal.undoable}
         )

@@ -1,0 +1,306 @@
+"""Pick, look, correct, train again: how many corrections bring a weak model to what full labels bring it to.
+
+    python benchmarks/active.py OUT --data simulated [--arms doubt,random,score,full] [--rounds 3] [--steps 80]
+    python benchmarks/active.py OUT --data real --volume X.mrc --picks X.csv
+    python benchmarks/active.py OUT --picture docs/loop.png
+
+A weak model is taught for a short time on small simulated runs that are not like the data, with the simulator's own
+density of the object. Then, round after round: it picks the tomograms to learn from; an oracle says of 50 candidates
+(`--number`) whether they are particles; what it said and what the model is sure of goes into tables, as in `curate`;
+and the model goes on learning from these (`light`, from the last round's weights). Which 50:
+
+doubt   those whose scores lie nearest to the threshold, as `suggest` names them
+random  any candidates
+score   the best ones first
+full    no oracle: all true picks of these tomograms, for as many steps; what the others are measured against
+
+Nothing is undone between rounds: the folders of decisions follow each other as `suggest --decided` and `curate
+--decided` make them. F1 at half a radius, at the model's own thresholds, on tomograms (or the half of one) that no
+round has seen. OUT/rows.json has a line an arm, seed and round; a repeated call goes on behind them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from tomopick import FitOptions, PickableObject, Picks, Project, Runs, Source, Tomogram, fit, open_project, read_volume
+from tomopick.core.presets import CZII_OBJECTS
+from tomopick.data import MemoryProject, write_mrc, write_picks_csv
+from tomopick.data.objects import write_objects
+from tomopick.data.tables import read_picks_csv
+from tomopick.look.curation.begin import begin
+from tomopick.look.curation.desk import Desk
+from tomopick.look.page.gather import ReportOptions
+from tomopick.look.suggest import Suggestions, suggest
+from tomopick.picking.load import load_detector
+from tomopick.picking.picker import PickOptions
+from tomopick.recipes import get
+from tomopick.scoring.scores import matched_scores
+from tomopick.simulation import simulate
+from tomopick.simulation.run import SimulationSpec
+
+WEAK_SEED, LEARN_SEED, TEST_SEED = 21_000_000, 22_000_000, 23_000_000
+ARMS = ("doubt", "random", "score", "full")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes.
+
+    Attributes:
+        shape: of simulated tomograms (z, y, x) [voxels].
+        learn, test: how many of them are learned from, and scored.
+        weak_steps: of the weak model's training.
+        overrides: of the recipe.
+    """
+
+    shape: tuple[int, int, int] = (56, 208, 208)
+    learn: int = 4
+    test: int = 3
+    weak_steps: int = 60
+    overrides: tuple[str, ...] = ("patch.shape=48,64,64", "train.batch_size=4", "train.warmup_steps=10")
+
+
+QUICK = Plan((24, 64, 64), 2, 1, 4, (*Plan.overrides[1:], "patch.shape=16,32,32", "network.widths=8,16,16"))
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is learned from and what is scored.
+
+    Attributes:
+        obj: the particle.
+        place: folder of the tomograms to learn from.
+        truth: by run of them, all picks.
+        test: tomograms and picks that are scored.
+    """
+
+    obj: PickableObject
+    place: Path
+    truth: dict[str, Picks]
+    test: list[tuple[Tomogram, Picks]]
+
+
+def named(name: str) -> PickableObject:
+    return next(o for o in CZII_OBJECTS if o.name == name)
+
+
+def simulated_run(spec: SimulationSpec, obj: PickableObject, run: str, seed: int) -> tuple[Tomogram, Picks]:
+    """A tomogram and the picks of one object in it."""
+    made = simulate(spec, CZII_OBJECTS, run=run, seed=seed)
+    (tomogram,) = made.tomograms.values()
+    return tomogram, made.picks.of(obj.name)
+
+
+def in_cell_like(plan: Plan) -> SimulationSpec:
+    """Crowded with other proteins, membranes and what is too small to be seen; many ribosomes."""
+    spec = SimulationSpec(plan.shape, voxel_spacing=(10.0, 10.0))
+    copies = (("ribosome", (1000.0, 1400.0)), *((o.name, (100.0, 300.0)) for o in CZII_OBJECTS if o.name != "ribosome"))
+    specimen = replace(
+        spec.specimen, thickness=(450.0, 540.0), copies=copies, crowding=(1.0, 1.0), dominance=0.0, barren=(0.0, 0.2),
+        distractors=(1500.0, 2500.0), background=(30.0, 60.0), membranes=(40.0, 80.0), gold=(0.0, 20.0), carbon=0.0,
+    )  # fmt: skip
+    return replace(spec, specimen=specimen)
+
+
+def simulated(out: Path, plan: Plan) -> Data:
+    """In-cell-like runs, made once."""
+    obj, spec, place = named("ribosome"), in_cell_like(plan), out / "learn"
+    if not (place / "objects.json").is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        for i in range(plan.learn):
+            tomogram, picks = simulated_run(spec, obj, f"L{i}", LEARN_SEED + i)
+            write_mrc(place / f"L{i}.mrc", tomogram.values, tomogram.grid)
+            write_picks_csv(out / "truth" / f"L{i}.csv", picks)
+        write_objects(place / "objects.json", [obj])
+    truth = {f"L{i}": read_picks_csv(out / "truth" / f"L{i}.csv")[""] for i in range(plan.learn)}
+    test = [simulated_run(spec, obj, f"T{i}", TEST_SEED + i) for i in range(plan.test)]
+    return Data(obj, place, {run: replace(p, run=run) for run, p in truth.items()}, test)
+
+
+def real(out: Path, volume: Path, table: Path) -> Data:
+    """One tomogram: its low-y half is learned from, the other is scored."""
+    obj = named("apo-ferritin")
+    values, grid = read_volume(volume)
+    (picks,) = read_picks_csv(table).values()
+    picks = Picks("A", picks.positions, np.full(len(picks), obj.name))
+    z, y, x = grid.shape
+    whole = Tomogram("A", values, grid)
+    low, high = whole.crop((0, 0, 0), (z, y // 2, x), "A"), whole.crop((0, y // 2, 0), (z, y - y // 2, x), "T")
+    place = out / "learn"
+    if not (place / "objects.json").is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        write_mrc(place / "A.mrc", low.values, low.grid)
+        write_objects(place / "objects.json", [obj])
+    inside = picks.select(high.grid.contains(picks.positions))
+    truth = picks.select(low.grid.contains(picks.positions))
+    return Data(obj, place, {"A": truth}, [(high, Picks("T", inside.positions, inside.names))])
+
+
+def weak_model(out: Path, obj: PickableObject, plan: Plan, args: argparse.Namespace) -> Path:
+    """A model that has seen two thin and nearly empty simulated runs, for a short time."""
+    model = out / "weak"
+    if not (model / "detector.json").is_file():
+        shutil.rmtree(model, ignore_errors=True)
+        spec = SimulationSpec(plan.shape, voxel_spacing=(10.0, 10.0))
+        copies = tuple((o.name, (900.0, 900.0) if o.name == obj.name else (0.0, 0.0)) for o in CZII_OBJECTS)
+        specimen = replace(
+            spec.specimen, copies=copies, crowding=(1.0, 1.0), dominance=0.0, distractors=(0.0, 0.0),
+            background=(0.0, 0.0), membranes=(0.0, 0.0), gold=(0.0, 0.0), frost=(0.0, 0.0), carbon=0.0,
+        )  # fmt: skip
+        project = MemoryProject([obj])
+        for i in range(2):
+            tomogram, picks = simulated_run(replace(spec, specimen=specimen), obj, f"W{i}", WEAK_SEED + i)
+            project.add(tomogram, Picks(f"W{i}", picks.positions, picks.names))
+        recipe = get("light").override([*plan.overrides, f"train.steps={plan.weak_steps}", "train.lr=2e-3"])
+        fit(recipe, [Source(Runs(project), val_runs=["W1"])], model, FitOptions(args.device))
+    return model
+
+
+def scored(model: Path, data: Data, device: str) -> dict[str, float]:
+    """F1 and what it is made of, at half a radius."""
+    detector = load_detector(str(model))
+    found = {t.run: detector.pick(t, options=PickOptions(device=device)).picks.of(data.obj.name) for t, _ in data.test}
+    truth = {t.run: p for t, p in data.test}
+    counts = matched_scores(found, truth, [data.obj]).objects[data.obj.name][0]
+    return {"f1": counts.fbeta, "precision": counts.precision, "recall": counts.recall}
+
+
+def asked(arm: str, desk: Desk, found: Suggestions, n: int, rng: np.random.Generator) -> Iterator[tuple[str, int]]:
+    """The (run, number) of `n` candidates that the oracle is asked about, of those on which nothing was said."""
+    open_ = [(run, i, e) for run in desk.runs() for i, e in enumerate(desk.journal(run).entries) if e.state is None]
+    if arm == "doubt":  # what `suggest` names, where the desk has it
+        trees = {run: cKDTree([e.position for r, _, e in open_ if r == run]) for run in {r for r, _, _ in open_}}
+        numbers = {run: [i for r, i, _ in open_ if r == run] for run in trees}
+        for row in found.rows():
+            _, k = trees[row["run"]].query([row["z"], row["y"], row["x"]])
+            yield row["run"], numbers[row["run"]][int(k)]
+        return
+    order = rng.permutation(len(open_)) if arm == "random" else np.argsort([-(e.score or 0.0) for *_, e in open_])
+    yield from (open_[int(k)][:2] for k in order[:n])
+
+
+def corrected(arm: str, model: Path, data: Data, where: Path, last: Path | None, args: argparse.Namespace) -> Path:
+    """A round's folder of decisions: those of the last one, and the oracle's on 50 more."""
+    out, project = where / "curated", open_project(data.place)
+    rng = np.random.default_rng((args.seed, len(where.parts), sum(map(ord, where.name))))
+    found = suggest(str(model), Runs(project, list(data.truth)), args.number, "f1", args.device, last)
+    found.write(where / "next")
+    opening = {"voxel_spacing": None, "objects": (), "coordinate_offset": "none"}
+    desk, _ = begin(str(where / "next"), Runs(project), opening, ReportOptions(), None, "oracle", None, out, last)
+    try:
+        said: dict[tuple[str, str], list[int]] = {}
+        for run, i in asked(arm, desk, found, args.number, rng):
+            away = np.linalg.norm(data.truth[run].positions - desk.journal(run).entries[i].position, axis=1)
+            state = "accepted" if away.min() <= 0.5 * data.obj.radius_angstrom else "rejected"
+            said.setdefault((run, state), []).append(i)
+        for (run, state), ids in said.items():
+            desk.act(run, {"op": "set", "ids": ids, "state": state})
+        for run in desk.runs():  # of a tomogram that nobody was asked about the thresholds decide
+            desk.act(run, {"op": "done", "value": True})
+    finally:
+        desk.close()
+    return out
+
+
+def labelled(data: Data, where: Path) -> Path:
+    """The folder of a full labelling."""
+    where.mkdir(parents=True, exist_ok=True)
+    for run, picks in data.truth.items():
+        (where / f"{run}.mrc").unlink(missing_ok=True)
+        (where / f"{run}.mrc").symlink_to((data.place / f"{run}.mrc").resolve())
+        write_picks_csv(where / f"{run}.csv", picks)
+    return where
+
+
+def taught(project: Project, start: Path, out: Path, plan: Plan, args: argparse.Namespace) -> Path:
+    """The model that goes on from `start`."""
+    shutil.rmtree(out, ignore_errors=True)
+    recipe = get("light").override([*plan.overrides, f"train.steps={args.steps}", "train.lr=1e-3"])
+    fit(recipe, [Source(Runs(project))], out, FitOptions(args.device, args.seed, init_from=str(start)))
+    return out
+
+
+def arm_of(arm: str, data: Data, weak: Path, rows: list[dict], plan: Plan, args: argparse.Namespace) -> None:
+    """Round after round of an arm, behind those that are there."""
+    objects = (f"{data.obj.name}:{data.obj.radius_angstrom:g}",)
+    model, last = weak, None
+    for k in range(1, args.rounds + 1):
+        where = args.out / f"{arm}-{args.seed}" / str(k)
+        there = any((r["arm"], r["seed"], r["round"]) == (arm, args.seed, k) for r in rows)
+        if not there:
+            began = time.monotonic()
+            shutil.rmtree(where, ignore_errors=True)
+            full = arm == "full"
+            place = labelled(data, where / "full") if full else corrected(arm, model, data, where, last, args)
+            made = taught(open_project(place, objects=objects), model, where / "model", plan, args)
+            row = {"arm": arm, "seed": args.seed, "round": k, "asked": 0 if full else k * args.number}
+            note(rows, {**row, **scored(made, data, args.device), "seconds": round(time.monotonic() - began)}, args)
+        model, last = where / "model", where / "curated"
+
+
+def note(rows: list[dict], row: dict, args: argparse.Namespace) -> None:
+    """A line more, on disk too."""
+    rows.append(row)
+    print(json.dumps(row), flush=True)
+    (args.out / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def table(rows: Sequence[dict]) -> str:
+    """F1 by arm and round, the mean over seeds."""
+    arms = [a for a in ("weak", *ARMS) if any(r["arm"] == a for r in rows)]
+    last = max(r["round"] for r in rows)
+    lines = [
+        "| order | " + " | ".join(f"round {k}" for k in range(last + 1)) + " |",
+        "|---" + "|--:" * (last + 1) + "|",
+    ]
+    start = np.mean([r["f1"] for r in rows if r["arm"] == "weak"])
+    for arm in arms[1:]:
+        f1 = [[r["f1"] for r in rows if (r["arm"], r["round"]) == (arm, k)] for k in range(1, last + 1)]
+        lines.append(f"| {arm} | {start:.3f} | " + " | ".join(f"{np.mean(v):.3f}" if v else "" for v in f1) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", default="simulated", choices=("simulated", "real"))
+    parser.add_argument("--volume", type=Path)
+    parser.add_argument("--picks", type=Path)
+    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--number", type=int, default=50, help="candidates that the oracle is asked about in a round")
+    parser.add_argument("--steps", type=int, default=80, help="of each training")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--quick", action="store_true", help="a round of each arm on tiny runs; says nothing")
+    args = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    plan = Plan()
+    if args.quick:
+        plan, args.rounds, args.number, args.steps, args.device = QUICK, 1, 5, 2, "cpu"
+    args.out.mkdir(parents=True, exist_ok=True)
+    kept = args.out / "rows.json"
+    rows = json.loads(kept.read_text()) if kept.is_file() else []
+    data = simulated(args.out, plan) if args.data == "simulated" else real(args.out, args.volume, args.picks)
+    print({run: len(p) for run, p in data.truth.items()}, {t.run: len(p) for t, p in data.test}, flush=True)
+    weak = weak_model(args.out, data.obj, plan, args)
+    if not any(r["arm"] == "weak" for r in rows):
+        note(rows, {"arm": "weak", "seed": 0, "round": 0, "asked": 0, **scored(weak, data, args.device)}, args)
+    for arm in args.arms.split(","):
+        arm_of(arm, data, weak, rows, plan, args)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
