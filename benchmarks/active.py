@@ -62,16 +62,19 @@ class Plan:
         learn, test: how many of them are learned from, and scored.
         weak_steps: of the weak model's training.
         overrides: of the recipe.
+        simulated: the object of the simulated runs.
     """
 
     shape: tuple[int, int, int] = (56, 208, 208)
     learn: int = 4
     test: int = 3
     weak_steps: int = 60
-    overrides: tuple[str, ...] = ("patch.shape=48,64,64", "train.batch_size=4", "train.warmup_steps=10")
+    overrides: tuple[str, ...] = ("patch.shape=48,64,64", "train.batch_size=4")
+    simulated: str = "ribosome"
 
 
-QUICK = Plan((24, 64, 64), 2, 1, 4, (*Plan.overrides[1:], "patch.shape=16,32,32", "network.widths=8,16,16"))
+QUICK_NET = ("train.batch_size=2", "patch.shape=16,32,32", "network.widths=8,16,16")
+QUICK = Plan((24, 64, 64), 2, 1, 4, QUICK_NET, "apo-ferritin")
 
 
 @dataclass(frozen=True)
@@ -97,15 +100,17 @@ def named(name: str) -> PickableObject:
 
 def simulated_run(spec: SimulationSpec, obj: PickableObject, run: str, seed: int) -> tuple[Tomogram, Picks]:
     """A tomogram and the picks of one object in it."""
-    made = simulate(spec, CZII_OBJECTS, run=run, seed=seed)
+    depth = spec.shape[0] * spec.voxel_spacing[0]
+    fit_in = [o for o in CZII_OBJECTS if 2.2 * o.radius_angstrom + 50 < depth]
+    made = simulate(spec, fit_in, run=run, seed=seed)
     (tomogram,) = made.tomograms.values()
     return tomogram, made.picks.of(obj.name)
 
 
 def in_cell_like(plan: Plan) -> SimulationSpec:
-    """Crowded with other proteins, membranes and what is too small to be seen; many ribosomes."""
+    """Crowded with other proteins, membranes and what is too small to be seen; many of one object."""
     spec = SimulationSpec(plan.shape, voxel_spacing=(10.0, 10.0))
-    copies = (("ribosome", (1000.0, 1400.0)), *((o.name, (100.0, 300.0)) for o in CZII_OBJECTS if o.name != "ribosome"))
+    copies = tuple((o.name, (1000.0, 1400.0) if o.name == plan.simulated else (100.0, 300.0)) for o in CZII_OBJECTS)
     specimen = replace(
         spec.specimen, thickness=(450.0, 540.0), copies=copies, crowding=(1.0, 1.0), dominance=0.0, barren=(0.0, 0.2),
         distractors=(1500.0, 2500.0), background=(30.0, 60.0), membranes=(40.0, 80.0), gold=(0.0, 20.0), carbon=0.0,
@@ -115,7 +120,7 @@ def in_cell_like(plan: Plan) -> SimulationSpec:
 
 def simulated(out: Path, plan: Plan) -> Data:
     """In-cell-like runs, made once."""
-    obj, spec, place = named("ribosome"), in_cell_like(plan), out / "learn"
+    obj, spec, place = named(plan.simulated), in_cell_like(plan), out / "learn"
     if not (place / "objects.json").is_file():
         place.mkdir(parents=True, exist_ok=True)
         for i in range(plan.learn):
@@ -162,9 +167,14 @@ def weak_model(out: Path, obj: PickableObject, plan: Plan, args: argparse.Namesp
         for i in range(2):
             tomogram, picks = simulated_run(replace(spec, specimen=specimen), obj, f"W{i}", WEAK_SEED + i)
             project.add(tomogram, Picks(f"W{i}", picks.positions, picks.names))
-        recipe = get("light").override([*plan.overrides, f"train.steps={plan.weak_steps}", "train.lr=2e-3"])
+        recipe = get("light").override([*plan.overrides, *steps_of(plan.weak_steps), "train.lr=2e-3"])
         fit(recipe, [Source(Runs(project), val_runs=["W1"])], model, FitOptions(args.device))
     return model
+
+
+def steps_of(n: int) -> tuple[str, str]:
+    """A short training's settings."""
+    return f"train.steps={n}", f"train.warmup_steps={max(1, n // 10)}"
 
 
 def scored(model: Path, data: Data, device: str) -> dict[str, float]:
@@ -226,7 +236,7 @@ def labelled(data: Data, where: Path) -> Path:
 def taught(project: Project, start: Path, out: Path, plan: Plan, args: argparse.Namespace) -> Path:
     """The model that goes on from `start`."""
     shutil.rmtree(out, ignore_errors=True)
-    recipe = get("light").override([*plan.overrides, f"train.steps={args.steps}", "train.lr=1e-3"])
+    recipe = get("light").override([*plan.overrides, *steps_of(args.steps), "train.lr=1e-3"])
     fit(recipe, [Source(Runs(project))], out, FitOptions(args.device, args.seed, init_from=str(start)))
     return out
 

@@ -213,6 +213,13 @@ def test_remote_overlay_goes_through_copick(project, tmp_path):
     remote = open_project(path)
     remote.write_picks(some_picks(n=3, rotations=True), "tomopick", "1")
     same(open_project(path).picks("TS_1", "*:tomopick"), some_picks(n=3, rotations=True))
+    # Columns, too, which copick's own model of the file does not know; and again in place of what is there.
+    given = some_picks(n=3).with_column("distance_gold", np.array([12.5, -3.0, np.nan]))
+    remote.write_picks(given, "tomopick", "1")
+    found = open_project(path).picks("TS_1", "*:tomopick")
+    assert len(found) == 3 and found.rotations is None
+    for name in set(given.names.tolist()):
+        np.testing.assert_array_equal(found.of(name).columns["distance_gold"], given.of(name).columns["distance_gold"])
     with pytest.raises(OutputError, match="not on this machine"):
         write_tomogram(remote, tomogram("TS_2"))
 

@@ -12,6 +12,7 @@ import numpy as np
 from ...core.errors import OutputError, ReadError
 from ...core.files import write_together
 from ...core.names import component
+from ...core.reading import parse_json
 from ...core.text import read_json
 from ...core.types import Grid, PickableObject, Picks, Tomogram
 from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
@@ -217,7 +218,11 @@ class CopickProject:
         where = f"{self.uri}: run {run}, picks {entry}"
         path = _place(picks)
         try:
-            data = picks.load().model_dump() if path is None else read_json(path, "copick's picks")
+            if path is not None:
+                data = read_json(path, "copick's picks")
+            else:
+                text = _text_of(picks)
+                data = picks.load().model_dump() if text is None else parse_json(text)
         except (OSError, ValueError, TypeError, RecursionError, OverflowError, ReadError) as error:
             raise ReadError(f"{where}: cannot be read ({(str(error).splitlines() or [''])[0]})") from None
         return parse_picks(data, run, where)
@@ -242,14 +247,25 @@ def _place(picks: Any) -> Path | None:
     return path if path is not None and path.exists() else None
 
 
+def _text_of(picks: Any) -> str | None:
+    """A picks file on another machine, as it is there; None where copick has it from something else than files."""
+    system = getattr(picks, "fs", None)
+    return None if system is None else system.cat_file(picks.path).decode()
+
+
 def _store_remote(run: Any, texts: Mapping[str, Iterable[str]], uri: str) -> None:
+    """Each file in one go, as we wrote it: copick's own writing leaves out what its model does not name."""
     from copick.models import CopickPicksFile
 
-    for text in texts.values():
-        meta = CopickPicksFile.model_validate_json("".join(text))
+    for text in map("".join, texts.values()):
+        meta = CopickPicksFile.model_validate_json(text)
         try:
             picks = run.new_picks(meta.pickable_object_name, meta.session_id, meta.user_id, exist_ok=True)
-            picks.meta = meta
-            picks.store()
+            if getattr(picks, "fs", None) is None:
+                picks.meta = meta
+                picks.store()
+                continue
+            picks.fs.makedirs(picks.directory, exist_ok=True)
+            picks.fs.pipe_file(picks.path, text.encode())
         except OSError as error:
             raise OutputError(f"{uri}: run {run.name}: picks cannot be written ({error}); check the overlay") from None

@@ -58,7 +58,7 @@ def _places(entry: Entry) -> list[tuple[str, tuple[float, float, float]]]:
     return [(entry.name, entry.position), first, (entry.name, first[1])]
 
 
-def joined(picks: Picks, entries: Sequence[Entry], objects: Sequence[PickableObject]) -> Picks:
+def with_decided(picks: Picks, entries: Sequence[Entry], objects: Sequence[PickableObject]) -> Picks:
     """Candidates of a new curation: what was decided as a model once had it, then new picks of other places."""
     old = [e for e in entries if not e.added]
     kept = Picks(
@@ -71,7 +71,7 @@ def joined(picks: Picks, entries: Sequence[Entry], objects: Sequence[PickableObj
 
 
 def events_of(entries: Sequence[Entry], first_added: int) -> list[dict[str, Any]]:
-    """The events that say of `joined` candidates what was said before, signed by who said it then.
+    """The events that say of `with_decided` candidates what was said before, signed by who said it then.
 
     Args:
         entries: that were decided.

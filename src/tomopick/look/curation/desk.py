@@ -26,7 +26,7 @@ from ...data.choose import require_id
 from ...data.labelled import REJECTED
 from ...data.tables import read_picks_csv, write_picks_csv
 from ...picking.session import next_session
-from .decided import events_of, joined
+from .decided import events_of, with_decided
 from .journal import STATES, Entry, Journal, write_events
 
 DOUBTFUL = 0.15  # a score this near to its threshold is in doubt
@@ -173,7 +173,7 @@ class Desk:
         picks = self.sitting.picks[run]
         picks = picks.among([o.name for o in self.sitting.objects])
         if entries := self.sitting.decided.get(run, ()):
-            picks = joined(picks, entries, self.sitting.objects)
+            picks = with_decided(picks, entries, self.sitting.objects)
             # Before the candidates, which say that the run was opened: one without the other is made anew.
             write_events(self._path("journal", run, ".jsonl"), events_of(entries, len(picks)))
         write_picks_csv(kept, picks)
@@ -321,11 +321,11 @@ def _line(values: Sequence[Any]) -> str:
     return file.getvalue()
 
 
-COLUMNS = ("object", "z", "y", "x", "score", "state", "origin", "was")  # of a pick, as the page has it
+PICK_FIELDS = ("object", "z", "y", "x", "score", "state", "origin", "was")  # of a pick, as the page has it
 
 
 def rows_of(journal: Journal, names: Sequence[str], numbers: Sequence[int] | None = None) -> list[tuple[Any, ...]]:
-    """`COLUMNS` of picks: object number, z, y, x [Å], score, what a person said, flags; `numbers` None: of all."""
+    """`PICK_FIELDS` of picks: object number, z, y, x [Å], score, what a person said, flags; `numbers` None: of all."""
     place = {name: i for i, name in enumerate(names)}
     entries = journal.entries if numbers is None else [journal.entries[i] for i in numbers]
     return [

@@ -17,7 +17,7 @@ from ...core.errors import TomopickError
 from ...core.reading import parse_json
 from ...scoring.matching import REACH
 from ...scoring.scores import matched_scores
-from .desk import COLUMNS, Desk, rows_of
+from .desk import PICK_FIELDS, Desk, rows_of
 from .planes import Planes, snapped
 
 HOST = "127.0.0.1"
@@ -112,7 +112,7 @@ class Curation:
         planes, journal = await self._opened(run), await _threaded(self.desk.journal, run)
         names = [o.name for o in self.desk.sitting.objects]
         rows = await _threaded(rows_of, journal, names)
-        columns = dict(zip(COLUMNS, map(list, zip(*rows)))) if rows else {name: [] for name in COLUMNS}
+        columns = dict(zip(PICK_FIELDS, map(list, zip(*rows)))) if rows else {name: [] for name in PICK_FIELDS}
         grid = planes.grid
         return web.json_response({
             "run": run, "shape": grid.shape, "spacing": grid.voxel_spacing, "origin": grid.origin, "bin": planes.bin,
