@@ -9,6 +9,8 @@ density of the object. Then, round after round: it picks the tomograms to learn 
 (`--number`) whether they are particles; what it said and what the model is sure of goes into tables, as in `curate`;
 and the model goes on learning from these (`light`, from the last round's weights). Which 50:
 
+--unlabelled says what places count as on which nothing was said (`loss.unlabelled`, docs/training.md).
+
 doubt   those whose scores lie nearest to the threshold, as `suggest` names them
 random  any candidates
 score   the best ones first
@@ -233,10 +235,10 @@ def labelled(data: Data, where: Path) -> Path:
     return where
 
 
-def taught(project: Project, start: Path, out: Path, plan: Plan, args: argparse.Namespace) -> Path:
+def taught(project: Project, start: Path, out: Path, settings: Sequence[str], args: argparse.Namespace) -> Path:
     """The model that goes on from `start`."""
     shutil.rmtree(out, ignore_errors=True)
-    recipe = get("light").override([*plan.overrides, *steps_of(args.steps), "train.lr=1e-3"])
+    recipe = get("light").override([*settings, *steps_of(args.steps), "train.lr=1e-3"])
     fit(recipe, [Source(Runs(project))], out, FitOptions(args.device, args.seed, init_from=str(start)))
     return out
 
@@ -253,7 +255,8 @@ def arm_of(arm: str, data: Data, weak: Path, rows: list[dict], plan: Plan, args:
             shutil.rmtree(where, ignore_errors=True)
             full = arm == "full"
             place = labelled(data, where / "full") if full else corrected(arm, model, data, where, last, args)
-            made = taught(open_project(place, objects=objects), model, where / "model", plan, args)
+            settings = [*plan.overrides, *(() if full else (f"loss.unlabelled={args.unlabelled}",))]
+            made = taught(open_project(place, objects=objects), model, where / "model", settings, args)
             row = {"arm": arm, "seed": args.seed, "round": k, "asked": 0 if full else k * args.number}
             note(rows, {**row, **scored(made, data, args.device), "seconds": round(time.monotonic() - began)}, args)
         model, last = where / "model", where / "curated"
@@ -291,6 +294,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--number", type=int, default=50, help="candidates that the oracle is asked about in a round")
     parser.add_argument("--steps", type=int, default=80, help="of each training")
+    parser.add_argument("--unlabelled", default="ignore", choices=("negative", "ignore", "pu"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="a round of each arm on tiny runs; says nothing")
@@ -298,7 +302,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     plan = Plan()
     if args.quick:
-        plan, args.rounds, args.number, args.steps, args.device = QUICK, 1, 5, 2, "cpu"
+        plan, args.rounds, args.number, args.steps, args.device = QUICK, 1, 60, 2, "cpu"
     args.out.mkdir(parents=True, exist_ok=True)
     kept = args.out / "rows.json"
     rows = json.loads(kept.read_text()) if kept.is_file() else []
