@@ -227,7 +227,7 @@ def fit(
     given = with_fields(options or FitOptions(), how)
     given = given if given.draw else replace(given, draw=draw_training)
     for source in (s for s in sources if s.labelled):
-        warn(before_training(source.named, source.all_labelled))
+        warn(before_training(source.named))
     return train(method, sources, out, given)
 
 

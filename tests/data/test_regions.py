@@ -10,7 +10,6 @@ from tomopick.core.errors import ReadError, SelectionError
 from tomopick.core.types import Grid, Picks
 from tomopick.data import open_project, write_mrc
 from tomopick.data.labelled import judged, labelled_in
-from tomopick.data.plausible import filled_part, filled_parts
 from tomopick.data.regions import LabelledBox, Region, Regions, Span
 
 GRID = Grid((10, 20, 30), 10.0)
@@ -117,29 +116,3 @@ def test_scores_are_of_what_is_labelled():
     from tomopick.scoring.compare import Scoring
 
     assert Scoring().score(sides).f1 == 1
-
-
-def test_picks_of_a_part_are_noticed():
-    rng = np.random.default_rng(0)
-    grid = Grid((40, 260, 348), 10.0)
-    everywhere = Picks("A", grid.positions(rng.uniform(0, grid.shape, (80, 3))), ["p"] * 80)
-    assert filled_part(everywhere, grid) is None
-    part = everywhere.select(everywhere.positions[:, 1] < 650)
-    line = filled_part(part, grid)
-    assert "labelled only there" in line and "`regions=A=:,0:" in line and line.endswith("`all_labelled`")
-    assert filled_part(part.select(np.arange(9)), grid) is None  # so few may be anywhere
-
-
-def test_few_picks_in_the_same_part_of_every_run_are_noticed():
-    rng = np.random.default_rng(1)
-    grid = Grid((40, 260, 348), 10.0)
-
-    def picks(run, share, n=5):
-        return Picks(run, grid.positions(rng.uniform(0, 1, (n, 3)) * grid.shape * np.array([1, 1, share])), ["p"] * n)
-
-    grids = dict.fromkeys("ABCD", grid)
-    part = [picks(run, 0.37) for run in "ABC"]
-    line = filled_parts([*part, picks("D", 1.0, 30)], grids)  # D tells by itself that it is whole
-    assert line.startswith("runs A, B, C: their 15 picks lie in x from ") and "`regions=A=:,:,0:" in line
-    assert filled_parts([picks(run, 1.0) for run in "ABC"], grids) is None
-    assert filled_parts(part[:1], grids) is None and filled_parts([], grids) is None

@@ -53,7 +53,7 @@ def grounds_of(places: list[str], choices: dict[str, Any]) -> Any:
         for i, project in enumerate(opened)
     ]
     for source in sources:
-        warn(before_training(source.named, source.all_labelled))
+        warn(before_training(source.named))
     if choices["unlabelled_tomo_type"] and not hidden:
         raise TomopickError("--unlabelled-tomo-type is of a project without labels; say which: --unlabelled PROJECT")
     first = choices["unlabelled_tomo_type"] or (kinds[0][0] if kinds[0] else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -91,52 +92,64 @@ def _parts(positions: np.ndarray, grid: Grid) -> np.ndarray:
     return (grid.indices(positions) + 0.5) / np.asarray(grid.shape)
 
 
-def filled_part(picks: Picks, grid: Grid) -> str | None:
-    """Says where picks fill only a part of a run that they would hardly by chance; None where nothing is odd.
+@dataclass(frozen=True)
+class Filled:
+    """The part of an axis that picks fill, where they leave much of one end empty.
 
-    Particles have other reasons too to be where they are, so this is to be asked and not to be acted on.
+    Attributes:
+        axis: 1 or 2, y or x; along z the specimen is thin.
+        low, high: where it begins and ends, as parts of the tomogram's size.
     """
-    found = _filled(_parts(picks.positions, grid))
-    if found is None:
-        return None
-    axis, low, high = found
-    size = grid.shape[axis] * grid.voxel_spacing
-    where = f"{'zyx'[axis]} {low * size:.0f} to {high * size:.0f} of {size:.0f} Å"
-    return f"run {picks.run}: its {len(picks)} picks lie in {where}: {_asked(picks.run, axis, low, high, size)}"
+
+    axis: int
+    low: float
+    high: float
 
 
-def filled_parts(found: Sequence[Picks], grids: Mapping[str, Grid]) -> str | None:
-    """As `filled_part`, of runs that have too few picks to tell by themselves, all together."""
-    few = [picks for picks in found if 0 < len(picks) < MANY]
-    if len(few) < 2:
-        return None
-    filled = _filled(np.concatenate([_parts(picks.positions, grids[picks.run]) for picks in few]))
-    if filled is None:
-        return None
-    axis, low, high = filled
-    first = grids[few[0].run]
-    asked = _asked(few[0].run, axis, low, high, first.shape[axis] * first.voxel_spacing)
-    n = sum(len(picks) for picks in few)
-    where = f"{'zyx'[axis]} from {low:.0%} to {high:.0%} of its tomogram"
-    return f"runs {listing([picks.run for picks in few])}: their {n} picks lie in {where}, each: {asked}"
+def filled(found: Sequence[Picks], grids: Mapping[str, Grid]) -> Filled | None:
+    """The part of their tomograms that picks of runs together fill, where they would hardly by chance; else None.
 
-
-def _filled(parts: np.ndarray) -> tuple[int, float, float] | None:
-    """The axis along which places, as parts of a tomogram, leave much of an end empty; and where they begin and end."""
+    Particles have other reasons too to be where they are: what lies beyond is to be looked at, and the user asked.
+    """
+    parts = np.concatenate([_parts(p.positions, grids[p.run]) for p in found]) if found else np.empty((0, 3))
     if len(parts) < MANY:
         return None
-    for axis in (1, 2):  # across; along z the specimen is thin
+    for axis in (1, 2):
         low, high = float(parts[:, axis].min()), float(parts[:, axis].max())
         empty = max(low, 1 - high)
         if empty >= EMPTY and (1 - empty) ** len(parts) < CHANCE:
-            return axis, low, high
+            return Filled(axis, low, high)
     return None
 
 
-def _asked(run: str, axis: int, low: float, high: float, size: float) -> str:
-    first, last = (0 if low < EMPTY else low * size), (size if 1 - high < EMPTY else high * size)
+def filled_together(found: Sequence[Picks], grids: Mapping[str, Grid]) -> tuple[list[Picks], Filled | None]:
+    """Those with too few picks to tell by themselves, and the part that they fill together."""
+    few = [picks for picks in found if 0 < len(picks) < MANY]
+    return few, filled(few, grids) if len(few) > 1 else None
+
+
+def asked_of_one(picks: Picks, grid: Grid, part: Filled) -> str:
+    """Asks whether a run is labelled in the part alone that its picks fill."""
+    size = grid.shape[part.axis] * grid.voxel_spacing
+    where = f"{'zyx'[part.axis]} {part.low * size:.0f} to {part.high * size:.0f} of {size:.0f} Å"
+    asked = _asked(picks.run, part, size)
+    return f"run {picks.run}: its {len(picks)} picks lie in {where}, and beyond it looks alike: {asked}"
+
+
+def asked_of_all(found: Sequence[Picks], grids: Mapping[str, Grid], part: Filled) -> str:
+    """Asks the same of runs with few picks each."""
+    first = grids[found[0].run]
+    asked = _asked(found[0].run, part, first.shape[part.axis] * first.voxel_spacing)
+    n = sum(len(picks) for picks in found)
+    where = f"{'zyx'[part.axis]} from {part.low:.0%} to {part.high:.0%} of its tomogram"
+    runs = listing([picks.run for picks in found])
+    return f"runs {runs}: their {n} picks lie in {where}, each, and beyond it looks alike: {asked}"
+
+
+def _asked(run: str, part: Filled, size: float) -> str:
+    first, last = (0 if part.low < EMPTY else part.low * size), (size if 1 - part.high < EMPTY else part.high * size)
     spans = [":"] * 3
-    spans[axis] = f"{first:.0f}:{last:.0f}A"
+    spans[part.axis] = f"{first:.0f}:{last:.0f}A"
     return (
         f"labelled only there? What was not picked is taught as background. Say where: "
         f"`regions={run}={','.join(spans)}`, or that it is all of it: `all_labelled`"

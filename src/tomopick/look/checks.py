@@ -18,7 +18,7 @@ from ..core.types import Grid, PickableObject, Picks
 from ..data import Project
 from ..data.choose import SPACING_TOLERANCE
 from ..data.labelled import labelled_in
-from ..data.plausible import filled_part, filled_parts, unlikely
+from ..data.plausible import unlikely
 from ..data.volumes.mrc import mrc_header
 from ..scoring.crowding import crowded
 from ..scoring.radii import diameter_doubts, radius_doubts
@@ -218,10 +218,9 @@ def picks_findings(
 
 
 def part_findings(
-    project: Project, runs: Sequence[str], grids: Mapping[str, Grid], query: str | None
+    project: Project, runs: Sequence[str], grids: Mapping[str, Grid], query: str | None, whole: list[Picks]
 ) -> Iterator[Finding]:
-    """Where runs are labelled, or seem to be."""
-    whole: list[Picks] = []
+    """Where runs are labelled; the picks of those of which nobody said so go into `whole`."""
     for run in (run for run in runs if run in grids):
         try:
             picks = project.picks(run, query)
@@ -233,16 +232,12 @@ def part_findings(
         except TomopickError as error:
             yield Finding(ERROR, f"run {run}", str(error))
             continue
-        if labelled is not None:
+        if labelled is None:
+            whole.append(picks)
+        else:
             inside = np.count_nonzero(labelled.holds(picks))
             text = f"labelled in a part, which holds {inside} of its {len(picks)} picks"
             yield Finding(OK if inside else ERROR, f"run {run}", text, "" if inside else "is the region right?")
-        elif line := filled_part(picks, grids[run]):
-            yield Finding(WARNING, "", line)
-        else:
-            whole.append(picks)
-    if line := filled_parts(whole, grids):
-        yield Finding(WARNING, "", line)
 
 
 def _run_picks_findings(picks: Picks, grid: Grid | None, objects: Mapping[str, PickableObject]) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.errors import TomopickError
 from ..core.messages import counted, listing, near_miss
-from ..core.types import Grid
+from ..core.types import Grid, Picks
 from ..data import CopickProject, FolderProject, KaggleProject, Project
 from ..data.formats.counted import columns, counted_in
 from ..data.formats.particles import M_NAME, normalised, score_column
@@ -27,6 +27,8 @@ from ..data.runs import Runs
 from ..data.sources.folder import tables_in
 from ..data.tables import is_picks_csv
 from ..data.volumes.volumes import MRC_SUFFIXES, volume_run
+from ..picking.normalize import RobustNormalization
+from ..picking.unpicked import unpicked
 from ..scoring.radii import radius_doubts
 from .checks import (
     ERROR,
@@ -71,7 +73,11 @@ def cheap_findings(of: Runs | Project, checkup: Checkup = Checkup(), detector: A
     Raises:
         SelectionError: a run that is not there.
     """
-    of = Runs.of(of)
+    return _from_headers(Runs.of(of), checkup, detector)[0]
+
+
+def _from_headers(of: Runs, checkup: Checkup, detector: Any) -> tuple[list[Finding], dict[str, Grid], list[Picks]]:
+    """What headers and picks say; the grids, and the picks of runs that nobody said to be labelled in a part."""
     project, runs = of.project, of.check()
     kind = next((text for cls, text in _KINDS.items() if isinstance(project, cls)), "project")
     found = [Finding(OK, "", f"{kind} with {counted(len(runs), 'run')}: {listing(runs)}")]
@@ -81,17 +87,17 @@ def cheap_findings(of: Runs | Project, checkup: Checkup = Checkup(), detector: A
     found += type_findings(types)
     found += header_findings(_mrc_files(project))
     grids: dict[str, Grid] = {}
+    whole: list[Picks] = []
     for run in types:
         found += grid_findings(project, run, types[run], of.tomo_type, grids)
     if grids:
         found += spacing_findings(grids)
     if checkup.truth:
         found += picks_findings(project, runs, grids, of.picks, _distances(detector))
-        if not checkup.all_labelled:
-            found += part_findings(project, runs, grids, of.picks)
+        found += part_findings(project, runs, grids, of.picks, whole)
     if detector is not None:
         found += _model_findings(project, types, grids, detector)
-    return found
+    return found, grids, whole
 
 
 def _distances(detector: Any) -> dict[str, float] | None:
@@ -109,9 +115,9 @@ def before_picking(runs: Runs, model: Any) -> list[Finding]:
     return _warnings(looked_at, Checkup(truth=False), model)
 
 
-def before_training(runs: Runs, all_labelled: bool = False) -> list[Finding]:
-    """What is to be known before hours are spent on these runs."""
-    return _warnings(runs, Checkup(all_labelled=all_labelled))
+def before_training(runs: Runs) -> list[Finding]:
+    """What is to be known before hours are spent on these runs, and is not said by the training itself."""
+    return _warnings(runs, Checkup())
 
 
 def warn(found: Sequence[Finding]) -> None:
@@ -128,7 +134,9 @@ def _warnings(runs: Runs, checkup: Checkup, model: Any = None) -> list[Finding]:
 def findings(of: Runs | Project, checkup: Checkup = Checkup(), detector: Any = None) -> list[Finding]:
     """`cheap_findings`, and what the voxels of a few runs say."""
     of = Runs.of(of)
-    found = cheap_findings(of, checkup, detector)
+    found, grids, whole = _from_headers(of, checkup, detector)
+    if checkup.truth and not checkup.all_labelled:
+        found += _asked(of, grids, whole)
     able = {run: types for run, types in _types(of.project, of.check(), []).items() if types}
     for i, (run, types) in enumerate(list(able.items())[: checkup.examine]):
         try:
@@ -139,6 +147,19 @@ def findings(of: Runs | Project, checkup: Checkup = Checkup(), detector: Any = N
         except TomopickError as error:
             found.append(Finding(ERROR, f"run {run}", str(error)))
     return found
+
+
+def _asked(of: Runs, grids: Mapping[str, Grid], whole: Sequence[Picks]) -> list[Finding]:
+    """Whether runs are labelled only where their picks are."""
+
+    def seen(run: str) -> tuple[np.ndarray, np.ndarray | None]:
+        tomogram = of.tomogram(run)
+        return RobustNormalization()(tomogram), tomogram.void
+
+    try:
+        return [Finding(WARNING, "", line) for line in unpicked(whole, grids, of.project.objects, seen)]
+    except TomopickError as error:
+        return [Finding(ERROR, "", str(error))]
 
 
 def _mrc_files(project: Project) -> list[Path]:
