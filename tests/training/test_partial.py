@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from small import BALL, memory, recipe, tomogram
+from small import BALL, memory, recipe, tomogram, untrained
 from tomopick import FitOptions, Runs, Source, fit
 from tomopick.core.errors import RecipeError, SelectionError
 from tomopick.core.types import Grid, PickableObject, Picks
@@ -158,7 +158,8 @@ def test_the_only_run_is_cut_where_picks_are():
     def cut(ball, ring=()):
         rows = [*ball, *ring]
         positions = np.array([[40.0, 10.0 * y, 40.0] for y in rows])
-        return split_run(replace(made, picks=Picks("A", positions, ["ball"] * len(ball) + ["ring"] * len(ring))))
+        picks = Picks("A", positions, ["ball"] * len(ball) + ["ring"] * len(ring))
+        return split_run(replace(made, picks=picks), [BALL, PickableObject("ring", 100.0)])
 
     train, val = cut([10, 60, 100, 190], [20, 170])
     assert (train.grid.shape[1], val.grid.shape[1]) == (140, 40)  # as where nobody looked at the picks
@@ -260,3 +261,30 @@ def test_a_threshold_for_positives_alone():
     best = choose_thresholds(found, truth, [BALL], "positives", tolerance=0.0)["ball"]
     assert best.threshold == pytest.approx(0.75) and best.value == pytest.approx(2 / 3)
     assert metric_name("positives") == "positives"
+
+
+def test_few_that_validate_do_not_set_a_threshold_alone(monkeypatch):
+    """One doubtful place of a small part would; places that were learned from show others, and scores stay honest."""
+    from tomopick.training import validate as judging
+
+    project = memory(runs=("A", "B"))
+    data = gather(recipe(), [Source(project, val_runs=["B"])])
+    b, a = data.val[0].picks, data.train[0].picks
+    heights = {"B": np.linspace(0.8, 0.95, len(b)), "A": np.linspace(0.75, 0.95, len(a))}
+    heights["B"][0] = 0.45  # the doubtful one
+
+    def seen(detector, predictor, of, metrics):
+        found = {}
+        for i, v in enumerate(of.val):
+            off = v.picks.positions.copy()[:4] + 200.0  # four wrong ones
+            wrong = [0.4, 0.3, 0.2, 0.1] if v.picks.run == "B" else [0.7, 0.6, 0.55, 0.5]
+            found[str(i)] = Picks(str(i), np.concatenate([v.picks.positions, off]), ["ball"] * (len(v.picks) + 4),
+                                  np.concatenate([heights[v.picks.run], wrong]))  # fmt: skip
+        return {judging.LOWEST_SCORE: found}
+
+    monkeypatch.setattr(judging, "validation_picks", seen)
+    made = judging.measured(untrained((BALL,)), data, torch.device("cpu"))
+    assert 0.7 < made.thresholds["f1"]["ball"] < 0.75  # by validation alone: between 0.4 and 0.45
+    assert made.facts.scores["f1"]["ball"] == pytest.approx(2 * 13 / (13 + 14))  # of validation, with that threshold
+    monkeypatch.setattr(judging, "ENOUGH", 10)
+    assert 0.4 < judging.measured(untrained((BALL,)), data, torch.device("cpu")).thresholds["f1"]["ball"] < 0.45

@@ -10,7 +10,7 @@ from typing import TypeVar
 from ..core.types import PickableObject, Picks
 from ..scoring.localisation import median_shift
 from ..scoring.metrics import METRICS, POSITIVES
-from ..scoring.thresholds import Candidates, choose_thresholds, picks_for
+from ..scoring.thresholds import Candidates, choose_thresholds, picks_for, value_at
 from .detector import Detector
 from .ensemble import Ensemble
 
@@ -48,3 +48,35 @@ def with_measured(
     scores = {m: {k: float(c.value) for k, c in cuts.items() if c.n_truth and complete} for m, cuts in best.items()}
     facts = replace(model.facts, displacement=shift, displacement_matches=int(n), scores=scores)
     return replace(model, thresholds=thresholds, facts=facts)
+
+
+def with_thresholds_of(
+    model: AnyModel,
+    found: Candidates,
+    truth: Mapping[str, Picks],
+    objects: Sequence[PickableObject],
+    judge: tuple[Candidates, Mapping[str, Picks]],
+    complete: bool = True,
+) -> AnyModel:
+    """The model with thresholds of some objects from more runs than it is judged by.
+
+    Args:
+        model: as measured on the runs that it is judged by.
+        found, truth: picks and true particles of more runs, those among them.
+        objects: whose thresholds they set.
+        judge: picks and true particles that scores are of.
+        complete: see `with_measured`.
+    """
+    names = [o.name for o in objects]
+    of_them = {cut: {run: p.among(names) for run, p in runs.items()} for cut, runs in found.items()}
+    wanted = {run: p.among(names) for run, p in truth.items()}
+    thresholds, scores = dict(model.thresholds), dict(model.facts.scores)
+    for metric in METRICS:
+        best = choose_thresholds(of_them, wanted, objects, metric if complete else POSITIVES)
+        cuts = {name: c.threshold for name, c in best.items() if c.calibrated}
+        thresholds[metric] = {**thresholds[metric], **cuts}
+        if complete:
+            kept = picks_for(judge[0], thresholds[metric])
+            mine = {o.name: value_at(metric, kept, judge[1], o, cuts[o.name]) for o in objects if o.name in cuts}
+            scores[metric] = {**scores.get(metric, {}), **mine}
+    return replace(model, thresholds=thresholds, facts=replace(model.facts, scores=scores))

@@ -169,7 +169,7 @@ def found_uphill(
         for o in objects:
             if o.name in cuts:
                 mine = {run: picks[run].of(o.name) for run in truth}
-                values[o.name][GRID.index(cuts[o.name])] = [_value(metric, mine, truth, o) for metric in metrics]
+                values[o.name][GRID.index(cuts[o.name])] = [value_at(metric, mine, truth, o) for metric in metrics]
                 for run, part in mine.items():
                     found.setdefault(cuts[o.name], {r: [] for r in truth})[run].append(part)
     return {cut: {run: Picks.join(run, parts) for run, parts in runs.items()} for cut, runs in found.items()}
@@ -190,10 +190,13 @@ def _next(values: Mapping[int, Sequence[float]], first: int) -> int | None:
     return None
 
 
-def _value(metric: str, picks: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject) -> float:
-    """The metric of one object's picks."""
+def value_at(
+    metric: str, picks: Mapping[str, Picks], truth: Mapping[str, Picks], obj: PickableObject, threshold: float = 0.0
+) -> float:
+    """The metric of one object's picks, of those at least as high as a threshold."""
     scores, hits, n_truth = _hits(metric)(picks, truth, obj)
-    return float(_values(metric, np.array([len(hits)]), np.array([len(scores)]), n_truth)[0])
+    kept, tp = (np.array([np.count_nonzero(heights >= threshold)]) for heights in (scores, hits))
+    return float(_values(metric, tp, kept, n_truth)[0])
 
 
 def picks_for(found: Candidates, thresholds: Mapping[str, float]) -> dict[str, Picks]:

@@ -14,11 +14,12 @@ from ..core.messages import counted, listing
 from ..core.progress import bar
 from ..core.types import Grid, PickableObject, Picks, Tomogram, is_inverted
 from ..data.labelled import labelled_in, negatives_of, outside_text
-from ..data.plausible import filled_part, require_likely
+from ..data.plausible import require_likely
 from ..picking.folder import TrainingFacts
 from ..picking.peaks import distances_of
 from ..picking.resample import matched, spacings_differ
 from ..picking.statistics import contrast_at, radial_spectrum, skewness
+from ..picking.unpicked import unpicked
 from ..scoring.crowding import crowded
 from ..scoring.radii import diameter_doubts
 from .patches import LabelledVolume
@@ -92,9 +93,10 @@ def gather(
                 for run in runs:
                     read[part].append(read_one(plan.source, run, picks[run], known, remember=part == "train"))
                     shown.update(1)
+            _ask(plan.source, [*read["train"], *read["val"]], objects)
             if plan.alone:
                 (only,) = read["train"]
-                read["train"], read["val"] = ([part] for part in split_run(only))
+                read["train"], read["val"] = ([part] for part in split_run(only, objects))
             for part, volumes in read.items():
                 parts[part] += volumes
             for run in plan.unlabelled:
@@ -107,6 +109,16 @@ def gather(
         facts, learned_from=tuple(plan.learned_from for plan in plans), provenance=_told(parts["train"], objects)
     )
     return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled, complete)
+
+
+def _ask(source: Source, volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
+    """Says where picks fill only a part of their run and nobody has said why."""
+    if source.all_labelled:
+        return
+    read = {v.picks.run: v for v in volumes if all(mask is None for mask in v.known.values())}
+    found, grids = [v.picks for v in read.values()], {run: v.grid for run, v in read.items()}
+    for line in unpicked(found, grids, objects, lambda run: (read[run].values, read[run].void)):
+        log.warning(f"{source.project.uri}: {line}")
 
 
 def _check(
@@ -217,8 +229,6 @@ class _Reader:
             if not labelled.all():
                 n = counted(int(np.count_nonzero(~labelled)), "pick")
                 log.info(f"{source.project.uri}: run {run}: {n} outside of what is labelled are left out")
-        elif not source.all_labelled and (line := filled_part(labels, tomogram.grid)):
-            log.warning(f"{source.project.uri}: {line}")
         self.witness.judge(run, volume)
         if remember:
             self.witness.look(tomogram.tomo_type, run, volume)

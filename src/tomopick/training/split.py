@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ..core.errors import SelectionError
 from ..core.messages import counted
-from ..core.types import Picks
+from ..core.types import PickableObject, Picks
 from .patches import LabelledVolume
 from .sources import HELD_BACK
 
 log = logging.getLogger("tomopick")
 
-GAP = 200.0  # between the parts of a run that is split [Å]: no particle is seen on both sides
 _LEAST = 16  # voxels that are learned from
 
 
-def split_run(volume: LabelledVolume) -> tuple[LabelledVolume, LabelledVolume]:
+def split_run(volume: LabelledVolume, objects: Sequence[PickableObject]) -> tuple[LabelledVolume, LabelledVolume]:
     """Keeps the high-y end of what is labelled for validation; or the cut is moved to where both have some of all.
+
+    Args:
+        volume: the run.
+        objects: that are learned; the parts lie the largest one's diameter apart, and nothing is seen on both sides.
 
     Raises:
         SelectionError: no cut leaves enough, or picks on both sides.
     """
     run, n = volume.picks.run, volume.grid.shape[1]
-    gap = round(GAP / volume.grid.voxel_spacing)
+    widest = max(2 * o.radius_angstrom for o in objects)
+    gap = math.ceil(widest / volume.grid.voxel_spacing)
     low, high = _extent(volume)
     start = high - max(1, round(HELD_BACK * (high - low)))
     if start - gap - low < _LEAST:

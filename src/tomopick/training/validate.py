@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,10 +11,10 @@ import numpy as np
 import torch
 
 from ..core.arrays import Array
-from ..core.types import Heatmap, Picks
+from ..core.types import Heatmap, PickableObject, Picks
 from ..networks.engines import EngineSpec
 from ..picking.detector import Detector
-from ..picking.measured import with_measured
+from ..picking.measured import with_measured, with_thresholds_of
 from ..picking.peaks import LOWEST_SCORE, PeakFinder
 from ..picking.predict import Predictor, predict_rows
 from ..picking.rows import decode_rows
@@ -29,6 +30,8 @@ log = logging.getLogger("tomopick")
 # Of a volume, no more of which can be of one object: where a heatmap of groups is cut lower, nothing is parted well and
 # much is flooded.
 FULLEST = 0.1
+ENOUGH = 50  # true particles of an object that set its threshold by themselves
+MORE = 3  # volumes that were learned from, at most, that help where there are fewer
 
 
 def validation_picks(detector: Detector, predictor: Predictor, data: Data, metrics: Sequence[str]) -> Candidates:
@@ -116,7 +119,38 @@ def _truth(data: Data) -> dict[str, Picks]:
 
 
 def measured(detector: Detector, data: Data, device: torch.device) -> Detector:
-    """The detector with what the validation volumes tell: thresholds, displacement and scores."""
+    """The detector with what the validation volumes tell: thresholds, displacement and scores.
+
+    Of an object with few true particles there, one doubtful place decides between a low threshold and a high one: then
+    volumes that were learned from help to set it, whose doubtful places show, too, where a cut should not be. Where
+    they are known by heart any cut that validation allows suits them, so they change nothing. Scores are of
+    validation alone.
+    """
     metrics = METRICS if data.complete else (POSITIVES,)
-    candidates = validation_picks(detector, detector.predictor(device), data, metrics)
-    return with_measured(detector, candidates, _truth(data), data.objects, "the defaults", data.complete)
+    predictor = detector.predictor(device)
+    candidates, truth = validation_picks(detector, predictor, data, metrics), _truth(data)
+    made = with_measured(detector, candidates, truth, data.objects, "the defaults", data.complete)
+    n = Counter(name for picks in truth.values() for name in picks.names.tolist())
+    few = [o for o in data.objects if 0 < n[o.name] < ENOUGH]
+    if not few or detector.method.peaks.positions_depend_on_threshold:
+        return made
+    more = replace(data, val=_with_most(data.train, few, ENOUGH - min(n[o.name] for o in few)))
+    seen, known = validation_picks(detector, predictor, more, metrics), _truth(more)
+    pooled = {LOWEST_SCORE: {**candidates[LOWEST_SCORE], **_renamed(seen[LOWEST_SCORE])}}
+    return with_thresholds_of(made, pooled, {**truth, **_renamed(known)}, few, (candidates, truth), data.complete)
+
+
+def _with_most(
+    volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject], wanted: int
+) -> list[LabelledVolume]:
+    """Volumes with the most of these objects, until there are as many as wanted; few, for they take time."""
+    names = [o.name for o in objects]
+    held = sorted(volumes, key=lambda v: -len(v.picks.among(names)))
+    found: list[LabelledVolume] = []
+    while held and len(found) < MORE and sum(len(v.picks.among(names)) for v in found) < wanted * len(names):
+        found.append(held.pop(0))
+    return found
+
+
+def _renamed(picks: Mapping[str, Picks]) -> dict[str, Picks]:
+    return {f"learned {run}": replace(p, run=f"learned {run}") for run, p in picks.items()}
