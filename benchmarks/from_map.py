@@ -28,7 +28,7 @@ from tomopick.picking.normalize import RobustNormalization
 from tomopick.picking.peaks import LocalMaxima
 from tomopick.picking.picker import PickOptions
 from tomopick.recipes import get
-from tomopick.recipes.from_maps import Looks, MapOptions, simulated_with
+from tomopick.recipes.from_maps import Looks, MapOptions, for_other_volumes, simulated_with
 from tomopick.scoring.scores import matched_scores
 from tomopick.scoring.thresholds import calibrate
 from tomopick.simulation.maps import DensityFile
@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--picks", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--init-from", default="", help="comma-separated; nothing: random weights")
+    parser.add_argument("--set", action="append", default=[], help="section.field=value")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
@@ -95,7 +96,7 @@ def main() -> None:
             print(rows, flush=True)
         left = args.minutes - (time.monotonic() - began) / 60
         how = FitOptions(args.device, init_from=start, objects=[name], minutes=left)
-        model = fit(get("light"), [Source(open_project(config))], out, how)
+        model = fit(for_other_volumes(get("light")).override(args.set), [Source(open_project(config))], out, how)
         rows[start or "random weights"] = f1(
             model.pick(tomogram, options=PickOptions(device=args.device)).picks, truth, obj
         )

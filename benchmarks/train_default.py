@@ -41,14 +41,13 @@ from tomopick.picking.measured import with_measured
 from tomopick.picking.peaks import LOWEST_SCORE
 from tomopick.picking.picker import Picker, PickOptions
 from tomopick.recipes import get
+from tomopick.recipes.from_maps import for_other_volumes
 from tomopick.scoring.scores import matched_scores
 from tomopick.simulation import simulate, with_densities
 from tomopick.simulation.projects import spec_of
-from tomopick.training.augment import Blur, Noise, ScaleShift
 
 TRAIN_SHAPE, VAL_SHAPE, DEMO_SHAPE = (96, 192, 192), (96, 384, 384), (128, 512, 512)
-# Wider than a recipe's own, for the real volumes are yet another domain.
-INTENSITY = (ScaleShift(scale=0.6, shift=0.4, p=0.9), Blur(1.0, 0.25), Noise(0.5, 0.4))
+AS_SHIPPED = ("train.steps=1600", "train.lr=2e-3", "train.lr_from_model=1", "train.warmup_steps=100")
 # Seeds of training and validation; the demo's phantoms use small ones.
 TRAIN_SEED, VAL_SEED, CALIBRATION_SEED = 7_000_000, 8_000_000, 9_000_000
 
@@ -138,8 +137,7 @@ def main() -> None:
 
 def teach(out: Path, args: argparse.Namespace) -> None:
     """Simulates what it learns from, and trains."""
-    recipe = get(args.recipe).override(["train.steps=1600", "train.lr=2e-3", *args.set])
-    recipe = replace(recipe, augment=replace(recipe.augment, intensity=INTENSITY))
+    recipe = for_other_volumes(get(args.recipe)).override([*AS_SHIPPED, *args.set])
     # Of each kind every other run is of the true maps: neither their shapes nor the analytic ones are all there is.
     maps = [args.templates if i // len(KINDS) % 2 else None for i in range(args.train_runs)]
     jobs = [(KINDS[i % len(KINDS)], TRAIN_SHAPE, f"T{i:04d}", TRAIN_SEED, maps[i]) for i in range(args.train_runs)]

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from tomopick import recipes
 from tomopick.core.errors import ReadError, SelectionError
 from tomopick.core.types import Grid, Tomogram
 from tomopick.data import MemoryProject, open_project, write_mrc
 from tomopick.data.runs import Runs
-from tomopick.recipes.from_maps import Looks, MapOptions, simulated_with, thickness_of
+from tomopick.recipes import from_maps
+from tomopick.recipes.from_maps import Looks, MapOptions, for_other_volumes, simulated_with, thickness_of
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,30 @@ def test_a_map_becomes_runs_that_can_be_learned_from(density, tmp_path, caplog):
     assert len(project.picks(run).of("my-protein")) >= 3
     again, _ = simulated_with([f"{density},radius=50,mass=300"], tmp_path / "sim", options)
     assert again == config  # made once
+
+
+def test_what_a_tomogram_does_not_tell_from_the_map_is_left_out(tmp_path, monkeypatch, caplog):
+    """Else the one would be taught to be nothing, and looks like the other."""
+    axis = np.arange(32) - 15.5
+    r = 5 * np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    asked = {}
+    monkeypatch.setattr(from_maps, "simulate_project", lambda out, shape, **how: asked.update(how))
+    for name, body, left_out in (("shell", (r > 38) & (r < 60), ["apo-ferritin"]), ("rod", r < 18, [])):
+        write_mrc(tmp_path / f"{name}.mrc", gaussian_filter(body.astype(np.float32), 1), 5.0)
+        with caplog.at_level("INFO", "tomopick"):
+            simulated_with([f"{tmp_path}/{name}.mrc,mass=480"], tmp_path / "sim", MapOptions())
+        assert [f"specimen.copies.{other}=0,0" for other in left_out] == asked["settings"][2:]
+        assert ("left out of the runs" in caplog.text) == bool(left_out)
+        caplog.clear()
+    simulated_with([f"apo-ferritin={tmp_path}/shell.mrc,mass=480"], tmp_path / "sim", MapOptions())
+    assert len(asked["settings"]) == 2  # it is itself
+
+
+def test_recipes_see_more_grey_values_where_simulations_teach():
+    usual = recipes.get("light")
+    wider = for_other_volumes(usual)
+    scale = {type(step).__name__: getattr(step, "scale", 0) for step in wider.augment.intensity}
+    assert scale["ScaleShift"] > 0.5 and wider.augment.spatial == usual.augment.spatial
 
 
 def test_what_is_no_map(tmp_path):

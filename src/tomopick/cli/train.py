@@ -259,7 +259,12 @@ def _recipe(name: str, overrides: list[str], choices: dict[str, Any]) -> Any:
     known = sorted({*recipes.names(), *METHODS})
     if name not in known:
         raise TomopickError(f"no recipe '{name}'; {near_miss(name, known)}")
-    return recipes.get(name).override(overrides)
+    recipe = recipes.get(name)
+    if choices["maps"]:
+        from ..recipes.from_maps import for_other_volumes
+
+        recipe = for_other_volumes(recipe)
+    return recipe.override(overrides)
 
 
 def _require_start(out: Path, choices: dict[str, Any]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,31 @@ from scipy.ndimage import gaussian_filter1d
 
 from ..core.errors import SelectionError
 from ..core.messages import counted, listing
-from ..core.presets import CZII_VOXEL_SPACING
-from ..core.types import Shape, Tomogram
+from ..core.presets import CZII_OBJECTS, CZII_VOXEL_SPACING
+from ..core.types import Grid, Shape, Tomogram
 from ..data.runs import Runs
 from ..picking.normalize import RobustNormalization
+from ..simulation.bodies import density_of
+from ..simulation.density import Density
 from ..simulation.maps import DensityFile
 from ..simulation.phantom import REFERENCE_VOLUME
 from ..simulation.projects import Draw, simulate_project
 from ..simulation.run import VOXEL_SPACINGS
+from ..training.augment import Blur, Noise, ScaleShift
+from ..training.recipe import Recipe
 
 log = logging.getLogger("tomopick")
 
-_COPIES = (6.0, 18.0)  # of each object a run, before runs are crowded: enough to learn from, and room for others
+_COPIES = (6.0, 40.0)  # of each object a run, before runs are crowded: from a few among others to a specimen of its own
+_MASSES = 1.5  # times as heavy, and with `_SHARED` of the mass at the same distances from the centre, an object looks
+_SHARED = 0.8  # in a tomogram like another
+_SHELL = 5.0  # [Å] at which densities are compared, in shells of twice that
+_MOST_SHELLS = 64
+_BUILT_IN = {thing.name: thing for thing in CZII_OBJECTS}
 _MEASURED = 3  # tomograms that are looked at, at most
 _EDGE = 0.2  # of the way from empty ice to the specimen's middle: a layer is not flat, and its rim has fewer particles
+# Wider than a recipe's own. Source: the shipped model, which learned from simulations alone and picks a real volume.
+_INTENSITY = (ScaleShift(scale=0.6, shift=0.4, p=0.9), Blur(1.0, 0.25), Noise(0.5, 0.4))
 _THICKEST = 160  # voxels of a simulated run along z, at most: memory and time
 
 
@@ -67,6 +79,11 @@ class Looks:
             f"{max(thick):.0f} Å"
         )
         return cls(spacing, (0.85 * min(thick), 1.15 * max(thick)), sections)
+
+
+def for_other_volumes(recipe: Recipe) -> Recipe:
+    """A recipe whose patches vary more in their grey values: what simulations teach is used on other volumes."""
+    return replace(recipe, augment=replace(recipe.augment, intensity=_INTENSITY))
 
 
 def thickness_of(tomogram: Tomogram) -> float:
@@ -133,6 +150,10 @@ def simulated_with(maps: Sequence[str], out: Path, options: MapOptions) -> tuple
     low, high = (min(n * share, 1e4) for n in _COPIES)
     settings = [f"voxel_spacing={spacing:.6f}"]
     settings += [f"specimen.copies.{file.name}={low:.1f},{high:.1f}" for file in files]
+    alike = [name for name in _others(files) if any(_looks_alike(density_of(_BUILT_IN[name]), f.load()) for f in files)]
+    settings += [f"specimen.copies.{name}=0,0" for name in alike]
+    if alike:
+        log.info(f"left out of the runs, for a tomogram hardly tells it from yours: {listing(alike)}")
     if options.looks.thickness:
         settings.append(f"specimen.thickness={options.looks.thickness[0]:.0f},{options.looks.thickness[1]:.0f}")
     for file in files:
@@ -146,6 +167,28 @@ def simulated_with(maps: Sequence[str], out: Path, options: MapOptions) -> tuple
     )  # fmt: skip
     log.info(f"{counted(options.runs, 'simulated run')} with {listing(f.name for f in files)} in {out}")
     return out / "copick.json", tuple(file.name for file in files)
+
+
+def _others(files: Sequence[DensityFile]) -> list[str]:
+    """The objects that are in simulated runs besides those of the maps."""
+    return [name for name in _BUILT_IN if name not in {file.name for file in files}]
+
+
+def _looks_alike(one: Density, other: Density) -> bool:
+    """Whether tomograms hardly tell two densities apart: what is true of the one would be taught to be wrong."""
+    (mass, near), (its, far) = _shells(one), _shells(other)
+    return 1 / _MASSES < mass / its < _MASSES and float(np.minimum(near, far).sum()) >= _SHARED
+
+
+def _shells(density: Density) -> tuple[float, np.ndarray]:
+    """The integral of a density [V Å^3], and which parts of it lie how far from its centre."""
+    side = 2 * math.ceil(density.radius / _SHELL) + 3
+    grid = Grid((side, side, side), _SHELL, (-(side // 2) * _SHELL,) * 3)
+    start, box = density.sample(np.eye(3), np.zeros(3), grid)
+    axes = [np.square(first + np.arange(n) - side // 2) for first, n in zip(start, box.shape)]
+    away = np.sqrt(axes[0][:, None, None] + axes[1][:, None] + axes[2]) / 2
+    parts = np.bincount(away.astype(int).ravel(), np.maximum(box, 0).ravel(), _MOST_SHELLS)[:_MOST_SHELLS]
+    return float(parts.sum() * _SHELL**3), parts / parts.sum()
 
 
 def _parsed(text: str) -> DensityFile:

@@ -281,8 +281,9 @@ def _plan(
     ranges = dict(spec.copies)
     scale = area * depth / REFERENCE_VOLUME * crowding
     expected = {thing.name: rng.uniform(*ranges.get(thing.name, OTHER_COPIES)) * scale for thing in particles}
-    if particles and twin is None and rng.random() < spec.dominance:
-        name = particles[int(rng.integers(len(particles)))].name
+    there = [name for name, count in expected.items() if count > 0]
+    if there and twin is None and rng.random() < spec.dominance:
+        name = there[int(rng.integers(len(there)))]
         radius = densities[name].radius
         thickness = min(depth, 2 * radius * rng.uniform(*spec.dominant_layers))
         expected = {other: count * 0.15 for other, count in expected.items()}
