@@ -32,26 +32,31 @@ def main() -> None:
     parser.add_argument("--density", required=True, metavar="NAME=FILE[,radius=Å]")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--phantoms", type=int, default=3, help="of the demo, for what is forgotten")
+    parser.add_argument("--only", default="held,alone", help="held: with what the model knew; alone: the object alone")
+    parser.add_argument("--set", action="append", default=[], help="section.field=value")
+    parser.add_argument("--workers", type=int, default=2, help="of the simulation")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     name = args.density.partition("=")[0]
 
-    simulate_project(args.work / "runs", SHAPE, runs=3, seed=4_000_000, tomo_types=("denoised",), preset="varied",
-                     densities=[args.density], settings=[f"specimen.copies.{name}=400,800"])  # fmt: skip
+    simulate_project(args.work / "runs", SHAPE, runs=3, seed=4_000_000, tomo_types=("denoised",),
+                     densities=[args.density], settings=[f"specimen.copies.{name}=400,800"],
+                     workers=args.workers)  # fmt: skip
     project = open_project(args.work / "runs" / "copick.json")
     *learned, unseen = project.runs()
     models = {"default": load_detector("default")}
-    for how in ("held", "alone"):
+    for how in args.only.split(","):
         out, began = args.work / how, time.monotonic()
         if not (out / "detector.json").is_file():
             chosen = {"add": [name]} if how == "held" else {"objects": [name]}
             options = FitOptions(args.device, init_from="default", **chosen)
             source = Source(Runs(project, learned[:1], picks=f"{name}:*/*"), val_runs=learned[1:])
-            fit(get("light").override([f"train.steps={args.steps}"]), [source], out, options)
+            fit(get("light").override([f"train.steps={args.steps}", *args.set]), [source], out, options)
         models[how] = load_detector(str(out))
         print(f"{how}: {time.monotonic() - began:.0f} s", flush=True)
 
-    simulate_project(args.work / "demo", DEMO_SHAPE, runs=args.phantoms, seed=0, tomo_types=("denoised",))
+    simulate_project(args.work / "demo", DEMO_SHAPE, runs=args.phantoms, seed=0, tomo_types=("denoised",),
+                     workers=args.workers)  # fmt: skip
     demo = open_project(args.work / "demo" / "copick.json")
     rows = {}
     for label, model in models.items():

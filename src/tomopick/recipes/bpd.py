@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ..networks import UNetSpec
 from ..picking.tiling import SteepWindow, TilingSpec
+from ..training.loop import TrainSpec
 from ..training.recipe import Recipe
 from ..training.targets import GaussianTarget
 
@@ -38,6 +39,7 @@ def light() -> Recipe:
         source="tomopick; BPD at output stride 2",
         target=GaussianTarget(sigma_factor=0.5),
         network=UNetSpec(widths=(32, 48, 64), convolutions=2, stride=2),
+        train=TrainSpec(steps=800, lr_from_model=0.3, warmup_steps=50),
         views="none",
         exclusion=0.5,
     )

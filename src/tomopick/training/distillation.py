@@ -65,7 +65,14 @@ class Distilled:
         return cls(objective, teacher.requires_grad_(False).eval(), activation, pairs)
 
     def loss(self, state: TrainState, batch: Batch) -> torch.Tensor:
-        """Loss of the batch, completed with the teacher's heatmap where an object is not labelled."""
+        """Loss of the batch, completed with the teacher's heatmap where an object is not labelled.
+
+        Statistics of activations stay the old model's: those of the few runs that an object is learned from would be
+        wrong for the volumes that the others were learned from.
+        """
+        for module in state.network.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._NormBase):
+                module.eval()
         return self.objective.loss(state, self.completed(batch))
 
     @torch.no_grad()

@@ -35,6 +35,7 @@ class TrainSpec:
         steps: how many batches.
         batch_size: patches a batch.
         lr: largest learning rate of AdamW; reached after `warmup_steps`.
+        lr_from_model: times that where the training starts from a model, which knows much already.
         weight_decay: of AdamW.
         warmup_steps: in which the learning rate rises to `lr`.
         clip_norm: largest norm of the gradient.
@@ -50,6 +51,7 @@ class TrainSpec:
     steps: int = 3000
     batch_size: int = 8
     lr: float = 1e-3
+    lr_from_model: float = 1.0
     weight_decay: float = 1e-2
     warmup_steps: int = 100
     clip_norm: float = 1.0
@@ -69,6 +71,8 @@ class TrainSpec:
             raise RecipeError(f"train.select is {self.select}; it can be {' or '.join(SELECT)}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise RecipeError(f"train.lr is {self.lr:g}; it must be a positive number")
+        if not (math.isfinite(self.lr_from_model) and self.lr_from_model > 0):
+            raise RecipeError(f"train.lr_from_model is {self.lr_from_model:g}; it must be a positive number")
         if not 0 <= self.ema_decay < 1:
             raise RecipeError(f"train.ema_decay is {self.ema_decay:g}; it must be from 0 to just below 1")
         if not self.clip_norm > 0:  # a negative one would turn every step around

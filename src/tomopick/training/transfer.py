@@ -27,7 +27,7 @@ _Blocks = tuple[int, ...]
 
 
 def like(recipe: Recipe, start: Detector) -> Recipe:
-    """The recipe at the voxel spacing that the starting model learned at, unless it has one of its own.
+    """The recipe as it goes on from a model: at the learning rate for that, and where it has none at its voxel spacing.
 
     Raises:
         ModelError: the model was taught in a way that this version does not know; it can only be picked with.
@@ -35,6 +35,8 @@ def like(recipe: Recipe, start: Detector) -> Recipe:
     Recipe.from_json(start.recipe_json)
     if recipe.normalize != start.method.normalize:
         log.warning(f"{start.name} was trained with another normalisation ({start.method.normalize})")
+    train = recipe.train
+    recipe = replace(recipe, train=replace(train, lr=train.lr * train.lr_from_model, lr_from_model=1.0))
     if recipe.voxel_spacing is None:
         log.info(f"at {start.facts.voxel_spacing:g} Å, as {start.name} was trained")
         return replace(recipe, voxel_spacing=start.facts.voxel_spacing)
