@@ -106,7 +106,7 @@ class Filled:
     high: float
 
 
-def filled(found: Sequence[Picks], grids: Mapping[str, Grid]) -> Filled | None:
+def filled_part(found: Sequence[Picks], grids: Mapping[str, Grid]) -> Filled | None:
     """The part of their tomograms that picks of runs together fill, where they would hardly by chance; else None.
 
     Particles have other reasons too to be where they are: what lies beyond is to be looked at, and the user asked.
@@ -125,7 +125,7 @@ def filled(found: Sequence[Picks], grids: Mapping[str, Grid]) -> Filled | None:
 def filled_together(found: Sequence[Picks], grids: Mapping[str, Grid]) -> tuple[list[Picks], Filled | None]:
     """Those with too few picks to tell by themselves, and the part that they fill together."""
     few = [picks for picks in found if 0 < len(picks) < MANY]
-    return few, filled(few, grids) if len(few) > 1 else None
+    return few, filled_part(few, grids) if len(few) > 1 else None
 
 
 def asked_of_one(picks: Picks, grid: Grid, part: Filled) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from ..core.types import Grid, PickableObject, Picks
-from ..data.plausible import Filled, asked_of_all, asked_of_one, filled, filled_together
+from ..data.plausible import Filled, asked_of_all, asked_of_one, filled_part, filled_together
 
 _COARSE = 4.0  # voxels to a radius at which volumes are looked at
 _ALIKE = 0.3  # of as many a square as where picks are: as many places that look like picks speak of particles
@@ -16,11 +16,11 @@ _BRIGHTEST = 1.5  # times the most of any pick: what stands out more is gold, or
 _EACH = 3  # runs with few picks that are looked at, at most
 
 # Normalised values (z, y, x) of a run, and (z, y, x) bool where it holds no specimen, if it does anywhere.
-Seen = Callable[[str], tuple[np.ndarray, np.ndarray | None]]
+ReadRun = Callable[[str], tuple[np.ndarray, np.ndarray | None]]
 
 
 def unpicked(
-    found: Sequence[Picks], grids: Mapping[str, Grid], objects: Sequence[PickableObject], seen: Seen
+    found: Sequence[Picks], grids: Mapping[str, Grid], objects: Sequence[PickableObject], seen: ReadRun
 ) -> list[str]:
     """Asks, a line each, whether runs are labelled only where picks fill a part of them, and the rest looks like it.
 
@@ -36,7 +36,7 @@ def unpicked(
     """
     lines, few = [], []
     for picks in found:
-        part = filled([picks], grids)
+        part = filled_part([picks], grids)
         if part is None:
             few.append(picks)
         elif _goes_on([picks], grids, objects, seen, part):
@@ -48,7 +48,7 @@ def unpicked(
 
 
 def _goes_on(
-    found: Sequence[Picks], grids: Mapping[str, Grid], objects: Sequence[PickableObject], seen: Seen, part: Filled
+    found: Sequence[Picks], grids: Mapping[str, Grid], objects: Sequence[PickableObject], seen: ReadRun, part: Filled
 ) -> bool:
     """Whether what looks like a pick is as frequent beyond the part that picks fill."""
     kinds = [(o.name, o.radius) for o in objects if o.radius and any((p.names == o.name).any() for p in found)]

@@ -31,7 +31,7 @@ log = logging.getLogger("tomopick")
 # much is flooded.
 FULLEST = 0.1
 ENOUGH = 50  # true particles of an object that set its threshold by themselves
-MORE = 3  # volumes that were learned from, at most, that help where there are fewer
+_MORE = 3  # volumes that were learned from, at most, that help where there are fewer
 
 
 def validation_picks(detector: Detector, predictor: Predictor, data: Data, metrics: Sequence[str]) -> Candidates:
@@ -147,7 +147,7 @@ def _with_most(
     names = [o.name for o in objects]
     held = sorted(volumes, key=lambda v: -len(v.picks.among(names)))
     found: list[LabelledVolume] = []
-    while held and len(found) < MORE and sum(len(v.picks.among(names)) for v in found) < wanted * len(names):
+    while held and len(found) < _MORE and sum(len(v.picks.among(names)) for v in found) < wanted * len(names):
         found.append(held.pop(0))
     return found
 
