@@ -73,11 +73,12 @@ def test_what_a_tomogram_does_not_tell_from_the_map_is_left_out(tmp_path, monkey
         write_mrc(tmp_path / f"{name}.mrc", gaussian_filter(body.astype(np.float32), 1), 5.0)
         with caplog.at_level("INFO", "tomopick"):
             simulated_with([f"{tmp_path}/{name}.mrc,mass=480"], tmp_path / "sim", MapOptions())
-        assert [f"specimen.copies.{other}=0,0" for other in left_out] == asked["settings"][2:]
+        assert {f"specimen.copies.{other}=0,0" for other in left_out} <= set(asked["settings"][2:])
+        assert len(asked["settings"]) < 5  # and most objects stay
         assert ("left out of the runs" in caplog.text) == bool(left_out)
         caplog.clear()
     simulated_with([f"apo-ferritin={tmp_path}/shell.mrc,mass=480"], tmp_path / "sim", MapOptions())
-    assert len(asked["settings"]) == 2  # it is itself
+    assert "specimen.copies.apo-ferritin=0,0" not in asked["settings"]  # it is itself
 
 
 def test_recipes_see_more_grey_values_where_simulations_teach():
