@@ -10,7 +10,6 @@ from tomopick.core.errors import SelectionError
 from tomopick.data import MemoryProject
 from tomopick.networks.activations import Rectified
 from tomopick.training.distillation import Distilled
-from tomopick.training.loop import TrainSpec, TrainState
 from tomopick.training.patches import Batch
 
 
@@ -30,21 +29,20 @@ class Keeps:
 
 
 def test_the_models_answer_stands_where_nobody_labelled():
-    seen, state = Keeps(), TrainState.start(torch.nn.BatchNorm3d(1), TrainSpec(), torch.device("cpu"))
+    seen = Keeps()
     # New order: ring (old 1), added, ball (old 0).
     made = Distilled(seen, Teacher(), Rectified(), ((0, 1), (2, 0)))
     target = torch.full((2, 3, 2, 2, 2), 0.9)
     known = torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
-    made.loss(state, Batch(torch.zeros(2, 1, 4, 4, 4), target, known))
+    made.loss(None, Batch(torch.zeros(2, 1, 4, 4, 4), target, known))
     at = seen.batch.target[:, :, 0, 0, 0]
     torch.testing.assert_close(at, torch.tensor([[0.2, 0.9, 0.9], [0.2, 0.9, 0.1]]))
     assert seen.batch.known[:, :, 0, 0, 0].tolist() == [[1, 1, 1], [1, 0, 1]]
     cells = known[:, :, None, None, None].repeat(1, 1, 2, 2, 2)
     cells[0, 0, 0] = 5  # a part that is labelled keeps its label and what it counts
-    made.loss(state, Batch(torch.zeros(2, 1, 4, 4, 4), target, cells))
+    made.loss(None, Batch(torch.zeros(2, 1, 4, 4, 4), target, cells))
     assert (seen.batch.known[0, 0, 0] == 5).all() and torch.equal(seen.batch.target[0, 0, 0], target[0, 0, 0])
     assert seen.batch.target[0, 0, 1, 0, 0].item() == pytest.approx(0.2)
-    assert not state.network.training  # its statistics stay those of the old model's runs
 
 
 def rings_alone():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -15,19 +15,17 @@ from .dataset import Data
 from .loop import Objective, TrainState
 from .patches import Batch
 from .pseudo_labels import Annotator
-from .ranks import ALONE, Ranks
 from .recipe import Recipe
 
 
-def objective_of(recipe: Recipe, data: Data, added_to: str = "", ranks: Ranks = ALONE) -> Objective:
+def objective_of(recipe: Recipe, data: Data, added_to: str = "") -> Objective:
     """What is learned; of objects that were added to a model, with its answers where the others have no labels."""
     cell = data.voxel_spacing * recipe.network.stride
     objective = recipe.objective.build(recipe.loss, Annotator(recipe.peaks, recipe.target, data.objects, cell))
     if not added_to:
         return objective
     teacher = load_detector(added_to)
-    made = Distilled.of(objective, teacher.network, teacher.method.activation, data.objects, teacher.objects)
-    return replace(made, ranks=ranks)
+    return Distilled.of(objective, teacher.network, teacher.method.activation, data.objects, teacher.objects)
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,6 @@ class Distilled:
         teacher: the network of that model; it is not changed.
         activation: what its logits mean.
         channels: (new, old) of each object that both have.
-        ranks: that share the teacher's work.
 
     Source: learning without forgetting, Li & Hoiem 2016, arXiv:1606.09282, with the answer itself as target.
     """
@@ -48,7 +45,6 @@ class Distilled:
     teacher: torch.nn.Module
     activation: Activation
     channels: tuple[tuple[int, int], ...]
-    ranks: Ranks = ALONE
 
     @classmethod
     def of(
@@ -65,14 +61,7 @@ class Distilled:
         return cls(objective, teacher.requires_grad_(False).eval(), activation, pairs)
 
     def loss(self, state: TrainState, batch: Batch) -> torch.Tensor:
-        """Loss of the batch, completed with the teacher's heatmap where an object is not labelled.
-
-        Statistics of activations stay the old model's: those of the few runs that an object is learned from would be
-        wrong for the volumes that the others were learned from.
-        """
-        for module in state.network.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._NormBase):
-                module.eval()
+        """Loss of the batch, completed with the teacher's heatmap where an object is not labelled."""
         return self.objective.loss(state, self.completed(batch))
 
     @torch.no_grad()
@@ -84,9 +73,8 @@ class Distilled:
             return batch
         self.teacher.to(batch.volume.device)
         with autocast(batch.volume.device):
-            logits = self.teacher(self.ranks.own(batch.volume))
+            logits = self.teacher(batch.volume)
         heatmap = self.activation(logits if isinstance(logits, torch.Tensor) else logits[-1]).float().clamp(0, 1)
-        heatmap = self.ranks.gathered(heatmap, len(batch.volume))
         target, seen = batch.target.clone(), known.clone()
         missing = known[:, here] <= 0
         target[:, here] = torch.where(missing, heatmap[:, there], target[:, here])
