@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,17 +15,19 @@ from .dataset import Data
 from .loop import Objective, TrainState
 from .patches import Batch
 from .pseudo_labels import Annotator
+from .ranks import ALONE, Ranks
 from .recipe import Recipe
 
 
-def objective_of(recipe: Recipe, data: Data, added_to: str = "") -> Objective:
+def objective_of(recipe: Recipe, data: Data, added_to: str = "", ranks: Ranks = ALONE) -> Objective:
     """What is learned; of objects that were added to a model, with its answers where the others have no labels."""
     cell = data.voxel_spacing * recipe.network.stride
     objective = recipe.objective.build(recipe.loss, Annotator(recipe.peaks, recipe.target, data.objects, cell))
     if not added_to:
         return objective
     teacher = load_detector(added_to)
-    return Distilled.of(objective, teacher.network, teacher.method.activation, data.objects, teacher.objects)
+    made = Distilled.of(objective, teacher.network, teacher.method.activation, data.objects, teacher.objects)
+    return replace(made, ranks=ranks)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Distilled:
         teacher: the network of that model; it is not changed.
         activation: what its logits mean.
         channels: (new, old) of each object that both have.
+        ranks: that share the teacher's work.
 
     Source: learning without forgetting, Li & Hoiem 2016, arXiv:1606.09282, with the answer itself as target.
     """
@@ -45,6 +48,7 @@ class Distilled:
     teacher: torch.nn.Module
     activation: Activation
     channels: tuple[tuple[int, int], ...]
+    ranks: Ranks = ALONE
 
     @classmethod
     def of(
@@ -73,8 +77,9 @@ class Distilled:
             return batch
         self.teacher.to(batch.volume.device)
         with autocast(batch.volume.device):
-            logits = self.teacher(batch.volume)
+            logits = self.teacher(self.ranks.own(batch.volume))
         heatmap = self.activation(logits if isinstance(logits, torch.Tensor) else logits[-1]).float().clamp(0, 1)
+        heatmap = self.ranks.gathered(heatmap, len(batch.volume))
         target, seen = batch.target.clone(), known.clone()
         missing = known[:, here] <= 0
         target[:, here] = torch.where(missing, heatmap[:, there], target[:, here])
