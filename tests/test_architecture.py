@@ -156,15 +156,27 @@ def test_unknown_public_name():
         _ = tomopick.nothing
 
 
-@pytest.mark.parametrize("how", ["import tomopick", "from tomopick.cli import main\nmain(['--help'])"])
-def test_light_imports(how):
+TYPED = "from tomopick.cli import main\nmain({})"
+
+
+@pytest.mark.parametrize(
+    ("how", "exit_code", "light"),
+    [
+        ("import tomopick", 0, ()),
+        (TYPED.format(["--help"]), 0, ()),
+        (TYPED.format(["trian", "light"]), 2, ()),  # a typo is answered at once
+        (TYPED.format(["train", "light", "t/", "m/", "--step", "5"]), 2, ()),
+        (TYPED.format(["pick", "defualt", "t/", "--out", "o/"]), 2, ("numpy",)),
+    ],
+)
+def test_light_imports(how, exit_code, light):
     code = f"""
 import sys
 try:
     exec({how!r})
 except SystemExit as end:
-    assert not end.code
-heavy = {{"torch", "numpy", "scipy", "copick", "zarr", "matplotlib", "mrcfile"}} & set(sys.modules)
+    assert (end.code or 0) == {exit_code}
+heavy = {{"torch", "numpy", "scipy", "copick", "zarr", "matplotlib", "mrcfile"}} & set(sys.modules) - set({light})
 sys.exit(f"imported {{sorted(heavy)}}" if heavy else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

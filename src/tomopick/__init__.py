@@ -227,7 +227,7 @@ def fit(
     given = with_fields(options or FitOptions(), how)
     given = given if given.draw else replace(given, draw=draw_training)
     for source in (s for s in sources if s.labelled):
-        warn(before_training(source.named))
+        warn(before_training(source.named, given.add or given.objects))
     return train(method, sources, out, given)
 
 

@@ -755,3 +755,16 @@ def test_quiet_says_only_what_is_wrong(tmp_path):
     quiet = run("-q", "pick", trained(), place, "--out", tmp_path / "b", "--device", "cpu")
     assert "engine: " in loud.stderr and "engine: " not in quiet.stderr
     assert (tmp_path / "a" / "A.csv").read_text() == (tmp_path / "b" / "A.csv").read_text()
+
+
+def test_several_volumes_are_given_by_their_folder(tmp_path):
+    for name in ("t/A.mrc", "t/B.mrc", "t/A.csv", "other/C.mrc"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    files = sorted((tmp_path / "t").iterdir())
+    said = run("pick", "default", *files, "--out", tmp_path / "o", code=2).stderr
+    assert "3 files, where INPUT is one volume or a folder" in said
+    assert f"write: tomopick pick default {tmp_path}/t/ --runs A,B" in said
+    said = run("pick", "default", files[1], tmp_path / "other" / "C.mrc", "--out", tmp_path / "o", code=2).stderr
+    assert "put the volumes, or links to them, into one folder" in said
+    assert not (tmp_path / "o").exists()

@@ -112,8 +112,7 @@ def test_import_says_what_was_left(folder, tmp_path):
     path.write_text("run,object,x,y,z\nTS_2,ribosome,10,10,10\nTS_9,ribosome,10,10,10\nTS_2,ribosome,9999,10,10\n")
     result = run("import", path, folder, "--object", "ribosome:150", "--drop-outside")
     assert (
-        "rec_TS_2_10.00Apx: 1 ribosome" in result.output
-        and "no run for 1 tomograms of the files: TS_9" in result.output
+        "rec_TS_2_10.00Apx: 1 ribosome" in result.output and "no run for 1 tomogram of the files: TS_9" in result.output
     )
     assert "1 of 2 picks lie outside" in result.stderr
     assert "one FILE or more" in run("import", path, code=2).stderr

@@ -18,6 +18,7 @@ from tomopick.core.presets import CZII_VOXEL_SPACING
 from tomopick.core.types import Grid, Picks
 from tomopick.data import (
     CoordinateOffset,
+    FolderProject,
     atomic_folder,
     atomic_write,
     read_picks_csv,
@@ -26,6 +27,7 @@ from tomopick.data import (
     write_mrc,
     write_picks_csv,
 )
+from tomopick.data.tables import the_one
 
 SHAPE = (6, 8, 10)
 RAMP = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
@@ -240,6 +242,18 @@ def test_csv_forms(tmp_path):
     assert tables["TS_2"].scores.tolist() == [1.0]
     path.write_text("object,x,y,z,score\n")
     assert len(read_picks_csv(path)[""]) == 0
+
+
+def test_a_table_that_names_no_object_is_of_the_one_that_is_given(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x,y,z\n30,20,10\n")
+    picks = read_picks_csv(path, the_one(["ribosome:150"]))[""]
+    assert picks.names.tolist() == ["ribosome"] and picks.positions.tolist() == [[10, 20, 30]]
+    assert len(FolderProject(path, objects=["ribosome:150"]).picks("a")) == 1
+    with pytest.raises(ReadError, match=r"no column object in 'x,y,z'; .* or one object named: `objects=NAME:RADIUS`"):
+        FolderProject(path, objects=["ribosome:150", "vault:400"])
+    write_mrc(tmp_path / "rec_a.mrc", np.zeros((4, 4, 4), np.float32), 10.0)  # matched by its name, not exactly
+    assert FolderProject(tmp_path, objects=["ribosome:150"]).picks("rec_a").names.tolist() == ["ribosome"]
 
 
 @pytest.mark.parametrize(

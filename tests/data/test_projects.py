@@ -307,7 +307,7 @@ def test_a_table_of_many_runs_is_read_once(tmp_path, monkeypatch):
     path = tmp_path / "many.csv"
     path.write_text("run,object,x,y,z\n" + "".join(f"R{i},ball,{i},2,3\n" for i in range(20)))
     read = []
-    monkeypatch.setattr(folder_module, "read_picks_csv", lambda p: read.append(p) or read_picks_csv(p))
+    monkeypatch.setattr(folder_module, "read_picks_csv", lambda p, *how: read.append(p) or read_picks_csv(p, *how))
     project = open_project(path)
     read.clear()
     assert [project.picks(run).positions[0, 2] for run in project.runs()] == sorted(range(20), key=lambda i: f"R{i}")

@@ -127,6 +127,9 @@ def test_duplicates_few_and_small(good):
     found = cheap_findings(project_of(tomogram, twice, objects))
     one(found, "warning", "6 pairs of ribosome lie within 15 Å")
     one(found, "warning", "ribosome: only 12 picks")
+    one(found, "warning", "speck: only 0 picks")
+    learned = cheap_findings(project_of(tomogram, twice, objects), Checkup(only=("ribosome",)))
+    assert not any("speck: only" in f.line() for f in learned)  # who learns ribosomes has no need of specks
     one(found, "warning", "unknown: has no radius", "`objects=unknown:RADIUS`")
     one(found, "warning", "speck: radius 12 Å", "in Å")
     one(found, "warning", "speck: radius 12 Å is 1.2 voxels")
@@ -153,7 +156,7 @@ def test_axes_and_header(tmp_path):
     one(found, "warning", "thickest along z")
     one(found, "warning", "voxel size 50 Å", "`voxel_spacing`")
     one(found, "warning", "no objects", "`objects=NAME:RADIUS`")
-    one(found, "ok", "data types: float32 (1 files)")
+    one(found, "ok", "data types: float32 (1 file)")
     import mrcfile
 
     with mrcfile.open(tmp_path / "thick.mrc", "r+") as mrc:
@@ -208,7 +211,7 @@ def test_model(good):
     raw = Tomogram("a", tomogram.values, tomogram.grid, "wbp")
     found = findings(project_of(raw, picks, objects), Checkup(), FakeDetector())
     one(found, "warning", "ferritin-complex: is called 'apo-ferritin' by the model")
-    one(found, "warning", "proteasome: is not known to the model")
+    one(found, "warning", "proteasome is not known to the model and will not be picked")
     one(found, "warning", "types wbp are none the model learned from (denoised)")
     one(found, "warning", "the power spectrum is unlike")
     one(found, "ok", "GiB of memory")

@@ -308,7 +308,7 @@ def test_a_patch_too_small_to_normalise(spec):
     batch = Batch(torch.randn(1, 1, *[edge] * 3), torch.zeros(1, 2, *[edge] * 3), torch.ones(1, 2))
     state = state_of(spec.build(2).train())
     objective = SupervisedSpec().build(DiceCrossEntropy())
-    with pytest.raises(RecipeError, match=rf"batches of 1 patches of {edge},{edge},{edge} leave a single value"):
+    with pytest.raises(RecipeError, match=rf"batches of 1 patch of {edge},{edge},{edge} leave a single value"):
         objective.loss(state, batch)
     larger = Batch(*(t.repeat(1, 1, 2, 2, 2) if t.ndim == 5 else t for t in batch))
     assert torch.isfinite(objective.loss(state, larger))

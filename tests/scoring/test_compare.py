@@ -277,7 +277,7 @@ def test_picks_in_voxels(tmp_path):
     # Without a tomogram, by the other side's range, whichever side it is.
     write_picks_csv(tmp_path / "t.csv", truth["A"])
     table = tmp_path / "picks" / "A.csv"
-    for pair, side in (((table, tmp_path / "t.csv"), "picks"), ((tmp_path / "t.csv", table), "truth")):
+    for pair, side in (((table, tmp_path / "t.csv"), "picks"), ((tmp_path / "t.csv", table), "true picks")):
         line = refused("evaluate", *pair, "--object", "ball:40")
         assert f"are the {side} in voxels? expected Å on both sides" in line
     with pytest.raises(SelectionError, match="are they in voxels"):
@@ -297,7 +297,7 @@ def test_both_sides_are_read_once_for_the_page_too(tmp_path, monkeypatch):
 
     read = []
     original = folder.read_picks_csv
-    monkeypatch.setattr(folder, "read_picks_csv", lambda path: read.append(str(path)) or original(path))
+    monkeypatch.setattr(folder, "read_picks_csv", lambda path, *how: read.append(path) or original(path, *how))
     counts = []
     for more in ((), ("--report", tmp_path / "r.html")):
         read.clear()

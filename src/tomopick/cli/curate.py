@@ -128,7 +128,7 @@ def curate_command(
         asyncio.run(serve(Curation(desk, not light, finder), port, ready))
     except KeyboardInterrupt:
         done = sum(line["done"] for line in desk.overview())
-        say(f"{done} of {len(desk.runs())} tomograms are done; go on with the same command")
+        say(f"done: {done} of {counted(len(desk.runs()), 'tomogram')}; go on with the same command")
     finally:
         desk.close()
 

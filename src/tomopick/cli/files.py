@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..core.errors import TomopickError
+from ..core.messages import counted
 from .options import (
     POSITIVE,
     USER,
@@ -132,7 +133,7 @@ def export_command(
     from ..data.runs import Runs
 
     if tilt_range is not None and len(tilt_range) != 2:
-        raise TomopickError(f"--tilt-range has {len(tilt_range)} numbers; expected MIN,MAX, such as -60,60")
+        raise TomopickError(f"--tilt-range has {counted(len(tilt_range), 'number')}; expected MIN,MAX, such as -60,60")
     require_target(target)
     given = {"objects": objects, "coordinate_offset": coordinate_offset}
     project = _open_counted(picks_place, {**given, "voxel_spacing": None if tomograms else voxel_spacing})
@@ -208,7 +209,7 @@ def import_command(
     for run, counts in report.counts.items():
         echo(f"{run}: {', '.join(f'{n} {o}' for o, n in counts.items()) or 'no picks'}")
     if report.unmatched:
-        echo(f"no run for {len(report.unmatched)} tomograms of the files: {', '.join(report.unmatched)}")
+        echo(f"no run for {counted(len(report.unmatched), 'tomogram')} of the files: {', '.join(report.unmatched)}")
 
 
 @click.command("init")

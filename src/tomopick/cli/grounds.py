@@ -26,7 +26,7 @@ def fit_options(choices: dict[str, Any], learn: list[str] | None) -> Any:
     return FitOptions(**{key: choices[key] for key in names}, objects=learn, add=added, draw=draw_training)
 
 
-def grounds_of(places: list[str], choices: dict[str, Any]) -> Any:
+def grounds_of(places: list[str], choices: dict[str, Any], learn: list[str] | None = None) -> Any:
     """The projects with what is read of each, looked over."""
     from ..data.runs import Runs
     from ..look.doctor import before_training, warn
@@ -53,7 +53,7 @@ def grounds_of(places: list[str], choices: dict[str, Any]) -> Any:
         for i, project in enumerate(opened)
     ]
     for source in sources:
-        warn(before_training(source.named))
+        warn(before_training(source.named, choices["add"] or learn))
     if choices["unlabelled_tomo_type"] and not hidden:
         raise TomopickError("--unlabelled-tomo-type is of a project without labels; say which: --unlabelled PROJECT")
     first = choices["unlabelled_tomo_type"] or (kinds[0][0] if kinds[0] else None)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ..core.errors import TomopickError
+from ..core.messages import counted
 from .flags import with_flags
 from .options import (
     POSITIVE,
@@ -137,7 +138,7 @@ def show_command(
     from ..look.runs import draw_run
 
     if at is not None and len(at) != 3:
-        raise TomopickError(f"--at has {len(at)} numbers; expected Z,Y,X in Å, such as 300,1500,1500")
+        raise TomopickError(f"--at has {counted(len(at), 'number')}; expected Z,Y,X in Å, such as 300,1500,1500")
     source = opened(tomogram, project)
     other = None if picks_place is None else open_taking(picks_place, **{**project, "voxel_spacing": None}).project
     meant = Runs(source, None if run is None else [run], tomo_type, picks)

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from ..core.errors import TomopickError
-from ..core.messages import near_miss
+from ..core.messages import counted, near_miss
 from ..core.names import plain_line
 from ..core.shards import Shard
 from ..core.text import read_text
@@ -341,7 +341,10 @@ def model_first(first: str, second: str, verb: str) -> None:
 def given_for(values: tuple[str, ...], i: int, n: int, flag: str) -> str | None:
     """What an option that may be given once, or once a project, says of project `i` of `n`."""
     if len(values) not in (0, 1, n):
-        raise TomopickError(f"{flag} was given {len(values)} times for {n} projects; give it once, or once a project")
+        raise TomopickError(
+            f"{flag} was given {len(values)} times for {counted(n, 'project')}; give it once"
+            f"{', or once a project' if n > 1 else ''}"
+        )
     return None if not values else values[i if len(values) > 1 else 0]
 
 

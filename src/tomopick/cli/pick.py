@@ -130,20 +130,21 @@ def pick_command(
       tomopick pick model/ copick.json --out records/ --inside membrane:me/1 --within 150 --orient-to membrane:me/1
       tomopick pick unet25d/ copick.json --out picks/ tiling.step=8,64,64 tiling.flat=true
     """
+    places, overrides = without_overrides(arguments)
+    if len(places) < 2:
+        raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
+    *models, source = places
+    _refuse_no_model(models, source)  # before torch is loaded
     from ..core.records import expect
     from ..picking.fleet import Job, devices_of
     from ..picking.options import PickOptions
     from ..picking.output import records_of
     from ..picking.runs import pick_run
 
-    places, overrides = without_overrides(arguments)
-    if len(places) < 2:
-        raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
-    *models, source = places
     choices["places"] = places_of(choices)
     opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
     devices = devices_of(choices["device"], workers)
-    _refuse_unknown(models, source, devices, choices)
+    _refuse_unknown(models, devices, choices)
     tomo_type = choices.pop("tomo_type")
     session = choices.pop("session_id")
     options = PickOptions(thresholds=threshold, overrides=tuple(overrides), **choices)
@@ -224,7 +225,7 @@ def _batch(job: Any, picker: Any, batch: Any, devices: list[str], dask: str) -> 
 
             results = pick_on_dask(job, wanted, dask, stopped)
         elif len(devices) > 1:
-            say(f"{len(devices)} workers")
+            say(counted(len(devices), "worker"))
             results = pick_with_workers(job, wanted, devices, stopped)
         else:
             results = pick_runs(picker, batch, wanted, job.out, job.overwrite, stopped)
@@ -235,7 +236,7 @@ def _batch(job: Any, picker: Any, batch: Any, devices: list[str], dask: str) -> 
         raise ended
 
 
-def _refuse_unknown(models: list[str], source: str, devices: list[str], choices: dict[str, Any]) -> None:
+def _refuse_unknown(models: list[str], devices: list[str], choices: dict[str, Any]) -> None:
     """What is plainly not there is said before a project is opened and looked over."""
     from ..networks.engines import EngineSpec, choose_device
     from ..picking.folder import is_model
@@ -247,9 +248,32 @@ def _refuse_unknown(models: list[str], source: str, devices: list[str], choices:
         choose_device(device)
     EngineSpec(choices["engine"], choices["precision"])
     for model in models:
-        model_first(model, source, "pick")
         if not is_model(model):
             load_model(model)  # says what is missing
+
+
+def _refuse_no_model(models: list[str], source: str) -> None:
+    """Raises for a word that is no model, and for several volumes where one is read."""
+    from ..picking.folder import is_model, no_model
+
+    several = [name for name in (*models[1:], source) if Path(name).is_file()]
+    if len(several) > 1 and is_model(models[0]):
+        raise TomopickError(_by_folder(models[0], [Path(name) for name in several]))
+    for model in models:
+        model_first(model, source, "pick")
+        if not Path(model).exists() and not is_model(model):
+            raise no_model(model)
+
+
+def _by_folder(model: str, files: list[Path]) -> str:
+    """How several volumes, which a shell may have made of an asterisk, are given."""
+    from ..data.volumes.volumes import volume_run
+
+    runs = list(dict.fromkeys(run for path in files if (run := volume_run(path)) is not None))
+    found = f"{len(files)} files, where INPUT is one volume or a folder"
+    if len({path.absolute().parent for path in files}) > 1:
+        return f"{found}; put the volumes, or links to them, into one folder and give that"
+    return f"{found}; write: tomopick pick {model} {files[0].parent}/ --runs {','.join(runs)}"
 
 
 def _refuse_type(batch: Any) -> None:

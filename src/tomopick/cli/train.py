@@ -206,7 +206,7 @@ def train_command(
         projects, learn = with_simulated(projects, Path(out), learn, choices)
         options = replace(fit_options(choices, learn), ranks=ranks)
         if choices["dry_run"]:
-            echo(_looked_ahead(recipe, overrides, grounds_of(projects, choices), options, choices))
+            echo(_looked_ahead(recipe, overrides, grounds_of(projects, choices, options.objects), options, choices))
             return
         choices["shard"] = shard
         # Parts of a plan are trained side by side, each in a folder that it claims itself.
@@ -229,7 +229,7 @@ def _made(
     from ..picking.folder import read_log
     from ..training.fit import fit
 
-    shard, grounds = choices["shard"], grounds_of(projects, choices)
+    shard, grounds = choices["shard"], grounds_of(projects, choices, options.objects)
     if is_planned(choices) or any(len(kinds) > 1 for kinds in grounds.tomo_types):
         made = _carry_out(recipe, overrides, grounds, out, options, choices, devices)
         if shard is not None:

@@ -49,7 +49,7 @@ def _staged(recipe: str, overrides: list[str], projects: list[str], out: Path, c
     from ..recipes.shares import unseen_runs
 
     options = fit_options(choices, choices["learn"])
-    grounds = grounds_of(projects, choices)
+    grounds = grounds_of(projects, choices, choices["learn"])
     plan = asked_plan(recipe, overrides, grounds, options, choices)
     left = left_of(plan, out)
     if left is None:

@@ -48,7 +48,7 @@ def follow(method: Any, projects: list[str], out: Path, learn: list[str] | None,
             projects, learn = with_simulated(projects, out, learn, choices)
             options = replace(fit_options(choices, learn), ranks=ranks)
             if not choices["dry_run"]:
-                fit(method, grounds_of(projects, choices).sources, out, options)
+                fit(method, grounds_of(projects, choices, options.objects).sources, out, options)
     except RankLost:
         sys.exit(2)  # of which rank 0 tells
 

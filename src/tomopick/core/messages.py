@@ -79,3 +79,9 @@ def counted(number: int, thing: str) -> str:
     """`1 run`, `2 runs`."""
     ending = "es" if thing.endswith(("ch", "sh", "x")) else "s"
     return f"{number} {thing}{'' if number == 1 else ending}"
+
+
+def said_of(names: Iterable[str], one: str, several: str) -> str:
+    """The names with their verb: `a has`, `a, b have`."""
+    known = list(names)
+    return f"{', '.join(known)} {one if len(known) == 1 else several}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import NoPicksError, SelectionError, SeveralPicksError
-from ..core.messages import listing, near_miss
+from ..core.messages import counted, listing, near_miss
 from ..core.types import Grid, Picks
 from . import CopickProject, FolderProject, Project
 from .choose import SPACING_TOLERANCE, require_one_pair
@@ -102,7 +102,8 @@ def where_labelled(
     out = [sum(len(side[run]) - len(part[run]) for run in part) for side, part in ((found, kept), (wanted, true))]
     if not any(out):
         return kept, true, []
-    return kept, true, [f"{out[0]} picks and {out[1]} true particles lie where their run is not labelled: not scored"]
+    both = f"{counted(out[0], 'pick')} and {counted(out[1], 'true particle')}"
+    return kept, true, [f"{both} lie where their run is not labelled: not scored"]
 
 
 def negatives_of(project: Project, run: str, query: str | None, labels: str | None = None) -> Picks | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.errors import ReadError
 from ..core.files import atomic_write
-from ..core.messages import listing
+from ..core.messages import counted, listing
 from ..core.names import quoted_cell, unquoted_cell
 from ..core.text import checked_numbers, read_text
 from ..core.types import DISTANCE, THRESHOLD, Picks
@@ -140,12 +140,13 @@ def read_table(path: Path) -> Table:
         raise ReadError(f"{path}: line 1: no column {', '.join(missing)} in '{found}'; expected {_EXPECTED}")
     twice = sorted({name for name in header if header.count(name) > 1 and name in KNOWN})
     if twice:
-        raise ReadError(f"{path}: line 1: column {listing(twice)} is there twice; keep one")
+        raise ReadError(f"{path}: line 1: found twice: {listing(twice)}; keep one column of each")
     odd = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
     if odd is not None:
         none = f", none for '{header[len(rows[odd])]}'" if len(rows[odd]) < len(header) else ""
         raise ReadError(
-            f"{path}: line {lines[odd]}: {len(rows[odd])} values{none}; expected the {len(header)} columns of line 1"
+            f"{path}: line {lines[odd]}: {counted(len(rows[odd]), 'value')}{none}; expected the "
+            f"{counted(len(header), 'column')} of line 1"
         )
     return Table(path, header, tuple(rows), tuple(lines))
 
@@ -169,13 +170,13 @@ def number_cell(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.6f}"
 
 
-def is_picks_csv(path: Path) -> bool:
-    """Whether the first line of the file names an object and x, y, z."""
+def is_picks_csv(path: Path, only: str = "") -> bool:
+    """Whether the first line of the file names x, y, z and an object, which the one that is named need not be."""
     try:
         header, _ = _header(read_text(path, _EXPECTED))
     except (ReadError, csv.Error):
         return False
-    return {"x", "y", "z"} <= set(header) and bool(set(OBJECT_COLUMNS) & set(header))
+    return {"x", "y", "z"} <= set(header) and bool(only or set(OBJECT_COLUMNS) & set(header))
 
 
 def _header(text: str) -> tuple[tuple[str, ...], str]:
@@ -185,8 +186,15 @@ def _header(text: str) -> tuple[tuple[str, ...], str]:
     return tuple(name.strip().lower() for name in next(csv.reader([first], delimiter=between), [])), between
 
 
-def read_picks_csv(path: str | Path) -> dict[str, Picks]:
+def the_one(objects: Sequence[str]) -> str:
+    """Whose picks a table holds that names no object, by the "name:radius" that are given: the one; "": not known."""
+    return objects[0].partition(":")[0].strip() if len(objects) == 1 else ""
+
+
+def read_picks_csv(path: str | Path, only: str = "") -> dict[str, Picks]:
     """The picks of each run; those of a table without a column for the run are under "".
+
+    A table without a column for the object is of the object `only`.
 
     Positions are as the file has them, only turned to zyx. A table with a header alone gives no picks under "".
 
@@ -195,8 +203,14 @@ def read_picks_csv(path: str | Path) -> dict[str, Picks]:
     """
     table = read_table(Path(path))
     name = table.find(OBJECT_COLUMNS)
+    if name is None and only:
+        names = [only] * len(table.rows)
+        return {run: rows.picks(run, names[: len(rows.rows)]) for run, rows in table.by_run().items()}
     if name is None:
-        raise ReadError(f"{path}: line 1: no column object in '{','.join(table.header)}'; expected {_EXPECTED}")
+        raise ReadError(
+            f"{path}: line 1: no column object in '{','.join(table.header)}'; expected {_EXPECTED}, or one object "
+            "named: `objects=NAME:RADIUS`"
+        )
     nameless = next((line for line, text in zip(table.lines, table.texts(name)) if not text), None)
     if nameless is not None:
         raise ReadError(f"{path}: line {nameless}: the object has no name")

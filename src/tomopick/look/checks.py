@@ -132,7 +132,8 @@ def header_findings(paths: Sequence[Path]) -> Iterator[Finding]:
         if any(float(header.origin[a]) for a in "xyz") or any(int(header[f"n{a}start"]) for a in "xyz"):
             moved.append(path.name)
     if kinds:
-        yield Finding(OK, "", f"data types: {', '.join(f'{k} ({n} files)' for k, n in kinds.most_common())}")
+        files = ((kind, counted(n, "file")) for kind, n in kinds.most_common())
+        yield Finding(OK, "", f"data types: {', '.join(f'{kind} ({n})' for kind, n in files)}")
     if moved:
         text = f"headers with an origin other than 0, which is not heeded: {listing(moved)}"
         yield Finding(OK, "", text, "positions count from the first voxel")
@@ -161,14 +162,16 @@ def picks_findings(
     grids: Mapping[str, Grid],
     query: str | None,
     distances: Mapping[str, float] | None = None,
+    only: Sequence[str] | None = None,
 ) -> Iterator[Finding]:
     """Counts, and picks that are outside, double, too few, too small, or closer together than picking leaves them.
 
     Args:
         project, runs, grids, query: whose picks, and where tomograms lie.
         distances: by object, smallest between two picks [Å]; None: what methods keep that say nothing else.
+        only: the objects that matter; None: all.
     """
-    objects = {o.name: o for o in project.objects}
+    objects = {o.name: o for o in project.objects if only is None or o.name in only}
     totals: Counter[str] = Counter()
     truth: dict[str, Picks] = {}
     unclear, missing = [], []
@@ -193,10 +196,9 @@ def picks_findings(
     if unclear:  # most likely the same in all of them
         more = f" (and in {counted(len(unclear) - 1, 'other run')})" if len(unclear) > 1 else ""
         yield Finding(WARNING if "several picks" in unclear[0] else ERROR, "", unclear[0] + more)
-    if not truth and not unclear and not missing:
-        yield Finding(OK, "", "no picks: there is nothing to train on or to score against")
-        return
     if not truth:
+        if not unclear and not missing:
+            yield Finding(OK, "", "no picks yet: picking needs none, training and scoring do")
         return
     corner = unlikely({run: picks for run, picks in truth.items() if run in grids}, grids)
     if corner and "outside" not in corner:  # what lies outside is said of each run
@@ -212,9 +214,8 @@ def picks_findings(
             yield Finding(WARNING, name, few, f"expected {FEW} or more to learn from")
         spacing = min((g.voxel_spacing for g in grids.values()), default=0.0)
         if o.radius and spacing and o.radius < _COARSE * spacing:
-            yield Finding(
-                WARNING, name, f"radius {o.radius:g} Å is {o.radius / spacing:.1f} voxels", "use finer tomograms"
-            )
+            text = f"radius {o.radius:g} Å is {o.radius / spacing:.1f} voxels"
+            yield Finding(WARNING, name, text, "use finer tomograms")
 
 
 def part_findings(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import TomopickError
-from ..core.messages import counted, listing, near_miss
+from ..core.messages import counted, listing, near_miss, said_of
 from ..core.types import Grid, Picks
 from ..data import CopickProject, FolderProject, KaggleProject, Project
 from ..data.formats.counted import columns, counted_in
@@ -60,11 +60,13 @@ class Checkup:
         examine: how many runs have their voxels read.
         truth: whether the picks are looked at (who is about to pick has no need of them).
         all_labelled: nothing is said where picks fill only a part of their run.
+        only: the objects that matter; None: all of the project.
     """
 
     examine: int = 2
     truth: bool = True
     all_labelled: bool = False
+    only: tuple[str, ...] | None = None
 
 
 def cheap_findings(of: Runs | Project, checkup: Checkup = Checkup(), detector: Any = None) -> list[Finding]:
@@ -93,7 +95,7 @@ def _from_headers(of: Runs, checkup: Checkup, detector: Any) -> tuple[list[Findi
     if grids:
         found += spacing_findings(grids)
     if checkup.truth:
-        found += picks_findings(project, runs, grids, of.picks, _distances(detector))
+        found += picks_findings(project, runs, grids, of.picks, _distances(detector), checkup.only)
         found += part_findings(project, runs, grids, of.picks, whole)
     if detector is not None:
         found += _model_findings(project, types, grids, detector)
@@ -115,9 +117,15 @@ def before_picking(runs: Runs, model: Any) -> list[Finding]:
     return _warnings(looked_at, Checkup(truth=False), model)
 
 
-def before_training(runs: Runs) -> list[Finding]:
-    """What is to be known before hours are spent on these runs, and is not said by the training itself."""
-    return _warnings(runs, Checkup())
+def before_training(runs: Runs, objects: Sequence[str] | None = None) -> list[Finding]:
+    """What is to be known before hours are spent on these runs, and is not said by the training itself.
+
+    Args:
+        runs: to learn from.
+        objects: that are learned, as names or "name:radius"; None: all.
+    """
+    only = None if objects is None else tuple(name.partition(":")[0] for name in objects)
+    return _warnings(runs, Checkup(only=only))
 
 
 def warn(found: Sequence[Finding]) -> None:
@@ -219,12 +227,14 @@ def _model_findings(
     )
     for line in radius_doubts(project.objects, detector.objects):
         yield Finding(WARNING, "model", line)
+    strange = [name for name in wanted if name not in known and object_alias(name, known) not in known]
+    if strange:
+        text = said_of(strange, "is not known to the model and", "are not known to the model and")
+        yield Finding(WARNING, "", f"{text} will not be picked")
     for name in wanted:
         other = object_alias(name, known)
         if name not in known and other in known:
             yield Finding(WARNING, name, f"is called '{other}' by the model", "rename it in the project")
-        elif name not in known:
-            yield Finding(WARNING, name, "is not known to the model", "it will not be picked")
     kinds = {t.partition("@")[0] for found in types.values() for t in found} - {""}
     if kinds and facts.tomo_types and not kinds & set(facts.tomo_types):
         same = [k for k in kinds if tomo_type_alias(k, facts.tomo_types) in facts.tomo_types]

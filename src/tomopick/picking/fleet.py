@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..core.errors import TomopickError
+from ..core.messages import counted
 from ..core.records import FAILED, Records
 from ..core.signals import ended_how
 from ..data import open_project
@@ -251,7 +252,8 @@ class _Fleet:
             if self.unready >= TRIES * max(1, len(self.workers)):
                 how = ended_how(worker.process.returncode)
                 raise TomopickError(
-                    f"{self.unready} workers ended before they were ready ({how}); fewer `workers` need less memory"
+                    f"{counted(self.unready, 'worker')} ended before they were ready ({how}); fewer `workers` need "
+                    "less memory"
                 )
         for run in lost:
             # Where there were several, any of them may have been the reason, or none: they are tried one by one.

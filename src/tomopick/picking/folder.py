@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ModelError, ReadError, SelectionError
+from ..core.messages import near_miss
 from ..core.reading import parse_json, read_bytes, typed
 from ..core.types import PickableObject, Vector
 from ..scoring.metrics import METRICS, metric_name
@@ -95,6 +96,13 @@ def is_model(what: str) -> bool:
     if Path(what).exists():
         return any((Path(what) / name).is_file() for name in ("detector.json", "ensemble.json", "plan.json"))
     return what in shipped()
+
+
+def no_model(name: str) -> ModelError:
+    """What is said of a word that is none."""
+    return ModelError(
+        f"no model '{name}': neither a model folder nor a shipped model; {near_miss(name, sorted(shipped()))}"
+    )
 
 
 @dataclass(frozen=True)

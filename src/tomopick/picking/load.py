@@ -12,11 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from ..core.errors import ModelError
-from ..core.messages import near_miss
 from ..core.reading import read_bytes
 from .detector import Detector
 from .ensemble import Ensemble
-from .folder import ENSEMBLE, kept_weights, shipped
+from .folder import ENSEMBLE, kept_weights, no_model, shipped
 
 log = logging.getLogger("tomopick")
 
@@ -38,9 +37,7 @@ def load_model(name: str | Path) -> Detector | Ensemble:
         return Detector.load(path)
     if str(name) in known:
         return Detector.load(known[str(name)], str(name))
-    raise ModelError(
-        f"no model '{name}': neither a model folder nor a shipped model; {near_miss(str(name), sorted(known))}"
-    )
+    raise no_model(str(name))
 
 
 def _of_step(path: Path) -> Detector:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import recipes
 from ..core.errors import SelectionError
-from ..core.messages import near_miss
+from ..core.messages import counted, near_miss
 from ..training.objectives import SupervisedSpec
 from ..training.recipe import Recipe
 
@@ -120,8 +120,8 @@ def folds_of(runs: Sequence[str], n: int) -> list[tuple[str, ...]]:
         )
     if n > len(runs):
         raise SelectionError(
-            f"`folds={n}`: {len(runs)} runs with picks ({', '.join(sorted(runs)[:8])}) cannot be divided into {n} "
-            f"parts; take `folds={max(2, len(runs))}` or fewer, or label more runs"
+            f"`folds={n}`: {counted(len(runs), 'run')} with picks ({', '.join(sorted(runs)[:8])}) cannot be "
+            f"divided into {n} parts; take `folds={max(2, len(runs))}` or fewer, or label more runs"
         )
     ordered = sorted(runs)
     return [tuple(ordered[i::n]) for i in range(n)]

@@ -248,7 +248,8 @@ def _detector(
     channels = entries // layout.per_object - int(recipe.network.background)
     if channels != len(objects):
         raise ModelError(
-            f"{path}: has channels for {channels} objects, not {len(objects)} ({', '.join(o.name for o in objects)}); "
+            f"{path}: has channels for {counted(channels, 'object')}, not {len(objects)} "
+            f"({', '.join(o.name for o in objects)}); "
             "name them in channel order, each as `objects=NAME:RADIUS`"
         )
     with torch.device("meta"):

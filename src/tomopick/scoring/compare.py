@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ReadError, SelectionError
-from ..core.messages import near_miss
+from ..core.messages import near_miss, said_of
 from ..core.presets import CZII_OBJECTS
 from ..core.records import Records
 from ..core.shards import Shard
@@ -25,7 +25,7 @@ from ..data.objects import with_specs
 from ..data.open import open_taking, require_taken
 from ..data.plausible import require_likely
 from ..data.runs import Runs
-from ..data.tables import is_kaggle_csv
+from ..data.tables import is_kaggle_csv, the_one
 from .crowding import crowded, sharing
 from .figures import Scores, rankings, run_figures
 from .intervals import Difference, bootstrap, bootstrap_f1, paired_difference
@@ -130,10 +130,11 @@ class Scoring:
         picked = {n for p in found.values() for n in p.names.tolist()}
         extra = sorted(picked - present)
         if extra:
-            notes.append(f"{', '.join(extra)} has no truth and is not scored")
+            notes.append(f"{said_of(extra, 'has no truth and is', 'have no truth and are')} not scored")
             found = {run: p.select(~np.isin(p.names, extra)) for run, p in found.items()}
         if picked and (lacking := sorted({n for p in wanted.values() for n in p.names.tolist()} - picked)):
-            notes.append(f"{', '.join(lacking)} has truth and no picks: all its particles count as missed")
+            whose = said_of(lacking, "has truth and no picks: all its", "have truth and no picks: all their")
+            notes.append(f"{whose} particles count as missed")
         notes += [*twice_written(wanted, objects), *crowded(wanted, objects, usual_distances(objects, made))]
         cuts, lines = (made.thresholds, []) if made else picked_thresholds(found, candidates)
         notes += lines
@@ -267,7 +268,7 @@ class Scoring:
     ) -> tuple[dict[str, Picks], tuple[PickableObject, ...], Project | None]:
         if query:
             raise SelectionError(f"{place}: a table, but '{query}' chooses among a project's picks; leave it out")
-        picks = read_picks_csv(place)
+        picks = read_picks_csv(place, the_one(self.objects))
         return picks, self._known({n for p in picks.values() for n in p.names.tolist()}), None
 
     def _read_project(
@@ -354,7 +355,7 @@ def _refuse_other_units(run: str, picks: Picks, truth: Picks) -> None:
     if min(len(picks), len(truth)) < _ENOUGH:
         return
     reach = [np.percentile(side.positions, 95, axis=0) for side in (picks, truth)]
-    for near, far, side in ((*reach, "picks"), (*reach[::-1], "truth")):
+    for near, far, side in ((*reach, "picks"), (*reach[::-1], "true picks")):
         if (near > 0).all() and (far > 4 * near).all():
             raise SelectionError(
                 f"run {run or 'of the table'}: the {side} reach to {near.max():.0f} Å and the other side to "

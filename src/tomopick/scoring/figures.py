@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.messages import counted
 from ..core.types import PickableObject, Picks
 from .curves import precision_recall
 from .intervals import Difference
@@ -118,7 +119,8 @@ class Scores:
     def _sharing(self) -> list[str]:
         if not self.sharing:
             return []
-        return [f"\n{self.sharing} picks share a density: another object's lies within half the smaller radius"]
+        share = f"{counted(self.sharing, 'pick')} share{'s' if self.sharing == 1 else ''}"
+        return [f"\n{share} a density: another object's lies within half the smaller radius"]
 
     def _comparison(self) -> list[str]:
         lines = [f"\ncompared with {self.against}, on the same runs"] if self.differences else []

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ..core.errors import RecipeError
+from ..core.messages import counted
 from ..networks.engines import autocast
 from ..networks.losses import Logits, Loss
 from ..networks.unlabelled import risk
@@ -158,8 +159,8 @@ def normalisable(network: nn.Module, shape: torch.Size, ranks: int = 1) -> Itera
         b, _, *cells = inputs[0].shape  # (b, channel, z, y, x)
         if math.prod(cells) * (b * ranks if isinstance(norm, _BatchNorm) else 1) == 1:
             raise RecipeError(
-                f"batches of {shape[0]} patches of {','.join(map(str, shape[2:]))} leave a single value at the "
-                "network's coarsest level, which cannot be normalised; expected more: raise patch.shape or "
+                f"batches of {counted(shape[0], 'patch')} of {','.join(map(str, shape[2:]))} leave a single value at "
+                "the network's coarsest level, which cannot be normalised; expected more: raise patch.shape or "
                 "train.batch_size"
             )
 

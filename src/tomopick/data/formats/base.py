@@ -14,7 +14,7 @@ import numpy as np
 
 from ...core.errors import OutputError, ReadError, SelectionError
 from ...core.files import write_together
-from ...core.messages import listing
+from ...core.messages import counted, listing
 from ...core.text import BEYOND, checked_numbers, read_text
 from ...core.types import Grid, PickableObject, Picks, Vector
 from ..names import RunNames, object_alias
@@ -288,9 +288,13 @@ def load_numbers(path: Path, expected: str, widths: Sequence[int]) -> np.ndarray
         if not words or words[0].startswith("#"):
             continue
         if len(words) not in widths:
-            raise ReadError(f"{path}: line {i} has {len(words)} columns; expected {expected}, so cut out the others")
+            raise ReadError(
+                f"{path}: line {i} has {counted(len(words), 'column')}; expected {expected}, so cut out the others"
+            )
         if rows and len(words) != len(rows[0]):
-            raise ReadError(f"{path}: line {i} has {len(words)} values, others {len(rows[0])}; expected {expected}")
+            raise ReadError(
+                f"{path}: line {i} has {counted(len(words), 'value')}, others {len(rows[0])}; expected {expected}"
+            )
         rows.append(words)
         lines.append(i)
     if not rows:

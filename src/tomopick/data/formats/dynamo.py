@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.messages import counted
 from ...core.text import checked_numbers, read_text
 from ...core.types import Picks
 from .base import Objects, Part, Reading, RunFrame, from_eulers, rotated, to_eulers, voxel_notes
@@ -104,7 +105,9 @@ def _read_table(path: Path) -> np.ndarray:
         if not fields or fields[0].startswith("#"):
             continue
         if len(fields) < _X + 3 or (rows and len(fields) != len(rows[0])):
-            raise ReadError(f"{path}: line {i} has {len(fields)} columns; expected 26 or more, alike in all lines")
+            raise ReadError(
+                f"{path}: line {i} has {counted(len(fields), 'column')}; expected 26 or more, alike in all lines"
+            )
         rows.append(fields)
         lines.append(i)
     table = np.zeros((len(rows), len(rows[0]) if rows else COLUMNS))

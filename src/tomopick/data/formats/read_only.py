@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ...core.errors import OutputError, ReadError
-from ...core.messages import listing
+from ...core.messages import counted, listing
 from ...core.text import checked_numbers, read_json, read_text
 from ...core.types import Picks
 from ..picksjson import parse_picks
@@ -83,7 +83,7 @@ def _info(path: Path) -> tuple[np.ndarray, float, dict[int, str]]:
         classes = {int(k): str(v["name"]) for k, v in data.get("class_list", {}).items()}
         short = next((i for i, box in enumerate(boxes) if len(box) < 3), None)
         if short is not None:
-            raise ValueError(f"box {short + 1} has {len(boxes[short])} values")
+            raise ValueError(f"box {short + 1} has {counted(len(boxes[short]), 'value')}")
         rows = [[float(v) for v in [*box[:3], *box[4:6], 0, 0][:5]] for box in boxes]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReadError(f"{path}: no EMAN2 boxes ({error!r}); expected an info file with boxes_3d") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ReadError
+from ...core.messages import counted
 from ...core.text import read_text
 
 _WORD = re.compile(r"""'(.*?)'(?=\s|$)|"(.*?)"(?=\s|$)|(\S+)""")
@@ -93,8 +94,8 @@ def _take(block: _Block, line: str, number: int, path: Path) -> None:
         words = _words(line)
         if len(words) != len(block.columns):
             raise ReadError(
-                f"{path}: line {number} has {len(words)} values; expected {len(block.columns)}, one a column of block "
-                f"data_{block.name}; mend or remove the row"
+                f"{path}: line {number} has {counted(len(words), 'value')}; expected {len(block.columns)}, one a "
+                f"column of block data_{block.name}; mend or remove the row"
             )
         block.in_rows = True
         block.rows.append(words)

@@ -17,7 +17,7 @@ from ..objects import named_objects, read_objects, with_names, with_specs
 from ..offset import CoordinateOffset
 from ..project import Stamp
 from ..regions import REGIONS_FILE, Regions
-from ..tables import is_picks_csv, read_picks_csv, write_picks_csv
+from ..tables import is_picks_csv, read_picks_csv, the_one, write_picks_csv
 from ..volumes.slabs import Slabs, volume_slabs
 from ..volumes.volumes import contents_mark, is_volume_name, read_volume, volume_grids, volume_run
 
@@ -61,7 +61,8 @@ class FolderProject:
         self._folder = path if _is_folder(path) else path.parent
         self._voxel_spacing = voxel_spacing
         self._offset = CoordinateOffset.parse(coordinate_offset)
-        self._volumes, self._tables = _contents(path)
+        self._only = the_one(objects)
+        self._volumes, self._tables = _contents(path, self._only)
         self._last: tuple[Path, str, dict[str, Picks]] = (path, "", {})  # table that was read, its mark, what it holds
         if not self._volumes and not self._tables:
             raise ReadError(f"{path}: no tomograms; expected RUN.mrc, RUN.rec or RUN.zarr, or picks as RUN.csv")
@@ -135,7 +136,7 @@ class FolderProject:
         path = self._folder / f"{component(run, 'run')}{NEGATIVES}"
         if not path.is_file():
             return None
-        found = Picks.join(run, read_picks_csv(path).values())
+        found = Picks.join(run, read_picks_csv(path, self._only).values())
         return self._offset.to_true(found, self._offset_spacing(run))
 
     def write_picks(self, picks: Picks, user_id: str, session_id: str, replace: bool = False) -> None:
@@ -152,7 +153,7 @@ class FolderProject:
         path = self.table(picks.run)
         if path.exists() and not replace:
             raise OutputError(f"{path}: exists already; expected no picks there, so remove it or write elsewhere")
-        if path.exists() and set(read_picks_csv(path)) - {"", picks.run}:
+        if path.exists() and set(read_picks_csv(path, self._only)) - {"", picks.run}:
             raise OutputError(
                 f"{path}: holds picks of other runs too; expected a table of {picks.run} alone, so move it"
             )
@@ -184,7 +185,7 @@ class FolderProject:
         """Of a table, which is read again where it has changed; one of many runs is asked for each of them."""
         mark = contents_mark(path) if path.is_file() else ""
         if self._last[:2] != (path, mark):
-            self._last = path, mark, read_picks_csv(path)
+            self._last = path, mark, read_picks_csv(path, self._only)
         return self._last[2]
 
     def _sets(self, picks: Picks) -> list[PicksEntry]:
@@ -225,17 +226,17 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and volume_run(path) is None
 
 
-def _contents(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The volume and the table of each run."""
+def _contents(path: Path, only: str) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The volume and the table of each run; tables that name no object are of the object `only`."""
     if path.suffix.lower() == ".csv":
-        return {}, {run or path.stem: path for run in read_picks_csv(path)}
+        return {}, {run or path.stem: path for run in read_picks_csv(path, only)}
     if not _is_folder(path):
         if not is_volume_name(path):
             raise ReadError(f"{path}: no tomogram by its name; expected .mrc, .rec, .map (or .gz of them) or .zarr")
         volume_grids(path, 1.0)  # a single volume that cannot be read is said at once
         run = volume_run(path) or path.stem
         beside = {name for item in path.absolute().parent.iterdir() if (name := volume_run(item)) is not None}
-        mine = _matched(tables_in(path.absolute().parent), sorted(beside | {run}), run)
+        mine = _matched(tables_in(path.absolute().parent), sorted(beside | {run}), only, run)
         return {run: path}, {run: path.parent / mine[run].name} if run in mine else {}
     volumes: dict[str, Path] = {}
     for item in sorted(path.iterdir()):
@@ -246,8 +247,8 @@ def _contents(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
             volumes[name] = item
     # Beside tomograms only RUN.csv is picks; without them every table is.
     if not volumes:
-        return {}, {table.stem: table for table in tables_in(path) if is_picks_csv(table)}
-    return volumes, _matched(tables_in(path), list(volumes))
+        return {}, {table.stem: table for table in tables_in(path) if is_picks_csv(table, only)}
+    return volumes, _matched(tables_in(path), list(volumes), only)
 
 
 def tables_in(folder: Path) -> list[Path]:
@@ -256,11 +257,12 @@ def tables_in(folder: Path) -> list[Path]:
     return sorted(p for p in tables if p.name != REGIONS_FILE and not p.name.lower().endswith(_ASIDE))
 
 
-def _matched(tables: Sequence[Path], runs: Sequence[str], asked: str | None = None) -> dict[str, Path]:
+def _matched(tables: Sequence[Path], runs: Sequence[str], only: str, asked: str | None = None) -> dict[str, Path]:
     """The table of each run: the one that is called like it, else the one that is by the same rule as files are.
 
     Args:
         tables, runs: of one folder.
+        only: the object of tables that name none; "": there are no such.
         asked: the only run of interest; None: all.
 
     Raises:
@@ -269,7 +271,7 @@ def _matched(tables: Sequence[Path], runs: Sequence[str], asked: str | None = No
     found = {table.stem: table for table in tables if table.stem in runs}
     names = RunNames([run for run in runs if run not in found])
     shortened: dict[str, Path] = {}
-    for table in (t for t in tables if t.stem not in found and is_picks_csv(t)):
+    for table in (t for t in tables if t.stem not in found and is_picks_csv(t, only)):
         try:
             run = names.find(table.stem)
         except SelectionError as error:

@@ -24,6 +24,7 @@ from ...data.names import RunNames, called_alike
 from ...data.open import open_taking
 from ...data.plausible import require_likely
 from ...data.runs import Runs
+from ...data.tables import the_one
 from ...picking.folder import is_model
 from ...scoring.crowding import crowded
 from ...scoring.radii import radius_doubts
@@ -206,7 +207,7 @@ def _read(
 ) -> tuple[dict[str, Picks], tuple[PickableObject, ...]]:
     runs = on.check()
     if Path(what).suffix.lower() == ".csv":
-        found, objects = read_picks_csv(what), ()
+        found, objects = read_picks_csv(what, the_one(opening.get("objects", ()))), ()
         if set(found) == {""} and len(runs) == 1:
             found = {runs[0]: replace(found[""], run=runs[0])}
     elif Path(what).is_file() and is_foreign(Path(what)):
