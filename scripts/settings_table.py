@@ -44,10 +44,10 @@ def described(kind: type) -> dict[str, str]:
     return found
 
 
-def tables() -> str:
-    """All tables, as Markdown."""
-    lines = [BEGIN]
-    for section, *kinds in SECTIONS:
+def tables(sections: tuple[tuple[str | type, ...], ...] = SECTIONS) -> str:
+    """All tables of these sections, as Markdown."""
+    lines = []
+    for section, *kinds in sections:
         for kind in kinds:
             known = described(kind)
             title = f"`{section}`" if len(kinds) == 1 else f"`{section}={kind.__name__}`"
@@ -55,11 +55,13 @@ def tables() -> str:
             lines += ["", f"### {title}", "", first]
             if fields(kind):
                 lines += ["", "| setting | default | what it does |", "|---|---|---|"]
-            for f in fields(kind):
-                default = f.default if f.default is not MISSING else f.default_factory()
+            for f in (f for f in fields(kind) if f.init):
+                default = f.default
+                if default is MISSING:
+                    default = "to be given" if f.default_factory is MISSING else f.default_factory()
                 shown = type(default).__name__ if hasattr(default, "__dataclass_fields__") else _shown(default)
                 lines.append(f"| `{f.name}` | {shown} | {known.get(f.name, '').replace('|', '&#124;')} |")
-    return "\n".join([*lines, "", END])
+    return "\n".join(lines)
 
 
 def _shown(value: object) -> str:
@@ -73,7 +75,7 @@ def _shown(value: object) -> str:
 def page() -> str:
     """The page with its tables as the code has them."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    return before + tables() + rest.partition(END)[2]
+    return f"{before}{BEGIN}\n{tables()}\n\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ mkdocs calls `on_files` and `on_page_markdown` (`hooks` in mkdocs.yml); scripts/
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import re
@@ -14,7 +15,7 @@ from typing import Any
 import click
 
 ROOT = Path(__file__).parent.parent
-PAGES = {"reference/commands.md": "commands", "reference/recipes.md": "recipes", "reference/python.md": "python"}
+PAGES = {f"reference/{what}.md": what for what in ("commands", "recipes", "settings", "python")}
 
 
 def commands() -> str:
@@ -48,6 +49,42 @@ def recipes() -> str:
         recipe = get(name)
         lines += ["", f"## {name}", "", f"{ENTRIES[name].good_for[:1].upper()}{ENTRIES[name].good_for[1:]}.", ""]
         lines += [f"Source: {recipe.source}", "", "```json", json.dumps(recipe.to_json(), indent=1), "```"]
+    return "\n".join(lines)
+
+
+def settings() -> str:
+    """Every setting of training, picking and simulation, with its default and what it does."""
+    from tomopick.core.types import PickableObject
+    from tomopick.picking import exclusion, normalize, peaks, tiling
+    from tomopick.picking.options import PickOptions
+    from tomopick.picking.places import Places
+    from tomopick.simulation import MicroscopeSpec, RestorationSpec, SimulationSpec, SpecimenSpec
+
+    spec = importlib.util.spec_from_file_location("settings_table", ROOT / "scripts" / "settings_table.py")
+    assert spec is not None and spec.loader is not None
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    parts = {
+        "Training: `train ... section.field=value`": table.SECTIONS,
+        "Picking: `pick ... section.field=value`": (
+            ("tiling", tiling.TilingSpec, tiling.LargestTiles),
+            ("peaks", peaks.LocalMaxima),
+            ("normalization", normalize.RobustNormalization, normalize.ZScore, normalize.FixedLimits),
+            ("exclusion", exclusion.Exclusion),
+        ),
+        "Simulation: `simulate ... section.field=value`": (
+            ("", SimulationSpec), ("specimen", SpecimenSpec), ("microscope", MicroscopeSpec),
+            ("restoration", RestorationSpec),
+        ),
+        "In Python: arguments": (("PickOptions", PickOptions), ("Places", Places), ("PickableObject", PickableObject)),
+    }  # fmt: skip
+    lines = [
+        "# Settings",
+        "",
+        "Names, defaults and meanings, from the code; a recipe may set others ([recipes](recipes.md)).",
+    ]
+    for heading, sections in parts.items():
+        lines += ["", f"## {heading}", table.tables(sections)]
     return "\n".join(lines)
 
 

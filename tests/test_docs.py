@@ -108,13 +108,29 @@ def test_the_help_lists_every_verb_once():
 
 def test_pages_of_the_site_that_are_made_from_the_code():
     made = site()
-    commands, methods, python = made.commands(), made.recipes(), made.python()
+    commands, methods, python, settings = made.commands(), made.recipes(), made.python(), made.settings()
     for verb in main.commands:
         assert f"### tomopick {verb}\n" in commands
         assert all(flag in commands for flag in OF[verb] if flag.startswith("--"))
     assert all(f"## {name}\n" in methods for name in recipes.names()) and '"widths": [' in methods
     assert all(f"## {name}\n" in python for name in PUBLIC)
     assert "(n, 3)" in python and "TomopickError" in python
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.*) \|$", settings, re.M)
+    assert {"steps", "overlap", "crowding", "defocus", "keep_below"} <= {name for name, _, _ in rows}
+    assert "<object" not in settings and "object at 0x" not in settings
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: p.name)
+def test_tests_that_pages_name_are_there(page):
+    """What holds a promise is a file, and the tests named behind it are in it (`test_x_...`: some that begin so)."""
+    where: list[Path] = []
+    for name in re.findall(r"`((?:tests|benchmarks|scripts)/[\w/.-]+\.py|test_\w+(?:\.\.\.)?)`", page.read_text()):
+        if "/" in name:
+            where = [ROOT / name]
+            assert where[0].is_file(), f"{page.name}: {name}"
+        else:
+            wanted = rf"^def {name[:-3]}" if name.endswith("...") else rf"^def {name}\("
+            assert where and re.search(wanted, where[0].read_text(), re.M), f"{page.name}: {name}"
 
 
 def test_a_notebook_is_a_page(tmp_path):
