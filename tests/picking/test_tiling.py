@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tomopick import recipes
 from tomopick.picking.tiling import GaussianWindow, LargestTiles, LinearWindow, Means, SteepWindow, TilingSpec, cut
 
 sizes = st.tuples(*[st.integers(1, 300)] * 3)
@@ -101,6 +102,17 @@ def test_a_volume_that_fits_is_one_tile():
 def test_larger_tiles_predict_less_twice():
     sums = [tile_and_sum(LargestTiles(Means(40, n, 10**9)).plan((184, 630, 630), 8))[1] for n in (3e6, 1e7, 3e7, 1e8)]
     assert sums == sorted(sums, reverse=True) and sums[0] > 1.5 * 184 * 630**2 > 1.1 * sums[-1] / 1.02
+
+
+CHALLENGE = (184, 630, 630)  # of CZII's tomograms
+
+
+@pytest.mark.parametrize("name", [n for n in recipes.names() if isinstance(recipes.get(n).tiling, TilingSpec)])
+def test_tiles_that_a_recipe_of_ours_states_compute_little_of_a_challenge_volume_twice(name):
+    method = recipes.get(name)
+    tiling = method.tiling.fitted(lambda: Means(overlap=40, tile=11_000_000))
+    edges, starts = tiling.plan(CHALLENGE, method.network.multiple)
+    assert np.prod(edges) * np.prod([len(axis) for axis in starts]) <= 1.6 * np.prod(CHALLENGE)
 
 
 def test_a_spec_takes_what_it_leaves_open_from_the_means():

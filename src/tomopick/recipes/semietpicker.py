@@ -30,7 +30,7 @@ def semietpicker() -> Recipe:
         loss=ReweightedMSE(alpha=10.0, sigmoid=True),
         objective=MeanTeacherSpec(),
         train=TrainSpec(batch_size=8, weight_decay=0.0),
-        tiling=TilingSpec(shape=(160, 160, 160), overlap=40),
+        tiling=TilingSpec(shape=(192, 256, 256), overlap=40),
         views="flips",
         peaks=LocalMaxima(window=0.25, min_distance=0.0),
     )

@@ -44,7 +44,7 @@ def soup_tiny() -> Recipe:
         network=UNetSpec(widths=(16, 32, 64)),
         loss=HeatmapWeightedMSE(),
         train=TrainSpec(batch_size=4),
-        tiling=TilingSpec(shape=(160, 192, 192), overlap=48, window=GaussianWindow()),
+        tiling=TilingSpec(shape=(192, 192, 192), overlap=32, window=GaussianWindow()),
         views="mirrors",
     )
 

@@ -35,7 +35,7 @@ def topcup() -> Recipe:
         loss=HeatmapWeightedMSE(),
         imagenet="efficientnet_b3.ra2_in1k",
         train=TrainSpec(steps=9730, batch_size=8),
-        tiling=TilingSpec(shape=(192, 192, 192), overlap=48),
+        tiling=TilingSpec(shape=(192, 192, 192), overlap=32),
         views="opposite",
     )
 
