@@ -10,13 +10,15 @@ import torch
 from click.testing import CliRunner
 
 import small
+from installed import needs
 from tomopick import Detector
 from tomopick.cli import main
 from tomopick.core.errors import EngineError, OutputError
 from tomopick.models.export import NETWORK_FORMATS, export_model
 from tomopick.networks.engines import EngineSpec
 
-HERE = [name for name in NETWORK_FORMATS if name != "tensorrt"]
+PACKAGES = {"torchscript": "torch"}
+HERE = [pytest.param(name, marks=needs(PACKAGES.get(name, name))) for name in NETWORK_FORMATS if name != "tensorrt"]
 
 
 @pytest.mark.parametrize("to", HERE)

@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 import small
+from installed import needs
 from tomopick.cli import main
 from tomopick.core.errors import EngineError
 from tomopick.core.records import Records
@@ -73,7 +74,7 @@ def own_cache(tmp_path, monkeypatch):
 CONVERTED = [("openvino", s) for s in FAMILIES] + [("onnx", FAMILIES[i]) for i in (0, 3, 8)]
 
 
-@pytest.mark.parametrize(("name", "spec"), CONVERTED, ids=str)
+@pytest.mark.parametrize(("name", "spec"), [pytest.param(*c, marks=needs(c[0])) for c in CONVERTED], ids=str)
 def test_converted_networks_of_every_family_give_what_torch_gives(name, spec):
     network = network_of(spec)
     engine = EngineSpec(name, "f32").build(network, "cpu", spec.multiple)
@@ -123,7 +124,7 @@ def how(engine, precision):
     return PickOptions(device="cpu", engine=engine, precision=precision)
 
 
-@pytest.mark.parametrize(("name", "precision", "bound"), TRAINED)
+@pytest.mark.parametrize(("name", "precision", "bound"), [pytest.param(*t, marks=needs(t[0])) for t in TRAINED])
 def test_engines_agree_on_a_trained_model(reference, name, precision, bound):
     detector, tomogram, heatmap, picks = reference
     options = how(name, precision)
@@ -143,6 +144,7 @@ def agree(found, expected):
         np.testing.assert_allclose(a.scores, b.scores[nearest], atol=0.02)
 
 
+@needs("openvino")
 def test_eight_bits_cost_little(reference):
     detector, tomogram, heatmap, picks = reference
     predictor = detector.predictor("cpu", engine=EngineSpec("auto", "int8"))
@@ -156,6 +158,7 @@ def test_eight_bits_cost_little(reference):
             assert np.linalg.norm(picks.of(name).positions - position, axis=1).min() < 0.5 * small.SPACING
 
 
+@needs("openvino")
 def test_the_last_layer_of_openvino_is_not_rounded_to_half_precision():
     if half_precision(CPU) is None:
         pytest.skip("this CPU does not multiply in half precision")
@@ -184,6 +187,7 @@ def test_the_shipped_model_picks_alike_with_the_fastest_engine(tmp_path):
             assert distances.min() < 0.5 * tomogram.grid.voxel_spacing
 
 
+@needs("openvino")
 def test_openvino_reports_to_nobody(tmp_path):
     code = """
 import sys, numpy, tomopick.networks.engines, torch
@@ -196,6 +200,7 @@ sys.exit(any(m.startswith("openvino_telemetry.") for m in sys.modules))
     assert [p.name for p in tmp_path.iterdir()] == ["cache"]  # no identity was made up for the user
 
 
+@needs("openvino")
 @pytest.mark.parametrize(
     "gone",
     ["del old; del new", "del old; other = Thread(target=vars().pop, args=['new']); other.start(); other.join()"],
@@ -223,6 +228,7 @@ except KeyboardInterrupt:
 # -- choosing ------------------------------------------------------------------------------------------------
 
 
+@needs("openvino")
 def test_auto_takes_the_best_that_is_there(monkeypatch, caplog):
     network = network_of(UNetSpec((4,)))
     assert str(EngineSpec().build(network, "cpu", 1)).startswith("openvino ")
@@ -231,6 +237,7 @@ def test_auto_takes_the_best_that_is_there(monkeypatch, caplog):
     assert set(PREFERRED) < set(ENGINES)
 
 
+@needs("openvino", "onnx")
 def test_auto_goes_on_where_a_network_cannot_be_converted(caplog):
     class Odd(torch.nn.Module):
         def forward(self, x):
@@ -322,6 +329,7 @@ def entries():
     return sorted(p for p in cache_folder().iterdir() if p.is_dir())
 
 
+@needs("openvino")
 def test_a_converted_network_is_kept_and_used_again():
     network, tile = network_of(UNetSpec((4,))), noise((4, 4, 4))
     first = EngineSpec("openvino", "f32").build(network, "cpu", 1)(tile)
@@ -354,6 +362,7 @@ def test_tensorrt_keeps_the_engines_of_each_network_apart_and_runs_on_the_device
     assert "device_id" not in same
 
 
+@needs("openvino")
 @pytest.mark.parametrize("damage", ["cut", "changed", "no digest", "garbled digest"])
 def test_a_damaged_entry_is_made_anew(damage, caplog):
     network, tile = network_of(UNetSpec((4,))), noise((4, 4, 4))
@@ -377,6 +386,7 @@ def test_a_damaged_entry_is_made_anew(damage, caplog):
     assert entries() == [entry] and kept(entry.name) == entry
 
 
+@needs("openvino")
 def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
     place = tmp_path / "a file"
     place.write_text("")

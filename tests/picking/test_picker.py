@@ -7,6 +7,7 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from installed import needs
 from small import BALL, NARROW, RING, SPACING, tomogram, untrained
 from tomopick import Detector, Grid, Tomogram, open_project, recipes
 from tomopick.core.errors import RecipeError
@@ -75,6 +76,7 @@ def test_cells_beyond_an_odd_edge_hold_no_picks():
     assert len(everything) > len(found)
 
 
+@needs("openvino")
 def test_a_network_is_made_ready_once_for_each_device_and_engine(monkeypatch):
     model, volume, built = untrained((BALL, RING)), noise((16, 32, 32)), []
     plain = EngineSpec.build
@@ -92,6 +94,7 @@ def test_a_network_is_made_ready_once_for_each_device_and_engine(monkeypatch):
     assert built == [EngineSpec("torch", "f32"), EngineSpec("openvino", "f32")]
 
 
+@needs("openvino")
 def test_new_weights_are_used_at_once():
     model, volume = untrained((BALL, RING)), noise((16, 32, 32))
     options = [PLAIN, replace(PLAIN, engine="openvino")]
