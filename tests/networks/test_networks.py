@@ -23,7 +23,7 @@ from tomopick.networks import (
     VNetSpec,
     count_parameters,
 )
-from tomopick.networks.blocks import Conv3d, depth_to_space
+from tomopick.networks.blocks import BatchNorm3d, Conv3d, depth_to_space
 from tomopick.networks.convnext import ConvNeXt
 from tomopick.networks.efficientnet3d import EfficientNet3D
 from tomopick.networks.engines import autocast, place
@@ -661,3 +661,44 @@ def test_impossible_families(spec, wrong):
     with pytest.raises(RecipeError, match=r"network\.") as found:
         spec(**wrong)
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("channels", [20, 28, 36, 48])
+def test_a_batch_norm_of_any_number_of_channels_is_the_exact_one_to_half_precisions_rounding(channels):
+    torch.manual_seed(0)
+    x = 1 + 2 * torch.randn(4, channels, 8, 8, 4)
+    x = x.bfloat16().contiguous(memory_format=torch.channels_last_3d)
+    slope = torch.randn_like(x)
+    found = []
+    for norm, dtype in ((BatchNorm3d(channels), torch.bfloat16), (torch.nn.BatchNorm3d(channels), torch.float64)):
+        torch.manual_seed(1)
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        torch.nn.init.normal_(norm.bias)
+        norm = norm.double() if dtype == torch.float64 else norm
+        given = x.to(dtype).detach().requires_grad_()
+        out = norm(given)
+        if dtype == torch.bfloat16:
+            assert "WideNorm" in type(out.grad_fn).__name__ and out.stride() == x.stride()
+            torch.relu_(out)  # as what follows it does
+            out.backward(slope)
+        else:
+            torch.relu(out).backward(slope.double())
+        parts = out.detach().relu(), given.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var
+        found.append([part.double() for part in parts])
+        assert norm.num_batches_tracked == 1
+    for part, exact, most in zip(*found, (4e-3, 8e-3, 4e-3, 4e-3, 1e-6, 1e-6)):
+        assert (part - exact).norm() <= most * exact.norm()
+
+
+@pytest.mark.parametrize("change", ["eval", "float32", "contiguous", "full"])
+def test_else_a_batch_norm_is_pytorchs(change):
+    torch.manual_seed(0)
+    channels = 32 if change == "full" else 28
+    x = torch.randn(2, channels, 4, 4, 4).contiguous(memory_format=torch.channels_last_3d)
+    x = x.contiguous() if change == "contiguous" else x
+    x = x if change == "float32" else x.bfloat16()
+    ours, plain = BatchNorm3d(channels), torch.nn.BatchNorm3d(channels)
+    for norm in (ours, plain):
+        norm.train(change != "eval")
+    assert torch.equal(ours(x), plain(x))
+    assert torch.equal(ours.running_var, plain.running_var)

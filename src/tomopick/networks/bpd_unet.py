@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from .blocks import ThreeLevelSpec, conv_norm_act, exactly
+from .blocks import BatchNorm3d, ThreeLevelSpec, conv_norm_act, exactly
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class BPDUNet(nn.Module):
         self.bottleneck = _convolutions([b, c, c, c, c])
         self.decoder2 = _convolutions([b + c, b, b])
         up = nn.ConvTranspose3d(b, b, 2, stride=2, bias=False)
-        self.up = nn.Sequential(up, nn.BatchNorm3d(b), nn.ReLU(inplace=True))
+        self.up = nn.Sequential(up, BatchNorm3d(b), nn.ReLU(inplace=True))
         self.final = _convolutions([b, a, a])
         self.logits = nn.Conv3d(a, n_out, 1, bias=False)
 

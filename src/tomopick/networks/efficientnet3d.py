@@ -9,7 +9,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from .blocks import Conv3d
+from .blocks import BatchNorm3d, Conv3d
 from .pretrained import Weights
 
 # Kernel, stride, expansion, channels and blocks of the stages of EfficientNet-B0 (Tan & Le 2019, arXiv:1905.11946,
@@ -35,8 +35,8 @@ def _channels(n: int, width: float) -> int:
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
-def _norm(n: int) -> nn.BatchNorm3d:
-    return nn.BatchNorm3d(n, eps=1e-3, momentum=0.01)
+def _norm(n: int) -> BatchNorm3d:
+    return BatchNorm3d(n, eps=1e-3, momentum=0.01)
 
 
 def _pad(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..core.errors import RecipeError
-from .blocks import Conv3d, NetworkSpec, exactly
+from .blocks import BatchNorm3d, Conv3d, NetworkSpec, exactly
 from .efficientnet3d import EfficientNet3D, rename_timm
 from .pretrained import load_pretrained
 from .resnet3d import ResNet3D
@@ -172,5 +172,5 @@ class _UpCat(nn.Module):
 
 
 def _convolution(n_in: int, n_out: int) -> nn.Sequential:
-    after = nn.Sequential(OrderedDict(N=nn.BatchNorm3d(n_out, eps=1e-3), A=nn.ReLU(inplace=True)))
+    after = nn.Sequential(OrderedDict(N=BatchNorm3d(n_out, eps=1e-3), A=nn.ReLU(inplace=True)))
     return nn.Sequential(OrderedDict(conv=Conv3d(n_in, n_out, 3, padding=1, bias=False), adn=after))

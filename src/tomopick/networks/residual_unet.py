@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..core.errors import RecipeError
-from .blocks import Conv3d, NetworkSpec, exactly
+from .blocks import BatchNorm3d, Conv3d, NetworkSpec, exactly
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class _Residuals(nn.Module):
         super().__init__()
         inputs = [n_in] + [n_out] * (depth - 1)
         convs = [Conv3d(n, n_out, kernel, padding=kernel // 2, bias=False) for n in inputs]
-        self.body = nn.Sequential(*map(_normed, convs[:-1]), convs[-1], nn.BatchNorm3d(n_out))
+        self.body = nn.Sequential(*map(_normed, convs[:-1]), convs[-1], BatchNorm3d(n_out))
         self.act = nn.PReLU(n_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -220,4 +220,4 @@ class _Residuals(nn.Module):
 
 def _normed(convolution: nn.Module) -> nn.Sequential:
     n = int(convolution.out_channels)  # type: ignore[arg-type]
-    return nn.Sequential(convolution, nn.BatchNorm3d(n), nn.PReLU(n))
+    return nn.Sequential(convolution, BatchNorm3d(n), nn.PReLU(n))

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .blocks import Conv3d
+from .blocks import BatchNorm3d, Conv3d
 
 
-def _norm(n: int) -> nn.BatchNorm3d:
-    return nn.BatchNorm3d(n)
+def _norm(n: int) -> BatchNorm3d:
+    return BatchNorm3d(n)
 
 
 class BasicBlock(nn.Module):

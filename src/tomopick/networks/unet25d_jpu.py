@@ -9,7 +9,17 @@ import torch
 from torch import nn
 
 from ..core.errors import RecipeError
-from .blocks import Conv3d, SlicedSpec, SlicesAndVolumes, as_slices, as_volume, conv_norm_act, exactly, pad_to
+from .blocks import (
+    BatchNorm3d,
+    Conv3d,
+    SlicedSpec,
+    SlicesAndVolumes,
+    as_slices,
+    as_volume,
+    conv_norm_act,
+    exactly,
+    pad_to,
+)
 from .resnetrs import ResNetRS
 
 HALVED = 2  # stages whose maps are averaged to half their depth; behind the others neighbours are mixed
@@ -137,7 +147,7 @@ class JointPyramid(nn.Module):
 def _separable(n_in: int, n_out: int, dilation: int) -> nn.Sequential:
     depthwise = Conv3d(n_in, n_in, 3, padding=dilation, dilation=dilation, groups=n_in, bias=False)
     pointwise = Conv3d(n_in, n_out, 1, bias=False)
-    return nn.Sequential(depthwise, nn.BatchNorm3d(n_in), pointwise, nn.BatchNorm3d(n_out), nn.ReLU(inplace=True))
+    return nn.Sequential(depthwise, BatchNorm3d(n_in), pointwise, BatchNorm3d(n_out), nn.ReLU(inplace=True))
 
 
 class Attention(nn.Module):
