@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -26,6 +27,10 @@ from .status import status_command
 from .suggest import suggest_command
 from .train import finish_command, recipes_command, train_command
 from .view import view_command
+
+# Before PyTorch is loaded: threads that have nothing to do sleep. By itself OpenMP has them spin, which on crowded
+# cores keeps those off that have.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # In the order of work; each verb's line in `tomopick --help`.
 HELP_ORDER = {

@@ -209,6 +209,7 @@ def _set_up(job: Any, batch: Any, workers: int) -> Any:
 
 def _batch(job: Any, picker: Any, batch: Any, devices: list[str], dask: str) -> None:
     """Many runs, here or by workers; asked to end by a scheduler, what is being predicted is finished first."""
+    from ..core.crowding import Waiting
     from ..core.progress import bar
     from ..core.signals import ASKING, held_interrupt
     from ..picking.fleet import pick_with_workers
@@ -229,7 +230,11 @@ def _batch(job: Any, picker: Any, batch: Any, devices: list[str], dask: str) -> 
             results = pick_with_workers(job, wanted, devices, stopped)
         else:
             results = pick_runs(picker, batch, wanted, job.out, job.overwrite, stopped)
-        if tell_all(results, len(wanted), shown):
+        waiting = Waiting()
+        failed = tell_all(results, len(wanted), shown)
+        if line := waiting.line():
+            say(f"warning: {line}")
+        if failed:
             sys.exit(1)
         ended = asked()
     if ended:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from ..core.crowding import Waiting
 from ..core.messages import counted
 from ..core.progress import duration
 from .loop import TrainSpec, TrainState
@@ -39,6 +40,7 @@ class Pace:
         self.first, self.enough = SLOW + ahead, MEASURED + ahead
         self._last = time.monotonic()
         self._seconds: list[float] = []
+        self._waiting = Waiting()
 
     def step_done(self) -> None:
         """Called after each step, and once more after what was done between two (which then does not count)."""
@@ -87,6 +89,8 @@ class Pace:
             assert self.seconds is not None
             left = duration(self.seconds * (self.spec.steps - step) / (1 - SHARE))
             log.info(f"{self.seconds:.2g} s a step: about {left} left; {_memory():.1f} GB of memory so far")
+            if line := self._waiting.line():
+                log.warning(line)
 
 
 def fitted(spec: TrainSpec, seconds_a_step: float, seconds_left: float, step: int) -> TrainSpec:
