@@ -1,6 +1,6 @@
 """Builds wheel and sdist into dist/, checks contents and metadata, installs the wheel anew and uses it.
 
-python scripts/release.py --check [--python python3.12 ...]
+python scripts/release.py --check [--python python3.12 ...] [--oldest]
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PYTHONS = ("python3.11", "python3.12", "python3.13")
 MOST = 10_000_000  # bytes of a wheel
+CORE = (  # what is tried with the oldest versions
+    *("tests/test_geometry.py", "tests/test_public.py", "tests/test_end_to_end.py", "tests/data", "tests/scoring"),
+    *("tests/networks/test_losses.py", "tests/picking/test_runs.py", "tests/look/test_sections.py"),
+)
 WANTED = (
     "tomopick/py.typed",
     "tomopick/models/default/weights.safetensors",
@@ -141,15 +145,62 @@ def tried(python: str, wheel: Path, version: str) -> list[str]:
         return found
 
 
-def _runs(python: str) -> bool:
-    """Whether it is there; some are names that only say that they are not."""
-    return bool(shutil.which(python)) and not subprocess.run([python, "-c", ""], capture_output=True).returncode
+def python_called(name: str) -> str | None:
+    """Where a Python of that name is, on the path or among pyenv's; None: nowhere.
+
+    Some that are on the path only say that they are not there (pyenv's, of versions that are not chosen).
+    """
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    others = sorted((root / "versions").glob(f"{name.removeprefix('python')}*/bin/{name}"), key=_version, reverse=True)
+    for path in (shutil.which(name), *map(str, others)):
+        if path and not subprocess.run([path, "-c", ""], capture_output=True).returncode:
+            return path
+    return None
+
+
+def _version(python: Path) -> list[int]:
+    return [int(n) for n in re.findall(r"\d+", python.parent.parent.name)]
+
+
+def oldest(project: dict[str, object]) -> list[str]:
+    """The requirements of the oldest versions that a project takes: `numpy==2.0.2` for `numpy>=2.0.2`.
+
+    Raises:
+        ValueError: a dependency has no lower bound.
+    """
+    found = []
+    for line in project["dependencies"]:  # type: ignore[attr-defined]
+        name, bound = re.match(r"([\w-]+)[^,]*?(?:>=([\w.]+))?(?:,|$)", line).groups()  # type: ignore[union-attr]
+        if bound is None:
+            raise ValueError(f"{name}: no lower bound")
+        found.append(f"{name}=={bound}")
+    return found
+
+
+def tried_with_oldest(python: str, wheel: Path, project: dict[str, object]) -> list[str]:
+    """What fails of the quick tests where everything is as old as it may be, one line each."""
+    with tempfile.TemporaryDirectory() as place:
+        own = Path(place) / "env" / "bin" / "python"
+        subprocess.run([python, "-m", "venv", Path(place) / "env"], check=True)
+        install = [own, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        subprocess.run([*install, wheel, *oldest(project), "pytest", "hypothesis", "selenium"], check=True)
+        clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        # Their warnings are not ours; what is tested is the wheel, not src/.
+        command = [own, "-m", "pytest", "-q", "-x", "-W", "default", "-o", "filterwarnings=", "-p", "no:cacheprovider"]
+        done = subprocess.run([*command, *CORE], cwd=ROOT, env=clean, capture_output=True, text=True, check=False)
+        print("  " + "; ".join(oldest(project)) + "\n  " + (done.stdout.strip().splitlines() or ["nothing"])[-1])
+        return (
+            []
+            if not done.returncode
+            else [f"with the oldest versions: {line}" for line in done.stdout.splitlines()[-15:]]
+        )
 
 
 def main() -> None:
     """Builds, checks and tries; the exit code is 1 where anything is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", required=True, help="the only thing it does; publishes nothing")
+    parser.add_argument("--check", action="store_true", required=True, help="builds and tries; publishes nothing")
+    parser.add_argument("--oldest", action="store_true", help="the tests with the oldest versions allowed, too")
     parser.add_argument("--python", action="append", default=[], help="to try the wheel with; repeatable")
     given = parser.parse_args()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -157,10 +208,12 @@ def main() -> None:
     print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB; {sdist.name}: {sdist.stat().st_size / 1e6:.1f} MB")
     found = [f"{wheel.name}: {line}" for line in faults_of_wheel(wheel, project)]
     found += [f"{sdist.name}: {line}" for line in faults_of_sdist(sdist)]
-    pythons = given.python or [name for name in PYTHONS if _runs(name)]
+    pythons = given.python or [path for name in PYTHONS if (path := python_called(name))]
     for python in [] if found else pythons:
         print(f"{python}:")
         found += [f"{python}: {line}" for line in tried(python, wheel, project["version"])]
+    if given.oldest and not found:
+        found += tried_with_oldest(pythons[0], wheel, project)
     print("\n".join(found) or f"fine, with {', '.join(pythons)}")
     sys.exit(bool(found))
 

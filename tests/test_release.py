@@ -2,7 +2,11 @@
 
 import importlib.util
 import io
+import re
+import shutil
+import subprocess
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -73,3 +77,57 @@ def test_licences(release, licence, fine):
 
 def test_the_files_that_are_wanted_are_there(release):
     assert all((ROOT / "src" / name).exists() for name in release.WANTED)
+
+
+def test_the_conda_recipe_is_what_pyproject_says():
+    yaml = pytest.importorskip("yaml")
+    path = ROOT / "containers" / "conda" / "recipe.yaml"
+    recipe = yaml.safe_load(path.read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    least = project["requires-python"].removeprefix(">=")
+    assert recipe["context"] == {"name": project["name"], "version": project["version"], "python_min": least}
+    assert recipe["build"]["python"]["entry_points"] == [f"{k} = {v}" for k, v in project["scripts"].items()]
+    called = {"pytorch": "torch", "matplotlib-base": "matplotlib"}  # there
+    wanted = [re.match(r"(\S+) ?(.*)", line).groups() for line in recipe["requirements"]["run"]]
+    stated = [re.match(r"([\w-]+)(.*)", line).groups() for line in project["dependencies"]]
+    assert sorted((called.get(name, name), bound) for name, bound in wanted if name != "python") == sorted(stated)
+    assert recipe["about"]["license"] == "MIT" and (ROOT / recipe["about"]["license_file"]).is_file()
+    if shutil.which("rattler-build"):
+        command = ["rattler-build", "build", "--render-only", "--recipe", path]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_containers_copy_what_is_there_and_install_what_pyproject_knows():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    docker = (ROOT / "containers" / "Dockerfile").read_text()
+    apptainer = (ROOT / "containers" / "apptainer.def").read_text()
+    copied = " ".join(re.findall(r"^COPY (.+) \S+$", docker, re.M)).split()
+    copied += re.findall(r"^    (\S+) /opt/tomopick/", apptainer, re.M)
+    assert {"pyproject.toml", "src", "LICENSE"} <= set(copied) and all((ROOT / name).exists() for name in copied)
+    extras = re.findall(r"EXTRAS=([\w,]+)", docker) + re.findall(r"extras=([\w,]+)", apptainer)
+    assert {name for line in extras for name in line.split(",")} <= set(project["optional-dependencies"])
+    torch = next(line for line in project["dependencies"] if line.startswith("torch"))
+    assert f'"{torch}"' in docker and f'"{torch}"' in apptainer
+
+
+def test_the_oldest_versions(release):
+    project = {"dependencies": ["numpy>=2.0.2", "zarr>=2.18,<3", "copick>=1.31,<2", "gemmi>=0.7,<0.8"]}
+    assert release.oldest(project) == ["numpy==2.0.2", "zarr==2.18", "copick==1.31", "gemmi==0.7"]
+    with pytest.raises(ValueError, match="tqdm: no lower bound"):
+        release.oldest({"dependencies": ["tqdm"]})
+    mine = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert len(release.oldest(mine)) == len(mine["dependencies"])
+
+
+def test_pythons_of_pyenv_are_found(release, tmp_path, monkeypatch):
+    for version in ("3.12.1", "3.12.11", "3.13.0"):
+        python = tmp_path / "versions" / version / "bin" / f"python{version.rpartition('.')[0]}"
+        python.parent.mkdir(parents=True)
+        python.write_text("#!/bin/sh\n")
+        python.chmod(0o755)
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv(
+        "PATH", "/usr/bin:/bin" if not shutil.which("python3.12", path="/usr/bin:/bin") else str(tmp_path)
+    )
+    assert release.python_called("python3.12") == str(tmp_path / "versions" / "3.12.11" / "bin" / "python3.12")
+    assert release.python_called("python3.9") is None
