@@ -1,6 +1,6 @@
 """What damaged and hostile files do: every reader and verb on mutated inputs, each in a process with bounded memory.
 
-    python benchmarks/fuzz.py                      # 2,200 inputs, some minutes
+    python benchmarks/fuzz.py                      # 2,600 inputs, some minutes
     python benchmarks/fuzz.py --light --every 60   # few of them, with the quick verbs, as the quick tests do
     python benchmarks/fuzz.py --only 1234          # one of them again, with what it printed
 
@@ -133,6 +133,28 @@ SCENES = (
     Scene("runs from a file", ("pick", "model", "t", "--out", "OUT", "--runs", "@runs.txt", *CPU), ("runs.txt",), 0.5),
 )  # fmt: skip
 
+# Inputs from number EARLY on are of these, so that those before stay what they were.
+EARLY = 2200
+LATER = (
+    Scene("pick in a mask", ("pick", "model", "A.mrc", "--out", "OUT", "--inside", "mask.mrc", "--within", "30", *CPU),
+          ("mask.mrc",), 2),
+    Scene("pick out of masks", ("pick", "model", "t", "--out", "OUT", "--outside", "masks", "--beyond", "20",
+          "--orient-to", "masks", *CPU), ("masks/*",), 2),
+    Scene("pick in a segmentation", ("pick", "model", "copick/copick.json", "--out", "OUT", "--inside", "sheet:me/1",
+          *CPU), ("copick/ExperimentRuns/A/Segmentations/*/.z*", "copick/ExperimentRuns/A/Segmentations/*/*/.z*",
+          "copick/ExperimentRuns/A/Segmentations/*/*/*/*/*"), 2),
+    *(Scene(f"pick at a mesh {kind}", ("pick", "model", "A.mrc", "--out", "OUT", "--outside", f"mesh.{kind}",
+            "--orient-to", f"mesh.{kind}", *CPU), (f"mesh.{kind}",), 1.5)
+      for kind in ("ply", "obj", "stl", "glb")),
+    Scene("pick at meshes", ("pick", "model", "t", "--out", "OUT", "--inside", "meshes", *CPU), ("meshes/*",)),
+    Scene("doctor regions", ("doctor", "part"), ("part/regions.csv",), 2),
+    Scene("doctor labelled in", ("doctor", "t", *AT, "--labelled-in", "masks"), ("masks/*",)),
+    Scene("train in regions", ("train", "light", "part", "OUT/m", "--device", "cpu", *AT, *TRAIN),
+          ("part/regions.csv",), 0.5),
+    Scene("merge", ("merge", "picks.csv", "many.csv", "--out", "OUT", *AT), ("picks.csv", "many.csv"), 2),
+    Scene("import into a folder", ("import", "made/A.ndjson", "t", "--overwrite", "--as", "ball"), ("made/A.ndjson",)),
+)  # fmt: skip
+
 
 # ------------------------------------------------------------------------------------------------------------- corpus
 def make_corpus(place: Path, simulated: bool = True) -> None:
@@ -196,6 +218,7 @@ def corpus(place: Path, simulated: bool) -> None:
     group.attrs["multiscales"] = [{"axes": axes, "datasets": datasets, "version": "0.4"}]
     made = create_copick_project(place / "copick", [ball])
     write_run(made, [tomogram], picks, "curator", "0")
+    _masks(place, values, made)
     write_mrc(place / "map.mrc", np.exp(-0.5 * ((zyx[:, :16, :16] - 70) ** 2).sum(-1) / 900).astype(np.float32), 5.0)
     atom = "ATOM  {:5d}  CA  ALA A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00           C\n"
     (place / "atoms.pdb").write_text("".join(atom.format(i, i, *rng.uniform(0, 30, 3)) for i in range(1, 60)))
@@ -204,6 +227,34 @@ def corpus(place: Path, simulated: bool) -> None:
     torch.save(weights, place / "old.pth", _use_new_zipfile_serialization=False)
     _foreign(place, values)
     _models(place, simulated)
+
+
+def _masks(place: Path, values: np.ndarray, project: Any) -> None:
+    """Where picks may lie, or nobody has looked: masks of two kinds, meshes, a table of regions."""
+    import trimesh
+
+    from tomopick import Grid
+    from tomopick.data import write_mrc
+    from tomopick.data.sources.copick_write import write_segmentation
+
+    sheet = np.zeros(SHAPE, dtype=np.float32)
+    sheet[4:9] = 1
+    for folder in ("masks", "meshes", "part"):
+        (place / folder).mkdir()
+    write_mrc(place / "mask.mrc", sheet[::2, ::2, ::2], 2 * SPACING)
+    for run in ("A", "B"):
+        write_mrc(place / "masks" / f"{run}.mrc", sheet, SPACING)
+        shutil.copy(place / "t" / f"{run}.mrc", place / "part")
+        shutil.copy(place / "t" / f"{run}.csv", place / "part")
+    shutil.copy(place / "t" / "objects.json", place / "part")
+    (place / "part" / "regions.csv").write_text("run,z0,z1,y0,y1,x0,x1,object\nA,,,0,160,,\nB,0,160,,,10.5,300,ball\n")
+    write_segmentation(project, "A", "sheet", sheet.astype(np.uint8), Grid(SHAPE, SPACING), "me", "1")
+    mesh = trimesh.creation.icosphere(subdivisions=2, radius=70.0)
+    mesh.apply_translation((160.0, 160.0, 80.0))
+    for kind in ("ply", "obj", "stl", "glb"):
+        mesh.export(place / f"mesh.{kind}")
+    for run, kind in (("A", "ply"), ("B", "stl")):
+        mesh.export(place / "meshes" / f"{run}.{kind}")
 
 
 def _foreign(place: Path, values: np.ndarray) -> None:
@@ -365,9 +416,10 @@ def draw(seed: int, number: int, light: bool = False) -> tuple[Scene, np.random.
     """The scene of an input, and the random numbers for the rest of it."""
     rng = np.random.default_rng((seed, number))
     heavy = {"resume", "train", "train from", "calibrate", "soup", "show", "report", "export-model", "simulate"}
-    heavy |= {"simulate atoms"}
-    weights = np.array([scene.weight * (not light or scene.name not in heavy) for scene in SCENES])
-    return SCENES[rng.choice(len(SCENES), p=weights / weights.sum())], rng
+    heavy |= {"simulate atoms", "train in regions"}
+    scenes = SCENES if number < EARLY else LATER
+    weights = np.array([scene.weight * (not light or scene.name not in heavy) for scene in scenes])
+    return scenes[rng.choice(len(scenes), p=weights / weights.sum())], rng
 
 
 def run_case(store: Path, seed: int, number: int, light: bool = False) -> Outcome:
@@ -495,7 +547,7 @@ def _tree(place: Path) -> set[str]:
 def main() -> None:
     """Runs the cases and prints a table; exit code 1 where there are faults."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=2200, help="inputs")
+    parser.add_argument("--n", type=int, default=2600, help="inputs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=1, help="take each so-manieth input alone")
     parser.add_argument("--only", type=int, help="this input alone, with what it prints")

@@ -1,12 +1,14 @@
 """What a kill leaves: every verb that writes, killed before each change of the file system, and at random moments.
 
-    python benchmarks/kills.py                          # all crash points, then 100 kills at random moments
+    python benchmarks/kills.py                          # all states, and 100 kills at random moments
     python benchmarks/kills.py --scenes train --points 10 --random 0
     python benchmarks/kills.py --mutant last            # a fault put in on purpose: it has to be noticed
 
-Each command is run once to its end, then again and again in a process that kills itself (SIGKILL) before the k-th
-opening, removal or renaming of a file, or before it flushes one to the disk, and is then simply repeated. Asked: the
-repetition ends well (or says that it is done, where it is), what is there is what the whole run left, and nothing else.
+Each command is run once to its end. Before each opening, removal or renaming of a file, and before one is flushed to
+the disk, what lies there is kept: that is what SIGKILL leaves. Before each renaming it is kept as a power cut leaves
+it, too: what has not reached the disk is empty. From each of these states, and after kills at random moments, the
+command is simply repeated. Asked: the repetition ends well (or says that it is done, where it is), what is there is
+what the whole run left, and nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -111,47 +113,56 @@ def _copied_into_view() -> None:
     copick_write.os = Copying()  # type: ignore[assignment]
 
 
+def _never_flushed() -> None:
+    from tomopick.core import files
+
+    class Careless:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+        @staticmethod
+        def fsync(handle: int) -> None:
+            pass
+
+    files.os = Careless()  # type: ignore[assignment]
+
+
 MUTANTS: dict[str, tuple[Callable[[], None], str]] = {
     "last": (_last_in_place, "train"),
     "run": (_copied_into_view, "simulate"),
+    "no-fsync": (_never_flushed, "export imod"),
 }
 
 
 # ------------------------------------------------------------------------------------------------------------ running
-def run(
-    place: Path, arguments: tuple[str, ...], point: int | None = None, moment: float | None = None
-) -> tuple[int, int]:
-    """The command in a process of its own; gives its exit status and how many crash points it passed.
+def run(place: Path, arguments: tuple[str, ...], states: Path | None = None, moment: float | None = None) -> int:
+    """The command in a process of its own; gives its exit status.
 
     Args:
         place: folder to run in.
         arguments: of the command.
-        point: to kill it before.
+        states: folder for what a kill before each change would leave; None: nobody asks.
         moment: when to kill it [s]; None: never.
     """
-    passed = place.parent / "passed"
     child = os.fork()
     if not child:
-        _child(place, arguments, point, passed)
+        _child(place, arguments, states)
     if moment is not None:
         time.sleep(moment)
         os.kill(child, signal.SIGKILL)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code, int(passed.read_text() or 0) if passed.exists() else 0
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _child(place: Path, arguments: tuple[str, ...], point: int | None, passed: Path) -> None:
+def _child(place: Path, arguments: tuple[str, ...], states: Path | None) -> None:
     try:
         handle = os.open(place.parent / "said", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(handle, stream)
         os.chdir(place)
-        count = _watch(place, point)
+        if states is not None:
+            _watch(place, States(place, states))
         code = fuzz._command(list(arguments))
         sys.stdout.flush()
-        counted = count[0]
-        count[0] = -(10**9)
-        passed.write_text(str(counted))
         os._exit(code)
     except BaseException:
         import traceback
@@ -160,15 +171,9 @@ def _child(place: Path, arguments: tuple[str, ...], point: int | None, passed: P
         os._exit(3)
 
 
-def _watch(place: Path, point: int | None) -> list[int]:
-    """Counts changes of the file system below the folder; kills this process before the one asked for."""
-    count = [0]
+def _watch(place: Path, states: States) -> None:
+    """Keeps the state of a folder before each change of the file system below it."""
     root = str(place.resolve())
-
-    def passes() -> None:
-        count[0] += 1
-        if count[0] - 1 == point:
-            os.kill(os.getpid(), signal.SIGKILL)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -181,16 +186,91 @@ def _watch(place: Path, point: int | None) -> list[int]:
         elif event not in CHANGES:
             return
         if os.path.abspath(os.fsdecode(arguments[0])).startswith(root):
-            passes()
+            states.keep(seen=event == "os.rename")
 
     def flushed(handle: int, flush: Callable[[int], None] = os.fsync) -> None:
-        if os.path.realpath(f"/proc/self/fd/{handle}").startswith(root):
-            passes()
+        path = os.path.realpath(f"/proc/self/fd/{handle}")
+        if path.startswith(root):
+            states.keep()
         flush(handle)
+        states.on_disk[os.fstat(handle).st_ino] = os.fstat(handle).st_mtime_ns
 
     sys.addaudithook(hook)
     os.fsync = flushed
-    return count
+
+
+@dataclass
+class States:
+    """What a folder holds, again and again: `N` as a kill leaves it, `N-cut` as a power cut does.
+
+    A kill leaves what was written; whatever no process has flushed to the disk is empty after a power cut. What has
+    not changed since the last state is a link to it, for nobody writes there; a state like the last one is none.
+
+    Attributes:
+        place: the folder.
+        kept: where its states are kept.
+        on_disk: when each file that was flushed to the disk had been written, by its number.
+    """
+
+    place: Path
+    kept: Path
+    on_disk: dict[int, int] = field(default_factory=dict)
+    _busy: bool = False
+    _last: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    _n: int = 0
+
+    def keep(self, seen: bool = False) -> None:
+        """Keeps the state of now; `seen`: also as a power cut would leave it."""
+        if self._busy:  # what copying opens
+            return
+        self._busy = True
+        try:
+            now = self._look()
+            if now != self._last or seen:
+                target = self.kept / f"{self._n:05d}"
+                self._copy(now, target)
+                if seen:
+                    self._cut(now, target)
+                self._last, self._n = now, self._n + 1
+        finally:
+            self._busy = False
+
+    def _look(self) -> dict[str, tuple[int, int, int]]:
+        """Number, size and time of each file, and -1 of each folder, by its path."""
+        found: dict[str, tuple[int, int, int]] = {}
+        for at, folders, names in os.walk(self.place):
+            for name in folders:
+                found[os.path.relpath(os.path.join(at, name), self.place)] = (-1, 0, 0)
+            for name in names:
+                about = os.lstat(os.path.join(at, name))
+                path = os.path.relpath(os.path.join(at, name), self.place)
+                found[path] = about.st_ino, about.st_size, about.st_mtime_ns
+        return found
+
+    def _copy(self, now: dict[str, tuple[int, int, int]], target: Path) -> None:
+        last = self.kept / f"{self._n - 1:05d}"
+        target.mkdir()
+        for path, about in now.items():
+            if about[0] < 0:
+                (target / path).mkdir(parents=True, exist_ok=True)
+                continue
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            if self._last.get(path) == about:
+                os.link(last / path, target / path)
+            else:
+                shutil.copy2(self.place / path, target / path)
+
+    def _cut(self, now: dict[str, tuple[int, int, int]], target: Path) -> None:
+        """Beside a state, the same where what is not on the disk is lost; it was there before the command was run."""
+        lost = [p for p, (n, _, when) in now.items() if n >= 0 and when > self.began and self.on_disk.get(n) != when]
+        cut = target.with_name(f"{target.name}-cut")
+        shutil.copytree(target, cut, copy_function=os.link)
+        for path in lost:
+            (cut / path).unlink()
+            (cut / path).touch()
+
+    def __post_init__(self) -> None:
+        self.began = time.time_ns()
 
 
 def tree(place: Path) -> dict[str, Any]:
@@ -223,62 +303,77 @@ def _lasting(value: Any) -> Any:
     return [_lasting(v) for v in value] if isinstance(value, list) else value
 
 
-@dataclass
 class Checker:
-    """One scene, killed and repeated.
+    """One scene: run to its end once, with what each kill would leave, and repeated from there.
 
-    Attributes:
+    Args:
         store: the files to begin with.
         scene: the command.
-        wanted: what the whole run leaves.
-        points: it has.
-        seconds: it took.
     """
 
-    store: Path
-    scene: Scene
-    wanted: dict[str, Any]
-    points: int
-    seconds: float
+    def __init__(self, store: Path, scene: Scene) -> None:
+        self.scene = scene
+        self._folder = tempfile.TemporaryDirectory(prefix="kills-")
+        self._base = Path(self._folder.name)
+        self._begin, self._states, self._place = (self._base / name for name in ("begin", "states", "case"))
+        shutil.copytree(store, self._begin)
+        (self._begin / "OUT").mkdir()
+        self._states.mkdir()
+        self._put(self._begin)
+        code = run(self._place, scene.arguments, self._states)
+        if code:
+            raise SystemExit(f"{scene.name} ended with {code}: {self._said()[-2000:]}")
+        self.wanted = tree(self._place)
+        self.states = sorted(path.name for path in self._states.iterdir())
+        self._put(self._begin)
+        began = time.monotonic()
+        run(self._place, scene.arguments)
+        self.seconds = time.monotonic() - began
 
-    @classmethod
-    def of(cls, store: Path, scene: Scene) -> Checker:
-        """Runs it to its end."""
-        with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-            place = Path(folder) / "case"
-            shutil.copytree(store, place)
-            (place / "OUT").mkdir()
-            began = time.monotonic()
-            code, points = run(place, scene.arguments)
-            if code:
-                raise SystemExit(f"{scene.name} ended with {code}: {(place.parent / 'said').read_text()[-2000:]}")
-            return cls(store, scene, tree(place), points, time.monotonic() - began)
+    def close(self) -> None:
+        """Removes its files."""
+        self._folder.cleanup()
 
-    def fault(self, point: int | None = None, moment: float | None = None) -> str:
-        """What is wrong after a kill and a repetition; empty where nothing is."""
-        with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-            place = Path(folder) / "case"
-            shutil.copytree(self.store, place)
-            (place / "OUT").mkdir()
-            killed, _ = run(place, self.scene.arguments, point, moment)
-            if killed not in (-9, 0):
-                return f"ended with {killed} where it was to be killed"
-            finished = tree(place) == self.wanted
-            again = self.scene.again if (place / "OUT" / "m" / "recipe.json").exists() else ()
-            code, _ = run(place, (*self.scene.arguments, *again)) if killed else (0, 0)
-            said = (place.parent / "said").read_text()
-            if code and not (finished and tree(place) == self.wanted):  # what was made whole may be said to be there
-                return f"cannot be repeated: {said.strip().splitlines()[-1][:300]}"
-            found = tree(place)
-            other = sorted(k for k in {*found, *self.wanted} if found.get(k) != self.wanted.get(k))
-            return f"differs from the whole run: {', '.join(other[:5])}" if other else ""
+    def after(self, state: str) -> str:
+        """What is wrong once the command is repeated from a state; empty where nothing is."""
+        self._put(self._states / state)
+        return self._repeated(tree(self._place) == self.wanted)
+
+    def killed(self, moment: float) -> str:
+        """What is wrong after a kill at a moment [s], and a repetition; empty where nothing is."""
+        self._put(self._begin)
+        code = run(self._place, self.scene.arguments, moment=moment)
+        if code not in (-9, 0):
+            return f"ended with {code} where it was to be killed"
+        return self._repeated(tree(self._place) == self.wanted) if code else self._differs()
+
+    def _put(self, state: Path) -> None:
+        """The same folder each time, for files hold its path."""
+        shutil.rmtree(self._place, ignore_errors=True)
+        shutil.copytree(state, self._place)
+        (self._base / "said").write_text("")
+
+    def _said(self) -> str:
+        return (self._base / "said").read_text()
+
+    def _repeated(self, finished: bool) -> str:
+        again = self.scene.again if (self._place / "OUT" / "m" / "recipe.json").exists() else ()
+        code = run(self._place, (*self.scene.arguments, *again))
+        if code and not (finished and tree(self._place) == self.wanted):  # what was made whole may be said to be there
+            return f"cannot be repeated: {(self._said().strip().splitlines() or ['silence'])[-1][:300]}"
+        return self._differs()
+
+    def _differs(self) -> str:
+        found = tree(self._place)
+        other = sorted(k for k in {*found, *self.wanted} if found.get(k) != self.wanted.get(k))
+        return f"differs from the whole run: {', '.join(other[:5])}" if other else ""
 
 
 def main() -> None:
     """Prints a table; exit code 1 where a kill left a trace (with --mutant: where none did)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", help="comma-separated; default: all")
-    parser.add_argument("--points", type=int, default=10**9, help="crash points a scene, evenly spread")
+    parser.add_argument("--points", type=int, default=10**9, help="states a scene, evenly spread")
     parser.add_argument("--random", type=int, default=100, help="kills at random moments")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, help="keep what was found here, a line each; go on with what it has not")
@@ -293,9 +388,10 @@ def main() -> None:
     scenes = [s for s in SCENES if s.name in names]
     with tempfile.TemporaryDirectory(prefix="kills-corpus-") as folder:
         fuzz.make_corpus(Path(folder), simulated=False)
-        checkers = [Checker.of(Path(folder), scene) for scene in scenes]
-        log = Log(options.log)
-        faults = _at_points(checkers, options.points, log) + _at_random(checkers, options.random, options.seed, log)
+        log, rng = Log(options.log), random.Random(options.seed)
+        moments = [(rng.randrange(len(scenes)), rng.random()) for _ in range(options.random)]
+        faults = [f for i, s in enumerate(scenes) for f in _of_scene(Path(folder), i, s, options.points, moments, log)]
+    print(f"kills at random moments: {len(moments)}")
     print(f"{len(faults)} faults")
     sys.exit(bool(faults) != bool(options.mutant))
 
@@ -308,44 +404,38 @@ class Log:
         lines = path.read_text().splitlines() if path is not None and path.exists() else []
         self.past = {row["kill"] for row in map(json.loads, lines) if not row["fault"]}
 
-    def fault(self, checker: Checker, kill: str, **when: Any) -> str:
+    def fault(self, kill: str, find: Callable[[], str]) -> str:
         """What a kill leaves; empty where that is nothing."""
-        kill = f"{checker.scene.name} {kill}"
         if kill in self.past:
             return ""
-        found = checker.fault(**when)
+        found = find()
         if self.path is not None:
             with self.path.open("a") as file:
                 file.write(json.dumps({"kill": kill, "fault": found}) + "\n")
         return found
 
 
-def _at_points(checkers: list[Checker], most: int, log: Log) -> list[str]:
-    faults, tried = [], 0
-    for checker in checkers:
-        step = max(1, -(-checker.points // most)) if most else checker.points + 1
-        points = range(0, checker.points, step)
-        bad = [(k, f) for k in points if (f := log.fault(checker, f"{k} of {checker.points}", point=k))]
-        tried += len(points)
-        print(f"{checker.scene.name}: {len(points)} of {checker.points} crash points, {len(bad)} faults", flush=True)
-        for k, text in bad:
-            print(f"  before change {k}: {text}", flush=True)
-        faults += [text for _, text in bad]
-    print(f"crash points: {tried} of {sum(c.points for c in checkers)}")
-    return faults
-
-
-def _at_random(checkers: list[Checker], n: int, seed: int, log: Log) -> list[str]:
-    rng, faults = random.Random(seed), []
-    for i in range(n):
-        checker = rng.choice(checkers)
-        moment = rng.uniform(0, checker.seconds)
-        text = log.fault(checker, f"random {i}", moment=moment)
-        if text:
-            print(f"  {checker.scene.name}, killed after {moment:.3f} s: {text}", flush=True)
-            faults.append(text)
-    print(f"kills at random moments: {n}, {len(faults)} faults")
-    return faults
+def _of_scene(store: Path, i: int, scene: Scene, most: int, moments: list[tuple[int, float]], log: Log) -> list[str]:
+    """The faults of the i-th scene: from its states, at most so many, and at those moments that are its own."""
+    checker = Checker(store, scene)
+    n, faults = len(checker.states), {}
+    tried = checker.states[:: max(1, -(-n // most))] if most else []
+    for state in tried:
+        name = f"state {state} of {n}"
+        faults[name] = log.fault(f"{scene.name} {name}", lambda state=state: checker.after(state))
+    mine = [(k, part * checker.seconds) for k, (which, part) in enumerate(moments) if which == i]
+    for k, moment in mine:
+        name = f"random {k}"
+        faults[name] = log.fault(f"{scene.name} {name}", lambda moment=moment: checker.killed(moment))
+    checker.close()
+    found = [f"  {name}: {text}" for name, text in faults.items() if text]
+    cuts = sum(state.endswith("cut") for state in tried)
+    print(
+        f"{scene.name}: {len(tried) - cuts} of {sum(not s.endswith('cut') for s in checker.states)} states that a kill "
+        f"leaves, {cuts} that a power cut does, {len(mine)} kills at random moments: {len(found)} faults"
+    )
+    print("".join(f"{line}\n" for line in found), end="", flush=True)
+    return found
 
 
 if __name__ == "__main__":

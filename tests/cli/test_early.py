@@ -77,3 +77,15 @@ def test_places(tmp_path):
         (tmp_path / "shut").mkdir(mode=0o500)
         with pytest.raises(OutputError, match="no permission"):
             require_writable(tmp_path / "shut" / "a")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_numbers_that_are_none_are_refused(number):
+    for words in (
+        ["pick", "m", "i", "--out", "o", "--threshold", f"ball={number}"],
+        ["pick", "m", "i", "--out", "o", "--min-distance", f"ball={number}"],
+        ["pick", "m", "i", "--out", "o", "--inside", "a", "--within", number],
+        ["show", "a", "b", "--out", "o", "--min-score", number],
+        ["simulate", "o", "--vary", number],
+    ):
+        assert "finite number" in said(words)

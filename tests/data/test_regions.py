@@ -72,6 +72,29 @@ def test_a_table_beside_the_volumes_and_what_is_said_instead(tmp_path):
         open_project(place)
 
 
+@pytest.mark.parametrize("row", ["A,0,1", "A,,,0,300,,,ball", ",,,0,300,,", "A,,,x,300,,", "A,,,300,0,,", '"A,,,0'])
+def test_a_row_of_a_table_that_is_no_region(tmp_path, row):
+    place = folder(tmp_path / "vols")
+    (place / "regions.csv").write_text(f"z0,z1,y0,y1,x0,x1,run\n,,0,9,,,A\n{row}\n")
+    with pytest.raises(ReadError, match=r"regions\.csv, line 3: "):
+        open_project(place)
+
+
+def test_a_mask_of_no_run_is_refused(tmp_path):
+    place = folder(tmp_path / "vols")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "notes.txt").write_text("1 2 3")
+    for name, why in (
+        ("masks", "is of none of the runs A, B"),
+        ("notes.txt", "is no volume by its name, and no folder"),
+    ):
+        with pytest.raises((ReadError, SelectionError), match=why):
+            open_project(place, labelled_in=[str(tmp_path / name)])
+    write_mrc(tmp_path / "masks" / "B.mrc", np.ones(GRID.shape, dtype=np.float32), 10.0)
+    there = open_project(place, labelled_in=[str(tmp_path / "masks")])
+    assert labelled_in(there, "A") is None and labelled_in(there, "B") is not None
+
+
 def test_masks_of_another_voxel_size_and_of_segmentations(tmp_path):
     place = folder(tmp_path / "vols")
     grid = open_project(place).grid("A")
@@ -90,7 +113,9 @@ def test_masks_of_another_voxel_size_and_of_segmentations(tmp_path):
     assert (labelled_in(project, "A").all.on(grid) == (half > 0)).all()
 
     place = copick(tmp_path / "copick")
-    project = open_project(place, labelled_in=["ball:me/1"])
+    with pytest.raises(SelectionError, match=r"`labelled_in=ball:me/1`: is of none of the runs A, B"):
+        open_project(place, labelled_in=["ball:me/1"])
+    project = open_project(place)
     segmentation = project.root.get_run("A").new_segmentation(10.0, "ball", "1", False, user_id="me")
     segmentation.from_numpy(half.astype(np.uint8))
     project = open_project(place, labelled_in=["ball:me/1"])

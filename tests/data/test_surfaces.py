@@ -1,5 +1,7 @@
 """Distances from surfaces and the ways they face, of spheres and sheets that are known."""
 
+import os
+
 import numpy as np
 import pytest
 import trimesh
@@ -103,6 +105,33 @@ def test_an_open_mesh_has_two_sides_and_large_triangles_are_no_trouble(tmp_path)
 def test_what_is_no_mesh_is_refused(tmp_path):
     (tmp_path / "a.ply").write_text("no mesh")
     with pytest.raises(ReadError, match="expected PLY, OBJ, STL or GLB"):
+        read_mesh(tmp_path / "a.ply")
+
+
+def test_triangles_that_are_far_too_large_are_not_cut_up(tmp_path):
+    corners = np.array([[0, 0, 0], [1e7, 0, 0], [0, 1e7, 0]])
+    trimesh.Trimesh(corners, [[0, 1, 2]]).export(tmp_path / "a.obj")
+    with pytest.raises(ReadError, match="too large and too many to be cut small"):
+        read_mesh(tmp_path / "a.obj")
+
+
+def test_a_triangle_without_area_is_no_trouble(tmp_path):
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 50 0 0\nv 0 50 0\nv 100 0 0\nf 1 2 3\nf 1 2 4\n")
+    surface, at = read_mesh(tmp_path / "a.obj"), np.array([[7.0, 0.0, 80.0]])
+    np.testing.assert_allclose(surface.distances(at), [7.0])
+    assert np.isfinite(surface.normals(at)).all()
+
+
+@pytest.mark.parametrize("number", ["nan", "1e30", "8e99"])
+def test_corners_that_no_tomogram_has(tmp_path, number):
+    (tmp_path / "a.obj").write_text(f"v 0 0 0\nv {number} 0 0\nv 0 50 0\nf 1 2 3\n")
+    with pytest.raises(ReadError, match="no triangles with finite corners"):
+        read_mesh(tmp_path / "a.obj")
+
+
+def test_a_pipe_is_no_mesh(tmp_path):
+    os.mkfifo(tmp_path / "a.ply")
+    with pytest.raises(ReadError, match="is a pipe"):
         read_mesh(tmp_path / "a.ply")
 
 

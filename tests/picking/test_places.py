@@ -1,6 +1,7 @@
 """Picks in masks, out of them, away from borders, and facing surfaces; tiles that cannot hold any are not computed."""
 
 import json
+import os
 from dataclasses import replace
 
 import mrcfile
@@ -154,6 +155,37 @@ def test_what_is_asked_for_must_make_sense():
     with pytest.raises(SelectionError, match="`inside=nowhere`: there is no such file"):
         places_of_run(Places(inside=("nowhere",)), project(), "A", GRID, 0.0)
     assert [label_of(t) for t in ("a/Mem_1.mrc.gz", "membrane:me/1@10", "x/ÅÄ.ply")] == ["mem-1", "membrane", "mask"]
+
+
+@pytest.mark.parametrize("option", ["--inside", "--outside", "--orient-to"])
+def test_a_mask_that_would_decide_nothing_is_refused(tmp_path, option):
+    tomogram = project().tomogram("A")
+    for name in ("in", "masks", "out"):
+        (tmp_path / name).mkdir()
+    for name in ("A", "B"):
+        write_mrc(tmp_path / "in" / f"{name}.mrc", tomogram.values, 10.0)
+    write_mrc(tmp_path / "one.mrc", half().values.astype(np.float32), 10.0)
+    (tmp_path / "notes.txt").write_text("1 2 3")
+    os.mkfifo(tmp_path / "pipe")
+    for name, why in (
+        ("masks", "is of none of the runs A, B"), ("one.mrc", "is of none of the runs A, B"),
+        ("gone.mrc", "no such file"),
+        ("notes.txt", "is no volume by its name, and no folder"), ("pipe", "is no volume by its name, and no folder"),
+    ):  # fmt: skip
+        done = run("pick", small.trained(), tmp_path / "in", "--out", tmp_path / "out", option, tmp_path / name)
+        assert done.exit_code == 2 and why in done.stderr and not list((tmp_path / "out").iterdir()), done.output
+
+
+def test_what_leaves_nothing_is_said(caplog):
+    empty = Mask(np.zeros(SHAPE, dtype=bool), GRID)
+    assert not RunPlaces(Places(border=50.0), GRID, {}).is_empty and np.isinf(VoxelSurface(empty).distances([0, 0, 0]))
+    for places in (Places(border=200.0), Places(z_range="500:600"), Places(border=50.0, z_range="0:20A")):
+        caplog.clear()
+        places_of_run(places, project(), "A", GRID, 0.0)
+        assert "leave nothing of it" in caplog.text
+    for name in ("within", "beyond", "border"):
+        with pytest.raises(SelectionError, match=f"`{name}=nan`: expected a finite number"):
+            Places(inside=("a",), outside=("b",), **{name: np.nan})
 
 
 def test_a_batch_can_be_told_to_other_processes():

@@ -14,6 +14,7 @@ from ..core.errors import TomopickError
 from ..core.messages import counted
 from .flags import with_flags
 from .options import (
+    FINITE,
     POSITIVE,
     TYPE,
     all_labelled_option,
@@ -110,7 +111,7 @@ def _draw(runs: Any, run: str, pictures: Path) -> None:
     metavar="OBJECT:USER/SESSION",
     help="True picks of TOMOGRAM's project: hits are drawn solid, false picks dashed, misses dotted.",
 )
-@click.option("--min-score", type=float, help="Leave out picks of a lower score.")
+@click.option("--min-score", type=FINITE, help="Leave out picks of a lower score.")
 @click.option(
     "--thickness",
     default=100.0,

@@ -22,8 +22,8 @@ from ..core.text import read_text
 from .flags import with_flags
 
 
-class _Positive(click.FloatRange):
-    """A finite number above 0; click's own range lets NaN and infinity pass."""
+class _Finite(click.FloatRange):
+    """A finite number of a range; click's own lets NaN pass, and infinity where there is no end."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
@@ -32,7 +32,9 @@ class _Positive(click.FloatRange):
         return number
 
 
-POSITIVE = _Positive(min=0, min_open=True)
+POSITIVE = _Finite(min=0, min_open=True)
+FINITE = _Finite()
+UP_TO_ONE = _Finite(min=0, max=1)
 
 # What options say of themselves that many verbs have.
 AS = "The object that all picks of a file are of, where it does not say."
@@ -194,6 +196,8 @@ def pairs(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
             found[name] = float(number)
         except ValueError:
             equals = ""
+        if equals and not math.isfinite(found[name]):
+            raise click.BadParameter(f"'{text}' is no finite number.", param=param)
         if not equals:
             raise click.BadParameter(f"'{text}' is not object=value, for example ribosome=0.4", param=param)
     return found

@@ -156,6 +156,7 @@ def pick_command(
         named_runs(list(choices["invert"]), project, [project])  # says which is not there
     if not wanted:
         raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
+    _refuse_masks(choices["places"], project, wanted)
     everything = wanted
     if shard is not None:
         wanted = shard.part(everything)
@@ -279,6 +280,14 @@ def _by_folder(model: str, files: list[Path]) -> str:
     if len({path.absolute().parent for path in files}) > 1:
         return f"{found}; put the volumes, or links to them, into one folder and give that"
     return f"{found}; write: tomopick pick {model} {files[0].parent}/ --runs {','.join(runs)}"
+
+
+def _refuse_masks(places: Any, project: Any, runs: list[str]) -> None:
+    """Raises where a mask is of none of the runs."""
+    if places:
+        from ..picking.masking import require_masks
+
+        require_masks(places, project, runs)
 
 
 def _refuse_type(batch: Any) -> None:

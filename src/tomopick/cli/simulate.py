@@ -9,7 +9,7 @@ import click
 
 from ..core.messages import counted
 from .on import OnCommand, simulate_work
-from .options import DEVICE, echo, shape_of, shard_option
+from .options import DEVICE, UP_TO_ONE, echo, shape_of, shard_option
 from .outputs import OUT
 
 
@@ -43,7 +43,7 @@ from .outputs import OUT
     "--vary",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=UP_TO_ONE,
     help="How much runs differ from one another: 0, not at all (the middles of the preset's ranges); 1, as much as "
     "the ranges allow.",
 )

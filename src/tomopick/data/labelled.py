@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..core.errors import NoPicksError, SelectionError, SeveralPicksError
 from ..core.messages import counted, listing, near_miss
 from ..core.types import Grid, Picks
-from . import CopickProject, FolderProject, Project
 from .choose import SPACING_TOLERANCE, require_one_pair
-from .masks import Mask, fitted_mask, read_mask
+from .masks import Mask, fitted_mask, mask_file, read_mask
+from .project import Project
 from .regions import Labelled
+from .sources.copick import CopickProject
+from .sources.folder import FolderProject
 
 REJECTED = "-rejected"  # behind the session of a curation's picks: what is none
 
@@ -142,11 +145,7 @@ def mask_of(project: Project, run: str, where: str, grid: Grid, field: str = "la
     place = Path(os.path.expanduser(where))
     if place.exists():
         return read_mask(place, run, project.runs(), grid)
-    if not isinstance(project, CopickProject):
-        raise SelectionError(
-            f"`{field}={where}`: there is no such file or folder; expected a volume of 0 and 1, or a folder of such"
-        )
-    found = project.segmentations(run)
+    found = _segmentations(project, run, where, field)
     wanted = [text for text in found if _is_called(text, where)]
     if len(wanted) > 1:
         raise SelectionError(f"{project.uri}: run {run}: several segmentations '{where}': {listing(wanted)}")
@@ -156,6 +155,36 @@ def mask_of(project: Project, run: str, where: str, grid: Grid, field: str = "la
         return None
     values, own = found[wanted[0]]()
     return fitted_mask(values, own, grid)
+
+
+def has_mask(project: Project, run: str, where: str, field: str = "labelled_in") -> bool:
+    """Whether a mask that a user names, as in `mask_of`, is of a run; none is read."""
+    place = Path(os.path.expanduser(where))
+    if place.exists():
+        return mask_file(place, run, project.runs()) is not None
+    return any(_is_called(text, where) for text in _segmentations(project, run, where, field))
+
+
+def mask_of_none(field: str, where: str, projects: Sequence[Project]) -> SelectionError:
+    """That a mask that a user names is of no run of some projects, and would decide nothing."""
+    runs = [run for project in projects for run in project.runs()]
+    if not Path(os.path.expanduser(where)).exists():
+        parts = [p for p in projects if isinstance(p, CopickProject)]
+        known = sorted({text for p in parts for run in p.runs() for text in p.segmentations(run)})
+        if known:
+            return SelectionError(f"{parts[0].uri}: no segmentation '{where}'; {near_miss(where, known)}")
+    return SelectionError(
+        f"`{field}={where}`: is of none of the runs {listing(runs)}; expected a volume or a folder of volumes that are "
+        "called like them (of a single run, however it is called), or a segmentation that one of them has"
+    )
+
+
+def _segmentations(project: Project, run: str, where: str, field: str) -> Mapping[str, Callable[[], Any]]:
+    if not isinstance(project, CopickProject):
+        raise SelectionError(
+            f"`{field}={where}`: there is no such file or folder; expected a volume of 0 and 1, or a folder of such"
+        )
+    return project.segmentations(run)
 
 
 def _is_called(text: str, where: str) -> bool:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.errors import ReadError
 from ..core.types import Grid
 from .names import RunNames
+from .volumes.checks import warn_once
 from .volumes.volumes import is_volume_name, read_volume, volume_grids, volume_run
 
 
@@ -57,11 +59,14 @@ def read_mask(place: Path, run: str, runs: Sequence[str], grid: Grid) -> Mask | 
     Raises:
         ReadError: a volume that cannot be read.
     """
-    path = _file_of(place, run, runs)
+    path = mask_file(place, run, runs)
     if path is None:
         return None
     same = volume_grids(path, grid.voxel_spacing)[0].shape == grid.shape
-    return fitted_mask(*read_volume(path, 0, grid.voxel_spacing if same else None, uniform=True), grid)
+    mask = fitted_mask(*read_volume(path, 0, grid.voxel_spacing if same else None, uniform=True), grid)
+    if not mask.values.any():
+        warn_once(f"{path}: marks nothing, for none of its voxels is above 0")
+    return mask
 
 
 def fitted_mask(values: np.ndarray, own: Grid, grid: Grid) -> Mask:
@@ -69,10 +74,19 @@ def fitted_mask(values: np.ndarray, own: Grid, grid: Grid) -> Mask:
     return Mask(values > 0, grid if own.shape == grid.shape else own)
 
 
-def _file_of(place: Path, run: str, runs: Sequence[str]) -> Path | None:
+def mask_file(place: Path, run: str, runs: Sequence[str]) -> Path | None:
+    """The volume with the mask of a run, as for `read_mask`; None where it is of other runs.
+
+    Raises:
+        ReadError: neither a volume by its name nor a folder.
+    """
     names = RunNames(runs)
     if is_volume_name(place):
         mine = names.find(volume_run(place) or place.stem)
         return place if mine == run or (mine is None and len(runs) == 1) else None
+    if not place.is_dir():
+        raise ReadError(
+            f"{place}: is no volume by its name, and no folder; expected a mask (.mrc, .rec, .map or .zarr)"
+        )
     volumes = {name: path for path in sorted(place.iterdir()) if (name := volume_run(path)) is not None}
     return volumes.get(run) or next((path for name, path in volumes.items() if names.find(name) == run), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +73,7 @@ def open_project(
     project.uri = str(path)
     project.regions = Regions.beside(place) + Regions.parse(regions, labelled_in)
     project.regions.require(project.runs(), project.uri)
+    _require_masks([project], project.regions.masks)
     return project
 
 
@@ -162,9 +164,28 @@ def open_projects(
     require_taken(opened, voxel_spacing)
     stated = Regions.parse(regions, labelled_in)
     stated.require([run for each in opened for run in each.project.runs()], listing(paths))
-    for each in opened:
-        each.project.regions += stated.among(each.project.runs())
-    return [each.project for each in opened]
+    projects: list[Project] = [each.project for each in opened]
+    _require_masks(projects, stated.masks)
+    for project in projects:
+        project.regions += replace(stated.among(project.runs()), masks=_masks_for(project, stated.masks))
+    return projects
+
+
+def _masks_for(project: Project, masks: Sequence[str]) -> tuple[str, ...]:
+    """Those that a project may have: files, and of copick's segmentations, too."""
+    return tuple(w for w in masks if isinstance(project, CopickProject) or Path(os.path.expanduser(w)).exists())
+
+
+def _require_masks(projects: Sequence[Project], masks: Sequence[str]) -> None:
+    """Raises `SelectionError` for a mask that no run of any project has: all would count as labelled everywhere."""
+    if not masks:
+        return
+    from .labelled import has_mask, mask_of_none
+
+    for where in masks:
+        able = [p for p in projects if _masks_for(p, [where])] or projects[:1]
+        if not any(has_mask(project, run, where) for project in able for run in project.runs()):
+            raise mask_of_none("labelled_in", where, able)
 
 
 def _is_closed(place: Path) -> bool:

@@ -215,13 +215,23 @@ class Regions:
 
 def _read(path: Path) -> Iterator[LabelledBox]:
     """The parts that a table states: run, z0, z1, y0, y1, x0, x1 [Å] and, if there is one, object."""
-    rows = csv.DictReader(read_text(path, "a table").splitlines())
+    try:
+        rows = csv.DictReader(read_text(path, "a table").splitlines())
+        yield from _boxes(path, rows)
+    except csv.Error as error:
+        raise ReadError(f"{path}: cannot be read as CSV ({error})") from None
+
+
+def _boxes(path: Path, rows: csv.DictReader[str]) -> Iterator[LabelledBox]:
     missing = [name for name in ("run", *_COLUMNS) if name not in (rows.fieldnames or ())]
     if missing:
         raise ReadError(f"{path}: no column {', '.join(missing)}; expected run,{','.join(_COLUMNS)} in Å")
     for number, row in enumerate(rows, 2):
+        if None in row or None in row.values() or not row["run"].strip():
+            n = len(rows.fieldnames or ())
+            raise ReadError(f"{path}, line {number}: expected a run and the {n} columns of line 1")
         try:
-            spans = [Span.parse(f"{row[a] or ''}:{row[b] or ''}A") for a, b in zip(_COLUMNS[::2], _COLUMNS[1::2])]
+            spans = [Span.parse(f"{row[a]}:{row[b]}A") for a, b in zip(_COLUMNS[::2], _COLUMNS[1::2])]
         except SelectionError as error:
             raise ReadError(f"{path}, line {number}: {error}") from None
         yield LabelledBox(row["run"].strip(), (spans[0], spans[1], spans[2]), (row.get("object") or "").strip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,11 +13,14 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..core.errors import ReadError
+from ..core.reading import require_file
+from ..core.text import BEYOND
 from .masks import Mask
 
 MESH_SUFFIXES = (".ply", ".obj", ".stl", ".glb")
 _FACES = 12  # nearest ones that are looked at: the nearest point may lie on a face whose centre is not the nearest
 _TRIANGLES = 24
+_MOST = 2_000_000  # triangles
 _EDGE = 60.0  # [Å] of triangles at most, so that their centres tell which is near
 _AT_ONCE = 4096  # picks
 _SIGMA = 4.0  # voxels along a surface that a normal is the mean of
@@ -168,8 +172,9 @@ class MeshSurface:
         best = np.linalg.norm(points - positions[:, None], axis=2).argmin(axis=1)
         rows = np.arange(len(positions))
         face, point = which[rows, best], points[rows, best]
-        shares = of.points_to_barycentric(self.vertices[self.faces[face]], point)  # type: ignore[no-untyped-call]
-        shares = np.nan_to_num(shares, nan=1 / 3)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of triangles without an area
+            shares = of.points_to_barycentric(self.vertices[self.faces[face]], point)  # type: ignore[no-untyped-call]
+        shares = np.where(np.isfinite(shares).all(axis=1, keepdims=True), shares, 1 / 3)
         return point, _unit((self.vertex_normals[self.faces[face]] * shares[..., None]).sum(axis=1))
 
     def distances(self, positions: np.ndarray) -> np.ndarray:
@@ -202,25 +207,35 @@ def read_mesh(path: Path) -> MeshSurface:
     """
     import trimesh
 
+    require_file(path)
     try:
-        loaded: Any = trimesh.load(path, force="mesh")
-        mesh = loaded if len(loaded.faces) else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that are refused below
+            loaded: Any = trimesh.load(path, force="mesh")
+            mesh = loaded if len(loaded.faces) and (np.abs(loaded.vertices) <= BEYOND).all() else None
+            if mesh is not None:
+                mesh.merge_vertices()
+                if mesh.is_watertight and mesh.volume < 0:
+                    mesh.invert()
+                closed, normals = bool(mesh.is_watertight), np.asarray(mesh.vertex_normals)
+                vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces)
     except Exception as error:  # whatever its readers stumble over
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ReadError(f"{path}: cannot be read as a mesh ({reason}); expected PLY, OBJ, STL or GLB") from None
-    if mesh is None or not np.isfinite(mesh.vertices).all():
+    if mesh is None:
         raise ReadError(f"{path}: holds no triangles with finite corners; expected a mesh in Å")
-    mesh.merge_vertices()
-    if mesh.is_watertight and mesh.volume < 0:
-        mesh.invert()
-    closed, normals = bool(mesh.is_watertight), np.asarray(mesh.vertex_normals)
-    vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces)
     both = np.concatenate([vertices, normals], axis=1)
     while True:  # triangles in four, until none is large; normals go along
-        edges = np.linalg.norm(both[faces][:, :, :3] - np.roll(both[faces][:, :, :3], 1, axis=1), axis=2).max(axis=1)
+        corners = both[:, :3][faces]
+        edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
         large = edges > _EDGE
-        if not large.any() or len(faces) > 2_000_000:
+        if not large.any():
             break
+        if len(faces) + 3 * np.count_nonzero(large) > _MOST:
+            raise ReadError(
+                f"{path}: {len(faces)} triangles of edges up to {edges.max():.3g} Å, too large and too many to be cut "
+                "small; expected a mesh of the tomogram, in Å"
+            )
         corner = both[faces[large]]
         middle = (corner + np.roll(corner, -1, axis=1)) / 2  # ab, bc, ca
         first = len(both) + 6 * np.arange(len(corner))[:, None]

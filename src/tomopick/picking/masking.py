@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +15,13 @@ from scipy.ndimage import distance_transform_edt
 
 from ..core.types import DISTANCE, Grid, Picks
 from ..data import Project
-from ..data.labelled import mask_of
+from ..data.labelled import has_mask, mask_of, mask_of_none
 from ..data.masks import Mask
 from ..data.regions import Span
 from ..data.surfaces import MESH_SUFFIXES, Surface, VoxelSurface, read_mesh, turned_to
 from .places import Places
+
+log = logging.getLogger("tomopick")
 
 _COARSE = 40.0  # [Å] of the cells in which it is decided whether a tile is worth it
 _SAMPLED = 2_000_000  # cells of which a mesh's distance is measured at most
@@ -72,6 +75,22 @@ class RunPlaces:
         low, high = (np.rint(grid.indices(corners)).astype(int) + np.array([[0], [1]])).clip(0, grid.shape)
         return bool(allowed[tuple(slice(a, b) for a, b in zip(low, high))].any())
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the border and the range of z leave nothing."""
+        low, high = self._ends
+        return bool((low > high).any())
+
+    @property
+    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """(3,) corners of the box that the border and the range of z leave, zyx [Å]."""
+        ends = self.grid.positions(np.array([[-0.5] * 3, np.array(self.grid.shape) - 0.5]))
+        low, high = ends[0] + self.places.border, ends[1] - self.places.border
+        if self.places.z_range:
+            span = Span.parse(self.places.z_range).bounds(self.grid, 0)
+            low[0], high[0] = max(low[0], span[0]), min(high[0], span[1])
+        return low, high
+
     def _away(self, where: str, picks: Picks) -> np.ndarray:
         surface = self.surfaces[where]
         return np.full(len(picks), np.inf) if surface is None else surface.distances(picks.positions)
@@ -93,11 +112,7 @@ class RunPlaces:
         half = 0.5 * grid.voxel_spacing
         axes = [grid.origin[a] + grid.voxel_spacing * np.arange(n) for a, n in enumerate(grid.shape)]
         allowed = np.ones(grid.shape, dtype=bool)
-        ends = self.grid.positions(np.array([[-0.5] * 3, np.array(self.grid.shape) - 0.5]))
-        low, high = ends[0] + self.places.border, ends[1] - self.places.border
-        if self.places.z_range:
-            span = Span.parse(self.places.z_range).bounds(self.grid, 0)
-            low[0], high[0] = max(low[0], span[0]), min(high[0], span[1])
+        low, high = self._ends
         for axis, steps in enumerate(axes):
             there = (steps + half >= low[axis]) & (steps - half <= high[axis])
             allowed &= np.expand_dims(there, [a for a in range(3) if a != axis])
@@ -191,11 +206,34 @@ def places_of_run(
     """
     names = dict.fromkeys([*places.inside, *places.outside])
     surfaces = {where: surface_of(project, run, where, grid) for where in names}
+    for where in (where for where, surface in surfaces.items() if surface is None):
+        log.warning(f"run {run}: {where} has no mask of it; that counts as one that marks nothing")
     surfaces |= {name: VoxelSurface(mask) for name, mask in (clean or {}).items()}
     facing = surfaces.get(places.orient_to)
     if places.orient_to and facing is None:
         facing = surface_of(project, run, places.orient_to, grid, "orient_to")
-    return RunPlaces(places, grid, surfaces, facing, margin, tuple(clean or ()))
+    found = RunPlaces(places, grid, surfaces, facing, margin, tuple(clean or ()))
+    if found.is_empty:
+        log.warning(f"run {run}: `border` and `z_range` leave nothing of it, so that nothing can be picked")
+    return found
+
+
+def require_masks(places: Places, project: Project, runs: Sequence[str]) -> None:
+    """Raises `SelectionError` for a mask that none of the runs has: nothing would be picked, or all, and nobody told.
+
+    Args:
+        places: that were asked for.
+        project: whose masks are meant.
+        runs: that are to be picked.
+    """
+    asked = [("inside", w) for w in places.inside] + [("outside", w) for w in places.outside]
+    for option, where in [*asked, *([("orient_to", places.orient_to)] if places.orient_to else [])]:
+        path = Path(where).expanduser()
+        if path.suffix.lower() in MESH_SUFFIXES and path.is_file():
+            continue
+        stems = {p.stem for p in path.iterdir() if p.suffix.lower() in MESH_SUFFIXES} if path.is_dir() else set()
+        if not (stems & set(runs) if stems else any(has_mask(project, run, where, option) for run in runs)):
+            raise mask_of_none(option, where, [project])
 
 
 def surface_of(project: Project, run: str, where: str, grid: Grid, field: str = "inside") -> Surface | None:

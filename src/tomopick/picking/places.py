@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,9 @@ class Places:
     clean: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("within", "beyond", "border"):
+            if not math.isfinite(getattr(self, name)):
+                raise SelectionError(f"`{name}={getattr(self, name):g}`: expected a finite number of Å")
         if self.z_range:
             from ..data.regions import Span
 

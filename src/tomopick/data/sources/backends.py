@@ -17,8 +17,12 @@ ANSWERED = 30.0  # [s] within which a server has to
 REACHED = "check its profile, credentials and endpoint, and the network"
 
 
-def require_answers() -> None:
-    """Web servers that are silent for `ANSWERED` seconds are given up; fsspec waits five minutes for each file."""
+def require_answers(portal: bool = False) -> None:
+    """Servers that are silent for `ANSWERED` seconds are given up; their libraries wait minutes, or for ever.
+
+    Args:
+        portal: whether the CryoET Data Portal is going to be asked.
+    """
     try:
         import aiohttp
         from fsspec.config import conf
@@ -28,6 +32,27 @@ def require_answers() -> None:
     patience = aiohttp.ClientTimeout(total=None, sock_connect=ANSWERED, sock_read=ANSWERED)
     for protocol in ("http", "https"):
         conf.setdefault(protocol, {}).setdefault("client_kwargs", {}).setdefault("timeout", patience)
+    for protocol in ("s3", "s3a"):  # tried a few times by two libraries, one within the other
+        more = {"connect_timeout": ANSWERED, "read_timeout": ANSWERED, "retries": {"total_max_attempts": 1}}
+        conf.setdefault(protocol, {}).setdefault("config_kwargs", more)
+    for protocol in ("ssh", "sftp"):
+        alive = {"keepalive_interval": ANSWERED / 3, "keepalive_count_max": 3}
+        more = {"timeout": ANSWERED, "connect_timeout": ANSWERED, "login_timeout": ANSWERED, **alive}
+        conf.setdefault(protocol, {}).update({k: v for k, v in more.items() if k not in conf[protocol]})
+    conf.setdefault("smb", {}).setdefault("timeout", round(ANSWERED))
+    if portal:
+        _require_answers_of_portal()
+
+
+def _require_answers_of_portal() -> None:
+    """Its client leaves no room for how long it waits."""
+    try:
+        from cryoet_data_portal import _client
+    except ImportError:
+        return
+    transport = getattr(_client, "RequestsHTTPTransport", None)
+    if isinstance(transport, type):
+        _client.RequestsHTTPTransport = functools.partial(transport, timeout=ANSWERED)
 
 
 @contextmanager

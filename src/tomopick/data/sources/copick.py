@@ -97,7 +97,8 @@ class CopickProject:
         """The voxels of `tomogram`, a few sections at a time."""
         found = self._tomograms(run)
         entry, level = choose_tomogram(tomo_type, list(found), f"{self.uri}: run {run}")
-        return zarr_slabs(found[entry].zarr(), f"{self.uri}: run {run}, {entry}", level)
+        slabs = zarr_slabs(found[entry].zarr(), f"{self.uri}: run {run}, {entry}", level)
+        return Slabs(slabs.grid, partial(_asking, self, slabs.read))
 
     @reads
     def stamp(self, run: str, tomo_type: str | None = None) -> Stamp:
@@ -135,7 +136,7 @@ class CopickProject:
         found = self._run(run).segmentations
         stored = {f"{s.name}:{s.user_id}/{s.session_id}@{s.voxel_size:.3f}": s for s in found}
         where = f"{self.uri}: run {run}, segmentation"
-        return {name: partial(_segmented, s, f"{where} {name}") for name, s in stored.items()}
+        return {name: partial(_asking, self, partial(_segmented, s, f"{where} {name}")) for name, s in stored.items()}
 
     def write_picks(self, picks: Picks, user_id: str, session_id: str, replace: bool = False) -> None:
         """Writes one picks file an object into the overlay; those of the same user and session are replaced.
@@ -232,6 +233,12 @@ class CopickProject:
         if self._offset:  # the folder's name is rounded (10.000 for 10.012), so the metadata is asked
             spacings = [self._levels(run, e, t)[0].voxel_spacing for e, t in self._tomograms(run).items()]
         return self._offset.spacing_for(min(spacings, default=None), picks_file, f"{self.uri}: run {run}")
+
+
+@reads
+def _asking(project: CopickProject, ask: Callable[..., Any], *arguments: Any) -> Any:
+    """What is read later than it is found, from the same back-end."""
+    return ask(*arguments)
 
 
 def _segmented(stored: Any, where: str) -> tuple[np.ndarray, Grid]:

@@ -37,11 +37,11 @@ def load_root(path: Path) -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)
         import copick
 
-        require_answers()
+        require_answers(portal=data.get("config_type") == "cryoet_data_portal")
         try:
             return copick.from_string(json.dumps(data))
         except Exception as error:  # its back-ends raise what their own libraries do (gql's, botocore's, ...)
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ReadError(f"{path}: copick cannot open it ({reason}); expected a copick configuration") from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,12 @@ from .zarr3 import NAME, Array3, read_node
 _METADATA = (".zgroup", ".zattrs", ".zarray", ".zmetadata")
 CHUNK = re.compile(r"^(c[./])?\d+([./]\d+)*$")  # a chunk's key below its array, in Zarr 2 and 3
 MOST_MISSING = 0.5  # of a level's chunks; a volume that lacks more is not whole
-
+_ABSENT = (
+    KeyError,
+    FileNotFoundError,
+    NotADirectoryError,
+    IsADirectoryError,
+)  # what else goes wrong is no chunk's lack
 
 # That turn numbers into bytes and back, and nothing else; a codec named pickle runs what it is given.
 CODECS = frozenset(
@@ -96,16 +101,30 @@ def read_level(store: Any, level: Level, where: str) -> np.ndarray:
     values = empty_volume(shape, where)
     for z in range(0, shape[0], sections.step):
         values[z : z + sections.step] = sections[z : z + sections.step]
+    sections.require_whole()
     return values
 
 
 @dataclass(frozen=True)
 class _Sections:
-    """An array as a volume, whatever axes lie before z, y, x."""
+    """An array as a volume.
+
+    Attributes:
+        array: that is read.
+        leading: axes before z, y, x.
+        where: how messages call it.
+        heeded: tells which chunks a store elsewhere lacks; those of a folder are counted before it is read.
+    """
 
     array: Any
     leading: int
     where: str
+    heeded: _Heeded | None = None
+
+    def require_whole(self) -> None:
+        """Says how many chunks were found missing in a store elsewhere; raises `ReadError` where most are."""
+        if self.heeded is not None:
+            _require_chunks(len(self.heeded.absent), int(self.array.nchunks), self.where)
 
     @property
     def step(self) -> int:
@@ -129,6 +148,8 @@ class _Sections:
             blank = np.zeros((max(0, last - first), *self.array.shape[self.leading + 1 :]), self.array.dtype)
             return np.asarray(self.array.get_basic_selection(where, out=blank))
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            if self.heeded is not None and isinstance(error, OSError):
+                raise  # of the way to it, which whoever knows its address tells
             raise ReadError(f"{self.where} cannot be read ({_line(error)}); copy the volume again") from None
 
 
@@ -139,10 +160,10 @@ def open_level(store: Any, level: Level, where: str) -> _Sections:
         ReadError: most of its chunks are missing.
     """
     array = _group(store, where).array(level.path)
-    folder = folder_of(store)
+    folder, name = folder_of(store), f"{where}: level {level.path}"
     if folder is not None:
-        _count_chunks(folder / level.path, int(array.nchunks), f"{where}: level {level.path}")
-    return _Sections(array, level.leading, f"{where}: level {level.path}")
+        _count_chunks(folder / level.path, int(array.nchunks), name)
+    return _Sections(array, level.leading, name, _heeded(store) if folder is None else None)
 
 
 def folder_of(store: Any) -> Path | None:
@@ -156,7 +177,10 @@ def folder_of(store: Any) -> Path | None:
 
 def _count_chunks(folder: Path, whole: int, where: str) -> None:
     there = sum(1 for path in _files(folder, where) if CHUNK.match(os.path.relpath(path, folder).replace(os.sep, "/")))
-    missing = whole - there
+    _require_chunks(whole - there, whole, where)
+
+
+def _require_chunks(missing: int, whole: int, where: str) -> None:
     if missing > MOST_MISSING * whole:
         raise ReadError(f"{where} lacks {missing} of its {whole} chunks; expected a whole volume, so copy it again")
     if missing > 0:
@@ -174,6 +198,43 @@ def _files(folder: str | Path, where: str) -> Iterator[str]:
             yield entry.path
         elif not entry.is_dir():  # a link to a folder may lead round in a circle
             raise ReadError(f"{where}: {entry.name} is no file; expected the chunks of a volume, so copy it again")
+
+
+class _Heeded:
+    """How a back-end's store gives chunks: what it lacks is told from what could not be had.
+
+    The library takes every error of the operating system for a chunk that is not there, and fills it with zeros: a
+    time-out, a connection that broke, a disk that fails, a server that has too much to do.
+
+    Attributes:
+        absent: keys of the chunks that were asked for and are not there.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self.absent: set[str] = set()
+        self._store, self._ask = store, store.getitems
+        # Of what it has not, a bucket that may not be listed says that it is forbidden.
+        store.exceptions = _ABSENT if folder_of(store) is not None else (*_ABSENT, PermissionError)
+        store.getitems = self
+
+    def __call__(self, keys: Sequence[str], **how: Any) -> Mapping[str, Any]:
+        """The chunks that are there; raises what kept others from coming."""
+        found = self._ask(keys, **how)
+        lacking = set(keys) - set(found)
+        if lacking - self.absent:
+            self.absent |= lacking
+            try:
+                self._store[".zattrs"]
+            except KeyError as error:  # now even what was there is not
+                raise PermissionError(f"{min(lacking)}: {error.__cause__ or error}") from None
+        return found
+
+
+def _heeded(store: Any) -> _Heeded | None:
+    """Makes a back-end's store tell what it lacks; None for stores of another kind."""
+    if not (hasattr(store, "exceptions") and hasattr(store, "getitems")):
+        return None
+    return store.getitems if isinstance(store.getitems, _Heeded) else _Heeded(store)
 
 
 def _require_files(folder: Path) -> None:
@@ -208,7 +269,7 @@ class _Group:
             return Array3(self.node / path, self.where)
         try:
             found = self.node[path]
-            kind, shape = np.dtype(found.dtype).kind, tuple(found.shape)
+            kind, shape = np.dtype(found.dtype).kind, tuple(map(int, found.shape))
         except KeyError:
             raise self._absent(path) from None
         except Exception as error:  # a damaged .zarray makes the library raise whatever it stumbles over
@@ -239,9 +300,14 @@ def _group(store: Any, where: str) -> _Group:
             node = read_node(Path(store), where)
             return _Group(node.get("attributes") or {}, Path(store), where, folder)
         store = str(store)
+    _heeded(store)
     try:
         group = zarr.open_group(store, mode="r")
         return _Group(group.attrs.asdict(), group, where, folder)
+    except OSError as error:
+        if folder is None:  # the way to it, which whoever knows its address tells
+            raise
+        raise ReadError(f"{where}: cannot be read ({_line(error)}); expected OME-Zarr") from None
     except Exception as error:  # as for arrays; and back-ends raise what their own libraries do
         raise ReadError(f"{where}: cannot be read as Zarr ({_line(error)}); expected OME-Zarr") from None
 

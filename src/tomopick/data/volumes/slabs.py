@@ -65,10 +65,9 @@ def zarr_slabs(store: Any, where: str, level: int = 0, voxel_spacing: float | No
     array = open_level(store, chosen, where)
 
     def read(first: int, last: int) -> np.ndarray:
-        try:
-            return np.asarray(array[first:last], dtype=np.float32)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise ReadError(f"{where}: sections {first} to {last} cannot be read ({error}); copy it again") from None
+        values = np.asarray(array[first:last], dtype=np.float32)
+        array.require_whole()
+        return values
 
     return Slabs(chosen.grid, read)
 
