@@ -7,6 +7,7 @@ from dataclasses import replace
 import mrcfile
 import numpy as np
 import pytest
+import trimesh
 from click.testing import CliRunner
 
 import small
@@ -18,7 +19,7 @@ from tomopick.data.masks import Mask
 from tomopick.data.surfaces import VoxelSurface
 from tomopick.picking.fleet import Job
 from tomopick.picking.load import load_model
-from tomopick.picking.masking import RunPlaces, label_of, places_of_run
+from tomopick.picking.masking import RunPlaces, label_of, masks_mark, places_of_run
 from tomopick.picking.options import PickOptions
 from tomopick.picking.picker import Picker
 from tomopick.picking.places import Places
@@ -91,6 +92,28 @@ def test_a_mask_keeps_the_picks_in_it_and_saves_tiles(tmp_path, mask_file):
     outside, others = picked(Places(outside=(str(mask_file),)), tmp_path)
     assert rows(outside) == rows(everything.select(~more.contains(everything.positions))) and others < tiles
     assert (outside.columns["distance_a"] > 0).all()
+
+
+def test_a_mask_that_was_replaced_is_another(tmp_path):
+    """Of volumes, meshes and segmentations: what was picked in the old one is not finished."""
+    config = small.copick(tmp_path / "in", ("A",))
+    stored = open_project(config).root.get_run("A").new_segmentation(10.0, "ball", "1", user_id="me")
+    shape = open_project(config).grid("A").shape
+    volume, mesh = tmp_path / "m" / "A.mrc", tmp_path / "n" / "A.ply"
+    marks = []
+    for stop in (10, 20):
+        values = np.zeros(shape, dtype=np.uint8)
+        values[:, :stop] = 1
+        stored.from_numpy(values)
+        write_mrc(volume, values.astype(np.float32), 10.0)
+        mesh.parent.mkdir(exist_ok=True)
+        trimesh.creation.box((stop, stop, stop)).export(mesh)
+        data = open_project(config)
+        wheres = [str(p) for p in (volume, volume.parent, mesh, mesh.parent)] + ["ball:me/1"]
+        marks.append([masks_mark(Places(outside=(w,)), data, "A") for w in wheres])
+        assert marks[-1] == [masks_mark(Places(orient_to=w), data, "A") for w in wheres]
+    assert all(a and a != b for a, b in zip(*marks))
+    assert masks_mark(Places(border=3.0), data, "A") == ""
 
 
 def test_within_and_beyond_move_the_surface(tmp_path, mask_file):

@@ -292,6 +292,16 @@ def test_heatmaps_on_disk(tmp_path):
     assert opened.runs() == ["A"] and len(opened.picks("A")) == len(csv(tmp_path / "out"))
 
 
+def test_heatmaps_of_other_picks_do_not_stay(tmp_path):
+    """Neither of a model that was there before, nor what a process left that was killed before it wrote its picks."""
+    project = open_project(folder(tmp_path / "in", ("A", "A_ball")))
+    pick_run(picker(save_heatmaps=True), project, "A_ball", tmp_path / "out")
+    heatmaps = tmp_path / "out" / "heatmaps"
+    (heatmaps / "A_ball_heatmap.mrc").write_bytes(b"of a process that was killed")
+    pick_run(picker(), project, "A", tmp_path / "out")
+    assert [p.name for p in heatmaps.iterdir()] == ["A_ball_ball_heatmap.mrc"]
+
+
 def test_a_batch_goes_on_behind_a_broken_file(tmp_path):
     place = folder(tmp_path / "in", "ABC")
     data = (place / "B.mrc").read_bytes()

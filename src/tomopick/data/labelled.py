@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,8 +15,9 @@ from .choose import SPACING_TOLERANCE, require_one_pair
 from .masks import Mask, fitted_mask, mask_file, read_mask
 from .project import Project
 from .regions import Labelled
-from .sources.copick import CopickProject
+from .sources.copick import CopickProject, Segmentation
 from .sources.folder import FolderProject
+from .volumes.volumes import contents_mark
 
 REJECTED = "-rejected"  # behind the session of a curation's picks: what is none
 
@@ -165,6 +165,16 @@ def has_mask(project: Project, run: str, where: str, field: str = "labelled_in")
     return any(_is_called(text, where) for text in _segmentations(project, run, where, field))
 
 
+def mask_mark(project: Project, run: str, where: str) -> str:
+    """Changes when the mask of a run that a user names, as in `mask_of`, is replaced; empty where it has none."""
+    place = Path(os.path.expanduser(where))
+    if place.exists():
+        path = mask_file(place, run, project.runs())
+        return "" if path is None else contents_mark(path)
+    stored = project.segmentations(run) if isinstance(project, CopickProject) else {}
+    return next((of.mark() for text, of in stored.items() if _is_called(text, where)), "")
+
+
 def mask_of_none(field: str, where: str, projects: Sequence[Project]) -> SelectionError:
     """That a mask that a user names is of no run of some projects, and would decide nothing."""
     runs = [run for project in projects for run in project.runs()]
@@ -179,7 +189,7 @@ def mask_of_none(field: str, where: str, projects: Sequence[Project]) -> Selecti
     )
 
 
-def _segmentations(project: Project, run: str, where: str, field: str) -> Mapping[str, Callable[[], Any]]:
+def _segmentations(project: Project, run: str, where: str, field: str) -> Mapping[str, Segmentation]:
     if not isinstance(project, CopickProject):
         raise SelectionError(
             f"`{field}={where}`: there is no such file or folder; expected a volume of 0 and 1, or a folder of such"

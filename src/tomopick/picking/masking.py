@@ -15,10 +15,11 @@ from scipy.ndimage import distance_transform_edt
 
 from ..core.types import DISTANCE, Grid, Picks
 from ..data import Project
-from ..data.labelled import has_mask, mask_of, mask_of_none
+from ..data.labelled import has_mask, mask_mark, mask_of, mask_of_none
 from ..data.masks import Mask
 from ..data.regions import Span
 from ..data.surfaces import MESH_SUFFIXES, Surface, VoxelSurface, read_mesh, turned_to
+from ..data.volumes.volumes import contents_mark
 from .places import Places
 
 log = logging.getLogger("tomopick")
@@ -234,6 +235,24 @@ def require_masks(places: Places, project: Project, runs: Sequence[str]) -> None
         stems = {p.stem for p in path.iterdir() if p.suffix.lower() in MESH_SUFFIXES} if path.is_dir() else set()
         if not (stems & set(runs) if stems else any(has_mask(project, run, where, option) for run in runs)):
             raise mask_of_none(option, where, [project])
+
+
+def masks_mark(places: Places, project: Project, run: str) -> str:
+    """Changes when a mask of the run is replaced, whatever it is called; empty without masks."""
+    marks = []
+    for where in dict.fromkeys([*places.inside, *places.outside, *filter(None, [places.orient_to])]):
+        path = Path(where).expanduser()
+        mesh = _mesh_of(path, run)
+        marks.append(mask_mark(project, run, where) if mesh is None else contents_mark(mesh))
+    return " ".join(marks)
+
+
+def _mesh_of(path: Path, run: str) -> Path | None:
+    """The mesh of a run: the file itself, or RUN.ply in a folder."""
+    if path.is_file():
+        return path if path.suffix.lower() in MESH_SUFFIXES else None
+    meshes = sorted(path.iterdir()) if path.is_dir() else []
+    return next((p for p in meshes if p.suffix.lower() in MESH_SUFFIXES and p.stem == run), None)
 
 
 def surface_of(project: Project, run: str, where: str, grid: Grid, field: str = "inside") -> Surface | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ class HeatmapFiles:
 
     def __init__(self, output: Output) -> None:
         self._out, self._run = output.out, output.run
+        self._objects = [o.name for o in output.objects]
         self._part = hidden(output.out / f"{component(output.run, 'run')}.heatmaps")
         self._first: Heatmap | None = None
         self._rows = 0
@@ -161,5 +163,13 @@ class HeatmapFiles:
         grid = Grid((z, self._rows, x), self._first.grid.voxel_spacing, self._first.grid.origin)
         for channel, name in enumerate(self._first.objects):
             values = np.memmap(self._part / str(channel), dtype=np.float32, mode="r", shape=(self._rows, z, x))
-            path = self._out / "heatmaps" / f"{self._run}_{component(name, 'object')}_heatmap.mrc"
-            write_mrc(path, values.transpose(1, 0, 2), grid)
+            write_mrc(self._path(name), values.transpose(1, 0, 2), grid)
+
+    def remove_others(self) -> None:
+        """Where there were no strips: heatmaps of picks that were there before, or of a process that was killed."""
+        for name in self._objects if self._first is None else ():
+            with suppress(OSError):
+                self._path(name).unlink()
+
+    def _path(self, name: str) -> Path:
+        return self._out / "heatmaps" / f"{self._run}_{component(name, 'object')}_heatmap.mrc"

@@ -23,8 +23,10 @@ from ..core.records import FAILED, PICKED, STARTED, Records
 from ..core.types import Picks
 from ..data import Project, atomic_write
 from ..data.runs import Runs
+from .masking import masks_mark
 from .output import HeatmapFiles, Output, records_of
 from .picker import Picker
+from .places import Places
 from .placing import placed
 from .prepared import Prepared
 
@@ -130,7 +132,7 @@ class _Work:
             with self.turn:
                 self.homeless = check_objects(self.picker, self.runs.project)
                 fingerprint = self.picker.fingerprint(self.runs.tomo_type)
-                self.mark = {"fingerprint": fingerprint, **_input_mark(self.runs, self.run)}
+                self.mark = {"fingerprint": fingerprint, **_input_mark(self.runs, self.run, self.picker.options.places)}
                 if not self.overwrite:
                     before, found = self.output.before()
                     same = all(before.get(k) == v for k, v in self.mark.items())
@@ -171,6 +173,7 @@ class _Work:
                 picks = picks.select(~np.isin(picks.names, self.homeless))
             with self.turn:
                 output.write_picks(picks)
+            self.files.remove_others()
         result = RunResult(self.run, PICKED, picker.counts(picks), self.seconds, tuple(self.found))
         facts = {
             "models": list(picker.model.names),
@@ -192,14 +195,14 @@ class _Work:
             self.seconds += time.perf_counter() - began
 
 
-def _input_mark(runs: Runs, run: str) -> dict[str, str]:
-    """Its place, and what changes with whatever else of it decides the picks: contents, grid, coordinate offset."""
+def _input_mark(runs: Runs, run: str, places: Places) -> dict[str, str]:
+    """Its place, and what changes with whatever else decides the picks: contents, grid, coordinate offset, masks."""
     place, contents = runs.project.stamp(run, runs.tomo_type)
     grid = runs.grid(run)
     shift = runs.project.stated(Picks(run, np.zeros((1, 3)), np.array(["-"]))).positions[0]
     shape = "x".join(map(str, grid.shape))
     facts = f"{contents} {shape} {grid.voxel_spacing:.4f} {','.join(f'{v:.3f}' for v in shift)}"
-    return {"place": place, "input": facts}
+    return {"place": place, "input": f"{facts} {masks_mark(places, runs.project, run)}".strip()}
 
 
 def pick_runs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -131,12 +132,12 @@ class CopickProject:
         return Picks.join(run, parts)
 
     @reads
-    def segmentations(self, run: str) -> dict[str, Callable[[], tuple[np.ndarray, Grid]]]:
-        """What reads each segmentation of a run, by `NAME:user/session@spacing`."""
+    def segmentations(self, run: str) -> dict[str, Segmentation]:
+        """The segmentations of a run, by `NAME:user/session@spacing`; none is read yet."""
         found = self._run(run).segmentations
         stored = {f"{s.name}:{s.user_id}/{s.session_id}@{s.voxel_size:.3f}": s for s in found}
         where = f"{self.uri}: run {run}, segmentation"
-        return {name: partial(_asking, self, partial(_segmented, s, f"{where} {name}")) for name, s in stored.items()}
+        return {name: Segmentation(self, s, f"{where} {name}") for name, s in stored.items()}
 
     def write_picks(self, picks: Picks, user_id: str, session_id: str, replace: bool = False) -> None:
         """Writes one picks file an object into the overlay; those of the same user and session are replaced.
@@ -241,8 +242,29 @@ def _asking(project: CopickProject, ask: Callable[..., Any], *arguments: Any) ->
     return ask(*arguments)
 
 
-def _segmented(stored: Any, where: str) -> tuple[np.ndarray, Grid]:
-    return read_zarr(stored.zarr(), where, uniform=True)
+@dataclass(frozen=True)
+class Segmentation:
+    """One that is stored, read when it is called.
+
+    Attributes:
+        project: it is of.
+        stored: copick's.
+        where: how messages call it.
+    """
+
+    project: CopickProject
+    stored: Any
+    where: str
+
+    def __call__(self) -> tuple[np.ndarray, Grid]:
+        """(z, y, x) and where its voxels lie."""
+        return _asking(self.project, lambda: read_zarr(self.stored.zarr(), self.where, uniform=True))  # type: ignore[no-any-return]
+
+    def mark(self) -> str:
+        """Changes when it is replaced, where it lies on this machine; else with what it says of itself."""
+        path = local_path(getattr(self.stored, "path", None))
+        there = path is not None and path.is_dir()
+        return _asking(self.project, lambda: contents_mark(path if there else self.stored.zarr()))  # type: ignore[no-any-return]
 
 
 def _place(picks: Any) -> Path | None:
