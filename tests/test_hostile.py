@@ -33,6 +33,6 @@ def test_kills_leave_nothing():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutant", ["last", "run"])
+@pytest.mark.parametrize("mutant", ["last", "run", "no-fsync"])
 def test_faults_put_in_on_purpose_are_noticed(mutant):
     assert "\n0 faults" not in run("kills.py", "--mutant", mutant, "--random", 0)
