@@ -122,7 +122,7 @@ def test_a_triangle_without_area_is_no_trouble(tmp_path):
     assert np.isfinite(surface.normals(at)).all()
 
 
-@pytest.mark.parametrize("number", ["nan", "1e30", "8e99"])
+@pytest.mark.parametrize("number", ["nan", "-inf", "8e99"])
 def test_corners_that_no_tomogram_has(tmp_path, number):
     (tmp_path / "a.obj").write_text(f"v 0 0 0\nv {number} 0 0\nv 0 50 0\nf 1 2 3\n")
     with pytest.raises(ReadError, match="no triangles with finite corners"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import POSITIVE
+from .options import FINITE, POSITIVE
 
 _NAMES = ("inside", "outside", "within", "beyond", "border", "z_range", "orient_to", "clean")
 _OPTIONS = (
@@ -19,9 +19,9 @@ _OPTIONS = (
                  help="Pick between these sections alone, as 40:140, or in Å, as 400:1400A."),
     click.option("--border", type=POSITIVE, metavar="Å",
                  help="Drop picks that are nearer than this to a face of the volume."),
-    click.option("--beyond", type=float, default=0.0, metavar="Å", show_default=True,
+    click.option("--beyond", type=FINITE, default=0.0, metavar="Å", show_default=True,
                  help="Drop picks that are nearer than this to an --outside mask."),
-    click.option("--within", type=float, default=0.0, metavar="Å",
+    click.option("--within", type=FINITE, default=0.0, metavar="Å",
                  show_default=True,
                  help="Pick up to this far outside of --inside masks too; below 0: only where it is that deep inside."),
     click.option("--outside", multiple=True, metavar="MASK",

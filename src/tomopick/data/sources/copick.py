@@ -258,13 +258,13 @@ class Segmentation:
 
     def __call__(self) -> tuple[np.ndarray, Grid]:
         """(z, y, x) and where its voxels lie."""
-        return _asking(self.project, lambda: read_zarr(self.stored.zarr(), self.where, uniform=True))  # type: ignore[no-any-return]
+        return _asking(self.project, lambda: read_zarr(self.stored.zarr(), self.where, uniform=True))
 
     def mark(self) -> str:
         """Changes when it is replaced, where it lies on this machine; else with what it says of itself."""
         path = local_path(getattr(self.stored, "path", None))
         there = path is not None and path.is_dir()
-        return _asking(self.project, lambda: contents_mark(path if there else self.stored.zarr()))  # type: ignore[no-any-return]
+        return _asking(self.project, lambda: contents_mark(path if there else self.stored.zarr()))
 
 
 def _place(picks: Any) -> Path | None:
