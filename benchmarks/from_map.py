@@ -28,7 +28,8 @@ from tomopick.picking.normalize import RobustNormalization
 from tomopick.picking.peaks import LocalMaxima
 from tomopick.picking.picker import PickOptions
 from tomopick.recipes import get
-from tomopick.recipes.from_maps import Looks, MapOptions, for_other_volumes, simulated_with
+from tomopick.recipes.from_maps import MapOptions, for_other_volumes, simulated_with
+from tomopick.recipes.looks import Looks
 from tomopick.scoring.scores import matched_scores
 from tomopick.scoring.thresholds import calibrate
 from tomopick.simulation.maps import DensityFile

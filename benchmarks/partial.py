@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--set", action="append", default=[], help="section.field=value")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--starts", default="default,", help="models to start from, by comma; nothing: random weights")
+    parser.add_argument("--labels", default="", help="only those whose name begins so, by comma")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", default="quarter,few", help="quarter, few, or both with a comma")
     parser.add_argument("--json", type=Path, help="the figures, rewritten after each training")
@@ -86,7 +88,7 @@ def main() -> None:
     note(labels="none", start="default", f1=f1(load_detector("default"), test, truth, args.device))
     overrides = [f"train.steps={args.steps}", *args.set]
     for seed in range(args.seeds):
-        for start in ("default", ""):
+        for start in args.starts.split(","):
             tries = {
                 "region stated": (whole, known, stated, ()),
                 "cropped by hand": (quarter, known, Regions(), ()),
@@ -102,6 +104,8 @@ def main() -> None:
                     for how in ("negative", "pu"):
                         tries[f"{n} picks, unlabelled={how}"] = (low, some, Regions(), (f"loss.unlabelled={how}",))
             for labels, (tomogram, given, regions, more) in tries.items():
+                if not labels.startswith(tuple(args.labels.split(","))):
+                    continue
                 began = time.perf_counter()
                 options = FitOptions(device=args.device, seed=seed, init_from=start)
                 model = trained(tomogram, given, options, [*overrides, *more], regions)

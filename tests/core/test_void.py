@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tomopick import Grid, Tomogram
+from tomopick.core.statistics import radial_spectrum, skewness
 from tomopick.core.void import find_void
 from tomopick.picking.normalize import FixedLimits, RobustNormalization, ZScore
-from tomopick.picking.statistics import radial_spectrum, skewness
 
 SHAPE = (40, 72, 80)
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tomopick.core.errors import ReadError, RecipeError
+from tomopick.core.statistics import contrast_at, radial_spectrum, skewness
 from tomopick.core.types import Grid, Tomogram
 from tomopick.picking.normalize import FixedLimits, RobustNormalization, ZScore
-from tomopick.picking.statistics import contrast_at, radial_spectrum, skewness
 
 NORMALIZE = RobustNormalization(block=80.0)
 SHAPE = (48, 96, 96)

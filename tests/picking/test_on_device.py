@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from small import BALL, RING, tomogram, trained, untrained
 from tomopick import Detector, Grid, Heatmap, PickableObject, Tomogram
 from tomopick.core.arrays import alike, interpolated, is_tensor, taken, to_host, zeros
+from tomopick.core.statistics import radial_spectrum, skewness
 from tomopick.networks.activations import Rectified, Softmax
 from tomopick.networks.engines import Engine
 from tomopick.networks.engines.eager import TorchEngine
@@ -25,7 +26,6 @@ from tomopick.picking.predict import VIEWS, Predictor, predict_rows
 from tomopick.picking.published_tilings import ScanTiles, StepTiles
 from tomopick.picking.resample import onto, resample
 from tomopick.picking.rows import decode_rows, join_rows
-from tomopick.picking.statistics import radial_spectrum, skewness
 from tomopick.picking.tensor_peaks import largest_around, maxima_of, refined
 from tomopick.picking.tensors import uploaded
 from tomopick.picking.tiling import LinearWindow, Means, TilingSpec

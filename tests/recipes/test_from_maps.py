@@ -10,7 +10,8 @@ from tomopick.core.types import Grid, Tomogram
 from tomopick.data import MemoryProject, open_project, write_mrc
 from tomopick.data.runs import Runs
 from tomopick.recipes import from_maps
-from tomopick.recipes.from_maps import Looks, MapOptions, for_other_volumes, simulated_with, thickness_of
+from tomopick.recipes.from_maps import MapOptions, for_other_volumes, simulated_with
+from tomopick.recipes.looks import Looks, thickness_of
 
 
 @pytest.fixture(scope="module")

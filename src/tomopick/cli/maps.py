@@ -25,7 +25,8 @@ def with_simulated(
     from ..data.open import open_project
     from ..data.runs import Runs
     from ..look.simulated import draw_simulated
-    from ..recipes.from_maps import Looks, MapOptions, simulated_with
+    from ..recipes.from_maps import MapOptions, simulated_with
+    from ..recipes.looks import Looks
 
     began, place = time.monotonic(), out.absolute().parent / f"{out.name}-simulated"
     looks = Looks()

@@ -11,10 +11,10 @@ import numpy as np
 
 from ..core.errors import TomopickError
 from ..core.messages import listing
+from ..core.statistics import contrast_at, skewness
 from ..core.types import Grid, PickableObject, Picks, Tomogram
 from ..data import Project
 from ..picking.normalize import RobustNormalization
-from ..picking.statistics import contrast_at, skewness
 from .centring import displacement
 from .checks import OK, WARNING, Finding
 

@@ -19,6 +19,7 @@ from ..core.arrays import Array
 from ..core.errors import ModelError, RecipeError
 from ..core.files import atomic_write
 from ..core.messages import counted
+from ..core.statistics import radial_spectrum, skewness
 from ..core.types import Grid, Heatmap, PickableObject, Tomogram
 from ..networks.engines import EngineSpec, choose_device
 from ..scoring.score_maps import ScoreMap, ScoreMaps
@@ -40,7 +41,6 @@ from .peaks import PeakFinder
 from .picker import ByPicker
 from .predict import VIEWS, Predictor
 from .resample import matched, spacings_differ, void_of_shape
-from .statistics import radial_spectrum, skewness
 
 log = logging.getLogger("tomopick")
 

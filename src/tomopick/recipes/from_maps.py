@@ -6,26 +6,22 @@ import logging
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
-from ..core.errors import SelectionError
 from ..core.messages import counted, listing
-from ..core.presets import CZII_OBJECTS, CZII_VOXEL_SPACING
-from ..core.types import Grid, Shape, Tomogram
-from ..data.runs import Runs
-from ..picking.normalize import RobustNormalization
+from ..core.presets import CZII_OBJECTS
+from ..core.types import Grid, Shape
 from ..simulation.bodies import density_of
 from ..simulation.density import Density
 from ..simulation.maps import DensityFile
 from ..simulation.phantom import REFERENCE_VOLUME
 from ..simulation.projects import Draw, simulate_project
-from ..simulation.run import VOXEL_SPACINGS
 from ..training.augment import Blur, Noise, ScaleShift
 from ..training.recipe import Recipe
+from .looks import Looks
 
 log = logging.getLogger("tomopick")
 
@@ -35,68 +31,14 @@ _SHARED = 0.8  # in a tomogram like another
 _SHELL = 5.0  # [Å] at which densities are compared, in shells of twice that
 _MOST_SHELLS = 64
 _BUILT_IN = {thing.name: thing for thing in CZII_OBJECTS}
-_MEASURED = 3  # tomograms that are looked at, at most
-_EDGE = 0.2  # of the way from empty ice to the specimen's middle: a layer is not flat, and its rim has fewer particles
 # Wider than a recipe's own. Source: the shipped model, which learned from simulations alone and picks a real volume.
 _INTENSITY = (ScaleShift(scale=0.6, shift=0.4, p=0.9), Blur(1.0, 0.25), Noise(0.5, 0.4))
 _THICKEST = 160  # voxels of a simulated run along z, at most: memory and time
 
 
-@dataclass(frozen=True)
-class Looks:
-    """What simulated runs share with a user's own.
-
-    Attributes:
-        voxel_spacing: [Å].
-        thickness: of the specimen, from and to [Å]; None: as varied as the simulator has it.
-        sections: of the tomograms; 0: as many as the specimen needs.
-    """
-
-    voxel_spacing: float = CZII_VOXEL_SPACING
-    thickness: tuple[float, float] | None = None
-    sections: int = 0
-
-    @classmethod
-    def of(cls, runs: Runs) -> Looks:
-        """Measured on tomograms.
-
-        Raises:
-            SelectionError: there is none.
-        """
-        names = [run for run in runs.check() if runs.project.tomo_types(run)][:_MEASURED]
-        if not names:
-            raise SelectionError(f"{runs.uri}: no tomogram to simulate the like of")
-        seen = [runs.tomogram(run) for run in names]
-        thick = [thickness_of(tomogram) for tomogram in seen]
-        spacing = float(np.median([t.grid.voxel_spacing for t in seen]))
-        sections = max(t.grid.shape[0] for t in seen)
-        near = float(np.clip(spacing, *VOXEL_SPACINGS))
-        if near != spacing:
-            log.info(f"{runs.uri}: voxels of {spacing:.4g} Å; runs are simulated at {near:g} Å, and picking resamples")
-            sections, spacing = round(sections * spacing / near), near
-        log.info(
-            f"like {runs.uri}: voxels of {spacing:.4g} Å, {sections} sections, a specimen of {min(thick):.0f} to "
-            f"{max(thick):.0f} Å"
-        )
-        return cls(spacing, (0.85 * min(thick), 1.15 * max(thick)), sections)
-
-
 def for_other_volumes(recipe: Recipe) -> Recipe:
     """A recipe whose patches vary more in their grey values: what simulations teach is used on other volumes."""
     return replace(recipe, augment=replace(recipe.augment, intensity=_INTENSITY))
-
-
-def thickness_of(tomogram: Tomogram) -> float:
-    """How thick a specimen is [Å]: the sections in which grey values vary by more than a part of the way from ice."""
-    values = RobustNormalization()(tomogram)
-    kept = np.ones(values.shape, dtype=bool) if tomogram.void is None else ~tomogram.void
-    spread = np.array([v[k].std() if k.any() else 0.0 for v, k in zip(values, kept)])
-    spread = gaussian_filter1d(spread, 2.0)
-    low, high = np.quantile(spread, (0.05, 0.95))
-    if high < 1.15 * low:  # the specimen fills the volume
-        return float(len(spread) * tomogram.grid.voxel_spacing)
-    inside = np.flatnonzero(spread > low + _EDGE * (high - low))
-    return float((inside[-1] - inside[0] + 1) * tomogram.grid.voxel_spacing)
 
 
 @dataclass(frozen=True)
@@ -116,7 +58,7 @@ class MapOptions:
     runs: int = 10
     across: int = 192
     tomo_type: str = "denoised"
-    looks: Looks = Looks()
+    looks: Looks = field(default_factory=Looks)
     seed: int = 0
     device: str = "cpu"
     workers: int = 1
@@ -148,14 +90,12 @@ def simulated_with(maps: Sequence[str], out: Path, options: MapOptions) -> tuple
     spacing = options.looks.voxel_spacing
     share = REFERENCE_VOLUME / (z * y * x * spacing**3)
     low, high = (min(n * share, 1e4) for n in _COPIES)
-    settings = [f"voxel_spacing={spacing:.6f}"]
+    settings = options.looks.settings()
     settings += [f"specimen.copies.{file.name}={low:.1f},{high:.1f}" for file in files]
     alike = [name for name in _others(files) if any(_looks_alike(density_of(_BUILT_IN[name]), f.load()) for f in files)]
     settings += [f"specimen.copies.{name}=0,0" for name in alike]
     if alike:
         log.info(f"left out of the runs, for a tomogram hardly tells it from yours: {listing(alike)}")
-    if options.looks.thickness:
-        settings.append(f"specimen.thickness={options.looks.thickness[0]:.0f},{options.looks.thickness[1]:.0f}")
     for file in files:
         whose = "as given" if file.mass else "as its density or its name implies"
         radius = file.object(1).radius_angstrom

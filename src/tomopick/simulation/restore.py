@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 
 from ..core.specs import LogRange, Range, require_ranges
 from .arrays import Arrays, HostArrays
+from .likeness import no_clearer, with_spectrum
 from .microscope import TiltSeries
 from .optics import dose_damping
 from .projection import reconstruct
@@ -86,6 +87,10 @@ class RestorationSpec:
         wedge_fill: how much of the missing wedge's estimate `isonetcorrected` takes in.
         wedge_threshold: what that estimate takes for signal, in standard deviations of the denoised volume.
         wedge_iterations: of the estimate.
+        spectrum: log10 of the power in rings up to Nyquist that sections of every tomogram are brought to, of which the
+            level does not count; empty: as it comes.
+        clearest: how many times as much sections with specimen may vary as those of ice; what is clearer gets noise.
+            0: as it comes.
     """
 
     log_snr: Range = (0.0, 3.0)
@@ -100,12 +105,15 @@ class RestorationSpec:
     wedge_fill: Range = (0.5, 1.0)
     wedge_threshold: Range = (0.5, 1.5)
     wedge_iterations: int = 4
+    spectrum: tuple[float, ...] = ()
+    clearest: Range = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         bounds = {
             "log_snr": (-5, 10), "falloff": (1e-4, 10), "low_pass": (1, 1000), "high_pass": (10, 1e6),
             "tilt_weight": (0, 100), "dose_weight": (0, 10), "strength": (0, 100), "window": (10, 1000),
-            "residue": (0, 1), "wedge_fill": (0, 1), "wedge_threshold": (0, 10), "wedge_iterations": (1, 100),
+            "residue": (0, 1), "clearest": (0, 1000), "wedge_fill": (0, 1), "wedge_threshold": (0, 10),
+            "wedge_iterations": (1, 100),
         }  # fmt: skip
         require_ranges(self, "restoration", bounds)
 
@@ -135,7 +143,16 @@ class RestorationSpec:
             if half:
                 stage(kind)
                 made[kind] = _upright(restoring.volume(name, series.every_other(HALVES.index(half))))
-        return {kind: made[kind] for kind in tomo_types}
+        if not self.spectrum and not self.clearest[1]:
+            return {kind: made[kind] for kind in tomo_types}
+        limit = rng.uniform(*self.clearest)
+        return {kind: self._likened(made[kind], limit, rng) for kind in tomo_types}
+
+    def _likened(self, volume: np.ndarray, limit: float, rng: np.random.Generator) -> np.ndarray:
+        """A tomogram with the spectrum that was asked for, and no clearer than that."""
+        if limit:
+            volume = no_clearer(volume, limit, rng, self.spectrum)
+        return with_spectrum(volume, self.spectrum) if self.spectrum else volume
 
 
 class _Restoring:

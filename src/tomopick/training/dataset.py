@@ -12,13 +12,13 @@ import numpy as np
 from ..core.errors import SelectionError
 from ..core.messages import counted, listing
 from ..core.progress import bar
+from ..core.statistics import contrast_at, radial_spectrum, skewness
 from ..core.types import Grid, PickableObject, Picks, Tomogram, is_inverted
 from ..data.labelled import labelled_in, negatives_of, outside_text
 from ..data.plausible import require_likely
 from ..picking.folder import TrainingFacts
 from ..picking.peaks import distances_of
 from ..picking.resample import matched, spacings_differ
-from ..picking.statistics import contrast_at, radial_spectrum, skewness
 from ..picking.unpicked import unpicked
 from ..scoring.crowding import crowded
 from ..scoring.radii import diameter_doubts

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.arrays import Array, alike, functions_of, is_tensor, to_host
-from ..core.types import Grid
-from ..core.void import beside
+from .arrays import Array, alike, functions_of, is_tensor, to_host
+from .types import Grid
+from .void import beside
 
 SPECTRUM_BINS = 16
 
