@@ -2,6 +2,7 @@
 
 import signal
 
+import hypothesis
 import pytest
 
 from telling import heard
@@ -10,6 +11,10 @@ from tomopick.core import crowding
 crowding.CROWDED = 2.0  # how crowded the machine of the tests is decides nothing
 
 pytest_plugins = ["pytester"]
+
+# How long an example takes is the machine's matter, and of what else runs there.
+hypothesis.settings.register_profile("tomopick", deadline=None)
+hypothesis.settings.load_profile("tomopick")
 
 # A shell starts its background jobs with Ctrl-C ignored, and children inherit that; some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

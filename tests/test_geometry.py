@@ -135,7 +135,7 @@ fractions = st.tuples(*[st.floats(0, 1)] * 3)
 @given(fractions, st.sampled_from(RADII), st.floats(7, 14))
 @example((0.875,) * 3, 60.0, 14.0)  # at stride 4 between eight cells, all of them below 0.06
 @example((0.835,) * 3, 60.0, 14.0)  # and with neighbours beyond four sigma
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_round_trip(stride, fraction, radius, spacing):
     centre = 24 + np.multiply(fraction, stride)
     found, scores = there_and_back(centre, radius, spacing, stride)
@@ -146,7 +146,7 @@ def test_round_trip(stride, fraction, radius, spacing):
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @given(fractions, st.tuples(*[st.booleans()] * 3), st.sampled_from(RADII), st.floats(7, 14))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_round_trip_one_cell_from_the_border(stride, fraction, high, radius, spacing):
     # A cell inside: between the centres of the second and the third cell. (octopi drops particles near the border.)
     cells = 1 + np.asarray(fraction)

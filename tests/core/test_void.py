@@ -77,7 +77,7 @@ def moments(values):
     return values.mean(), values.std(), ((values - values.mean()) ** 3).mean() / values.std() ** 3
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(VOIDS, st.sampled_from(sorted(FILLS)), st.data())
 def test_what_a_volume_was_filled_up_with_is_found(void, dtype, data):
     fill = data.draw(st.sampled_from(FILLS[dtype]))
@@ -108,7 +108,7 @@ def test_grey_values_are_those_of_the_specimen(normalize, fill):
     np.testing.assert_allclose(radial_spectrum(values, filled.void), radial_spectrum(inside), atol=0.1)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(st.floats(0.6, 30), st.floats(0, 1.2), st.integers(0, 5))
 def test_equal_grey_values_of_the_specimen_are_none(deviation, blur, seed):
     """Bytes of any contrast, smooth or not, cut off at either end: each value is there many times."""

@@ -97,7 +97,7 @@ def test_copick_reads_what_we_wrote(project, tmp_path):
 finite = st.floats(-2000, 8000)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(st.tuples(finite, finite, finite, st.floats(0, 1), st.integers(0, 99)), min_size=1, max_size=5),
     st.booleans(),

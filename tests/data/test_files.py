@@ -212,7 +212,7 @@ def test_write_mrc(tmp_path):
 # ---- tables ----
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(
@@ -286,7 +286,7 @@ def test_csv_not_text(tmp_path):
 # ---- offset ----
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.tuples(*[st.floats(-2, 2)] * 3), st.floats(1, 30))
 def test_offset_round_trip(voxels, spacing):
     picks = Picks("r", [[1.0, 2.0, 3.0]], ["a"], [1.0])

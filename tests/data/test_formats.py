@@ -78,7 +78,7 @@ def test_registry_and_protocol():
 
 
 @pytest.mark.parametrize("key", WRITABLE)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     spacing=st.floats(0.7, 25.0),
     shape=st.tuples(st.integers(1, 301), st.integers(1, 1023), st.integers(1, 1023)),

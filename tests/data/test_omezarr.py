@@ -220,7 +220,7 @@ def places(value, path=()):
         yield from places(value[key], (*path, key))
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(st.sampled_from(list(places(GOOD))), JSON)
 def test_any_metadata_is_read_or_refused_in_one_line(place, anything):
     data = copy.deepcopy(GOOD)

@@ -68,7 +68,7 @@ def plain_components(whole: Heatmap, rank: int, least: float) -> Picks:
 
 
 @given(seeds, shapes, st.sampled_from([(6, 1), (18, 2), (26, 3)]), st.sampled_from([0.0, 3.5]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_components_are_their_middles(seed, shape, neighbours, least):
     whole = heatmap(blobs(seed, shape, 0.7))
     found = Components(neighbours[0], least)(whole, (A, B), CUTS)
@@ -77,7 +77,7 @@ def test_components_are_their_middles(seed, shape, neighbours, least):
 
 
 @given(seeds, shapes, st.sampled_from([6, 18, 26]), st.lists(st.integers(1, 4), max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_components_that_strips_cut(seed, shape, connectivity, steps):
     whole = heatmap(blobs(seed, shape, 0.8))
     peaks = Components(connectivity, 1.0, {"b": 0.0})
@@ -136,7 +136,7 @@ def test_touching_balls_are_parted():
 
 
 @given(seeds, shapes, st.lists(st.integers(1, 4), max_size=5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_watershed_of_strips(seed, shape, steps):
     whole = heatmap(blobs(seed, shape))
     peaks = Watershed(separation=0.5, min_cells=3)
@@ -144,7 +144,7 @@ def test_watershed_of_strips(seed, shape, steps):
 
 
 @given(seeds, st.integers(2, 6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_cell_has_a_part_and_parts_have_summits(seed, radius):
     values = blobs(seed, (12, 16, 14))[0]
     labels, n = ndimage.label(values > 0.5, np.ones((3, 3, 3)))
@@ -201,7 +201,7 @@ def plain_upsampled(logits: np.ndarray, grid: Grid, objects, cuts) -> Picks:
 
 
 @given(seeds, st.tuples(*[st.integers(2, 10)] * 3), st.lists(st.integers(1, 4), max_size=5), st.floats(0.05, 0.95))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_upsampled_maxima(seed, shape, steps, cut):
     rng = np.random.default_rng(seed)
     logits = np.stack([ndimage.gaussian_filter(rng.normal(0, 8, shape), 1) for _ in range(3)]).astype(np.float32)

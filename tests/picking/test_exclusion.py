@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from small import BALL, RING, tomogram, trained
@@ -61,7 +61,6 @@ def test_who_has_lost_takes_nothing():
     assert kept(along(("large", 0, 0.999), ("small", 20, 0.9), ("large", 40, 0.81))) == [("large", 0), ("large", 40)]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 40))
 def test_afterwards_none_that_reaches_its_threshold_has_a_rival(seed, n):
     rng = np.random.default_rng(seed)

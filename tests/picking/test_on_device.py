@@ -82,7 +82,7 @@ def test_constant_volumes_are_refused_on_a_device_too():
 
 
 @given(st.tuples(*[st.integers(1, 12)] * 3), st.integers(1, 4), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_maxima_as_on_the_host(shape, radius, seed):
     rng = np.random.default_rng(seed)
     values = (rng.integers(0, 6, shape) / 5 if seed % 2 else rng.random(shape)).astype(np.float32)  # plateaus, or none
@@ -289,7 +289,7 @@ def test_wide_tiles_find_the_same_picks():
 
 
 @given(st.lists(st.floats(-2, 3), min_size=1, max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_arrays_and_tensors_by_one_name(values):
     array = np.array(values, dtype=np.float32)
     tensor = torch.from_numpy(array)

@@ -144,7 +144,7 @@ def strips(whole: Heatmap, heights: list[int]):
 
 
 @given(seeds, st.lists(st.integers(1, 14), max_size=12), st.floats(0, 0.9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_strips_give_the_candidates_of_the_whole(seed, heights, threshold):
     values = np.stack([noise(seed, (7, 40, 9)), noise(seed + 1, (7, 40, 9))]) ** 3
     rng = np.random.default_rng(seed)

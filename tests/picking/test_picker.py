@@ -51,7 +51,7 @@ EDGES = st.tuples(st.integers(9, 21), st.integers(17, 45), st.integers(17, 39))
 
 
 @pytest.mark.parametrize("name", recipes.names())
-@settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=3, derandomize=True, phases=[Phase.generate])
 @given(shape=EDGES)
 def test_all_ways_give_the_same_picks_and_none_outside(name, shape, tmp_path_factory):
     model, volume = detector(name), noise(shape)

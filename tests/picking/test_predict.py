@@ -72,7 +72,7 @@ def test_tiling_and_blending_give_the_volume_back(shape, stride, multiple, windo
 
 
 @given(st.tuples(*[st.integers(1, 40)] * 3), st.integers(0, 12), st.sampled_from([(1, 1), (1, 2), (2, 4)]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_rows_follow_one_another_and_are_never_higher_than_a_tile(shape, overlap, network):
     stride, multiple = network
     grid = Grid(shape, 10.0)

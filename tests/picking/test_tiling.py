@@ -83,7 +83,7 @@ def test_planned_tiles_cover_share_and_fit(volume, overlap, tile, strip, multipl
 
 
 @given(st.tuples(*[st.integers(40, 120)] * 3), st.integers(4, 16), st.integers(20_000, 400_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_other_tiles_that_fit_are_cheaper(volume, overlap, most):
     """Against all shapes of tile with stated edges."""
     tile, total = tile_and_sum(LargestTiles(Means(overlap, most, 10**9)).plan(volume, 8))

@@ -76,7 +76,7 @@ def test_what_is_never_right_has_no_share_in_what_always_is():
     assert fitted(np.array([0.75, 0.9])) == pytest.approx([(0.006 + 0.999) / 2, 0.999])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.booleans())
 def test_maps_rise_and_moved_thresholds_keep_the_same_picks(seed, coarse):
     """Whatever the picks were like, ties at the top among them, which is where clipped heights lie."""

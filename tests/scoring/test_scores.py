@@ -123,7 +123,7 @@ def brute_force(found, wanted, reach):
 points = st.lists(st.tuples(*[st.integers(0, 8).map(lambda i: 5.0 * i)] * 3), max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(points, points), min_size=1, max_size=3))
 def test_is_the_definition(runs):
     ball = replace(BALL, radius=50.0)
@@ -233,7 +233,7 @@ def test_matching_is_inclusive_and_duplicates_are_false():
     assert match(np.zeros((0, 3)), np.ones(0), np.zeros((2, 3)), 30).counts == Counts(0, 0, 2)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(*[st.floats(0, 60)] * 3), max_size=15), points, st.integers(0, 99))
 def test_matching_is_the_definition(found, wanted, seed):
     scores = np.random.default_rng(seed).integers(0, 6, len(found)) / 5

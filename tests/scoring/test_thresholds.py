@@ -25,7 +25,7 @@ def value_at(found, truth, metric, threshold):
     return matched_scores(kept, truth, [BALL], radii=(0.5,)).objects["ball"][0].fbeta
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 10**6), st.sampled_from(["f1", "czii"]), st.booleans())
 def test_no_threshold_is_better(seed, metric, coarse):
     """Against every cut there is, with ties in the scores when they are coarse, and crowds around the truth."""
@@ -156,7 +156,7 @@ def test_a_grid_takes_the_best_of_what_was_found_at_each_threshold():
         calibrate_grid({}, truth, [BALL], "f1")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from(["f1", "czii", "precision=0.6"]))
 def test_for_positions_that_do_not_move_the_grid_is_a_coarse_optimum(seed, metric):
     rng = np.random.default_rng(seed)

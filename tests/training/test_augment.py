@@ -39,7 +39,7 @@ def blob(shape, centre) -> np.ndarray:
 
 @pytest.mark.parametrize("steps", SPATIAL)
 @given(seeds, odd_even, st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_points_follow_the_volume(steps, seed, shape, over_the_border):
     rng = np.random.default_rng(seed)
     size = np.array([40, 44, 47])
@@ -177,7 +177,7 @@ def test_outside_the_volume_is_zero():
 
 
 @given(seeds, odd_even)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_inside_the_volume_nothing_is_lost_at_the_patchs_edges(seed, shape):
     rng = np.random.default_rng(seed)
     centre = np.rint([40, 40, 40] - np.array(shape) / 2) + (np.array(shape) - 1) / 2 + 10

@@ -92,7 +92,7 @@ def test_targets_are_drawn_as_on_the_host(target, stride):
 
 
 @given(st.lists(st.tuples(*[st.floats(-6, 16)] * 3), max_size=8), st.sampled_from(TARGETS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_particles_anywhere_are_drawn_as_on_the_host(centres, target):
     grid = Grid((10, 11, 12), 20.0)
     picks = Picks("A", grid.positions(np.array(centres).reshape(-1, 3)), np.array(["ball", "ring"] * 4)[: len(centres)])
