@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import tomopick as tp
 from small import BALL, RING, TINY, folder, memory, tomogram, trained, untrained
+from tomopick import recipes
 from tomopick.cli import main
 from tomopick.picking.folder import LearnedFrom
 
@@ -48,6 +49,23 @@ def test_a_model_is_shown_in_one_line(model):
     assert "ball" in text and "10 Å" in text and "\n" not in text and len(text) < 300
     pair = tp.Ensemble.of([model, replace(model, name="other")])
     assert repr(pair).startswith("<Ensemble of 2 ")
+
+
+def test_what_one_works_with_is_shown_in_one_line(tmp_path):
+    volume, picks = tomogram()
+    project = memory(("A",))
+    tp.write_mrc(tmp_path / "A.mrc", volume.values, volume.grid)
+    folder = tp.open_project(tmp_path, objects=["ball:40"])
+    z, y, x = volume.values.shape
+    for value, said in (
+        (volume, f"<Tomogram 'A': {z} x {y} x {x} voxels (z, y, x) of 10 Å, denoised>"),
+        (picks, f"<Picks of 'A': {len(picks)} ball>"),
+        (project, "<MemoryProject memory: ball>"),
+        (folder, f"<FolderProject {tmp_path}: ball>"),
+        (tp.Picks.empty("A"), "<Picks of 'A': none>"),
+    ):
+        assert repr(value) == said
+    assert repr(recipes.get("light")).startswith("<Recipe 'light': UNetSpec") and "\n" not in repr(recipes.get("light"))
 
 
 @pytest.mark.parametrize(

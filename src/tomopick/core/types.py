@@ -93,6 +93,11 @@ def _vector(values: Iterable[float]) -> Vector:
     return float(z), float(y), float(x)
 
 
+def _voxels(grid: Grid) -> str:
+    z, y, x = grid.shape
+    return f"{z} x {y} x {x} voxels (z, y, x) of {grid.voxel_spacing:g} Å"
+
+
 @dataclass(frozen=True)
 class PickableObject:
     """A kind of particle; copick's word.
@@ -172,6 +177,10 @@ class Tomogram:
         """
         return find_void(self.values)
 
+    def __repr__(self) -> str:
+        kind = f", {self.tomo_type}" if self.tomo_type else ""
+        return f"<Tomogram '{self.run}': {_voxels(self.grid)}{kind}>"
+
     @property
     def specimen(self) -> np.ndarray:
         """(n,) the grey values of the voxels that hold specimen."""
@@ -217,6 +226,11 @@ class Picks:
     scores: np.ndarray = field(default_factory=lambda: np.ones(0))
     rotations: np.ndarray | None = None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        names, counts = np.unique(self.names, return_counts=True)
+        held = ", ".join(f"{n} {name}" for name, n in zip(names.tolist(), counts.tolist())) or "none"
+        return f"<Picks of '{self.run}': {held}{'' if self.rotations is None else '; turned'}>"
 
     def __post_init__(self) -> None:
         positions = np.asarray(self.positions, dtype=np.float64).reshape(-1, 3)
@@ -335,6 +349,9 @@ class Heatmap:
     grid: Grid
     objects: tuple[str, ...]
     core: slice | None = None
+
+    def __repr__(self) -> str:
+        return f"<Heatmap of '{self.run}': {', '.join(self.objects)}; {_voxels(self.grid)}>"
 
     def __post_init__(self) -> None:
         if tuple(self.values.shape) != (len(self.objects), *self.grid.shape):

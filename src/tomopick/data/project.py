@@ -118,6 +118,12 @@ def _rows(picks: Picks) -> set[tuple[str, int, int, int]]:
     return {(name, z, y, x) for name, (z, y, x) in zip(picks.names.tolist(), places)}
 
 
+def one_line(project: Project) -> str:
+    """A project in a line: its kind, where it is, its objects."""
+    objects = ", ".join(o.name for o in project.objects) or "no objects"
+    return f"<{type(project).__name__} {project.uri}: {objects}>"
+
+
 class MemoryProject:
     """A project in memory: for tests, demos and data made on the fly."""
 
@@ -143,6 +149,9 @@ class MemoryProject:
         values = np.ascontiguousarray(tomogram.values, dtype=np.float32)
         key = f"{tomogram.tomo_type}@{tomogram.grid.voxel_spacing:.3f}"
         self._tomograms.setdefault(tomogram.run, {})[key] = replace(tomogram, values=values)
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     def runs(self) -> list[str]:
         """The names of the runs, sorted."""

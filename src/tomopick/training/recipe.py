@@ -43,6 +43,10 @@ class Recipe(Method):
     train: TrainSpec = field(default_factory=TrainSpec)
     imagenet: str = ""
 
+    def __repr__(self) -> str:
+        at = "" if self.voxel_spacing is None else f", at {self.voxel_spacing:g} Å"
+        return f"<Recipe '{self.name}': {type(self.network).__name__}{at}; {self.source}>"
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "activation", self.loss.activation)
         require_multiple("patch", self.patch.shape, self.network)

@@ -20,7 +20,7 @@ from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, r
 from ..objects import object_from_fields, with_specs
 from ..offset import CoordinateOffset
 from ..picksjson import PicksFile, parse_picks, picks_files
-from ..project import Stamp
+from ..project import Stamp, one_line
 from ..regions import Regions
 from ..volumes.omezarr import read_levels
 from ..volumes.slabs import Slabs, zarr_slabs
@@ -69,6 +69,9 @@ class CopickProject:
         )
 
     @reads
+    def __repr__(self) -> str:
+        return one_line(self)
+
     def runs(self) -> list[str]:
         """The names of the runs, sorted."""
         return sorted(run.name for run in self.root.runs)

@@ -15,7 +15,7 @@ from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, r
 from ..names import RunNames
 from ..objects import named_objects, read_objects, with_names, with_specs
 from ..offset import CoordinateOffset
-from ..project import Stamp
+from ..project import Stamp, one_line
 from ..regions import REGIONS_FILE, Regions
 from ..tables import is_picks_csv, read_picks_csv, the_one, write_picks_csv
 from ..volumes.slabs import Slabs, volume_slabs
@@ -76,6 +76,9 @@ class FolderProject:
         else:
             known = named_objects(name for path in sorted(set(self._tables.values())) for name in _names_in(path))
         return tuple(o for o in known if o.is_particle)
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     def runs(self) -> list[str]:
         """The names of the runs, sorted."""

@@ -13,7 +13,7 @@ from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, r
 from ..objects import with_specs
 from ..offset import CoordinateOffset
 from ..picksjson import PicksFile, picks_files, read_picks_json
-from ..project import Stamp
+from ..project import Stamp, one_line
 from ..regions import Regions
 from ..volumes.slabs import Slabs, volume_slabs
 from ..volumes.volumes import contents_mark, read_volume, volume_grids
@@ -51,6 +51,9 @@ class KaggleProject:
         self._runs = frozenset(run.name for root in self._roots for run in _run_folders(root))
         self._offset = CoordinateOffset.parse(coordinate_offset)
         self.objects = with_specs(CZII_OBJECTS, objects, extend=False)
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     def runs(self) -> list[str]:
         """The names of the runs, sorted."""
