@@ -74,7 +74,7 @@ from .train_ranks import follow, led, named_devices, side_by_side
 @click.option(
     "--like",
     metavar="TOMOGRAMS",
-    help="With --from-map: simulate with the voxel size and the thickness of these tomograms.",
+    help="With --from-map: simulate with voxel size, thickness, power spectrum, contrast and tilts of these tomograms.",
 )
 @click.option("--drop-outside", is_flag=True, help=DROP)
 @invert_option
