@@ -13,13 +13,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tomopick import Grid
-from tomopick.core.presets import CZII_OBJECTS
+from tomopick.core.presets import CZII_OBJECTS, CZII_VOXEL_SPACING
 from tomopick.simulation import TOMO_TYPES, ContrastTransfer, SimulationSpec, arrays_of, czii_spec, simulate
 from tomopick.simulation.microscope import phase_contrast
 from tomopick.simulation.projection import project
 
 SHAPE = (128, 320, 320)
 SLAB = 3  # planes of a section that are averaged
+BAR = 500.0  # [Å]
 Panel = tuple[str, np.ndarray]
 
 
@@ -38,7 +39,7 @@ def stages(seed: int) -> list[Panel]:
     volumes = spec.restoration(series, SHAPE, ("wbp", "wbp-even", *TOMO_TYPES[1:]), rng, arrays_of("cpu"))
 
     inner = specimen.potential[(len(specimen.potential) - SHAPE[0]) // 2 :, rim:-rim, rim:-rim][: SHAPE[0]]
-    panels = [("potential of the specimen", both(-inner))]
+    panels = [("potential of the specimen", middle(-inner, 0))]
     field = slice((series.images.shape[1] - SHAPE[2]) // 2, (series.images.shape[1] + SHAPE[2]) // 2)
     steep = int(np.argmax(series.angles))
     for which, tilt in ((len(series.angles) // 2, 0.0), (steep, float(series.angles[steep]))):
@@ -51,7 +52,7 @@ def stages(seed: int) -> list[Panel]:
             ("as recorded: damage, shot noise, shift", series.images[which, field].T),
         ]
     for kind, volume in volumes.items():
-        panels.append((kind, both(volume)))
+        panels.append((kind, middle(volume, 0) if kind == "wbp" else both(volume)))
     return panels
 
 
@@ -68,21 +69,28 @@ def varied(count: int, seed: int) -> list[Panel]:
     return panels
 
 
+def middle(volume: np.ndarray, axis: int) -> np.ndarray:
+    """The middle section, a mean over a few planes."""
+    at = volume.shape[axis] // 2
+    return np.take(volume, range(at - SLAB // 2, at + SLAB // 2 + 1), axis=axis).mean(axis=axis)
+
+
 def both(volume: np.ndarray) -> np.ndarray:
     """The middle xy section above the middle xz section."""
-    parts = []
-    for axis in (0, 1):
-        middle = volume.shape[axis] // 2
-        parts.append(np.take(volume, range(middle - SLAB // 2, middle + SLAB // 2 + 1), axis=axis).mean(axis=axis))
-    return np.vstack([parts[0], np.full((6, volume.shape[2]), np.nan), parts[1]])
+    return np.vstack([middle(volume, 0), np.full((6, volume.shape[2]), np.nan), middle(volume, 1)])
 
 
 def draw(panels: list[Panel], columns: int, out: Path, width: float = 12.0) -> None:
-    rows = -(-len(panels) // columns)
-    tall = max(image.shape[0] / image.shape[1] for _, image in panels)
-    figure = Figure(figsize=(width, rows * (width / columns * tall + 0.25)), dpi=90, layout="constrained")
+    """Rows as high as their tallest panel; each panel has a scale bar."""
+    parts = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    tall = [max(image.shape[0] / image.shape[1] for _, image in part) for part in parts]
+    figure = Figure(figsize=(width, sum(width / columns * t + 0.25 for t in tall)), dpi=90, layout="constrained")
+    grid = figure.add_gridspec(len(parts), columns, height_ratios=tall)
     for i, (title, image) in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, i + 1)
+        axes = figure.add_subplot(grid[divmod(i, columns)])
+        left, below, size = 0.05 * image.shape[1], min(image.shape) * 0.93, BAR / CZII_VOXEL_SPACING
+        for color, line in (("white", 5), ("black", 2.5)):
+            axes.plot([left, left + size], [below] * 2, color=color, lw=line, solid_capstyle="butt")
         low, high = np.nanpercentile(image, [1.0, 99.5])
         axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="bilinear")
         axes.set_title(title, fontsize=9)

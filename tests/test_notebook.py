@@ -10,6 +10,8 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 # What each one ends in, and at least how large that is [bytes].
 ENDS = {
+    "czii": ("submission.csv", 500),
+    "from_map": ("model/weights.safetensors", 1e6),
     "my_protein": ("better/weights.safetensors", 1e6),
     "quickstart": ("quickstart/report.html", 1e5),
     "relion5": ("particles_ribosome.star", 300),

@@ -215,6 +215,8 @@ def test_model(good):
     one(found, "warning", "types wbp are none the model learned from (denoised)")
     one(found, "warning", "the power spectrum is unlike")
     one(found, "ok", "GiB of memory")
+    alone = cheap_findings(project_of(raw, None, ()), Checkup(), FakeDetector())
+    assert not any("no objects" in f.line() for f in alone)  # the model brings its own
     one(found, "ok", "picking takes about 1 s here")
     alias = Tomogram("a", tomogram.values, tomogram.grid, "wbp-denoised-denoiset-ctfdeconv")
     assert not [t for t in texts(cheap_findings(project_of(alias, picks), Checkup(), FakeDetector())) if "learned" in t]

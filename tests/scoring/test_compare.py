@@ -269,6 +269,15 @@ def test_scores_and_positions_that_are_no_numbers(tmp_path):
         replace(found["A"], scores=np.full(len(found["A"]), np.nan))
 
 
+def test_tables_without_objects_are_of_the_one_that_is_named(tmp_path):
+    _, truth = sides(tmp_path, ("A",))
+    lines = [f"{x},{y},{z}" for z, y, x in truth["A"].positions]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,z", *lines]) + "\n")
+    done = run("evaluate", tmp_path / "t.csv", tmp_path / "t.csv", "--object", "ball:40", "--json")
+    assert done.exit_code == 0 and json.loads(done.stdout)["czii"]["score"] == 1.0
+    assert "one object named: --object NAME:RADIUS" in refused("evaluate", tmp_path / "t.csv", tmp_path / "t.csv")
+
+
 def test_picks_in_voxels(tmp_path):
     found, truth = sides(tmp_path, ("A",))
     write_picks_csv(tmp_path / "picks" / "A.csv", replace(found["A"], positions=found["A"].positions / small.SPACING))

@@ -24,9 +24,10 @@ from .outputs import OUT
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 def export_model_command(model: str, out: Path, to: str, bound: float, overwrite: bool) -> None:
-    """Write the network of MODEL to the file OUT for other programs; OUT.json says what it takes and gives.
+    """Write the network of MODEL to the file OUT for other programs.
 
-    Tiles of any size go in, normalised; heatmaps come out. What was written is read back and compared with torch.
+    A JSON file of the same name beside it (picker.json of picker.onnx) says what it takes and gives. Tiles of any size
+    go in, normalised; heatmaps come out. What was written is read back and compared with torch.
 
     Example:  tomopick export-model default picker.onnx --to onnx
     """

@@ -120,7 +120,8 @@ def export_command(
 ) -> None:  # fmt: skip
     """Write PICKS (a project, a folder of RUN.csv, one CSV) as OUT for another program.
 
-    OUT is a file, or a folder where each run has its own file (a format that holds all runs: one file in it).
+    OUT is a file, or a folder where each run has its own file (a format that holds all runs: one file in it). Where one
+    file holds one object, each has its own, with its name behind OUT's: particles_ribosome.star.
 
     \b
     Examples:

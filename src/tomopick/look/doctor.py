@@ -84,7 +84,8 @@ def _from_headers(of: Runs, checkup: Checkup, detector: Any) -> tuple[list[Findi
     kind = next((text for cls, text in _KINDS.items() if isinstance(project, cls)), "project")
     found = [Finding(OK, "", f"{kind} with {counted(len(runs), 'run')}: {listing(runs)}")]
     if checkup.truth:
-        found += [*object_findings(project.objects), *_stray_tables(project)]
+        brought = detector is not None and not project.objects  # by the model
+        found += [*(() if brought else object_findings(project.objects)), *_stray_tables(project)]
     types = _types(project, runs, found)
     found += type_findings(types)
     found += header_findings(_mrc_files(project))

@@ -139,6 +139,7 @@ def draw_sections(
         _label(page, layout.panels[name], f"{name}   {'zyx'[axis]} = {centre[axis]:.0f} Å")
         cuts = [((centre[k] - edges[k][0]) * layout.scale, thickness * layout.scale) for k in (right, down)]
         _mark_slabs(page, layout.panels[name], cuts)
+        _ticks(page, layout.panels[name], (edges[right], edges[down]), layout.scale)
     _scale_bar(page, layout.panels["xy"], layout.scale)
     _draw_legend(page, rows, layout.legend, wide, f"slabs of {thickness:g} Å; counts of the whole run")
     _save(figure, out)
@@ -310,6 +311,26 @@ def _mark_slabs(page: Any, box: Box, cuts: Sequence[tuple[float, float]]) -> Non
     bars += [(end, top + y - tall / 2, 5, tall) for end in (left, left + width - 5)]
     for a, b, w, h in bars:
         page.add_patch(Rectangle((a, b), w, h, facecolor=_ACCENT, edgecolor="white", linewidth=_PIXEL))
+
+
+def _ticks(page: Any, box: Box, sides: Sequence[tuple[float, float]], scale: float) -> None:
+    """Å along the bottom and the right edge of a section, inside; `sides`: from where to where, across and down."""
+    left, top, width, height = box
+    step = next(k * 10.0**p for p in range(1, 9) for k in (1, 2, 5) if k * 10.0**p * scale >= 110)
+    style = {**_TEXT, "color": "white", "fontsize": 13 * _PIXEL, "path_effects": _halo(2.5)}
+    line: dict[str, Any] = {"color": "white", "lw": 2 * _PIXEL, "path_effects": _halo(4)}
+    for down, (low, high) in enumerate(sides):
+        places = [(v, (v - low) * scale) for v in np.arange(math.ceil(low / step) * step, high, step)]
+        first = 45 if down else 0.25 * width  # below the title, right of the scale bar
+        shown = [(v, at) for v, at in places if first < at < (height if down else width) - 45]
+        for k, (value, at) in enumerate(shown):
+            text = f"{value:g} Å" if k == 0 else f"{value:g}"
+            if down:
+                page.plot([left + width - 12, left + width - 5], [top + at] * 2, **line)
+                page.text(left + width - 16, top + at, text, ha="right", **style)
+            else:
+                page.plot([left + at] * 2, [top + height - 12, top + height - 5], **line)
+                page.text(left + at, top + height - 23, text, ha="center", **style)
 
 
 def _scale_bar(page: Any, box: Box, scale: float) -> None:

@@ -82,7 +82,7 @@ class Scoring:
             TomopickError: nothing there, or an option that this project cannot take.
         """
         if Path(truth).suffix.lower() == ".csv":
-            return Runs(open_project(truth))
+            return Runs(open_project(truth, objects=self.objects if the_one(self.objects) else ()))
         where = {"regions": self.regions, "labelled_in": self.labelled_in}
         how: dict[str, Any] = {"objects": self.objects, "coordinate_offset": self.coordinate_offset, **where}
         given = open_taking(truth, voxel_spacing=self.voxel_spacing, **how)
