@@ -145,6 +145,14 @@ def test_a_bucket_that_refuses_what_it_has_not_and_one_that_refuses_all(far, mon
         open_project(place).tomogram("A")
 
 
+def test_voxels_that_were_rewritten_in_a_bucket_are_noticed(far):
+    place, memory, chunks = far
+    before = open_project(place).stamp("A")
+    assert open_project(place).stamp("A") == before
+    memory.pipe(chunks[1], memory.cat(chunks[1])[:-1] + b"x")
+    assert open_project(place).stamp("A") != before
+
+
 def test_each_library_is_told_how_long_to_wait(monkeypatch):
     from fsspec.config import conf
 

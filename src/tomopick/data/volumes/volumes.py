@@ -20,6 +20,8 @@ from .omezarr import read_level, read_levels
 log = logging.getLogger("tomopick")
 
 MRC_SUFFIXES = (".mrc", ".rec", ".map")
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "memory"}  # protocols of what lists its objects in a few requests
+_REWRITTEN = ("ETag", "etag", "LastModified", "updated", "mtime", "created")  # of these an object has one
 VOLUME_SUFFIXES = (*MRC_SUFFIXES, *(s + ".gz" for s in MRC_SUFFIXES), ".zarr")
 
 
@@ -81,7 +83,7 @@ def contents_mark(store: Any) -> str:
 
     Args:
         store: a file, or an OME-Zarr as a folder (sizes and times of all its files, for voxels are rewritten in place),
-            or as a Zarr store (its metadata).
+            or as a Zarr store (its metadata; of a bucket also its objects, as the server lists them).
     """
     digest = hashlib.sha256()
     if isinstance(store, Path):
@@ -90,7 +92,17 @@ def contents_mark(store: Any) -> str:
             digest.update(f"{os.path.basename(path)} {found.st_size} {found.st_mtime_ns}\n".encode())
     else:
         digest.update(bytes(store.get(".zattrs") or b""))
+        for line in _listed(store):
+            digest.update(line.encode())
     return digest.hexdigest()[:16]
+
+
+def _listed(store: Any) -> Iterator[str]:
+    """Of each object of a bucket what changes when it is rewritten; nothing of servers that do not list."""
+    system = getattr(store, "fs", None)
+    if _BUCKETS & set(np.atleast_1d(getattr(system, "protocol", ())).tolist()):
+        for path, about in sorted(system.find(store.path, detail=True).items()):  # type: ignore[union-attr]
+            yield f"{path} {about.get('size')} {next((about[k] for k in _REWRITTEN if about.get(k)), '')}\n"
 
 
 def _files(folder: Path) -> Iterator[str]:
