@@ -68,10 +68,10 @@ class CopickProject:
             [o for o in known if o.is_particle], objects, extend=False
         )
 
-    @reads
     def __repr__(self) -> str:
         return one_line(self)
 
+    @reads
     def runs(self) -> list[str]:
         """The names of the runs, sorted."""
         return sorted(run.name for run in self.root.runs)
