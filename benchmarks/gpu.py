@@ -206,7 +206,8 @@ def picker_of(bench: Bench, model: Any, on_device: bool | None, **more: Any) -> 
 
 def by_steps(bench: Bench, picker: Picker, tomogram: Tomogram, times: int) -> dict[str, float]:
     """Medians of seconds by step, and how many voxels the network computed over those of the volume."""
-    picker.pick(fresh(tomogram))  # sets up and records
+    if not bench.quick:
+        picker.pick(fresh(tomogram))  # sets up and records
     rows: list[dict[str, float]] = []
     plain = picker.predictors
     for _ in range(times):
@@ -276,7 +277,7 @@ def rate(
 ) -> dict[str, float]:
     """Mvoxel/s of a training's steps, patches and all, behind some that are not counted; and the last loss."""
     sampler, state, batch_size = sampler_of(method, data), started(bench, method), method.train.batch_size
-    skipped = 2 if bench.quick else 8
+    skipped = 1 if bench.quick else 8
     stop = steps + skipped
     stream: Iterator[Any]
     if on_device:
@@ -302,7 +303,7 @@ def part_train(bench: Bench) -> None:
     for way, on_device, recorded in (
         ("on the device, recorded", True, bench.gpu), ("on the device, launched", True, False), ("host", False, False),
     ):  # fmt: skip
-        steps = 4 if bench.quick else 150 if on_device else 60
+        steps = 2 if bench.quick else 150 if on_device else 60
         bench.told("train", recipe="light", way=way, **rate(bench, method, data, steps, on_device, recorded))
     sampler = sampler_of(method, data)
     for what, recorded in (("step alone, recorded", True), ("step alone, launched", False)):
@@ -310,9 +311,11 @@ def part_train(bench: Bench) -> None:
             continue
         batch = next(made_on(bench.device, sampler, method.train.batch_size, 0, 1))
         state, objective = started(bench, method), supervised(method)
-        n = 3 if bench.quick else 60
-        reports = train(state, objective, [batch] * (n + 6), method.train, Recorder(objective) if recorded else None)
-        for report in islice(reports, 6):
+        n, skipped = (1, 1) if bench.quick else (60, 6)
+        reports = train(
+            state, objective, [batch] * (n + skipped), method.train, Recorder(objective) if recorded else None
+        )
+        for report in islice(reports, skipped):
             report.loss  # noqa: B018
         seconds = bench.clock(lambda reports=reports: [None for _ in reports])[0] / n
         bench.told("train", recipe="light", way=what, ms=1e3 * seconds,
@@ -341,12 +344,14 @@ def part_parity(bench: Bench) -> None:
     model = load_model("default")
     floor = dict.fromkeys((o.name for o in model.objects), 0.1)
     options = {"thresholds": floor}
-    cpu = Picker(load_model("default"), PickOptions(device="cpu", engine="torch", precision="f32", thresholds=floor))
+    own = model if bench.quick else load_model("default")
+    cpu = Picker(own, PickOptions(device="cpu", engine="torch", precision="f32", thresholds=floor))
     seconds, (wanted, _) = bench.clock(lambda: cpu.pick(fresh(tomogram)))
     bench.told("parity", of="CPU, torch, f32", picks=len(wanted), s=seconds)
     for precision in ("f32", "half"):
         for on_device in (True, False):
-            found = picker_of(bench, load_model("default"), on_device, precision=precision, **options)
+            own = model if bench.quick else load_model("default")
+            found = picker_of(bench, own, on_device, precision=precision, **options)
             picks = found.pick(fresh(tomogram))[0]
             bench.told("parity", of=f"{found.engines()[0]}, {'device' if on_device else 'host'}", picks=len(picks),
                        found=matched(wanted, picks), back=matched(picks, wanted))  # fmt: skip
@@ -442,7 +447,7 @@ def part_trainings(bench: Bench) -> None:
                 return
             try:
                 method = bench.recipe(name)
-                steps = 2 if bench.quick else 16
+                steps = 1 if bench.quick else 16
                 figures = rate(bench, method, data, steps, on_device, on_device and bench.gpu)
                 bench.told("trainings", recipe=name, way="device" if on_device else "host", **figures)
             except Exception as error:
