@@ -36,7 +36,7 @@ def training() -> Callable[[], object]:
     torch.manual_seed(0)
     state = TrainState.start(recipe.network.build(6), recipe.train, torch.device("cpu"))
     batch = Batch(torch.randn(8, 1, 64, 64, 64), torch.rand(8, 6, 32, 32, 32) ** 8, torch.ones(8, 6), torch.zeros(8, 0))
-    kept_heap().__enter__()
+    kept_heap(torch.device("cpu")).__enter__()
     rows = train(state, recipe.objective.build(recipe.loss), itertools.repeat(batch), recipe.train)
     return lambda: next(rows)
 

@@ -41,7 +41,7 @@ def measure(name: str, plain: bool, steps: int, threads: int) -> dict[str, objec
     volume, target = torch.randn(n, 1, *recipe.patch.shape), torch.rand(n, 6, *cells) ** 8
     batch = Batch(volume, target, torch.ones(n, 6), torch.zeros(n, 0))
     found: dict[str, list[float]] = {"seconds": [], "processor": [], "losses": []}
-    with nullcontext() if plain else kept_heap():
+    with nullcontext() if plain else kept_heap(torch.device("cpu")):
         rows = train(state, recipe.objective.build(recipe.loss), itertools.repeat(batch), recipe.train)
         for i in range(steps + 2):
             began, processor = time.perf_counter(), time.process_time()

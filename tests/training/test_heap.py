@@ -11,7 +11,7 @@ glibc = pytest.mark.skipif(
     sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="asks glibc's allocator for what it does"
 )
 FRESH = """
-import ctypes, resource
+import ctypes, resource, torch
 from tomopick.training.heap import kept_heap
 
 libc, size = ctypes.CDLL("libc.so.6"), 48 * 2**20
@@ -29,7 +29,7 @@ def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 
 plain = faults()
-with kept_heap():
+with kept_heap(torch.device("cpu")):
     faults()
     print(plain, faults(), end=" ")
     held = resident()

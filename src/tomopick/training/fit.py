@@ -140,7 +140,7 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     labels = {o.name: sum(int((v.picks.names == o.name).sum()) for v in data.train) for o in data.objects}
     announce(recipe.train, recipe.patch.shape, labels, len(data.train), sum(p.numel() for p in network.parameters()))
     held = held_interrupt(once=0.0 if ranks.size == 1 else _ONCE)
-    with held as interrupted, batch_norms_over(network, ranks), kept_heap():
+    with held as interrupted, batch_norms_over(network, ranks), kept_heap(device):
         if options.minutes and state.step < MEASURED:
             recipe = _timed(recipe, detector, state, data, out, options, 60 * options.minutes + began)
         detector = replace(detector, recipe_json=recipe.to_json())
