@@ -47,10 +47,9 @@ def test_picks_of_a_part_are_asked_about_where_the_rest_looks_alike(everywhere):
     assert unpicked([few], {"A": GRID}, OBJECTS, nothing_is_read) == []
 
 
-def test_what_stands_out_more_than_any_pick_is_no_particle(everywhere):
+def test_a_bead_of_gold_is_no_specimen(everywhere):
     part = everywhere.select(everywhere.positions[:, 2] < 1500)
-    rest = everywhere.select(everywhere.positions[:, 2] >= 1500)
-    values = seen(part)[0] + 8 * seen(rest, noise=0.0)[0]  # as gold does
+    values = seen(part)[0] + 8 * seen(everywhere.select([-1]), noise=0.0)[0]
     assert unpicked([part], {"A": GRID}, OBJECTS, lambda run: (values, None)) == []
 
 

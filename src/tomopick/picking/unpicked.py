@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import gaussian_filter
 
 from ..core.types import Grid, PickableObject, Picks
 from ..data.plausible import Filled, asked_of_all, asked_of_one, filled_part, filled_together
 
 _COARSE = 4.0  # voxels to a radius at which volumes are looked at
-_ALIKE = 0.3  # of as many a square as where picks are: as many places that look like picks speak of particles
-_BRIGHTEST = 1.5  # times the most of any pick: what stands out more is gold, or the edge of a carbon film
+_ALIKE = (
+    0.7  # times the spread of where picks are; simulated runs: 0.2 to 0.55 where nothing lies beyond, else over 0.8
+)
+_BRIGHT = 0.999  # of where picks are; what stands out more, such as gold or the edge of a carbon film, counts no more
 _EACH = 3  # runs with few picks that are looked at, at most
 
 # Normalised values (z, y, x) of a run, and (z, y, x) bool where it holds no specimen, if it does anywhere.
@@ -25,8 +27,8 @@ def unpicked(
     """Asks, a line each, whether runs are labelled only where picks fill a part of them, and the rest looks like it.
 
     What picks leave empty may well be empty; so voxels are looked at, of those runs whose picks leave a part empty
-    that they hardly would by chance. Places where a ball is darker than its surroundings as it is at picks are counted
-    on both sides.
+    that they hardly would by chance: beyond a specimen's edge, or where particles are missing, grey values vary less at
+    the size of particles.
 
     Args:
         found: the picks of each run that nobody said to be labelled in a part.
@@ -50,38 +52,33 @@ def unpicked(
 def _goes_on(
     found: Sequence[Picks], grids: Mapping[str, Grid], objects: Sequence[PickableObject], seen: ReadRun, part: Filled
 ) -> bool:
-    """Whether what looks like a pick is as frequent beyond the part that picks fill."""
-    kinds = [(o.name, o.radius) for o in objects if o.radius and any((p.names == o.name).any() for p in found)]
-    inside = outside = 0
-    volumes = [seen(picks.run) for picks in found] if kinds else []
-    for name, radius in kinds:
-        looks = [_places(*v, grids[p.run], p.of(name), radius) for v, p in zip(volumes, found)]
-        at_picks = np.concatenate([own for _, _, own in looks])
-        least, most = np.median(at_picks), _BRIGHTEST * at_picks.max()
-        for places, heights, _ in looks:
-            along = places[(heights >= least) & (heights <= most), part.axis]
-            within = (along >= part.low) & (along <= part.high)
-            inside += int(np.count_nonzero(within))
-            outside += int(np.count_nonzero(~within))
-    share = part.high - part.low
-    return outside / (1 - share) >= _ALIKE * inside / share
+    """Whether volumes vary as much beyond the part that picks fill as in it, at the size of what is picked."""
+    radii = [o.radius for o in objects if o.radius and any((p.names == o.name).any() for p in found)]
+    volumes = [seen(picks.run) for picks in found] if radii else []
+    shares = []
+    for radius in radii:
+        sides = [_sides(*v, grids[p.run], radius, part) for v, p in zip(volumes, found)]
+        within, beyond = (np.concatenate(side) for side in zip(*sides))
+        if len(within) and len(beyond):
+            most = np.quantile(np.abs(within), _BRIGHT)
+            spread = [float(np.clip(side, -most, most).std()) for side in (beyond, within)]
+            shares.append(spread[0] / max(spread[1], 1e-9))
+    return not shares or float(np.mean(shares)) >= _ALIKE
 
 
-def _places(
-    values: np.ndarray, void: np.ndarray | None, grid: Grid, picks: Picks, radius: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where balls are darkest: (n, 3) parts of the volume's size, (n,) how dark they are, and how dark at the picks."""
+def _sides(
+    values: np.ndarray, void: np.ndarray | None, grid: Grid, radius: float, part: Filled
+) -> tuple[np.ndarray, np.ndarray]:
+    """What balls of a radius stand out by in a volume, within the part and beyond it, a radius off its borders."""
     every = max(1, int(radius / grid.voxel_spacing / _COARSE))
     kept = values if void is None else np.where(void, np.float32(0), values)
     reach = radius / grid.voxel_spacing / every
     small = _binned(np.asarray(kept, dtype=np.float32), every)
-    dark = gaussian_filter(small, 1.2 * reach) - gaussian_filter(small, 0.6 * reach)
-    side = 2 * max(1, round(0.7 * reach)) + 1
-    best = maximum_filter(dark, side)
-    at = np.argwhere((dark == best) & (dark > 0))
-    cells = (grid.indices(picks.positions) + 0.5) / every - 0.5
-    near = np.clip(np.rint(cells).astype(int), 0, np.array(small.shape) - 1)
-    return (at + 0.5) / np.array(small.shape), dark[tuple(at.T)], best[tuple(near.T)]
+    stand = np.moveaxis(gaussian_filter(small, 1.2 * reach) - gaussian_filter(small, 0.6 * reach), part.axis, 0)
+    along = np.arange(len(stand)) + 0.5
+    low, high = part.low * len(stand), part.high * len(stand)
+    within, beyond = (along >= low) & (along <= high), (along < low - reach) | (along > high + reach)
+    return stand[within].ravel(), stand[beyond].ravel()
 
 
 def _binned(values: np.ndarray, factor: int) -> np.ndarray:
