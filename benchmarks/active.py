@@ -2,7 +2,7 @@
 
     python benchmarks/active.py OUT --data simulated [--arms doubt,random,score,full] [--rounds 3] [--steps 80]
     python benchmarks/active.py OUT --data real --volume X.mrc --picks X.csv
-    python benchmarks/active.py OUT --picture docs/loop.png
+    python benchmarks/active.py OUT --data simulated --picture docs/loop.jpg
 
 A weak model is taught for a short time on small simulated runs that are not like the data, with the simulator's own
 density of the object. Then, round after round: it picks the tomograms to learn from; an oracle says of 50 candidates
@@ -18,7 +18,8 @@ full    no oracle: all true picks of these tomograms, for as many steps; what th
 
 Nothing is undone between rounds: the folders of decisions follow each other as `suggest --decided` and `curate
 --decided` make them. F1 at half a radius, at the model's own thresholds, on tomograms (or the half of one) that no
-round has seen. OUT/rows.json has a line an arm, seed and round; a repeated call goes on behind them.
+round has seen. OUT/rows.json has a line an arm, seed and round; a repeated call goes on behind them. `--picture` draws
+what is there: a section with the picks before and after, and F1 against corrections.
 """
 
 from __future__ import annotations
@@ -284,6 +285,47 @@ def table(rows: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
+def draw(rows: Sequence[dict], data: Data, before: Path, after: Path, out: Path, device: str) -> None:
+    """A section of a test tomogram with both models' picks, and the table as curves."""
+    from matplotlib.figure import Figure
+
+    tomogram, truth = data.test[0]
+    spacing, radius = tomogram.grid.voxel_spacing, data.obj.radius_angstrom
+    depths = truth.positions[:, 0]
+    z = float(depths[np.argmax([(np.abs(depths - d) < 0.5 * radius).sum() for d in depths])])
+    k = round((z - tomogram.grid.origin[0]) / spacing)
+    grey = tomogram.values[max(0, k - 1) : k + 2].mean(axis=0)
+    low, high = np.percentile(grey, (1, 99.5))
+    figure = Figure(figsize=(13, 4.6), dpi=100, layout="constrained")
+    for column, (title, model) in enumerate((("the weak model", before), ("after three rounds of 50", after))):
+        picks = load_detector(str(model)).pick(tomogram, options=PickOptions(device=device)).picks.of(data.obj.name)
+        axes = figure.add_subplot(1, 3, column + 1)
+        axes.imshow(grey, cmap="gray", vmin=low, vmax=high)
+        axes.set_title(f"{title}: green right, red wrong, dashed missed", fontsize=9)
+        axes.set_axis_off()
+        for mine, other, hit, miss in ((picks, truth, "lime", "red"), (truth, picks, None, "yellow")):
+            tree = cKDTree(other.positions) if len(other) else None
+            for at in mine.positions[np.abs(mine.positions[:, 0] - z) < 0.8 * radius]:
+                near = tree is not None and tree.query(at)[0] <= 0.5 * radius
+                if (color := hit if near else miss) is None:
+                    continue
+                y, x = (at[1:] - np.array(tomogram.grid.origin[1:])) / spacing
+                size = np.sqrt(radius**2 - (at[0] - z) ** 2) / spacing
+                turn = np.linspace(0, 2 * np.pi, 60)
+                style = "--" if mine is truth else "-"
+                axes.plot(x + size * np.cos(turn), y + size * np.sin(turn), style, color=color, linewidth=1.2)
+    axes = figure.add_subplot(1, 3, 3, xlabel="picks that were looked at", ylabel="F1 at half a radius")
+    start = next(r["f1"] for r in rows if r["arm"] == "weak")
+    for arm in ("doubt", "random", "score"):
+        mine = sorted((r["asked"], r["f1"]) for r in rows if r["arm"] == arm and r["seed"] == 0)
+        if mine:
+            axes.plot(*zip((0, start), *mine), "o-", label=f"in order of {arm}" if arm != "random" else "at random")
+    full = [r["f1"] for r in rows if r["arm"] == "full"]
+    axes.axhline(max(full), color="0.4", linestyle=":", label="all labels")
+    axes.legend(frameon=False)
+    figure.savefig(out, pil_kwargs={"quality": 80})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -297,6 +339,7 @@ def main() -> None:
     parser.add_argument("--unlabelled", default="ignore", choices=("negative", "ignore", "pu"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--picture", type=Path, help="draw what was measured, and measure nothing")
     parser.add_argument("--quick", action="store_true", help="a round of each arm on tiny runs; says nothing")
     args = parser.parse_args()
     logging.basicConfig(format="%(message)s")
@@ -311,6 +354,9 @@ def main() -> None:
     weak = weak_model(args.out, data.obj, plan, args)
     if not any(r["arm"] == "weak" for r in rows):
         note(rows, {"arm": "weak", "seed": 0, "round": 0, "asked": 0, **scored(weak, data, args.device)}, args)
+    if args.picture:
+        draw(rows, data, weak, args.out / f"doubt-{args.seed}" / "3" / "model", args.picture, args.device)
+        return
     for arm in args.arms.split(","):
         arm_of(arm, data, weak, rows, plan, args)
     print(table(rows))
