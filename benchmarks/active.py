@@ -76,8 +76,8 @@ class Plan:
     simulated: str = "ribosome"
 
 
-QUICK_NET = ("train.batch_size=2", "patch.shape=16,32,32", "network.widths=8,16,16")
-QUICK = Plan((24, 64, 64), 2, 1, 4, QUICK_NET, "apo-ferritin")
+QUICK_NET = ("train.batch_size=4", "patch.shape=16,32,32", "network.widths=8,16,16", "train.ema_decay=0.9")
+QUICK = Plan((32, 80, 80), 2, 1, 60, QUICK_NET, "apo-ferritin")
 
 
 @dataclass(frozen=True)
@@ -285,8 +285,8 @@ def table(rows: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
-def draw(rows: Sequence[dict], data: Data, before: Path, after: Path, out: Path, device: str) -> None:
-    """A section of a test tomogram with both models' picks, and the table as curves."""
+def draw(rows: Sequence[dict], data: Data, models: dict[str, Path], args: argparse.Namespace) -> None:
+    """A section of a test tomogram with each model's picks, and the table as curves."""
     from matplotlib.figure import Figure
 
     tomogram, truth = data.test[0]
@@ -297,8 +297,9 @@ def draw(rows: Sequence[dict], data: Data, before: Path, after: Path, out: Path,
     grey = tomogram.values[max(0, k - 1) : k + 2].mean(axis=0)
     low, high = np.percentile(grey, (1, 99.5))
     figure = Figure(figsize=(13, 4.6), dpi=100, layout="constrained")
-    for column, (title, model) in enumerate((("the weak model", before), ("after three rounds of 50", after))):
-        picks = load_detector(str(model)).pick(tomogram, options=PickOptions(device=device)).picks.of(data.obj.name)
+    for column, (title, model) in enumerate(models.items()):
+        options = PickOptions(device=args.device)
+        picks = load_detector(str(model)).pick(tomogram, options=options).picks.of(data.obj.name)
         axes = figure.add_subplot(1, 3, column + 1)
         axes.imshow(grey, cmap="gray", vmin=low, vmax=high)
         axes.set_title(f"{title}: green right, red wrong, dashed missed", fontsize=9)
@@ -320,10 +321,10 @@ def draw(rows: Sequence[dict], data: Data, before: Path, after: Path, out: Path,
         mine = sorted((r["asked"], r["f1"]) for r in rows if r["arm"] == arm and r["seed"] == 0)
         if mine:
             axes.plot(*zip((0, start), *mine), "o-", label=f"in order of {arm}" if arm != "random" else "at random")
-    full = [r["f1"] for r in rows if r["arm"] == "full"]
-    axes.axhline(max(full), color="0.4", linestyle=":", label="all labels")
+    if full := [r["f1"] for r in rows if r["arm"] == "full"]:
+        axes.axhline(max(full), color="0.4", linestyle=":", label="all labels")
     axes.legend(frameon=False)
-    figure.savefig(out, pil_kwargs={"quality": 80})
+    figure.savefig(args.picture, pil_kwargs={"quality": 80})
 
 
 def main() -> None:
@@ -345,7 +346,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     plan = Plan()
     if args.quick:
-        plan, args.rounds, args.number, args.steps, args.device = QUICK, 1, 60, 2, "cpu"
+        plan, args.rounds, args.number, args.steps, args.device = QUICK, 1, 30, 4, "cpu"
     args.out.mkdir(parents=True, exist_ok=True)
     kept = args.out / "rows.json"
     rows = json.loads(kept.read_text()) if kept.is_file() else []
@@ -355,7 +356,9 @@ def main() -> None:
     if not any(r["arm"] == "weak" for r in rows):
         note(rows, {"arm": "weak", "seed": 0, "round": 0, "asked": 0, **scored(weak, data, args.device)}, args)
     if args.picture:
-        draw(rows, data, weak, args.out / f"doubt-{args.seed}" / "3" / "model", args.picture, args.device)
+        done = max(r["round"] for r in rows if (r["arm"], r["seed"]) == ("doubt", args.seed))
+        after = args.out / f"doubt-{args.seed}" / str(done) / "model"
+        draw(rows, data, {"the weak model": weak, f"{done * args.number} corrections later": after}, args)
         return
     for arm in args.arms.split(","):
         arm_of(arm, data, weak, rows, plan, args)

@@ -26,7 +26,8 @@ def test_neuroglancers_voxels_begin_where_ours_are_centred():
     state = viewing.neuroglancer_state(tomogram, picks, OBJECTS, {"ball": 0.4})
     data = state.to_json()
     assert [layer["name"] for layer in data["layers"]] == ["tomogram", "ball", "ring"]
-    assert data["dimensions"]["z"] == [pytest.approx(1e-9), "m"]
+    assert data["dimensions"]["z"] == [pytest.approx(1e-9), "m"] and list(data["dimensions"]) == ["x", "y", "z"]
+    assert data["position"] == [24, 32, 12]
     ball = data["layers"][1]
     spheres = ball["annotations"]
     mine = picks.of("ball")

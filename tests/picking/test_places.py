@@ -170,6 +170,15 @@ def test_several_masks_and_one_of_another_run():
     assert len(RunPlaces(Places(inside=("n",)), GRID, {"n": none}).keep(at)) == 0
 
 
+def test_clean_picks_may_lie_beside_the_sample_by_what_its_voxels_leave_open():
+    values = np.zeros(SHAPE, dtype=bool)
+    values[:, :, :10] = True  # to x = 95
+    sample, gold = VoxelSurface(Mask(values, GRID)), VoxelSurface(Mask(np.zeros(SHAPE, dtype=bool), GRID))
+    made = RunPlaces(Places(clean="m"), GRID, {"sample": sample, "gold": gold}, clean=("sample", "gold"))
+    at = np.array([[50.0, 50.0, x] for x in (40.0, 94.0, 99.0, 101.0, 150.0)])
+    assert made.keep(Picks("A", at, ["ball"] * 5)).positions[:, 2].tolist() == [40.0, 94.0, 99.0]
+
+
 def test_what_is_asked_for_must_make_sense():
     with pytest.raises(SelectionError, match="`within=50`: from what"):
         Places(within=50.0)

@@ -13,6 +13,7 @@ from .page.tables import safe_colors
 
 _HALF = 0.5  # voxel: neuroglancer's voxel i spans i to i + 1, ours is centred at i
 _METRES = 1e-10  # in an Å
+_PANEL = 400  # pixels of a panel that a volume is to fill
 # A spheroid of true radius where the score reaches the slider; what is wanted of a colour is that it is seen on grey.
 _SHADER = """#uicontrol float least slider(min=0, max=1, default={least:.4f}, step=0.01)
 void main() {{
@@ -43,7 +44,8 @@ def neuroglancer_state(
     grid = tomogram.grid
     space = ng.CoordinateSpace(names=["z", "y", "x"], units="m", scales=[grid.voxel_spacing * _METRES] * 3)
     state = ng.ViewerState()
-    state.dimensions = space
+    # In its first panel the first two axes run to the right and down.
+    state.dimensions = ng.CoordinateSpace(names=["x", "y", "z"], units="m", scales=[grid.voxel_spacing * _METRES] * 3)
     low, high = np.percentile(tomogram.values[:: max(1, grid.shape[0] // 16)], (0.5, 99.5))
     volume = ng.LocalVolume(np.asarray(tomogram.values), dimensions=space)
     state.layers["tomogram"] = ng.ImageLayer(source=volume, shader=_GREY.format(low=low, high=high))
@@ -61,7 +63,9 @@ def neuroglancer_state(
             annotation_properties=[ng.AnnotationPropertySpec(id="score", type="float32", default=0)],
             shader=_SHADER.format(least=thresholds.get(o.name, 0.0), red=red, green=green, blue=blue),
         )
-    state.position = (np.array(grid.shape) / 2).tolist()
+    state.position = (np.array(grid.shape[::-1]) / 2).tolist()
+    state.cross_section_scale = max(grid.shape) / _PANEL  # voxels in a pixel
+    state.projection_scale = 1.5 * max(grid.shape)
     state.layout = "4panel"
     return state
 

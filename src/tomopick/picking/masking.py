@@ -38,7 +38,7 @@ class RunPlaces:
         surfaces: by what the user calls them; None: it is of other runs, and nothing here is in it.
         facing: what rotations are taken from.
         margin: around a place that its picks depend on [Å].
-        clean: names of surfaces; picks lie inside of the first and outside of the others.
+        clean: names of surfaces; picks lie inside of the first, as far as its voxels tell, and outside of the others.
     """
 
     places: Places
@@ -58,7 +58,7 @@ class RunPlaces:
             away = self._away(where, picks)
             kept &= (away >= self.places.beyond) & (away > 0 if self.places.beyond >= 0 else True)
         for i, name in enumerate(self.clean):
-            kept &= (self._away(name, picks) <= 0) == (i == 0)
+            kept &= self._away(name, picks) <= _doubt(self.surfaces[name]) if i == 0 else self._away(name, picks) > 0
         found = picks.select(kept)
         for where in self.surfaces:
             away = self._away(where, found)
@@ -124,7 +124,7 @@ class RunPlaces:
             allowed &= ~self._within(self.surfaces[where], grid, self.places.beyond)
         for i, name in enumerate(self.clean):
             surface = self.surfaces[name]
-            allowed &= self._near(surface, grid, 0.0) if i == 0 else ~self._within(surface, grid, 0.0)
+            allowed &= self._near(surface, grid, _doubt(surface)) if i == 0 else ~self._within(surface, grid, 0.0)
         return allowed, grid
 
     def _near(self, surface: Surface | None, grid: Grid, within: float) -> np.ndarray:
@@ -172,6 +172,11 @@ class RunPlaces:
             return np.zeros(grid.shape)
         at = grid.positions(np.indices(grid.shape).reshape(3, -1).T)
         return surface.distances(at).reshape(grid.shape)
+
+
+def _doubt(surface: Surface | None) -> float:
+    """By how much the surface of what a model marked may be wrong [Å]: half a voxel of its grid."""
+    return surface.mask.grid.voxel_spacing / 2 if isinstance(surface, VoxelSurface) else 0.0
 
 
 def _faces(grid: Grid, axis: int) -> tuple[float, float]:
