@@ -1,5 +1,6 @@
 """What a release is refused for."""
 
+import importlib
 import importlib.util
 import io
 import re
@@ -8,6 +9,7 @@ import subprocess
 import tarfile
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,17 @@ def test_pythons_of_pyenv_are_found(release, tmp_path, monkeypatch):
     )
     assert release.python_called("python3.12") == str(tmp_path / "versions" / "3.12.11" / "bin" / "python3.12")
     assert release.python_called("python3.9") is None
+
+
+def test_no_lower_bound_is_below_what_our_dependencies_ask_for(release):
+    """Else nobody can have that version: pip takes a newer one, and what is stated was never tried."""
+    packaging = pytest.importorskip("packaging.requirements")
+    version = importlib.import_module("packaging.version").Version
+    mine = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ours = {name: version(least) for name, least in (pin.split("==") for pin in release.oldest(mine))}
+    assert version(metadata.version("copick")) == ours["copick"]  # the oldest one is the one that is installed
+    for line in metadata.requires("copick") or ():
+        asked = packaging.Requirement(line)
+        least = [version(s.version) for s in asked.specifier if s.operator in (">=", "==")]
+        if asked.name in ours and least and not asked.marker:
+            assert ours[asked.name] >= max(least), line
