@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -293,7 +294,8 @@ def _contents(path: Path, folder: bytes) -> Any:
     if path.suffix in (".png", ".html", ".pt", ".ptl"):
         return "there"
     if path.suffix in (".json", ".jsonl"):
-        return [_lasting(json.loads(line)) for line in (data.splitlines() if path.suffix == ".jsonl" else [data])]
+        with suppress(ValueError):  # of what was cut off
+            return [_lasting(json.loads(line)) for line in (data.splitlines() if path.suffix == ".jsonl" else [data])]
     return data
 
 
