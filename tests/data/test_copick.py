@@ -255,6 +255,8 @@ def test_create_refuses(tmp_path):
     create_copick_project(tmp_path / "p", OBJECTS)
     with pytest.raises(OutputError, match="exists already"):
         create_copick_project(tmp_path / "p", OBJECTS)
+    with pytest.raises(OutputError, match=r"p/copick\.json: copick refuses object 'a b'"):  # where it would have been
+        create_copick_project(tmp_path / ".p.part", [PickableObject("a b", 60.0, 1)], place=tmp_path / "p")
     with pytest.raises(OutputError, match="copick refuses object 'a b'"):
         create_copick_project(tmp_path / "q", [PickableObject("a b", 1.0)])
     with pytest.raises(OutputError, match="labels"):

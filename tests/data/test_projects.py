@@ -209,7 +209,10 @@ def test_folder_objects(folder, caplog):
     for bad in ("ribosome:-1", "ribosome:big", ":5", "ribosome:nan"):
         with pytest.raises(SelectionError, match="NAME:RADIUS"):
             open_project(folder, objects=[bad])
-    for text in ("{", '{"a": 1}', "[1]", '[{"radius": 3}]', '[{"name": "a", "radius": "big"}]'):
+    for text in (
+        "{", '{"a": 1}', "[1]", '[{"radius": 3}]', '[{"name": "a", "radius": "big"}]', r'[{"name": "a\nb"}]',
+        r'[{"name": "\u001b[31ma"}]',
+    ):  # fmt: skip
         (folder / "objects.json").write_text(text)
         with pytest.raises(ReadError, match=r"objects\.json"):
             open_project(folder)

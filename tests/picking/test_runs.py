@@ -292,6 +292,22 @@ def test_heatmaps_on_disk(tmp_path):
     assert opened.runs() == ["A"] and len(opened.picks("A")) == len(csv(tmp_path / "out"))
 
 
+def test_a_run_that_was_cut_off_under_one_user_tells_nothing_of_another_s_picks(tmp_path):
+    project = open_project(copick(tmp_path / "in", ("A",)))  # with picks of curator/0
+    mine = project.picks("A", "*:curator/0")
+    pick_run(picker(user_id="me", session_id="1"), project, "A", tmp_path / "out")
+    finished = Records(tmp_path / "out").last("A")
+    for record in (finished, {k: finished[k] for k in ("place", "fingerprint", "input", "settings")}):
+        status = PICKED if record is finished else STARTED
+        with Records(tmp_path / "out") as records:
+            records.write("A", status, {k: v for k, v in record.items() if k not in ("run", "status", "time")})
+        with pytest.raises(OutputError, match=r"picks of curator/0 in .*are not known to"):
+            pick_run(picker(user_id="curator", session_id="0"), project, "A", tmp_path / "out")
+        kept = open_project(tmp_path / "in").picks("A", "*:curator/0")
+        np.testing.assert_array_equal(kept.positions, mine.positions)
+    assert pick_run(picker(user_id="me", session_id="1"), project, "A", tmp_path / "out").status == "picked"
+
+
 def test_heatmaps_of_other_picks_do_not_stay(tmp_path):
     """Neither of a model that was there before, nor what a process left that was killed before it wrote its picks."""
     project = open_project(folder(tmp_path / "in", ("A", "A_ball")))

@@ -13,7 +13,7 @@ from ..core.colours import color_of
 from ..core.errors import ReadError, SelectionError
 from ..core.files import atomic_write
 from ..core.messages import near_miss
-from ..core.names import shown
+from ..core.names import plain_line, shown
 from ..core.reading import typed
 from ..core.text import read_json
 from ..core.types import PickableObject
@@ -36,6 +36,8 @@ def object_from_fields(fields: dict[str, Any], where: str) -> PickableObject:
         r, g, b, a = (int(v) for v in fields.get("color") or color_of(label))
         if not name.strip() or not math.isfinite(weight) or (radius is not None and not 0 < radius < _LARGEST):
             raise ValueError("a name, a radius above 0 and a finite weight are needed")
+        if plain_line(name) != name:  # it is told in lines
+            raise ValueError("a name without line ends and control characters is needed")
     except (KeyError, TypeError, ValueError, OverflowError, ReadError) as error:
         said = f"no {error}" if isinstance(error, KeyError) else error
         raise ReadError(

@@ -81,24 +81,35 @@ class Output:
             OutputError: there are picks that the record does not account for, or it is of another input.
         """
         # Where a project keeps the picks, the record is all that tells ours from others', so it is not given up.
-        other = record.get("place", place)
-        if other != place and (found or self.project.keeps_picks):
+        there = record.get("place", place)
+        if there != place and (found or self.project.keeps_picks):
             raise OutputError(
-                f"run {self.run}: {self.records.folder} knows it of {other}, but the input is {place}: runs of one "
+                f"run {self.run}: {self.records.folder} knows it of {there}, but the input is {place}: runs of one "
                 "name need folders of their own; name another with `out`, or replace what is there with `overwrite`"
             )
         if not found:
             return False
         # A run that was cut off may have left its picks without saying so.
-        if record.get("status") == STARTED or record.get("output") == found:
+        other = self._is_of_other_picks(record)
+        if not other and (record.get("status") == STARTED or record.get("output") == found):
             return True
         where = f"picks of {self.user_id}/{self.session_id} in {self.project.uri}"
         held = where if self.project.keeps_picks else str(self._csv)
-        what = "were edited since tomopick made them" if record else f"are not known to {self.records.folder}"
+        edited = bool(record) and not other
+        what = "were edited since tomopick made them" if edited else f"are not known to {self.records.folder}"
         raise OutputError(
             f"run {self.run}: {held}: there are picks that {what}; name another place (`out`, `session_id`), "
             "or replace them with `overwrite`"
         )
+
+    def owner(self) -> dict[str, str]:
+        """Whose the picks are, as records have it."""
+        return {"user_id": self.user_id, "session_id": self.session_id}
+
+    def _is_of_other_picks(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record is of picks of another user or session in the same project, and tells nothing of these."""
+        made = record.get("settings", {})
+        return self.project.keeps_picks and any(made.get(key, mine) != mine for key, mine in self.owner().items())
 
     def write_picks(self, picks: Picks) -> None:
         """Writes the picks, in place of those that are there."""

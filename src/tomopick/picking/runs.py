@@ -154,7 +154,7 @@ class _Work:
         with self._timed(), ExitStack() as stack:
             # From here on what lies there is ours, even if we are cut off before the end. Not in turn: the record is
             # this run's alone, and the reader has its turn for as long as the next volume takes to come in.
-            self.output.records.write(self.run, STARTED, self.mark)
+            self.output.records.write(self.run, STARTED, {**self.mark, "settings": self.output.owner()})
             self.files = stack.enter_context(HeatmapFiles(self.output))
             shown = stack.enter_context(bar(1, self.run, "tile"))
             self.picks, unlike = self.picker.pick(prepared, _shower(shown), self.files.add if keep else None)

@@ -105,7 +105,7 @@ def write_config(folder: Path, objects: Iterable[PickableObject], name: str, pla
         }
         for o in objects
     ]
-    _require_valid(entries, path)
+    _require_valid(entries, place / CONFIG_NAME)
     config = {
         "config_type": "filesystem",
         "name": name,
