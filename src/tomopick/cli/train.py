@@ -179,9 +179,9 @@ def train_command(
 
     \b
     Examples:
-      tomopick train bpd tomograms/ model/ --object ribosome:150
+      tomopick train light tomograms/ model/ --object ribosome:150
       tomopick train bpd copick.json model/ --val-runs TS_6_4 --picks '*:curator/*' train.lr=3e-4
-      tomopick train bpd real.json sim/copick.json model/ --tomo-type denoised --init-from default
+      tomopick train light real.json sim/copick.json model/ --tomo-type denoised --init-from default
       tomopick train light tomograms/ model/ --init-from default --add my-protein:75
       tomopick train light model/ --from-map my-protein.mrc,radius=60 --like tomograms/ --minutes 15
       tomopick train soup copick.json soup/ --as-published --pretrain sim/copick.json --tomo-type denoised,wbp
