@@ -1,6 +1,7 @@
 """The session that picks go to in a copick project: the next free one, chosen once for a folder of records."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -83,3 +84,16 @@ def test_from_python(tmp_path):
     assert project.has_picks("A", "tomopick", "1")
     list(tp.pick(small.trained(), project, tmp_path / "own", device="cpu", session_id="x"))
     assert project.has_picks("A", "tomopick", "x")
+
+
+def test_a_session_is_on_the_disk_before_it_is_seen(tmp_path, monkeypatch):
+    flushed, link = [], os.link
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))
+
+    def linked(part, path):
+        assert os.stat(part).st_ino in flushed and os.stat(part).st_size
+        link(part, path)
+
+    monkeypatch.setattr(os, "link", linked)
+    project = open_project(small.copick(tmp_path / "in", ("A",)))
+    assert session_for(project, tmp_path / "out", "me") == "1" and flushed

@@ -59,7 +59,10 @@ def session_for(project: Project, out: Path, user_id: str) -> str:
     part = hidden(path)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({"user_id": user_id, "session_id": chosen}), encoding="utf-8")
+        with part.open("x", encoding="utf-8") as file:
+            json.dump({"user_id": user_id, "session_id": chosen}, file)
+            file.flush()
+            os.fsync(file.fileno())  # an empty one after a power cut would be nobody's
         with suppress(FileExistsError):  # another process was first
             os.link(part, path)
     except OSError as error:
