@@ -311,14 +311,14 @@ def test_one_labelled_run_is_split_along_y(told):
     project.add(*tomogram("A", shape=(24, 120, 48), n=24))
     data = gather(recipe(), [Source(project)])
     (train,), (val,) = data.train, data.val
-    line = "only one labelled run: y from 96 of 120 is kept for validation, 20 voxels before it are left out"
+    line = "only one labelled run: y from 96 of 120 is kept for validation, 8 voxels before it are left out"
     assert told[0] == line
-    assert (train.values.shape[1], val.values.shape[1]) == (76, 24)
+    assert (train.values.shape[1], val.values.shape[1]) == (88, 24)
     assert val.grid.origin[1] == 960
-    assert train.picks.positions[:, 1].max() <= 755 and val.picks.positions[:, 1].min() >= 955
+    assert train.picks.positions[:, 1].max() <= 875 and val.picks.positions[:, 1].min() >= 955
     project = MemoryProject([BALL])
-    project.add(*tomogram("A", shape=(32, 40, 96), n=6))
-    with pytest.raises(SelectionError, match="run A: 40 voxels in y are too few"):
+    project.add(*tomogram("A", shape=(32, 28, 96), n=6))
+    with pytest.raises(SelectionError, match="run A: 28 voxels in y are too few"):
         gather(recipe(), [Source(project)])
 
 
