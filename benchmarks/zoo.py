@@ -50,6 +50,7 @@ from tomopick import (
     precision_recall,
 )
 from tomopick.core.files import atomic_write
+from tomopick.core.messages import counted
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.models.combine import CombineOptions, combine
 from tomopick.models.soup import SoupOptions, make_soup
@@ -468,7 +469,7 @@ def device_text(device: str) -> str:
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
     name = names[0].split(":", 1)[1].strip() if names else platform.machine()
-    return f"{torch.get_num_threads()} cores ({name})"
+    return f"{counted(torch.get_num_threads(), 'core')} ({name})"
 
 
 def keys(only: Sequence[str]) -> list[tuple[str, str]]:
