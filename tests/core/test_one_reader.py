@@ -12,7 +12,8 @@ OWN = {
     "core/reading.py", "core/owners.py", "picking/memory.py", "picking/fleet.py", "look/page/page.py",
     "look/curation/server.py", "networks/engines/cache.py", "models/export.py", "cli/schedulers.py",
     "data/formats/imod.py", "data/formats/motl.py", "data/formats/base.py", "data/volumes/zarr3.py",
-    "picking/output.py", "simulation/projects.py", "recipes/as_published.py",
+    "picking/output.py", "simulation/projects.py", "recipes/as_published.py", "core/crowding.py",
+    "training/ranks.py",
 }  # fmt: skip
 
 

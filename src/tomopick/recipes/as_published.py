@@ -241,9 +241,10 @@ def _train(training: Training, shares: RunShares, place: _Places, options: FitOp
     from ..look.sections import draw_training
     from ..picking.folder import read_log
 
-    folder = place.of(training)
+    folder, recipe = place.of(training), training.recipe
     if (folder / "detector.json").is_file():
-        check_same(training.recipe, folder)
+        goes_on = training.start or options.init_from
+        check_same(replace(recipe, train=recipe.train.from_model()) if goes_on else recipe, folder)
         log.info(f"{training.name}: finished before")
         return
     log.info(f"{training.name}: {training.recipe.name}, seed {training.seed}")

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
 
@@ -82,6 +82,10 @@ class TrainSpec:
                 f"train.weight_decay is {self.weight_decay:g} and train.warmup_steps {self.warmup_steps}; neither may "
                 "be below 0"
             )
+
+    def from_model(self) -> TrainSpec:
+        """As a training goes that starts from a model: at its learning rate for that, which is then the training's."""
+        return replace(self, lr=self.lr * self.lr_from_model, lr_from_model=1.0)
 
     def lr_at(self, step: int, scores: Sequence[float] = ()) -> float:
         """Learning rate of a step, counted from 0, after validations of the given scores."""

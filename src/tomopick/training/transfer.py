@@ -35,8 +35,7 @@ def like(recipe: Recipe, start: Detector) -> Recipe:
     Recipe.from_json(start.recipe_json)
     if recipe.normalize != start.method.normalize:
         log.warning(f"{start.name} was trained with another normalisation ({start.method.normalize})")
-    train = recipe.train
-    recipe = replace(recipe, train=replace(train, lr=train.lr * train.lr_from_model, lr_from_model=1.0))
+    recipe = replace(recipe, train=recipe.train.from_model())
     if recipe.voxel_spacing is None:
         log.info(f"at {start.facts.voxel_spacing:g} Å, as {start.name} was trained")
         return replace(recipe, voxel_spacing=start.facts.voxel_spacing)

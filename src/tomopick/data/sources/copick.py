@@ -281,8 +281,9 @@ def _place(picks: Any) -> Path | None:
 
 def _text_of(picks: Any) -> str | None:
     """A picks file on another machine, as it is there; None where copick has it from something else than files."""
-    system = getattr(picks, "fs", None)
-    return None if system is None else system.cat_file(picks.path).decode()
+    system, path = getattr(picks, "fs", None), str(getattr(picks, "path", ""))
+    # The portal's are lists of points, which copick itself turns into picks.
+    return system.cat_file(path).decode() if system is not None and path.endswith(".json") else None
 
 
 def _store_remote(run: Any, texts: Mapping[str, Iterable[str]], uri: str) -> None:
