@@ -2,8 +2,9 @@ import logging
 
 import pytest
 
+from tomopick.cli.options import say
 from tomopick.core import progress
-from tomopick.core.progress import Lines, bar, duration
+from tomopick.core.progress import Lines, bar, duration, on_terminal
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,11 @@ def test_fast_work_says_its_rate_and_an_unknown_total():
 def test_quiet_is_quiet(caplog):
     with caplog.at_level(logging.WARNING, "tomopick"):
         assert isinstance(bar(3, "pick"), Lines)
+
+
+def test_a_closed_standard_error_is_no_terminal(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    assert not on_terminal()
+    with bar(2, "x") as shown:
+        shown.update(2)
+    say("what nobody hears")

@@ -6,7 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from tomopick.core.errors import OutputError, TomopickError
+from small import folder
+from tomopick.core.errors import OutputError, ReadError, TomopickError
 from tomopick.core.records import Records
 from tomopick.core.types import PickableObject, Picks
 from tomopick.data import MemoryProject, create_copick_project, open_project, read_picks_csv, write_picks_csv
@@ -134,3 +135,16 @@ def test_names_do_not_tell_a_terminal_what_to_do(tmp_path):
                       ["pick", "default", project, "--out", "o"], ["import", project, project]):  # fmt: skip
         result = CliRunner().invoke(main, [str(a) for a in arguments])
         assert "\x1b" not in result.output + result.stderr and "\x9b" not in result.output + result.stderr
+
+
+def test_a_file_whose_name_is_no_text_is_refused(tmp_path):
+    place = folder(tmp_path / "t", ("A",), shape=(16, 32, 32), n=1)
+    for ending in (".mrc", ".csv"):
+        strange = os.fsencode(place / "A") + b"\xc4" + ending.encode()
+        os.rename(place / f"A{ending}", strange)
+        with pytest.raises(ReadError, match="the file's name is no text here; rename it"):
+            open_project(place)
+        with pytest.raises(ReadError, match="is no text here"):
+            open_project(os.fsdecode(strange)) if ending == ".mrc" else open_project(place)
+        os.rename(strange, place / f"A{ending}")
+    assert open_project(place).runs() == ["A"]

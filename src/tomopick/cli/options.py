@@ -17,6 +17,7 @@ import click
 from ..core.errors import TomopickError
 from ..core.messages import counted, near_miss
 from ..core.names import plain_line
+from ..core.progress import on_terminal
 from ..core.shards import Shard
 from ..core.text import read_text
 from .flags import with_flags
@@ -70,7 +71,7 @@ def say(line: str) -> None:
     if _quiet.get() and not line.startswith(("error:", "warning:")):
         return
     line = visible(with_flags(line))
-    if "tqdm" in sys.modules and sys.stderr.isatty():
+    if "tqdm" in sys.modules and on_terminal():
         # Above a progress bar that may be there, not into it.
         sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
     else:

@@ -46,6 +46,11 @@ def components(names: Iterable[str], what: str) -> list[str]:
     return list(seen.values())
 
 
+def is_text(name: str) -> bool:
+    """Whether a file's name is text: bytes that are none in the file system's encoding come as lone surrogates."""
+    return name.isascii() or not any(unicodedata.category(c) == "Cs" for c in name)
+
+
 def shown(name: str) -> str:
     """The name in quotes, as it can be shown on a terminal."""
     return f"'{plain_line(name[:_SHOWN])}{'...' if len(name) > _SHOWN else ''}'"

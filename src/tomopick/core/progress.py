@@ -32,9 +32,14 @@ class Shown(Protocol):
     def __exit__(self, *_: object) -> Any: ...
 
 
+def on_terminal() -> bool:
+    """Whether standard error is a terminal; where it is closed, Python has none at all."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def bar(total: int, text: str, unit: str = "it", done: int = 0) -> Shown:
     """Progress to be updated and closed, usable with `with`; logged at the level of information, as lines are."""
-    if not log.isEnabledFor(logging.INFO) or not sys.stderr.isatty():
+    if not log.isEnabledFor(logging.INFO) or not on_terminal():
         return Lines(total, text, unit, done)
     from tqdm import tqdm
 

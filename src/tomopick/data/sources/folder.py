@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...core.errors import OutputError, ReadError, SelectionError
 from ...core.messages import listing
-from ...core.names import component
+from ...core.names import component, is_text, shown
 from ...core.types import Grid, PickableObject, Picks, Tomogram
 from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
 from ..names import RunNames
@@ -237,6 +237,7 @@ def _contents(path: Path, only: str) -> tuple[dict[str, Path], dict[str, Path]]:
         if not is_volume_name(path):
             raise ReadError(f"{path}: no tomogram by its name; expected .mrc, .rec, .map (or .gz of them) or .zarr")
         volume_grids(path, 1.0)  # a single volume that cannot be read is said at once
+        _require_text(path)
         run = volume_run(path) or path.stem
         beside = {name for item in path.absolute().parent.iterdir() if (name := volume_run(item)) is not None}
         mine = _matched(tables_in(path.absolute().parent), sorted(beside | {run}), only, run)
@@ -244,6 +245,8 @@ def _contents(path: Path, only: str) -> tuple[dict[str, Path], dict[str, Path]]:
     volumes: dict[str, Path] = {}
     for item in sorted(path.iterdir()):
         name = volume_run(item)
+        if name is not None:
+            _require_text(item)
         if name is not None and name in volumes:
             raise ReadError(f"{path}: run '{name}' is there twice, {volumes[name].name} and {item.name}; keep one")
         if name is not None:
@@ -257,7 +260,16 @@ def _contents(path: Path, only: str) -> tuple[dict[str, Path], dict[str, Path]]:
 def tables_in(folder: Path) -> list[Path]:
     """The CSV files of a folder that may hold picks, whichever way their ending is written."""
     tables = (p for p in folder.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
-    return sorted(p for p in tables if p.name != REGIONS_FILE and not p.name.lower().endswith(_ASIDE))
+    found = sorted(p for p in tables if p.name != REGIONS_FILE and not p.name.lower().endswith(_ASIDE))
+    for table in found:
+        _require_text(table)
+    return found
+
+
+def _require_text(path: Path) -> None:
+    """Raises `ReadError` where the name of a file, which names its run, is no text in the locale's encoding."""
+    if not is_text(path.name):
+        raise ReadError(f"{path.parent}: {shown(path.name)}: the file's name is no text here; rename it")
 
 
 def _matched(tables: Sequence[Path], runs: Sequence[str], only: str, asked: str | None = None) -> dict[str, Path]:
