@@ -36,7 +36,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from tomopick import FitOptions, PickableObject, Picks, Project, Runs, Source, Tomogram, fit, open_project, read_volume
+from kept_runs import labelled_volume
+from tomopick import FitOptions, PickableObject, Picks, Project, Runs, Source, Tomogram, fit, open_project
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.data import MemoryProject, write_mrc, write_picks_csv
 from tomopick.data.objects import write_objects
@@ -139,11 +140,8 @@ def simulated(out: Path, plan: Plan) -> Data:
 def real(out: Path, volume: Path, table: Path) -> Data:
     """One tomogram: its low-y half is learned from, the other is scored."""
     obj = named("apo-ferritin")
-    values, grid = read_volume(volume)
-    (picks,) = read_picks_csv(table).values()
-    picks = Picks("A", picks.positions, np.full(len(picks), obj.name))
-    z, y, x = grid.shape
-    whole = Tomogram("A", values, grid)
+    whole, picks = labelled_volume(volume, table, obj.name, "A")
+    z, y, x = whole.grid.shape
     low, high = whole.crop((0, 0, 0), (z, y // 2, x), "A"), whole.crop((0, y // 2, 0), (z, y - y // 2, x), "T")
     place = out / "learn"
     if not (place / "objects.json").is_file():

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage, signal
 
+from kept_runs import labelled_volume
 from tomopick import (
     Detector,
     FitOptions,
@@ -31,9 +32,7 @@ from tomopick import (
     Source,
     Tomogram,
     fit,
-    read_volume,
 )
-from tomopick.data.tables import read_picks_csv
 from tomopick.picking.normalize import RobustNormalization
 from tomopick.picking.peaks import LocalMaxima
 from tomopick.picking.picker import PickOptions
@@ -134,10 +133,8 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("tomopick").setLevel("INFO")
 
-    values, grid = read_volume(args.volume)
-    (picks,) = read_picks_csv(args.picks).values()
-    picks = Picks("all", picks.positions, np.full(len(picks), OBJECT.name))
-    parts = split(Tomogram("all", values, grid), picks)
+    whole, picks = labelled_volume(args.volume, args.picks, OBJECT.name)
+    parts = split(whole, picks)
     test, truth = parts["test"]
     print({k: (v[0].grid.shape, len(v[1])) for k, v in parts.items()})
     rows = [report("matched filter", matched_filter(parts), truth)]

@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kept_runs import labelled_volume
 from tomopick import FitOptions, Picks, Source, Tomogram, fit
 from tomopick.core.types import PickableObject
 from tomopick.data import MemoryProject
-from tomopick.data.tables import read_picks_csv
-from tomopick.data.volumes.volumes import read_volume
 from tomopick.picking.load import load_detector
 from tomopick.picking.picker import PickOptions
 from tomopick.recipes import get
@@ -46,11 +45,8 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("tomopick").setLevel("INFO")
 
-    values, grid = read_volume(args.volume)
-    (picks,) = read_picks_csv(args.picks).values()
-    picks = Picks("all", picks.positions, np.full(len(picks), OBJECT.name))
-    z, y, x = grid.shape
-    whole = Tomogram("all", values, grid)
+    whole, picks = labelled_volume(args.volume, args.picks, OBJECT.name)
+    z, y, x = whole.grid.shape
     low = whole.crop((0, 0, 0), (z, y // 2, x), "low")
     high = whole.crop((0, y // 2, 0), (z, y - y // 2, x), "high")
     truth = Picks("high", *_inside(high, picks))

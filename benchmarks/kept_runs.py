@@ -1,4 +1,4 @@
-"""What benchmarks keep: simulated runs as NumPy files, made once, without a project's library; and rows of results."""
+"""What benchmarks learn from and keep: simulated runs as NumPy files, made once; a labelled volume; rows of figures."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import torch
 from tomopick import Grid, Picks, Tomogram
 from tomopick.core.files import atomic_write
 from tomopick.core.presets import CZII_OBJECTS
+from tomopick.data.tables import read_picks_csv
+from tomopick.data.volumes.volumes import read_volume
 from tomopick.picking.resample import matched
 from tomopick.simulation import simulate, with_densities
 from tomopick.simulation.projects import spec_of
@@ -67,6 +69,13 @@ def simulate_runs(folder: Path, runs: Sequence[str], simulation: Simulation, wor
         return
     with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
         list(pool.map(simulation.make, missing))
+
+
+def labelled_volume(volume: Path, picks: Path, name: str, run: str = "all") -> tuple[Tomogram, Picks]:
+    """A real tomogram and the picks of a table of it, all of one object whatever the table says."""
+    values, grid = read_volume(volume)
+    (found,) = read_picks_csv(picks).values()
+    return Tomogram(run, values, grid), Picks(run, found.positions, np.full(len(found), name))
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:

@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from kept_runs import labelled_volume
 from tomopick import FitOptions, Picks, Source, Tomogram, fit
 from tomopick.core.types import PickableObject
 from tomopick.data import MemoryProject
 from tomopick.data.regions import Regions
-from tomopick.data.tables import read_picks_csv
-from tomopick.data.volumes.volumes import read_volume
 from tomopick.picking.load import load_detector
 from tomopick.picking.picker import PickOptions
 from tomopick.recipes import get
@@ -65,11 +64,8 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("tomopick").setLevel("INFO")
 
-    values, grid = read_volume(args.volume)
-    (picks,) = read_picks_csv(args.picks).values()
-    picks = Picks("all", picks.positions, np.full(len(picks), OBJECT.name))
-    z, y, x = grid.shape
-    whole = Tomogram("all", values, grid)
+    whole, picks = labelled_volume(args.volume, args.picks, OBJECT.name)
+    z, y, x = whole.grid.shape
     test = whole.crop((0, y // 2, 0), (z, y - y // 2, x), "test")
     truth = picks.select(test.grid.contains(picks.positions))
     low = whole.crop((0, 0, 0), (z, y // 2, x), "all")
