@@ -144,7 +144,7 @@ def _prepared(model: str, on: Any, options: Any, out: Path, shard: Shard | None)
     if shard is not None:
         say(f"part {shard}: {len(wanted)} of {counted(len(names), 'run')}")
     with bar(len(wanted), "pick", "run") as shown:
-        failed = tell_all(prepare(model, on, options, out, shard), len(wanted), shown)
+        failed = tell_all(prepare(model, on, options, out, wanted), len(wanted), shown)
     if failed and (shard is not None or len(failed) == len(names)):
         sys.exit(1)  # else the other tomograms are there to be looked at
     return str(out / FOLDER)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from pathlib import Path
 
 from ...core.records import expect
-from ...core.shards import Shard
 from ...data.runs import Runs
 from ...picking.load import load_model
 from ...picking.options import PickOptions
@@ -21,15 +20,15 @@ log = logging.getLogger("tomopick")
 FOLDER = "prepared"  # in the folder of the curation: a folder of picks as any other
 
 
-def prepare(model: str, on: Runs, options: ReportOptions, out: Path, shard: Shard | None = None) -> Iterator[RunResult]:
+def prepare(model: str, on: Runs, options: ReportOptions, out: Path, part: Sequence[str]) -> Iterator[RunResult]:
     """Picks down to a low score into `out/prepared`, which `begin` opens; runs that are there are left alone.
 
     Args:
         model: its name or folder.
-        on: the runs.
+        on: the runs of the curation.
         options: metric, views and device.
         out: folder of the curation.
-        shard: the part of the runs that is picked; None: all.
+        part: those of the runs that are picked here.
 
     Raises:
         TomopickError: a model or project that cannot be set up; a run that cannot be picked is a result.
@@ -44,5 +43,4 @@ def prepare(model: str, on: Runs, options: ReportOptions, out: Path, shard: Shar
         log.info("its decoder finds other positions with another threshold: there are no picks below the thresholds")
     place = out / FOLDER
     expect(records_of(project, place).folder, names)
-    part = names if shard is None else shard.part(names)
     return pick_runs(picker, Runs(project, names, on.tomo_type), part, place)
