@@ -19,6 +19,7 @@ from tomopick.picking.folder import read_log
 from tomopick.training import fit as fitting
 from tomopick.training.dataset import gather
 from tomopick.training.loop import TrainState
+from tomopick.training.resuming import begin_training
 
 
 def options(**more):
@@ -84,7 +85,7 @@ def fit_until(step, method, out, **more):
     state = TrainState.start(network, method.train, torch.device("cpu"))
     facts = replace(data.facts, provenance=provenance(options().seed))
     detector = replace(untrained(), method=method.method, recipe_json=method.to_json(), network=network, facts=facts)
-    fitting.begin_training(method, detector, state, out, options().seed)
+    begin_training(method, detector, state, out, options().seed)
     for row in fitting.fit_steps(method, detector, state, data, out, options(**more)):
         if row["step"] == step:
             return

@@ -26,7 +26,7 @@ from tomopick.training.checkpoints import cut_log, keep_weights, last_state, sav
 from tomopick.training.dataset import gather
 from tomopick.training.fit import finish_early
 from tomopick.training.loop import TrainSpec, TrainState
-from tomopick.training.pace import MEASURED, Pace
+from tomopick.training.pace import MEASURED, Deadline, Pace
 from trainings import fit_until, losses, options, sources
 
 
@@ -506,6 +506,35 @@ def test_steps_fit_the_minutes(tmp_path, caplog):
     assert MEASURED < steps < 5000 and len(losses(out)) == steps
     assert json.loads((out / "recipe.json").read_text())["train"]["warmup_steps"] == -(-steps // 10)
     assert f"{steps} steps fit the time" in caplog.text and load_detector(out).objects[0].name == "ball"
+
+
+def test_the_end_is_met_where_the_pace_changes(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("tomopick.training.pace.time.monotonic", lambda: now[0])
+    spec = TrainSpec(steps=890)  # of a second each, fifteen minutes
+    watched, step, asked = Deadline(900.0, 0), 0, 0
+    while step < spec.steps:
+        step += 1
+        now[0] += 2.0 if 100 < step < 200 else 0.5 if step >= 400 else 1.0
+        if watched.missed(spec.steps, step):
+            spec, asked = watched.fitted(spec, step), asked + 1
+    assert 900 - 120 < now[0] <= 900 and 2 <= asked < 8
+    steady, step = Deadline(now[0] + 900, 0), 0
+    while step < 810:
+        step += 1
+        now[0] += 1.0
+        assert not steady.missed(810, step)
+
+
+def test_steps_are_fitted_anew_where_the_pace_changes(tmp_path, monkeypatch, caplog):
+    spec = recipe("train.steps=100000")
+    monkeypatch.setattr(fitting, "fitted", lambda train, *_: replace(train, steps=30))
+    monkeypatch.setattr(Deadline, "missed", lambda self, steps, step: steps == 30 and step == 20)
+    monkeypatch.setattr(Deadline, "fitted", lambda self, train, step: replace(train, steps=step + 4))
+    fit(spec, sources(), tmp_path / "model", options(minutes=10))
+    assert len(losses(tmp_path / "model")) == 24
+    assert json.loads((tmp_path / "model" / "recipe.json").read_text())["train"]["steps"] == 24
+    assert load_detector(tmp_path / "model").recipe_json["train"]["steps"] == 24
 
 
 def test_validations_come_soon_and_take_a_tenth_of_the_time():

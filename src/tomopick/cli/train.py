@@ -271,7 +271,7 @@ def _require_start(out: Path, choices: dict[str, Any]) -> None:
     """What refuses a training at a glance, before the projects are opened and looked over."""
     from ..networks.engines import choose_device
     from ..picking.load import load_detector
-    from ..training.fit import require_place
+    from ..training.resuming import require_place
 
     # What a plan of one member starts from lies beside OUT and may be there alone.
     if not (choices["resume"] and choices["pretrain"] and is_vacant(out)):

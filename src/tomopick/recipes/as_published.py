@@ -21,7 +21,8 @@ from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble
 from ..picking.folder import read_record
 from ..picking.load import load_detector, load_model
-from ..training.fit import FitOptions, check_same, fit, require_place
+from ..training.fit import FitOptions, fit
+from ..training.resuming import check_same, require_place
 from ..training.sources import plans_of
 from .plans import Plan, Training
 from .shares import Grounds, RunShares

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..core.claims import claimed
-from ..core.errors import ModelError, OutputError
-from ..core.files import atomic_write, is_vacant
+from ..core.errors import ModelError
 from ..core.messages import counted
 from ..core.progress import bar
 from ..core.signals import held_interrupt
 from ..networks.engines import choose_device
 from ..picking.cards import provenance, save_with_card
 from ..picking.detector import Detector
-from ..picking.folder import read_log, read_record, version_of
+from ..picking.folder import read_log
 from ..picking.load import load_detector
 from ..scoring.metrics import DEFAULT_THRESHOLDS
 from ..scoring.score_maps import heights
-from .checkpoints import GATHERED, StepLog, cut_log, keep_weights, last_state, save_last, stale
+from .checkpoints import GATHERED, StepLog, keep_weights, save_last, stale
 from .dataset import Data, gather
 from .distillation import objective_of
 from .heap import kept_heap
 from .loop import SELECT, TrainState, train
-from .pace import MEASURED, Pace, announce, fitted
+from .pace import MEASURED, Deadline, Pace, announce, fitted
 from .patches import BATCHES_AHEAD, PatchSampler
 from .ranks import ALONE, Ranks, batch_norms_over
 from .recipe import Recipe
 from .recorded import Recorder
+from .resuming import begin_training, gone_on, require_place, write_recipe
 from .sources import Source
 from .tensor_patches import batches_on
 from .transfer import held_objects, holding, like, started, take_over
@@ -132,7 +131,7 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     if known and start is not None:
         detector = holding(detector, start, [o.name for o in known], data)
     if options.resume and ranks.leads:
-        recipe = _resume(state, recipe, detector, out, options)
+        recipe = gone_on(state, recipe, detector, out, options.seed, options.minutes is not None)
     elif ranks.leads:
         begin_training(recipe, detector, state, out, options.seed)
     recipe = _as_led(recipe, ranks)
@@ -141,22 +140,47 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     announce(recipe.train, recipe.patch.shape, labels, len(data.train), sum(p.numel() for p in network.parameters()))
     held = held_interrupt(once=0.0 if ranks.size == 1 else _ONCE)
     with held as interrupted, batch_norms_over(network, ranks), kept_heap(device):
+        watched = None
         if options.minutes and state.step < MEASURED:
-            recipe = _timed(recipe, detector, state, data, out, options, 60 * options.minutes + began)
-        detector = replace(detector, recipe_json=recipe.to_json())
-        rows = fit_steps(recipe, detector, state, data, out, options)
+            end = 60 * options.minutes + began
+            recipe = _timed(recipe, detector, state, data, out, options, end)
+            # The stages of a semi-supervised training are shares of its steps, which then stay.
+            watched = None if recipe.objective.semi_supervised else Deadline(end, state.step)
+        while True:
+            detector = replace(detector, recipe_json=recipe.to_json())
+            rows = fit_steps(recipe, detector, state, data, out, options)
+            if _taken(rows, recipe, state, out, ranks, interrupted, watched):
+                break
+            assert watched is not None
+            recipe = _kept(replace(recipe, train=watched.fitted(recipe.train, state.step)), out, ranks)
+    return finish(detector, data, out, device) if ranks.leads else detector
+
+
+def _taken(
+    rows: Generator[dict[str, Any]],
+    recipe: Recipe,
+    state: TrainState,
+    out: Path,
+    ranks: Ranks,
+    interrupted: Callable[[], type[BaseException] | None],
+    watched: Deadline | None,
+) -> bool:
+    """Takes the steps; False where they no longer fit the time that is watched."""
+    with closing(rows):  # which writes what is still held of the log
         for row in rows:
             stop = interrupted()
             if ranks.any(stop is not None):
-                rows.close()  # which writes what is still held of the log
+                rows.close()
                 if not ranks.leads:
-                    break
+                    return True
                 save_last(state, out)
                 step = f"step {row['step']} of {recipe.train.steps}"
                 usable = (out / "best" / "detector.json").is_file()
                 kept = f"; `tomopick finish {out}` makes a model of its best so far" if usable else ""
                 raise (stop or KeyboardInterrupt)(f"interrupted at {step}; kept in {out}{kept}")
-    return finish(detector, data, out, device) if ranks.leads else detector
+            if watched is not None and ranks.says(watched.missed(recipe.train.steps, row["step"])):
+                return False
+    return True
 
 
 def _as_led(recipe: Recipe, ranks: Ranks) -> Recipe:
@@ -178,63 +202,13 @@ def _timed(
                 break
     assert pace.seconds is not None
     recipe = replace(recipe, train=fitted(recipe.train, pace.seconds, end - time.monotonic(), state.step))
-    recipe = _as_led(recipe, options.ranks)
-    return _write_recipe(recipe, out) if options.ranks.leads else recipe
+    return _kept(recipe, out, options.ranks)
 
 
-def require_place(out: Path, resume: bool) -> None:
-    """Nothing, where a training can begin in the folder, or go on in it.
-
-    Raises:
-        OutputError: there is something and it is not to be gone on with, or nothing that could be.
-    """
-    begun = any((out / name).is_file() for name in ("recipe.json", "plan.json"))
-    if begun and not resume:
-        raise OutputError(f"{out}: exists already; expected a new folder (or `resume` to go on with its training)")
-    if begun:
-        return
-    if not is_vacant(out):
-        raise OutputError(f"{out}: exists already, and holds no training to go on with; expected a new folder")
-    if resume:
-        raise OutputError(f"{out}: nothing to resume there; leave `resume` out to begin a training")
-
-
-def begin_training(recipe: Recipe, detector: Detector, state: TrainState, out: Path, seed: int) -> None:
-    """A new folder with what resuming needs to know."""
-    state.notes["data"] = _data_of(detector, seed)
-    _write_recipe(recipe, out)
-
-
-def _write_recipe(recipe: Recipe, out: Path) -> Recipe:
-    with atomic_write(out / "recipe.json") as file:
-        file.write(json.dumps({"format_version": version_of(recipe.exclusion)} | recipe.to_json(), indent=1))
-    return recipe
-
-
-def _data_of(detector: Detector, seed: int) -> dict[str, Any]:
-    """What decides the batches besides the recipe, as JSON values."""
-    facts = detector.facts
-    runs = [[list(part.train), list(part.val), list(part.unlabelled)] for part in facts.learned_from]
-    return {"seed": seed, "objects": [o.name for o in detector.objects], "runs": runs}
-
-
-def _resume(state: TrainState, recipe: Recipe, detector: Detector, out: Path, options: FitOptions) -> Recipe:
-    recipe = check_same(recipe, out, options.minutes is not None)
-    saved = last_state(out)
-    if saved:
-        state.load(saved)
-    mine = _data_of(detector, options.seed)
-    begun = state.notes.setdefault("data", mine)
-    for key in mine:
-        if begun.get(key) != mine[key]:
-            raise ModelError(
-                f"{out}: was begun with {key} {begun.get(key)}, not {mine[key]}; "
-                "resume with the same data and seed, or train into a new folder"
-            )
-    cut_log(out / "log.jsonl", state.step)
-    _write_recipe(recipe, out)  # which may be longer than it was begun
-    log.info(f"resumes at step {state.step} of {recipe.train.steps}")
-    return recipe
+def _kept(recipe: Recipe, out: Path, ranks: Ranks) -> Recipe:
+    """The recipe as rank 0 has it, written for who resumes."""
+    recipe = _as_led(recipe, ranks)
+    return write_recipe(recipe, out) if ranks.leads else recipe
 
 
 def _sampler(recipe: Recipe, data: Data, seed: int) -> PatchSampler:
@@ -354,34 +328,3 @@ def finish_early(out: Path) -> Detector:
     with claimed(out):
         detector = Detector.load(out / "best", str(out))
         return replace(detector, checksum=save_with_card(detector, out))
-
-
-def check_same(recipe: Recipe, out: Path, timed: bool = False) -> Recipe:
-    """The recipe to go on with, where the training in a folder was begun with this one; it may only be longer.
-
-    Args:
-        recipe: with a voxel spacing, or with that of the training data, whatever it was.
-        out: the model folder, finished or not.
-        timed: its steps and warm-up were fitted to a time, so those in the folder count.
-
-    Raises:
-        ModelError: it was begun with another.
-    """
-    written = read_record(out / "recipe.json")
-    written.pop("format_version", None)
-    begun = Recipe.from_json(written)
-    recipe = recipe if recipe.voxel_spacing else replace(recipe, voxel_spacing=begun.voxel_spacing)
-    if timed:
-        train = replace(recipe.train, steps=begun.train.steps, warmup_steps=begun.train.warmup_steps)
-        recipe = replace(recipe, train=train)
-    longer = recipe.train.steps > begun.train.steps
-    same = replace(recipe, train=replace(recipe.train, steps=begun.train.steps)) if longer else recipe
-    if begun != same:
-        different = sorted(f.name for f in fields(Recipe) if getattr(begun, f.name) != getattr(same, f.name))
-        raise ModelError(
-            f"{out}: was begun with another recipe (different: {', '.join(different)}); "
-            "resume with the same recipe and overrides (train.steps may be larger), or train into a new folder"
-        )
-    if longer:
-        log.info(f"goes on to step {recipe.train.steps}, not {begun.train.steps}; the schedule is stretched over all")
-    return recipe

@@ -23,6 +23,8 @@ SLOW = 2  # the first steps, which do not count
 SOON = 120.0  # [s] until the first validation, at most
 LOOKS = 8  # validations that make a curve, at least
 SHARE = 0.1  # of the time that validations may take
+SETTLED = 60.0  # [s] of steps after which it is asked again whether they fit the time
+ADRIFT = 0.08  # of the whole time, by which the end may be missed before the steps are fitted anew
 
 
 class Pace:
@@ -91,6 +93,50 @@ class Pace:
             log.info(f"{self.seconds:.2g} s a step: about {left} left; {_memory():.1f} GB of memory so far")
             if line := self._waiting.line():
                 log.warning(line)
+
+
+class Deadline:
+    """Whether a training still ends when it is to: other work comes to the machine and leaves it.
+
+    Args:
+        end: when that is, of the monotonic clock.
+        step: that was taken last.
+    """
+
+    def __init__(self, end: float, step: int) -> None:
+        self.end = end
+        self.whole = end - time.monotonic()
+        # Long enough that validations have their usual share of it.
+        self.settled = max(SETTLED, self.whole * SHARE)
+        self._begin(step)
+
+    def _begin(self, step: int) -> None:
+        self._first, self._began = step, time.monotonic()
+
+    def missed(self, steps: int, step: int) -> bool:
+        """Whether `steps` in all end too soon or too late, by how long the last ones took, validations included."""
+        now = time.monotonic()
+        if step == self._first or step >= steps or now - self._began < self.settled:
+            return False
+        each = self._each(step, now)
+        missed = abs(each * (steps - step) - self._left(now)) > max(ADRIFT * self.whole, each)
+        if not missed:
+            self._begin(step)
+        return missed
+
+    def fitted(self, spec: TrainSpec, step: int) -> TrainSpec:
+        """The training whose steps end in time, with some left for what comes behind them."""
+        now = time.monotonic()
+        steps = step + max(1, int(self._left(now) / self._each(step, now)))
+        log.info(f"the pace has changed: {counted(steps, 'step')} fit the time, not {spec.steps}")
+        self._begin(step)
+        return replace(spec, steps=steps)
+
+    def _left(self, now: float) -> float:
+        return self.end - now - self.whole * SHARE / 2
+
+    def _each(self, step: int, now: float) -> float:
+        return (now - self._began) / (step - self._first)
 
 
 def fitted(spec: TrainSpec, seconds_a_step: float, seconds_left: float, step: int) -> TrainSpec:

@@ -1,0 +1,113 @@
+"""The folder of a training: whether one can begin there, what it was begun with, and going on with it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ModelError, OutputError
+from ..core.files import atomic_write, is_vacant
+from ..picking.detector import Detector
+from ..picking.folder import read_record, version_of
+from .checkpoints import cut_log, last_state
+from .loop import TrainState
+from .recipe import Recipe
+
+log = logging.getLogger("tomopick")
+
+
+def require_place(out: Path, resume: bool) -> None:
+    """Nothing, where a training can begin in the folder, or go on in it.
+
+    Raises:
+        OutputError: there is something and it is not to be gone on with, or nothing that could be.
+    """
+    begun = any((out / name).is_file() for name in ("recipe.json", "plan.json"))
+    if begun and not resume:
+        raise OutputError(f"{out}: exists already; expected a new folder (or `resume` to go on with its training)")
+    if begun:
+        return
+    if not is_vacant(out):
+        raise OutputError(f"{out}: exists already, and holds no training to go on with; expected a new folder")
+    if resume:
+        raise OutputError(f"{out}: nothing to resume there; leave `resume` out to begin a training")
+
+
+def begin_training(recipe: Recipe, detector: Detector, state: TrainState, out: Path, seed: int) -> None:
+    """A new folder with what resuming needs to know."""
+    state.notes["data"] = _data_of(detector, seed)
+    write_recipe(recipe, out)
+
+
+def write_recipe(recipe: Recipe, out: Path) -> Recipe:
+    """The recipe, written into the folder for who resumes."""
+    with atomic_write(out / "recipe.json") as file:
+        file.write(json.dumps({"format_version": version_of(recipe.exclusion)} | recipe.to_json(), indent=1))
+    return recipe
+
+
+def _data_of(detector: Detector, seed: int) -> dict[str, Any]:
+    """What decides the batches besides the recipe, as JSON values."""
+    facts = detector.facts
+    runs = [[list(part.train), list(part.val), list(part.unlabelled)] for part in facts.learned_from]
+    return {"seed": seed, "objects": [o.name for o in detector.objects], "runs": runs}
+
+
+def gone_on(state: TrainState, recipe: Recipe, detector: Detector, out: Path, seed: int, timed: bool = False) -> Recipe:
+    """Takes up the state of the training in a folder; gives the recipe to go on with.
+
+    `timed` is as for `check_same`.
+
+    Raises:
+        ModelError: the training was begun with another recipe, other data or another seed.
+    """
+    recipe = check_same(recipe, out, timed)
+    saved = last_state(out)
+    if saved:
+        state.load(saved)
+    mine = _data_of(detector, seed)
+    begun = state.notes.setdefault("data", mine)
+    for key in mine:
+        if begun.get(key) != mine[key]:
+            raise ModelError(
+                f"{out}: was begun with {key} {begun.get(key)}, not {mine[key]}; "
+                "resume with the same data and seed, or train into a new folder"
+            )
+    cut_log(out / "log.jsonl", state.step)
+    write_recipe(recipe, out)  # which may be longer than it was begun
+    log.info(f"resumes at step {state.step} of {recipe.train.steps}")
+    return recipe
+
+
+def check_same(recipe: Recipe, out: Path, timed: bool = False) -> Recipe:
+    """The recipe to go on with, where the training in a folder was begun with this one; it may only be longer.
+
+    Args:
+        recipe: with a voxel spacing, or with that of the training data, whatever it was.
+        out: the model folder, finished or not.
+        timed: its steps and warm-up were fitted to a time, so those in the folder count.
+
+    Raises:
+        ModelError: it was begun with another.
+    """
+    written = read_record(out / "recipe.json")
+    written.pop("format_version", None)
+    begun = Recipe.from_json(written)
+    recipe = recipe if recipe.voxel_spacing else replace(recipe, voxel_spacing=begun.voxel_spacing)
+    if timed:
+        train = replace(recipe.train, steps=begun.train.steps, warmup_steps=begun.train.warmup_steps)
+        recipe = replace(recipe, train=train)
+    longer = recipe.train.steps > begun.train.steps
+    same = replace(recipe, train=replace(recipe.train, steps=begun.train.steps)) if longer else recipe
+    if begun != same:
+        different = sorted(f.name for f in fields(Recipe) if getattr(begun, f.name) != getattr(same, f.name))
+        raise ModelError(
+            f"{out}: was begun with another recipe (different: {', '.join(different)}); "
+            "resume with the same recipe and overrides (train.steps may be larger), or train into a new folder"
+        )
+    if longer:
+        log.info(f"goes on to step {recipe.train.steps}, not {begun.train.steps}; the schedule is stretched over all")
+    return recipe
