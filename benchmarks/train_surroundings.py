@@ -4,10 +4,11 @@
     python benchmarks/train_surroundings.py OUT --score surroundings
 
 Volumes are simulated in memory by other processes while the network learns from those that are there, each as all of
-its tomogram types; the truth is the simulator's own. What is written into OUT is a model folder, and `iou.json` with
-intersections over unions on runs of seeds that were never learned from. Copy recipe.json, detector.json,
-weights.safetensors and README.md to src/tomopick/models/surroundings to ship it. OUT/state.pt holds what a training has
-come to: the same command goes on from there, for the seconds that are left of it.
+its tomogram types, two of three varied and one like the CZII challenge's; the truth is the simulator's own. What is
+written into OUT is a model folder, and `iou.json` with intersections over unions on runs of seeds that were never
+learned from. Copy recipe.json, detector.json, weights.safetensors and README.md to src/tomopick/models/surroundings to
+ship it. OUT/state.pt holds what a training has come to: the same command goes on from there, for the seconds that are
+left of it.
 
 A flat piece of a membrane whose normal no tilt comes near to gives no signal (the missing wedge; a third to a half of
 a sphere). Such pieces are neither learned from nor counted.
@@ -160,14 +161,15 @@ class Supply:
         plan: sizes.
         workers: processes; 0: simulated here, when one is asked for.
         seed: of the training.
+        most: runs, in all of this call.
     """
 
-    def __init__(self, plan: Plan, workers: int, seed: int) -> None:
-        self.plan, self.seed = plan, TRAIN_SEED + 100_000 * seed
+    def __init__(self, plan: Plan, workers: int, seed: int, most: int = MOST_RUNS) -> None:
+        self.plan, self.seed, self.most = plan, TRAIN_SEED + 100_000 * seed, most
         self.pool = None
         if workers:
             self.pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker)
-        self.workers, self.made = workers, 0
+        self.workers, self.made, self._begun = workers, 0, 0
         self.val: deque[Future[Sample]] = deque()
         self.coming: deque[Future[Sample]] = deque()
 
@@ -180,7 +182,7 @@ class Supply:
         """What has become ready since the last time."""
         if self.pool is None:
             return [make(self._next())] if self.made < self.plan.val_runs + LEAST_RUNS else []
-        while len(self.coming) < 2 * self.workers:
+        while len(self.coming) < 2 * self.workers and self._begun < self.most:
             self.coming.append(self.pool.submit(make, self._next()))
         ready = [f for f in self.coming if f.done()]
         self.coming = deque(f for f in self.coming if not f.done())
@@ -192,8 +194,8 @@ class Supply:
             self.pool.shutdown(wait=False, cancel_futures=True)
 
     def _next(self) -> tuple[Plan, tuple[str, ...], int, str]:
-        self.made += 1
-        return self.plan, TYPES, self.seed + self.made, "varied"
+        self.made, self._begun = self.made + 1, self._begun + 1
+        return self.plan, TYPES, self.seed + self.made, "varied" if self.made % 3 else "like CZII"
 
 
 def batch_of(samples: list[Sample], plan: Plan, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
@@ -374,7 +376,7 @@ def train(plan: Plan, args: argparse.Namespace) -> None:
     """Learns until the time is up, then writes the model."""
     device = torch.device(args.device)
     torch.manual_seed(args.seed)
-    supply = Supply(plan, args.workers, args.seed)
+    supply = Supply(plan, args.workers, args.seed, args.learn_runs)
     try:
         detector = blank(plan)
         if args.init_from:
@@ -453,6 +455,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=420.0, help="of the training; of its processor on a CPU")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1))
+    parser.add_argument("--learn-runs", type=int, default=MOST_RUNS, help="that are simulated to learn from, at most")
     parser.add_argument("--val-runs", type=int, default=Plan.val_runs, help="by which its cuts are chosen")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=3e-3)
