@@ -1,20 +1,21 @@
 """Pick, look, correct, train again: how many corrections bring a weak model to what full labels bring it to.
 
     python benchmarks/active.py OUT --data simulated [--arms doubt,random,score,full] [--rounds 3] [--steps 80]
-    python benchmarks/active.py OUT --data real --volume X.mrc --picks X.csv
+    python benchmarks/active.py OUT --data real --volume X.mrc --picks X.csv [--start MODEL]
     python benchmarks/active.py OUT --data simulated --picture docs/loop.jpg
 
 A weak model is taught for a short time on small simulated runs that are not like the data, with the simulator's own
-density of the object. Then, round after round: it picks the tomograms to learn from; an oracle says of 50 candidates
-(`--number`) whether they are particles; what it said and what the model is sure of goes into tables, as in `curate`;
-and the model goes on learning from these (`light`, from the last round's weights). Which 50:
-
---unlabelled says what places count as on which nothing was said (`loss.unlabelled`, docs/training.md).
+density of the object; or it is `--start`, such as one from a map alone (`train --from-map`), of one object. Then, round
+after round: it picks the tomograms to learn from; an oracle says of 50 candidates (`--number`) whether they are
+particles; what it said and what the model is sure of goes into tables, as in `curate`; and the model goes on learning
+from these (`light`, from the last round's weights). Which 50:
 
 doubt   those whose scores lie nearest to the threshold, as `suggest` names them
 random  any candidates
 score   the best ones first
 full    no oracle: all true picks of these tomograms, for as many steps; what the others are measured against
+
+--unlabelled says what places count as on which nothing was said (`loss.unlabelled`, docs/training.md).
 
 Nothing is undone between rounds: the folders of decisions follow each other as `suggest --decided` and `curate
 --decided` make them. F1 at half a radius, at the model's own thresholds, on tomograms (or the half of one) that no
@@ -137,9 +138,9 @@ def simulated(out: Path, plan: Plan) -> Data:
     return Data(obj, place, {run: replace(p, run=run) for run, p in truth.items()}, test)
 
 
-def real(out: Path, volume: Path, table: Path) -> Data:
+def real(out: Path, volume: Path, table: Path, name: str) -> Data:
     """One tomogram: its low-y half is learned from, the other is scored."""
-    obj = named("apo-ferritin")
+    obj = replace(named("apo-ferritin"), name=name)
     whole, picks = labelled_volume(volume, table, obj.name, "A")
     z, y, x = whole.grid.shape
     low, high = whole.crop((0, 0, 0), (z, y // 2, x), "A"), whole.crop((0, y // 2, 0), (z, y - y // 2, x), "T")
@@ -155,7 +156,7 @@ def real(out: Path, volume: Path, table: Path) -> Data:
 
 def weak_model(out: Path, obj: PickableObject, plan: Plan, args: argparse.Namespace) -> Path:
     """A model that has seen two thin and nearly empty simulated runs, for a short time."""
-    model = out / "weak"
+    model = args.start or out / "weak"
     if not (model / "detector.json").is_file():
         shutil.rmtree(model, ignore_errors=True)
         spec = SimulationSpec(plan.shape, voxel_spacing=(10.0, 10.0))
@@ -331,6 +332,7 @@ def main() -> None:
     parser.add_argument("--data", default="simulated", choices=("simulated", "real"))
     parser.add_argument("--volume", type=Path)
     parser.add_argument("--picks", type=Path)
+    parser.add_argument("--start", type=Path, help="a model of one object to begin with, in place of the weak one")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--number", type=int, default=50, help="candidates that the oracle is asked about in a round")
@@ -348,7 +350,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     kept = args.out / "rows.json"
     rows = json.loads(kept.read_text()) if kept.is_file() else []
-    data = simulated(args.out, plan) if args.data == "simulated" else real(args.out, args.volume, args.picks)
+    name = load_detector(str(args.start)).objects[0].name if args.start else "apo-ferritin"
+    data = simulated(args.out, plan) if args.data == "simulated" else real(args.out, args.volume, args.picks, name)
     print({run: len(p) for run, p in data.truth.items()}, {t.run: len(p) for t, p in data.test}, flush=True)
     weak = weak_model(args.out, data.obj, plan, args)
     if not any(r["arm"] == "weak" for r in rows):
