@@ -148,3 +148,50 @@ def test_a_file_whose_name_is_no_text_is_refused(tmp_path):
             open_project(os.fsdecode(strange)) if ending == ".mrc" else open_project(place)
         os.rename(strange, place / f"A{ending}")
     assert open_project(place).runs() == ["A"]
+
+
+def test_names_with_line_ends_are_refused_where_they_are_read(tmp_path):
+    split = tmp_path / "p.csv"
+    with split.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["run", "object", "x", "y", "z"], ["A", "ball", 1, 2, 3], ["A\nB", "ball", 1, 2, 3]]
+        )
+    with pytest.raises(ReadError, match="line 4: run: the name 'A B' has line ends in it"):
+        open_project(split)
+    with split.open("w", newline="") as file:
+        csv.writer(file).writerows([["object", "x", "y", "z"], ["ba\u2028ll", 1, 2, 3]])
+    with pytest.raises(ReadError, match="line 2: object: the name 'ba ll' has line ends in it"):
+        read_picks_csv(split)
+    place = folder(tmp_path / "t", ("A",), shape=(16, 32, 32), n=1)
+    (place / "A.mrc").rename(place / "A\nB.mrc")
+    with pytest.raises(ReadError, match=r"the name 'A B\.mrc' has line ends in it"):
+        open_project(place)
+    made = create_copick_project(tmp_path / "c", [PickableObject("ball", 60.0)])
+    (tmp_path / "c" / "ExperimentRuns" / "A\nB").mkdir(parents=True)
+    with pytest.raises(ReadError, match="the name 'A B' has line ends in it"):
+        open_project(made.uri).runs()
+
+
+def test_what_is_told_is_one_line_whatever_names_are_in_it(capsys):
+    import logging
+
+    from tomopick.cli.options import plain_log, say
+
+    say("warning: run A\nB: odd")
+    with plain_log():
+        logging.getLogger("tomopick").warning("run A\r\nB: odd")
+    assert capsys.readouterr().err == "warning: run A B: odd\n" * 2
+
+
+def test_rows_without_a_run_are_refused_where_others_have_one(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("run,object,x,y,z\nA,ball,1,2,3\n,ball,4,5,6\n")
+    with pytest.raises(ReadError, match="line 3: run is blank; expected the run, as in other lines"):
+        read_picks_csv(path)
+
+
+def test_rows_of_other_runs_in_a_runs_table_are_said(tmp_path, caplog):
+    place = folder(tmp_path / "t", ("A", "B"), shape=(16, 32, 32), n=1)
+    (place / "A.csv").write_text("run,object,x,y,z\nA,ball,100,100,80\nB,ball,40,50,60\nC,ball,40,50,60\n")
+    found = open_project(place).picks("A")
+    assert len(found) == 1 and "the table is run A's: 2 rows of 'B', 'C'" in caplog.text

@@ -72,7 +72,8 @@ def run_demo(out: Path, shape: Shape, seed: int, model: str, device: str, say: C
         matched_scores({run: cuts["f1"]}, {run: truth}, detector.objects).table(),
     ]
     say("3. compare with the truth")
-    say("\n".join(tables))
+    for line in "\n".join(tables).splitlines():
+        say(line)
     (out / "scores.txt").write_text("\n".join(tables) + "\n")
     write_picks_csv(out / "picks.csv", cuts["f1"])
     picture = out / "sections.png"

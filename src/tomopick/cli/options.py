@@ -66,11 +66,11 @@ def echo(text: object) -> None:
 def say(line: str) -> None:
     """One line on standard error with the flags of its fields, a remark only where it is not quiet.
 
-    Standard output is for results.
+    It stays one whatever names are in it. Standard output is for results.
     """
     if _quiet.get() and not line.startswith(("error:", "warning:")):
         return
-    line = visible(with_flags(line))
+    line = plain_line(with_flags(line))
     if "tqdm" in sys.modules and on_terminal():
         # Above a progress bar that may be there, not into it.
         sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)

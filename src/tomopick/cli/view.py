@@ -65,7 +65,8 @@ def view_command(
         show_in_napari(napari_layers(*given))
         return
     viewer, address = shown_in_neuroglancer(neuroglancer_state(*given), port)
-    say(f"{address}\nCtrl-C ends it")
+    say(address)
+    say("Ctrl-C ends it")
     if not no_browser:
         webbrowser.open(address)
     while viewer is not None:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from .errors import OutputError
+from .errors import OutputError, ReadError
 
 LONGEST = 200  # bytes of a name; file systems end at 255, and endings are added
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -49,6 +49,21 @@ def components(names: Iterable[str], what: str) -> list[str]:
 def is_text(name: str) -> bool:
     """Whether a file's name is text: bytes that are none in the file system's encoding come as lone surrogates."""
     return name.isascii() or not any(unicodedata.category(c) == "Cs" for c in name)
+
+
+def require_one_line(name: str, where: str) -> str:
+    """The name itself, where it can be told in a line; control characters other than line ends can be made visible.
+
+    Args:
+        name: of a run or an object, as somebody else wrote it.
+        where: what the message begins with.
+
+    Raises:
+        ReadError: it has line ends.
+    """
+    if len(name.splitlines()) > 1 or "\n" in name:
+        raise ReadError(f"{where}: the name {shown(name)} has line ends in it; expected one line, so rename it")
+    return name
 
 
 def shown(name: str) -> str:

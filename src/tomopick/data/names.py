@@ -210,6 +210,21 @@ class RunNames:
         said = portal_object(stem)
         return None, None if said is None else object_alias(said, self.objects)
 
+    def find_folder(self, folders: Sequence[str]) -> tuple[str | None, bool]:
+        """The run that the nearest folder is called after, outermost first; and whether it is one we do not have.
+
+        Folders of dates, jobs and users have numbers too: one is another tomogram's only if it is called like ours but
+        for its numbers, as TS_9 beside TS_1.
+        """
+        patterns = {_pattern(form) for run in self.runs for form in forms(run)} - {"0"}
+        for folder in reversed(folders):
+            run = self.find(folder)
+            if run is not None:
+                return run, False
+            if any(any(c.isdigit() for c in form) and _pattern(form) in patterns for form in forms(folder)):
+                return None, True
+        return None, False
+
     def names_another(self, stem: str) -> bool:
         """Whether a file's name is a tomogram's that we do not have: it has a number besides the object's name."""
         if portal_object(stem) is not None:
@@ -255,6 +270,11 @@ def read_names(path: Path) -> dict[str, str]:
             raise ReadError(f"{path}: line {i + 1}: '{name}' is there twice, for two runs; keep one")
         found[name] = run.strip()
     return found
+
+
+def _pattern(name: str) -> str:
+    """What is left where numbers do not tell names apart."""
+    return re.sub(r"\d+", "0", _same(name))
 
 
 def _same(name: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from ..core.errors import ReadError
 from ..core.files import atomic_write
 from ..core.messages import counted, listing
-from ..core.names import quoted_cell, unquoted_cell
+from ..core.names import quoted_cell, require_one_line, unquoted_cell
 from ..core.text import checked_numbers, read_text
 from ..core.types import DISTANCE, THRESHOLD, Picks
 
@@ -53,8 +53,15 @@ class Table:
         return [row[where] for row in self.rows]
 
     def texts(self, name: str) -> list[str]:
-        """The names in a column, without the quotation marks that keep spreadsheets from calculating them."""
-        return [unquoted_cell(text) for text in self.column(name)]
+        """The names in a column, without the quotation marks that keep spreadsheets from calculating them.
+
+        Raises:
+            ReadError: one has line ends.
+        """
+        found = [unquoted_cell(text) for text in self.column(name)]
+        for text in {text for text in found if not text.isprintable()}:
+            require_one_line(text, f"{self.path}: line {self.lines[found.index(text)]}: {name}")
+        return found
 
     def numbers(self, names: Sequence[str]) -> np.ndarray:
         """(n, k) the numbers of some columns; raises `ReadError`, with the line, for what is none."""
@@ -66,13 +73,20 @@ class Table:
         return Table(self.path, self.header, tuple(self.rows[i] for i in keep), tuple(self.lines[i] for i in keep))
 
     def by_run(self) -> dict[str, Table]:
-        """The rows of each run; those of a table without runs under ""."""
+        """The rows of each run; those of a table without runs under "".
+
+        Raises:
+            ReadError: some rows name no run.
+        """
         name = self.find(RUN_COLUMNS)
         if name is None:
             return {"": self}
         rows: dict[str, list[int]] = {}
         for i, run in enumerate(self.texts(name)):
             rows.setdefault(run, []).append(i)
+        if "" in rows and len(rows) > 1:
+            line = self.lines[rows[""][0]]
+            raise ReadError(f"{self.path}: line {line}: {name} is blank; expected the run, as in other lines")
         return {run: self.select(keep) for run, keep in rows.items()}
 
     def scores(self) -> np.ndarray:

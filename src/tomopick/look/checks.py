@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from ..core.errors import NoPicksError, ReadError, TomopickError
 from ..core.messages import counted, listing
+from ..core.names import plain_line
 from ..core.types import Grid, PickableObject, Picks
 from ..data import Project
 from ..data.choose import SPACING_TOLERANCE
@@ -55,9 +56,9 @@ class Finding:
         return f"{MARKS[self.level]} {self.said()}"
 
     def said(self) -> str:
-        """Where, what, and what to do."""
+        """Where, what, and what to do, in one line."""
         where = f"{self.where}: " if self.where else ""
-        return f"{where}{self.text}{'; ' + self.fix if self.fix else ''}"
+        return plain_line(f"{where}{self.text}{'; ' + self.fix if self.fix else ''}")
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

@@ -115,13 +115,13 @@ class Reading:
     def find_file(self, path: Path) -> tuple[RunFrame | None, str | None]:
         """The frame (and object) that a file of one tomogram is of: by its name, its folders', or the only run.
 
-        A file that is called after another tomogram goes neither to its folder's run nor to the only one.
+        A file that is called after another tomogram, or lies in a folder that is, goes neither to a run that a folder
+        farther up is called after nor to the only one.
         """
         run, name = self.names.find_with_object(path.stem)
         if run is None and not self.names.names_another(path.stem):
-            folders = (self.names.find(part) for part in reversed(path.absolute().parent.parts))
-            run = next((found for found in folders if found is not None), None)
-            if run is None and len(self.names.runs) == 1:
+            run, elsewhere = self.names.find_folder(path.absolute().parent.parts)
+            if run is None and not elsewhere and len(self.names.runs) == 1:
                 run = self.names.runs[0]
                 log.warning(f"{path.name}: names no run; it is taken for '{run}', the only one")
         if run is None:
@@ -137,6 +137,11 @@ class Reading:
         known = "" if run is not None else ", and its name is no run's: nothing is known of any"
         log.warning(f"{path}: holds no particles{known}")
         return [] if run is None else [Picks.empty(run)]
+
+    def in_angstrom(self, path: Path) -> None:
+        """Says so where a pixel size was asked for and the file's coordinates need none."""
+        if self.pixel_size is not None:
+            log.warning(f"{path}: its coordinates are in Å, so that `pixel_size` does not count for them")
 
     def objects(self, n: int, path: Path, classes: np.ndarray | None = None, said: str | None = None) -> np.ndarray:
         """(n,) the object of each pick: as told, as `said` or the file's name ends, by class number, or the only one.

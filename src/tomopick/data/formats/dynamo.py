@@ -85,11 +85,16 @@ class Dynamo:
 
 
 def _positions(voxels: np.ndarray, rows: np.ndarray, frame: RunFrame, reading: Reading) -> np.ndarray:
-    """Å of voxels of the frame's volume, or of one whose voxel size the options or the table tell."""
-    size = reading.pixel_size or (float(rows[0, _APIX]) if rows.shape[1] > _APIX and rows[0, _APIX] > 0 else None)
-    if size is not None and (frame.grid is None or abs(size / frame.grid.voxel_spacing - 1) > 1e-3):
-        return voxels * size
-    return frame.need_grid("Dynamo").positions(voxels)
+    """Å of voxels of the frame's volume, or of one whose voxel size the options or each row of the table tell."""
+    sizes = rows[:, _APIX] if rows.shape[1] > _APIX else np.zeros(len(rows))
+    sizes = np.full(len(rows), reading.pixel_size) if reading.pixel_size else sizes
+    own = sizes <= 0
+    if frame.grid is not None:
+        own |= np.abs(sizes / frame.grid.voxel_spacing - 1) <= 1e-3
+    positions = voxels * sizes[:, None]
+    if own.any():
+        positions[own] = frame.need_grid("Dynamo").positions(voxels[own])
+    return positions
 
 
 def _number(value: float) -> str:

@@ -46,7 +46,9 @@ def read_particles(path: Path, reading: Reading, of: str = "") -> list[Picks]:
     found: list[Picks] = []
     for blocks in read_documents(path):
         listed = next((b for b in blocks.values() if LIST_FILE in b), None)
-        if listed is not None:
+        if listed is not None and of:
+            raise ReadError(f"{path}: is a list of files, and named in one; expected a file of coordinates")
+        elif listed is not None:
             found += _read_list(path, listed, reading)
         elif "stopgap_motivelist" in blocks:
             found += read_stopgap(blocks["stopgap_motivelist"], path, reading)
@@ -89,6 +91,8 @@ def _read_table(path: Path, blocks: Blocks, reading: Reading, of: str) -> list[P
         if frame is None:
             continue
         here = names == name
+        if _centred(table, frame) and not found:
+            reading.in_angstrom(path)
         own = None if unit is None else unit.sizes[here]
         sizes = np.ones((int(here.sum()), 3)) * _sizes(own, key, frame, reading, parts)
         found.append(_picks(table[here], sizes, score, frame, reading, path))
@@ -132,7 +136,7 @@ def _picks(rows: Any, sizes: np.ndarray, score: str | None, frame: RunFrame, rea
 
 def _positions(rows: Any, sizes: np.ndarray, frame: RunFrame, path: Path) -> np.ndarray:
     """(n, 3) zyx [Å], shifts not yet applied; centred coordinates come first, as in RELION."""
-    if set(CENTRED) <= set(rows) and (frame.centre is not None or not set(PIXELS) <= set(rows)):
+    if _centred(rows, frame):
         return columns(rows, CENTRED, path)[:, ::-1] + frame.need_centre("RELION 5")
     if np.isnan(sizes).any():
         raise ReadError(
@@ -140,6 +144,11 @@ def _positions(rows: Any, sizes: np.ndarray, frame: RunFrame, path: Path) -> np.
             "`pixel_size` (in Å; the tomogram's own if they were counted there), or `tomograms_star`"
         )
     return columns(rows, PIXELS, path)[:, ::-1] * sizes
+
+
+def _centred(rows: Any, frame: RunFrame) -> bool:
+    """Whether positions are those from the middle [Å]: where it is known, or nothing else is."""
+    return set(CENTRED) <= set(rows) and (frame.centre is not None or not set(PIXELS) <= set(rows))
 
 
 def normalised(numbers: np.ndarray) -> bool:
@@ -257,6 +266,7 @@ def _read_m(path: Path, table: Any, reading: Reading) -> list[Picks]:
         raise ReadError(f"{path}: no column {listing(missing)}; expected M's particles")
     if not len(table):
         return reading.nothing(path)
+    reading.in_angstrom(path)
     angles = [f"wrpAngle{a}{number}" for a in ("Rot", "Tilt", "Psi")]
     score = score_column(table)
     known = {*place, *angles, score, M_NAME}

@@ -211,6 +211,7 @@ class CopickPicks(ReadOnly):
         file = parse_picks(data, frame.run, str(path))
         if not len(file.picks):
             return reading.nothing(path, frame.run)
+        reading.in_angstrom(path)
         names = reading.objects(len(file.picks), path, None, file.name)
         return [Picks(frame.run, file.picks.positions, names, file.picks.scores, file.picks.rotations)]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core.errors import OutputError, ReadError
 from ...core.files import write_together
-from ...core.names import component
+from ...core.names import component, require_one_line
 from ...core.reading import parse_json
 from ...core.text import read_json
 from ...core.types import Grid, PickableObject, Picks, Tomogram
@@ -74,7 +74,7 @@ class CopickProject:
     @reads
     def runs(self) -> list[str]:
         """The names of the runs, sorted."""
-        return sorted(run.name for run in self.root.runs)
+        return sorted(require_one_line(run.name, f"{self.uri}: run") for run in self.root.runs)
 
     @reads
     def tomo_types(self, run: str) -> list[str]:

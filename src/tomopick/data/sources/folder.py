@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...core.errors import OutputError, ReadError, SelectionError
-from ...core.messages import listing
-from ...core.names import component, is_text, shown
+from ...core.messages import counted, listing
+from ...core.names import component, is_text, require_one_line, shown
 from ...core.types import Grid, PickableObject, Picks, Tomogram
 from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
 from ..names import RunNames
@@ -18,6 +18,7 @@ from ..offset import CoordinateOffset
 from ..project import Stamp, one_line
 from ..regions import REGIONS_FILE, Regions
 from ..tables import is_picks_csv, read_picks_csv, the_one, write_picks_csv
+from ..volumes.checks import warn_once
 from ..volumes.slabs import Slabs, volume_slabs
 from ..volumes.volumes import contents_mark, is_volume_name, read_volume, volume_grids, volume_run
 
@@ -179,9 +180,14 @@ class FolderProject:
     def _table(self, run: str) -> Picks | None:
         if run not in self._tables:
             return None
-        tables = self._picks_in(self._tables[run])
+        path = self._tables[run]
+        tables = self._picks_in(path)
         mine = RunNames([run])
         here = next((name for name in tables if name == run), None) or next((n for n in tables if mine.find(n)), "")
+        strays = {name: len(rows) for name, rows in tables.items() if name != here and self._tables.get(name) != path}
+        if any(strays.values()):
+            rows = counted(sum(strays.values()), "row")
+            warn_once(f"{path}: left out, for the table is run {run}'s: {rows} of {listing(map(shown, strays))}")
         return None if here not in tables else dataclasses.replace(tables[here], run=run)
 
     def _picks_in(self, path: Path) -> dict[str, Picks]:
@@ -267,9 +273,13 @@ def tables_in(folder: Path) -> list[Path]:
 
 
 def _require_text(path: Path) -> None:
-    """Raises `ReadError` where the name of a file, which names its run, is no text in the locale's encoding."""
+    """Raises `ReadError` where the name of a file, which names its run, is no text in the locale's encoding.
+
+    Nor may there be line ends in it.
+    """
     if not is_text(path.name):
         raise ReadError(f"{path.parent}: {shown(path.name)}: the file's name is no text here; rename it")
+    require_one_line(path.name, str(path.parent))
 
 
 def _matched(tables: Sequence[Path], runs: Sequence[str], only: str, asked: str | None = None) -> dict[str, Path]:

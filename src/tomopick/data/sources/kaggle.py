@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...core.errors import ReadError
 from ...core.files import write_together
+from ...core.names import require_one_line
 from ...core.presets import CZII_OBJECTS
 from ...core.types import Grid, Picks, Tomogram
 from ..choose import PicksEntry, TomogramEntry, choose_picks, choose_tomogram, require_id, require_objects, require_run
@@ -48,7 +49,8 @@ class KaggleProject:
         self._roots = kaggle_roots(Path(path))
         if not self._roots:
             raise ReadError(f"{path}: not Kaggle's layout; expected static/ExperimentRuns or RUN/Picks/*.json")
-        self._runs = frozenset(run.name for root in self._roots for run in _run_folders(root))
+        folders = (run for root in self._roots for run in _run_folders(root))
+        self._runs = frozenset(require_one_line(run.name, str(run.parent)) for run in folders)
         self._offset = CoordinateOffset.parse(coordinate_offset)
         self.objects = with_specs(CZII_OBJECTS, objects, extend=False)
 

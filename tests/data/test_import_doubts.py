@@ -1,0 +1,84 @@
+"""What files of others leave open, and what of it may not be guessed."""
+
+import numpy as np
+import pytest
+
+from tomopick.core.errors import ReadError, SelectionError
+from tomopick.core.types import Grid, PickableObject, Tomogram
+from tomopick.data import MemoryProject
+from tomopick.data.importing import ImportOptions, import_picks
+
+SHAPE, SPACING = (30, 40, 50), 10.0
+
+
+def project(*runs):
+    made = MemoryProject([PickableObject("ball", 60.0)])
+    for run in runs:
+        values = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+        made.add(Tomogram(run, values, Grid(SHAPE, SPACING), "wbp"))
+    return made
+
+
+def touch(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def found(into, run):
+    return into.picks(run, "*:imported/0").positions[:, ::-1].tolist()
+
+
+@pytest.mark.parametrize("folder", ["TS_9", "rec_TS_9", "ts_09_10.00Apx"])
+@pytest.mark.parametrize("runs", [("TS_1",), ("TS_1", "TS_2")])
+def test_a_folder_that_is_called_after_another_tomogram_is_not_passed_over(tmp_path, folder, runs):
+    path = touch(tmp_path / "TS_1" / folder / "picks.coords", "10 20 5\n")
+    with pytest.raises(SelectionError, match="nothing for the runs"):
+        import_picks([path], project(*runs), ImportOptions(name="ball"))
+
+
+@pytest.mark.parametrize("folder", ["2026-11-27", "job012", "user7", "9"])
+def test_folders_of_dates_jobs_and_users_are_no_tomograms(tmp_path, folder):
+    path = touch(tmp_path / "TS_1" / folder / "picks.coords", "10 20 5\n")
+    into = project("TS_1", "TS_2")
+    import_picks([path], into, ImportOptions(name="ball"))
+    assert found(into, "TS_1") == [[100, 200, 50]]
+
+
+CENTRED = "".join(f"_rlnCenteredCoordinate{a}Angst\n" for a in "XYZ")
+IN_ANGSTROM = {
+    "a.star": f"data_particles\n\nloop_\n_rlnTomoName\n{CENTRED}TS_1 -150 0 -100\n",
+    "m.star": "data_particles\n\nloop_\n_wrpSourceName\n_wrpCoordinateX1\n_wrpCoordinateY1\n_wrpCoordinateZ1\n"
+    "TS_1.tomostar 100 200 50\n",
+    "TS_1.json": '{"pickable_object_name": "ball", "user_id": "a", "session_id": "0", "run_name": "TS_1", "points": '
+    '[{"location": {"x": 100, "y": 200, "z": 50}}]}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_ANGSTROM)
+def test_a_pixel_size_that_does_not_count_is_said(tmp_path, name, told):
+    path = touch(tmp_path / name, IN_ANGSTROM[name])
+    into = project("TS_1")
+    import_picks([path], into, ImportOptions(name="ball", pixel_size=2.0))
+    assert found(into, "TS_1") == [[100, 200, 50]]
+    assert sum("its coordinates are in Å, so that `pixel_size` does not count for them" in line for line in told) == 1
+
+
+def test_lists_that_name_each_other_are_refused(tmp_path):
+    rows = "data_\n\nloop_\n_rlnTomoName\n_rlnTomoImportParticleFile\nTS_1 "
+    touch(tmp_path / "b.star", f"{rows}{tmp_path / 'a.star'}\n")
+    path = touch(tmp_path / "a.star", f"{rows}{tmp_path / 'b.star'}\n")
+    with pytest.raises(ReadError, match="is a list of files, and named in one"):
+        import_picks([path], project("TS_1"), ImportOptions(name="ball"))
+
+
+def test_each_row_of_a_dynamo_table_counts_in_its_own_voxels(tmp_path):
+    def row(x, y, z, apix):
+        columns = ["0"] * 36
+        columns[19], columns[23:26], columns[35] = "1", map(str, (x, y, z)), str(apix)
+        return " ".join(columns)
+
+    path = touch(tmp_path / "TS_1.tbl", "\n".join([row(10, 20, 5, 10), row(5, 10, 2.5, 20), row(10, 20, 5, 0)]) + "\n")
+    into = project("TS_1")
+    import_picks([path], into, ImportOptions(name="ball"))
+    assert found(into, "TS_1") == [[100, 200, 50]] * 3
