@@ -116,6 +116,30 @@ def test_equal_grey_values_of_the_specimen_are_none(deviation, blur, seed):
     assert find_void(np.clip(np.rint(values / values.std() * deviation), -30, 30).astype(np.float32)) is None
 
 
+@pytest.mark.parametrize(
+    "dtype, fill", [("int8", 127), ("int16", -32768), ("int16", 0), ("float32", 0), ("float32", 1e4)]
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_tips_and_islands_of_a_mask_are_void_too(dtype, fill, seed):
+    """As a segmentation leaves them, too small to be told by themselves; of a far value each counts."""
+    whole, shape = noise(dtype), SHAPE
+    lobes = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 6)
+    void = lobes > 0.3 * lobes.std()
+    void[:, :, :6] = True
+    found = find_void(np.where(void, np.float32(fill), whole))
+    assert found is not None and not (void & ~found).any() and (found & ~void).sum() <= 1e-3 * void.size
+
+
+@pytest.mark.parametrize("dtype, fills, width", [("int8", (4, -128), 12), ("int16", (2000, 0), 8),
+                                                 ("float32", (1e4, -0.4), 5)])  # fmt: skip
+def test_a_fill_within_another(dtype, fills, width):
+    """A volume that was filled up with one value, and a mask multiplied in that lies farther out."""
+    whole, outer, inner = noise(dtype), rim(SHAPE, 4), rim(SHAPE, width)
+    values = np.where(outer, np.float32(fills[1]), np.where(inner, np.float32(fills[0]), whole))
+    found = find_void(values)
+    assert found is not None and (inner & ~found).sum() <= 8 and (found & ~inner).sum() <= 0.01 * inner.size
+
+
 def test_gold_that_was_cut_off_is_specimen():
     values = noise("int8")
     z, y, x = np.indices(SHAPE)

@@ -22,6 +22,10 @@ BOX_EDGE = 16  # of a region inside the volume that fills its box, as a chunk th
 _KINDS = 4  # fill values of one volume
 SMOOTH = 0.6  # of what surrounds a region that differs from it by one step of the grey values: then it is no fill
 _MOST = 0.98  # of a volume; where more is of one value that is the specimen's surroundings, as in a phantom
+_SAMPLED = 128  # voxels along an axis that tell which grey values the specimen has
+_NEAR = 0.25  # of the specimen's deviation: grey values that are like a fill
+_OFTEN = 0.1  # of the voxels next to a void that are of one value: it may be another fill
+_EXCESS = 20.0  # times as many voxels of a value as of those near it do not come about by chance
 APRON = 2  # voxels beside a void that interpolation or a soft mask may have changed
 
 
@@ -29,7 +33,8 @@ def find_void(values: np.ndarray, finite: bool | None = None) -> np.ndarray | No
     """(z, y, x) bool, True where a volume (z, y, x) holds no specimen; None where it does everywhere.
 
     A region is void where it is of one value and takes in a corner of the volume, or reaches from one of its faces to
-    the opposite one, or is a box; smaller ones of the same value then are, too. What is not finite is of one value.
+    the opposite one, or is a box, or lies at such a region of another value; smaller ones of the same value then are,
+    too, down to single voxels of a value that the specimen does not have. What is not finite is of one value.
 
     Args:
         values: the volume.
@@ -41,13 +46,51 @@ def find_void(values: np.ndarray, finite: bool | None = None) -> np.ndarray | No
         return None
     found = np.zeros(values.shape, dtype=bool)
     found[blank] = True
-    for value in rivals:
-        counts = _Counts.of(values, value)
-        accepted = counts.regions()
-        if accepted.any() and not _smooth(values, value, counts, accepted, rivals):
-            _mark(found, values, value, counts, accepted)
+    taken = _take(found, values, rivals, None)
+    if found.any() and (len(others := _next_to(values, found)) or len(rivals) > 1):
+        first = found.copy()
+        for value in others:
+            _mark_others(found, values, value)  # it may be too thin to fill blocks
+        _take(found, values, [*rivals, *(v for v in others if v not in rivals)], taken)
+        if np.count_nonzero(found) > _MOST * found.size:  # the second was no fill, but what the specimen lies in
+            found = first
     n = np.count_nonzero(found)
     return found if 0 < n <= _MOST * found.size else None
+
+
+def _take(found: np.ndarray, values: np.ndarray, rivals: list[float], taken: np.ndarray | None) -> np.ndarray:
+    """Sets the void of some values; gives the blocks (z, y, x) into which it reaches.
+
+    Args:
+        found: (z, y, x) bool, what is known to be void.
+        values: the volume.
+        rivals: that may be fills.
+        taken: blocks that are void already, at which another fill may lie; None: none is known.
+    """
+    known = np.zeros([len(_starts(n)) for n in values.shape], dtype=bool) if taken is None else taken
+    for value in rivals:
+        counts = _Counts.of(values, value)
+        accepted = counts.regions(taken)
+        if (accepted & ~known).any() and not _smooth(values, value, counts, accepted, rivals):
+            _mark(found, values, value, counts, accepted)
+            _mark_others(found, values, value)
+            known = known | accepted
+    return known
+
+
+def _next_to(values: np.ndarray, found: np.ndarray) -> list[float]:
+    """Values that much of what lies next to a void is of, the most frequent first."""
+    met = []
+    for z in range(0, len(values), max(1, len(values) // _SAMPLED)):
+        near = found[max(0, z - 1)] | found[min(z + 1, len(values) - 1)]
+        near[1:] |= found[z, :-1]
+        near[:-1] |= found[z, 1:]
+        near[:, 1:] |= found[z, :, :-1]
+        near[:, :-1] |= found[z, :, 1:]
+        met.append(values[z][near & ~found[z]])
+    shown, n = np.unique(np.concatenate(met), return_counts=True)
+    most = np.argsort(-n, kind="stable")[:_KINDS]
+    return [float(shown[i]) for i in most if n[i] > _OFTEN * n.sum() and np.isfinite(shown[i])]
 
 
 def beside(void: np.ndarray) -> np.ndarray:
@@ -153,8 +196,8 @@ class _Counts:
         sizes = (lengths[0][:, None, None] * lengths[1][:, None] * lengths[2]).astype(np.uint8)
         return cls(counts, sizes, starts, values.shape)
 
-    def regions(self) -> np.ndarray:
-        """(blocks) bool: those into which a void reaches."""
+    def regions(self, beside: np.ndarray | None = None) -> np.ndarray:
+        """(blocks) bool: those into which a void reaches; one may lie at what is void already, `beside`."""
         from scipy import ndimage
 
         full = self.counts == self.sizes
@@ -170,7 +213,10 @@ class _Counts:
         voxels = np.bincount(flat, weights=self.counts.ravel(), minlength=n + 1)
         within = np.bincount(flat, weights=(self.counts * solid).ravel(), minlength=n + 1)
         firm = within >= _SHARE * voxels
-        placed = self._placed(labels, full) & firm
+        placed = self._placed(labels, full)
+        if beside is not None:
+            placed[labels[ndimage.binary_dilation(beside, structure=np.ones((3, 3, 3)))]] = True
+        placed &= firm
         placed[0] = False
         if not placed.any():
             return none
@@ -218,6 +264,26 @@ def _smooth(values: np.ndarray, value: float, counts: _Counts, accepted: np.ndar
         return False
     step = float(np.diff(np.unique(np.append(others, value))).min())
     return bool((np.abs(others - value) <= 1.5 * step).mean() > SMOOTH)
+
+
+def _mark_others(found: np.ndarray, values: np.ndarray, value: float) -> None:
+    """Sets the other voxels of a fill value where the specimen has none such: tips and islands of what was masked.
+
+    Of a value that ends the specimen's range, as where it was cut off, that is only known if nothing is near it.
+    """
+    steps = tuple(slice(None, None, max(1, n // _SAMPLED)) for n in values.shape)
+    sample = values[steps][~found[steps]].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    others = sample[sample != value]
+    if not len(others):
+        return
+    near = others[np.abs(others - value) <= _NEAR * others.std()] if np.isfinite(value) else others[:0]
+    if len(near):
+        level = len(near) / len(np.unique(near))  # voxels of a grey value of the specimen
+        if not others.min() < value < others.max() or len(sample) - len(others) < _EXCESS * level:
+            return
+    for section, out in zip(values, found):
+        out |= _equal(section, value)
 
 
 def _mark(found: np.ndarray, values: np.ndarray, value: float, counts: _Counts, accepted: np.ndarray) -> None:
