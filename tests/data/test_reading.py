@@ -16,7 +16,7 @@ from tomopick.data.importing import ImportOptions, import_picks
 from tomopick.data.names import RunNames, forms, plain_name, read_names
 from tomopick.data.new_project import init_project
 from tomopick.data.open import open_projects
-from tomopick.data.plausible import unlikely
+from tomopick.data.plausible import unlikely, unlikely_runs
 from tomopick.data.runs import Runs
 
 SHAPE = (40, 60, 64)
@@ -256,6 +256,20 @@ def test_what_is_odd_in_one_run_is_judged_with_the_others():
     corner, inside = np.full((12, 3), 30.0), np.random.default_rng(0).uniform(0, 390, (12, 3))
     found = {"a": Picks("a", corner, ["x"] * 12), "b": Picks("b", inside, ["x"] * 12)}
     assert unlikely(found, {"a": grid, "b": grid}) is None and unlikely({"a": found["a"]}, {"a": grid})
+    (line,) = unlikely_runs(found, {"a": grid, "b": grid})
+    assert line.startswith("run a: all 12 picks lie within 30 Å of the corner")
+    assert unlikely_runs({"a": found["a"]}, {"a": grid}) == []
+
+
+@pytest.mark.parametrize("n", [1, 4])
+@pytest.mark.parametrize("name, size", [("TS_1.csv", 1.0), ("TS_1.coords", 1.0), ("TS_1.csv", 1.03)])
+def test_parts_of_the_size_are_refused_where_angstrom_or_voxels_are_expected(tmp_path, name, size, n):
+    parts = np.random.default_rng(0).uniform(0.01, 1, (n, 3)) * size
+    rows = [f"{x:.3f} {y:.3f} {z:.3f}" for x, y, z in parts]
+    table = "object,x,y,z\n" + "".join(f"ribosome,{row.replace(' ', ',')}\n" for row in rows)
+    text = refused(tmp_path, name, table if name.endswith("csv") else "\n".join(rows) + "\n")
+    assert f"all {n} picks lie within the first voxel; are they parts of the tomogram's size?" in text
+    assert text.endswith("multiply them by it")
 
 
 # ---- numbers ----

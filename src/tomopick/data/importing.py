@@ -20,7 +20,7 @@ from .choose import require_objects
 from .exporting import ExportOptions, frames, with_row
 from .formats import Reading, RunFrame, RunNames, TomogramRow, detect, get_format, read_tomograms_star
 from .names import read_names
-from .plausible import FEW, unlikely
+from .plausible import FEW, PARTS, unlikely, unlikely_runs
 from .project import holds_part
 from .runs import Runs
 
@@ -140,11 +140,14 @@ def _judge(found: Mapping[str, Picks], grids: Mapping[str, Grid], project: Proje
     """Raises for picks that are all in a corner or all outside; only says so where the pixel size was asked for."""
     why = unlikely(found, grids, FEW)
     if why is None:
+        for line in unlikely_runs(found, grids):
+            log.warning(line)
         return
     if options.pixel_size is not None:
         log.warning(why)
         return
-    raise SelectionError(f"{project.uri}: {why}; say what 1 of the coordinates is with `pixel_size` (in Å)")
+    fix = "multiply them by it" if PARTS in why else "say what 1 of the coordinates is with `pixel_size` (in Å)"
+    raise SelectionError(f"{project.uri}: {why}; {fix}")
 
 
 def read_files(files: Sequence[Path], of: Runs, options: ImportOptions) -> tuple[dict[str, Picks], list[str]]:

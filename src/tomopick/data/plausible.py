@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,17 +12,22 @@ from ..core.errors import SelectionError
 from ..core.messages import listing
 from ..core.types import Grid, Picks
 
+log = logging.getLogger("tomopick")
+
 CORNER = 0.2  # of every axis: picks that all lie in it were counted in something larger than was thought
 FEW, MANY = 3, 10  # picks that tell a corner from chance: where a known unit would fit, and in any case
 EMPTY = 0.25  # of an axis at one end, without any pick, which may not have been looked at
 CHANCE = 1e-4  # of so many picks leaving it empty where they might be anywhere
+SPECK = 5  # voxels; in a volume no larger, coordinates of 0..1 may be voxels
+_OVER = 0.05  # beyond 0..1 that parts of a size may lie: outside, by less than a particle
 _FINE = 2.0  # [Å]; voxels and Å are told apart by numbers alone from this voxel size on
 
 Meant = Callable[[np.ndarray, Grid], np.ndarray]
+PARTS = "are they parts of the tomogram's size? expected Å"
 _NEAR: tuple[tuple[str, Meant], ...] = (
     ("are they in voxels? expected Å", lambda p, g: p * g.voxel_spacing),
     ("are they in nm? expected Å", lambda p, g: p * 10),
-    ("are they parts of the tomogram's size? expected Å", lambda p, g: p * np.asarray(g.shape) * g.voxel_spacing),
+    (PARTS, lambda p, g: p * np.asarray(g.shape) * g.voxel_spacing),
 )
 _FAR: tuple[tuple[str, Meant], ...] = (
     ("are they in Å, where voxels are expected, or multiplied twice?", lambda p, g: p / g.voxel_spacing),
@@ -47,8 +53,28 @@ def unlikely(found: Mapping[str, Picks], grids: Mapping[str, Grid], few: int = M
         return None
     if not any(grid.contains(positions).any() for positions, grid in sides):
         return _outside(sides, n)
+    return _in_corner(sides, n, few)
+
+
+def unlikely_runs(found: Mapping[str, Picks], grids: Mapping[str, Grid]) -> list[str]:
+    """A line for each of several runs whose picks all lie in a corner, though those of others do not.
+
+    Particles may well be there; in another unit than the others they lie there always.
+    """
+    lines = []
+    for run, picks in found.items() if len(found) > 1 else ():
+        if run in grids and len(picks):
+            why = _in_corner([(picks.positions, grids[run])], len(picks), MANY)
+            lines += [f"run {run}: {why}"] if why else []
+    return lines
+
+
+def _in_corner(sides: list[tuple[np.ndarray, Grid]], n: int, few: int) -> str | None:
+    """Why picks that all lie in one corner cannot be meant as they stand; None where they can, or lie elsewhere."""
     if not all(grid.contains(positions).all() for positions, grid in sides):
         return None
+    if _are_parts(sides):
+        return f"all {n} picks lie within the first voxel; {PARTS}"
     fits = [text for text, meant in _NEAR if _fits(sides, meant)]
     corner = all((_parts(positions, grid) < CORNER).all() for positions, grid in sides)
     in_voxels = fits[:1] == [_NEAR[0][0]] and all(grid.voxel_spacing > _FINE for _, grid in sides)
@@ -62,7 +88,7 @@ def unlikely(found: Mapping[str, Picks], grids: Mapping[str, Grid], few: int = M
 
 
 def require_likely(found: Mapping[str, Picks], grids: Mapping[str, Grid], where: str, fix: str = "") -> None:
-    """Raises `SelectionError` for picks that cannot be meant as they stand.
+    """Raises `SelectionError` for picks that cannot be meant as they stand; of single runs among others it is said.
 
     Args:
         found, grids: as in `unlikely`.
@@ -72,6 +98,8 @@ def require_likely(found: Mapping[str, Picks], grids: Mapping[str, Grid], where:
     why = unlikely(found, grids)
     if why is not None:
         raise SelectionError(f"{where}: {why}{'; ' + fix if fix else ''}")
+    for line in unlikely_runs(found, grids):
+        log.warning(line)
 
 
 def _outside(sides: list[tuple[np.ndarray, Grid]], n: int) -> str:
@@ -81,6 +109,22 @@ def _outside(sides: list[tuple[np.ndarray, Grid]], n: int) -> str:
     one = f"the first at {x:.0f}, {y:.0f}, {z:.0f} Å of {size} Å (x, y, z)"
     hint = listing(fits[:2]) if fits else "are pixel size, centre and run the right ones?"
     return f"all {n} picks lie outside the tomogram, {one}; {hint}"
+
+
+def _are_parts(sides: list[tuple[np.ndarray, Grid]]) -> bool:
+    """Whether positions, as numbers or as voxels, are all of 0..1 and not whole: nobody picks within one voxel."""
+    numbers = [
+        any(within_one(v) for v in (positions, grid.indices(positions))) and bool((positions > 0).any())
+        for positions, grid in sides
+        if max(grid.shape) > SPECK
+    ]
+    return len(numbers) == len(sides) and all(numbers)
+
+
+def within_one(numbers: np.ndarray) -> bool:
+    """Whether coordinates are 0..1 of something, but for a little, and not all of them whole numbers."""
+    within = len(numbers) > 0 and bool(numbers.min() >= -_OVER and numbers.max() <= 1 + _OVER)
+    return within and bool(np.any(numbers % 1))
 
 
 def _fits(sides: list[tuple[np.ndarray, Grid]], meant: Meant) -> bool:

@@ -19,7 +19,7 @@ from ..core.types import Grid, PickableObject, Picks
 from ..data import Project
 from ..data.choose import SPACING_TOLERANCE
 from ..data.labelled import labelled_in
-from ..data.plausible import unlikely
+from ..data.plausible import unlikely, unlikely_runs
 from ..data.volumes.mrc import mrc_header
 from ..scoring.crowding import crowded
 from ..scoring.radii import diameter_doubts, radius_doubts
@@ -201,7 +201,10 @@ def picks_findings(
         if not unclear and not missing:
             yield Finding(OK, "", "no picks yet: picking needs none, training and scoring do")
         return
-    corner = unlikely({run: picks for run, picks in truth.items() if run in grids}, grids)
+    placed = {run: picks for run, picks in truth.items() if run in grids}
+    corner = unlikely(placed, grids)
+    for line in unlikely_runs(placed, grids) if corner is None else ():
+        yield Finding(WARNING, "", line)
     if corner and "outside" not in corner:  # what lies outside is said of each run
         yield Finding(ERROR, "", corner, "mend them, or import them with `pixel_size` (in Å)")
     distances = usual_distances(project.objects) if distances is None else distances

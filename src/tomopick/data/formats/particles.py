@@ -13,6 +13,7 @@ from ...core.errors import ReadError
 from ...core.messages import listing
 from ...core.text import read_text
 from ...core.types import Picks
+from ..plausible import SPECK, within_one
 from .base import Reading, RunFrame, from_eulers, load_numbers, rotated
 from .counted import BINNING, GROUPS, MAGNIFICATION, SIZES, column, columns, counted_in
 from .motl import read_stopgap
@@ -27,7 +28,6 @@ SUBTOMOGRAM = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtom
 _SHIFTS = tuple(f"rlnOrigin{a}Angst" for a in "XYZ")
 PIXEL_SHIFTS = tuple(f"rlnOrigin{a}" for a in "XYZ")
 M_NAME = "wrpSourceName"
-_SPECK = 5  # voxels; in a volume no larger, coordinates of 0..1 may be voxels
 _UNDERSTOOD = {*SCORES, CLASS, *CENTRED, *PIXELS, *_SHIFTS, *PIXEL_SHIFTS, *ANGLES, *PRIORS, *SUBTOMOGRAM, *NAMES,
                *GROUPS, *SIZES, BINNING, MAGNIFICATION}  # fmt: skip
 
@@ -114,7 +114,7 @@ def _sizes(own: np.ndarray | None, key: str | None, frame: RunFrame, reading: Re
     """
     if parts:
         grid = frame.need_grid("Warp's normalised coordinates")
-        if max(grid.shape) > _SPECK:
+        if max(grid.shape) > SPECK:
             return np.asarray(grid.shape) * grid.voxel_spacing
     if reading.pixel_size is not None:
         return reading.pixel_size
@@ -156,8 +156,7 @@ def normalised(numbers: np.ndarray) -> bool:
 
     Source: Warp, TiltSeries.MatchFull.cs writes them so; `ts_export_particles --normalized_coords` reads them.
     """
-    within = len(numbers) > 0 and bool(numbers.min() >= 0 and numbers.max() <= 1)
-    return within and bool(np.any(numbers % 1))
+    return within_one(numbers)
 
 
 def _poses(rows: Any, sizes: np.ndarray, path: Path) -> tuple[np.ndarray | None, np.ndarray]:
