@@ -82,3 +82,28 @@ def test_each_row_of_a_dynamo_table_counts_in_its_own_voxels(tmp_path):
     into = project("TS_1")
     import_picks([path], into, ImportOptions(name="ball"))
     assert found(into, "TS_1") == [[100, 200, 50]] * 3
+
+
+MICROGRAPHS = "\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n"
+
+
+def test_two_tables_of_particles_are_not_one(tmp_path):
+    text = f"data_particles\n{MICROGRAPHS}TS_1 10 20 5\n\ndata_images\n{MICROGRAPHS}TS_1 11 21 6\n"
+    path = touch(tmp_path / "a.star", text)
+    with pytest.raises(ReadError, match="several blocks with coordinates among data_particles, data_images"):
+        import_picks([path], project("TS_1"), ImportOptions(name="ball"))
+
+
+def test_an_optics_group_of_two_sizes_is_refused(tmp_path):
+    optics = "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnImagePixelSize\n1 5\n1 10\n\n"
+    rows = MICROGRAPHS.replace("_rlnCoordinateX", "_rlnOpticsGroup\n_rlnCoordinateX")
+    path = touch(tmp_path / "a.star", f"{optics}data_particles\n{rows}TS_1 1 10 20 5\n")
+    with pytest.raises(ReadError, match="rlnOpticsGroup 1 is there twice, with different rlnImagePixelSize"):
+        import_picks([path], project("TS_1"), ImportOptions(name="ball"))
+
+
+def test_keywords_of_star_in_capitals(tmp_path):
+    path = touch(tmp_path / "a.star", f"DATA_particles\n{MICROGRAPHS.replace('loop', 'LOOP')}TS_1 10 20 5\n")
+    into = project("TS_1")
+    import_picks([path], into, ImportOptions(name="ball"))
+    assert found(into, "TS_1") == [[100, 200, 50]]

@@ -101,7 +101,11 @@ def _column(name: str, table: Any, optics: Any, path: Path) -> np.ndarray | None
         return np.full(len(table), values[0])
     for key in GROUPS:
         if key in table and key in optics:
-            known = dict(zip(optics[key].astype(str), values))
+            groups = optics[key].astype(str).tolist()
+            known = dict(zip(groups, values))
+            torn = sorted({g for g, value in zip(groups, values) if known[g] != value})
+            if torn:
+                raise _mixed_up(path, f"{key} {listing(torn)} is there twice, with different {name}")
             lost = sorted({str(g) for g in table[key]} - set(known))
             if lost:
                 raise _mixed_up(path, f"particles are of {key} {listing(lost)}, which is not in the optics table")

@@ -18,7 +18,7 @@ from .base import Reading, RunFrame, from_eulers, load_numbers, rotated
 from .counted import BINNING, GROUPS, MAGNIFICATION, SIZES, column, columns, counted_in
 from .motl import read_stopgap
 from .star import ANGLES, CENTRED, CLASS, LIST_FILE, NAMES, PIXELS, PRIORS, SCORE, particle_block
-from .star_text import Blocks, read_documents
+from .star_text import Blocks, has_blocks, read_documents
 
 log = logging.getLogger("tomopick")
 
@@ -84,7 +84,7 @@ def _read_table(path: Path, blocks: Blocks, reading: Reading, of: str) -> list[P
     if unit is not None and unit.doubt and reading.pixel_size is None:
         log.warning(f"{path}: {unit.doubt}; coordinates count in {unit.text()}")
     parts = _in_parts(table, path, reading)
-    found = []
+    found: list[Picks] = []
     names = np.full(len(table), of) if key is None else table[key].astype(str).to_numpy()
     for name in dict.fromkeys(names.tolist()):
         frame = reading.find(name)
@@ -227,7 +227,7 @@ def _read_list(path: Path, index: Any, reading: Reading) -> list[Picks]:
             raise ReadError(f"{path}: names {text}, which is not there; run from RELION's project folder")
         if place.resolve() == path.resolve():
             raise ReadError(f"{path}: names itself as the file of {name}; expected a file of coordinates")
-        if re.search(r"^\s*data_", read_text(place, "coordinates"), re.MULTILINE):
+        if has_blocks(read_text(place, "coordinates")):
             found += read_particles(place, reading, name)
         else:
             found += _read_listed_text(place, name, reading)

@@ -86,19 +86,19 @@ def star_bytes(blocks: Mapping[str, Any]) -> bytes:
 
 
 def particle_block(blocks: Mapping[str, Any], path: Path) -> Any:
-    """The table of particles: `data_particles`, or the only one with coordinates.
+    """The table of particles: the only one with coordinates, `data_particles` or not.
 
     Raises:
         ReadError: there is none, or several could be it.
     """
     fit = {n: b for n, b in blocks.items() if set(CENTRED) <= set(b) or set(PIXELS) <= set(b)}
-    if "particles" in fit or len(fit) == 1:
-        return fit.get("particles", next(iter(fit.values())))
+    if len(fit) == 1:
+        return next(iter(fit.values()))
     found = listing(f"data_{name}" for name in blocks)
     what = "several blocks with coordinates" if fit else "no block with coordinates"
     raise ReadError(
         f"{path}: {what} among {found}; expected data_particles with rlnCenteredCoordinateXAngst or rlnCoordinateX "
-        "(and Y, Z)"
+        "(and Y, Z) alone"
     )
 
 

@@ -37,6 +37,11 @@ class _Block:
         return pd.DataFrame([values], index=[line], columns=list(values), dtype=object)
 
 
+def has_blocks(text: str) -> bool:
+    """Whether a text is STAR; capitals do not matter in its keywords."""
+    return re.search(r"^\s*data_", text, re.MULTILINE | re.IGNORECASE) is not None
+
+
 def read_documents(path: Path) -> list[Blocks]:
     """The blocks of a STAR file; one entry for each file where several were joined into one.
 
@@ -46,7 +51,7 @@ def read_documents(path: Path) -> list[Blocks]:
         ReadError: unreadable, no STAR file, or a row with more or fewer values than columns; the line is named.
     """
     text = read_text(path, "a STAR file")
-    if not re.search(r"^\s*data_", text, re.MULTILINE):
+    if not has_blocks(text):
         raise ReadError(f"{path}: no 'data_' block in it; expected a STAR file")
     documents: list[Blocks] = [{}]
     for block in _blocks(text, path):
