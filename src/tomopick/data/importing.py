@@ -20,7 +20,7 @@ from .choose import require_objects
 from .exporting import ExportOptions, frames, with_row
 from .formats import Reading, RunFrame, RunNames, TomogramRow, detect, get_format, read_tomograms_star
 from .names import read_names
-from .plausible import FEW, PARTS, unlikely, unlikely_runs
+from .plausible import FEW, OF_SIZE, unlikely, unlikely_runs
 from .project import holds_part
 from .runs import Runs
 
@@ -146,7 +146,7 @@ def _judge(found: Mapping[str, Picks], grids: Mapping[str, Grid], project: Proje
     if options.pixel_size is not None:
         log.warning(why)
         return
-    fix = "multiply them by it" if PARTS in why else "say what 1 of the coordinates is with `pixel_size` (in Å)"
+    fix = "multiply them by it" if OF_SIZE in why else "say what 1 of the coordinates is with `pixel_size` (in Å)"
     raise SelectionError(f"{project.uri}: {why}; {fix}")
 
 

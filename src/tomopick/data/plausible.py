@@ -23,11 +23,11 @@ _OVER = 0.05  # beyond 0..1 that parts of a size may lie: outside, by less than 
 _FINE = 2.0  # [Å]; voxels and Å are told apart by numbers alone from this voxel size on
 
 Meant = Callable[[np.ndarray, Grid], np.ndarray]
-PARTS = "are they parts of the tomogram's size? expected Å"
+OF_SIZE = "are they parts of the tomogram's size? expected Å"
 _NEAR: tuple[tuple[str, Meant], ...] = (
     ("are they in voxels? expected Å", lambda p, g: p * g.voxel_spacing),
     ("are they in nm? expected Å", lambda p, g: p * 10),
-    (PARTS, lambda p, g: p * np.asarray(g.shape) * g.voxel_spacing),
+    (OF_SIZE, lambda p, g: p * np.asarray(g.shape) * g.voxel_spacing),
 )
 _FAR: tuple[tuple[str, Meant], ...] = (
     ("are they in Å, where voxels are expected, or multiplied twice?", lambda p, g: p / g.voxel_spacing),
@@ -74,7 +74,7 @@ def _in_corner(sides: list[tuple[np.ndarray, Grid]], n: int, few: int) -> str | 
     if not all(grid.contains(positions).all() for positions, grid in sides):
         return None
     if _are_parts(sides):
-        return f"all {n} picks lie within the first voxel; {PARTS}"
+        return f"all {n} picks lie within the first voxel; {OF_SIZE}"
     fits = [text for text, meant in _NEAR if _fits(sides, meant)]
     corner = all((_parts(positions, grid) < CORNER).all() for positions, grid in sides)
     in_voxels = fits[:1] == [_NEAR[0][0]] and all(grid.voxel_spacing > _FINE for _, grid in sides)

@@ -201,12 +201,7 @@ def picks_findings(
         if not unclear and not missing:
             yield Finding(OK, "", "no picks yet: picking needs none, training and scoring do")
         return
-    placed = {run: picks for run, picks in truth.items() if run in grids}
-    corner = unlikely(placed, grids)
-    for line in unlikely_runs(placed, grids) if corner is None else ():
-        yield Finding(WARNING, "", line)
-    if corner and "outside" not in corner:  # what lies outside is said of each run
-        yield Finding(ERROR, "", corner, "mend them, or import them with `pixel_size` (in Å)")
+    yield from _unit_findings({run: picks for run, picks in truth.items() if run in grids}, grids)
     distances = usual_distances(project.objects) if distances is None else distances
     for line in [*crowded(truth, project.objects, distances), *diameter_doubts(truth, project.objects)]:
         yield Finding(WARNING, "", line)
@@ -220,6 +215,15 @@ def picks_findings(
         if o.radius and spacing and o.radius < _COARSE * spacing:
             text = f"radius {o.radius:g} Å is {o.radius / spacing:.1f} voxels"
             yield Finding(WARNING, name, text, "use finer tomograms")
+
+
+def _unit_findings(placed: Mapping[str, Picks], grids: Mapping[str, Grid]) -> Iterator[Finding]:
+    """Whether picks, or those of single runs, are meant in something else than Å."""
+    corner = unlikely(placed, grids)
+    for line in unlikely_runs(placed, grids) if corner is None else ():
+        yield Finding(WARNING, "", line)
+    if corner and "outside" not in corner:  # what lies outside is said of each run
+        yield Finding(ERROR, "", corner, "mend them, or import them with `pixel_size` (in Å)")
 
 
 def part_findings(
