@@ -45,6 +45,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.types import PickableObject
 from tomopick.networks.activations import Sigmoid
+from tomopick.networks.engines import autocast, place
 from tomopick.networks.unet import UNetSpec
 from tomopick.picking.detector import Detector
 from tomopick.picking.folder import TrainingFacts
@@ -381,7 +382,7 @@ def train(plan: Plan, args: argparse.Namespace) -> None:
         detector = blank(plan)
         if args.init_from:
             detector.network.load_state_dict(load_detector(args.init_from).network.state_dict())
-        network = detector.network.to(device)
+        network = place(detector.network, device)
         average = copy.deepcopy(network)
         optimizer = torch.optim.AdamW(network.parameters(), lr=args.lr, weight_decay=0.01)
         held = {"network": network, "average": average, "optimizer": optimizer}
@@ -405,7 +406,7 @@ def train(plan: Plan, args: argparse.Namespace) -> None:
                 break
             network.train()
             grey, truth, counted = (v.to(device, non_blocking=True) for v in batch_of(samples, plan, rng))
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with autocast(device):
                 logits = network(grey)
             loss = loss_of(logits.float(), truth, counted)
             optimizer.zero_grad(set_to_none=True)
@@ -470,7 +471,7 @@ def main() -> None:
         return
     plan = Plan(val_runs=args.val_runs)
     if args.device.startswith("cpu"):
-        plan = replace(plan, crop=(32, 64, 64), batch=2)
+        plan = replace(plan, crop=(32, 64, 64), batch=4)
     if args.quick:
         plan = Plan((48, 96, 96), (16, 32, 32), 2, 1, (8, 8, 8, 8))
         args.workers = min(args.workers, 1)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import tomopick as tp
 from small import BALL, RING, TINY, folder, memory, tomogram, trained, untrained
+from small import recipe as small_recipe
 from tomopick import recipes
 from tomopick.cli import main
 from tomopick.picking.folder import LearnedFrom
@@ -207,3 +208,17 @@ def test_readme_runs(tmp_path, monkeypatch, capsys):
     exec(compile(code, "README.md", "exec"), {})
     assert "TS_08 picked" in capsys.readouterr().out
     assert {p.name for p in tmp_path.iterdir()} == {"tomograms", "picks", "model", "report.html"}
+
+
+def test_a_training_asks_once_whether_a_radius_is_a_diameter_and_of_nothing_that_it_does_not_learn(tmp_path, caplog):
+    """Balls of 40 Å side by side, said to be of 120."""
+    project = tp.MemoryProject([replace(BALL, radius=120.0), replace(RING, radius=120.0)])
+    for seed, run in enumerate("AB"):
+        volume, picks = tomogram(run, seed, shape=(24, 96, 96), n=30)
+        rings = tp.Picks(run, picks.positions + 5.0, np.full(len(picks), RING.name))
+        project.add(volume, tp.Picks.join(run, [picks, rings]))
+    options = tp.FitOptions("cpu", objects=[BALL.name])
+    with caplog.at_level("WARNING", "tomopick"):
+        tp.fit(small_recipe("train.steps=1"), [tp.Source(tp.Runs(project), val_runs=["B"])], tmp_path / "m", options)
+    asked = [r.message for r in caplog.records if "the diameter?" in r.message]
+    assert len(asked) == 1 and BALL.name in asked[0]

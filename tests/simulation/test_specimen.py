@@ -163,6 +163,11 @@ def test_a_dominant_object_fills_a_thin_layer():
     grid, thing = Grid((64, 128, 128), 10.0), OBJECTS["apo-ferritin"]
     specimen = spec(grid, [thing], {thing.name: density_of(thing)}, np.random.default_rng(0))
     assert len(specimen.picks("a")) > 30 and specimen.thickness < 4 * 130
+    both = [OBJECTS[name] for name in ("apo-ferritin", "beta-amylase")]
+    densities = {o.name: density_of(o) for o in both}
+    for seed in range(6):
+        chosen = replace(spec, dominant=("beta-amylase",))(grid, both, densities, np.random.default_rng(seed))
+        assert (chosen.picks("a").names == "beta-amylase").mean() > 0.8
 
 
 def only_one(grid, position, margin=0.0, **habits):

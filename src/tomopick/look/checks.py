@@ -164,6 +164,7 @@ def picks_findings(
     query: str | None,
     distances: Mapping[str, float] | None = None,
     only: Sequence[str] | None = None,
+    crowding: bool = True,
 ) -> Iterator[Finding]:
     """Counts, and picks that are outside, double, too few, too small, or closer together than picking leaves them.
 
@@ -171,6 +172,7 @@ def picks_findings(
         project, runs, grids, query: whose picks, and where tomograms lie.
         distances: by object, smallest between two picks [Å]; None: what methods keep that say nothing else.
         only: the objects that matter; None: all.
+        crowding: whether what lies too close together is said here.
     """
     objects = {o.name: o for o in project.objects if only is None or o.name in only}
     totals: Counter[str] = Counter()
@@ -203,10 +205,18 @@ def picks_findings(
         return
     yield from _unit_findings({run: picks for run, picks in truth.items() if run in grids}, grids)
     distances = usual_distances(project.objects) if distances is None else distances
-    for line in [*crowded(truth, project.objects, distances), *diameter_doubts(truth, project.objects)]:
+    wanted = list(objects.values())
+    for line in [*crowded(truth, wanted, distances), *diameter_doubts(truth, wanted)] if crowding else ():
         yield Finding(WARNING, "", line)
     text = ", ".join(f"{totals[name]} {name}" for name in objects)
     yield Finding(OK, "", f"picks in {len(truth)} of {counted(len(runs), 'run')}: {text}")
+    yield from _scarce_findings(totals, objects, grids)
+
+
+def _scarce_findings(
+    totals: Mapping[str, int], objects: Mapping[str, PickableObject], grids: Mapping[str, Grid]
+) -> Iterator[Finding]:
+    """Objects with few picks, and such as are hardly more than a voxel."""
     for name, o in objects.items():
         if totals[name] < FEW:
             few = f"only {counted(totals[name], 'pick')}"

@@ -61,12 +61,14 @@ class Checkup:
         truth: whether the picks are looked at (who is about to pick has no need of them).
         all_labelled: nothing is said where picks fill only a part of their run.
         only: the objects that matter; None: all of the project.
+        crowding: whether picks that lie too close together are told of (a training tells of them itself).
     """
 
     examine: int = 2
     truth: bool = True
     all_labelled: bool = False
     only: tuple[str, ...] | None = None
+    crowding: bool = True
 
 
 def cheap_findings(of: Runs | Project, checkup: Checkup = Checkup(), detector: Any = None) -> list[Finding]:
@@ -96,7 +98,8 @@ def _from_headers(of: Runs, checkup: Checkup, detector: Any) -> tuple[list[Findi
     if grids:
         found += spacing_findings(grids)
     if checkup.truth:
-        found += picks_findings(project, runs, grids, of.picks, _distances(detector), checkup.only)
+        near = _distances(detector)
+        found += picks_findings(project, runs, grids, of.picks, near, checkup.only, checkup.crowding)
         found += part_findings(project, runs, grids, of.picks, whole)
     if detector is not None:
         found += _model_findings(project, types, grids, detector)
@@ -126,7 +129,7 @@ def before_training(runs: Runs, objects: Sequence[str] | None = None) -> list[Fi
         objects: that are learned, as names or "name:radius"; None: all.
     """
     only = None if objects is None else tuple(name.partition(":")[0] for name in objects)
-    return _warnings(runs, Checkup(only=only))
+    return _warnings(runs, Checkup(only=only, crowding=False))
 
 
 def warn(found: Sequence[Finding]) -> None:

@@ -26,6 +26,7 @@ from .looks import Looks
 log = logging.getLogger("tomopick")
 
 _COPIES = (6.0, 40.0)  # of each object a run, before runs are crowded: from a few among others to a specimen of its own
+_DOMINANCE = 0.5  # of the runs have little else than one of the objects, as a purified specimen has
 _MASSES = 1.5  # times as heavy, and with `_SHARED` of the mass at the same distances from the centre, an object looks
 _SHARED = 0.8  # in a tomogram like another
 _SHELL = 5.0  # [Å] at which densities are compared, in shells of twice that
@@ -92,6 +93,11 @@ def simulated_with(maps: Sequence[str], out: Path, options: MapOptions) -> tuple
     low, high = (min(n * share, 1e4) for n in _COPIES)
     settings = options.looks.settings()
     settings += [f"specimen.copies.{file.name}={low:.1f},{high:.1f}" for file in files]
+    settings += [f"specimen.dominance={_DOMINANCE:g}", f"specimen.dominant={','.join(file.name for file in files)}"]
+    if options.looks.thickness:  # such runs are as thick as the others
+        breadth = 2 * sum(file.object(1).radius_angstrom or 0.0 for file in files) / len(files)
+        layers = (max(1.0, thick / breadth) for thick in options.looks.thickness)
+        settings.append("specimen.dominant_layers=" + ",".join(f"{n:.2f}" for n in layers))
     alike = [name for name in _others(files) if any(_looks_alike(density_of(_BUILT_IN[name]), f.load()) for f in files)]
     settings += [f"specimen.copies.{name}=0,0" for name in alike]
     if alike:

@@ -55,6 +55,7 @@ class SpecimenSpec:
         copies: particles of each object per `REFERENCE_VOLUME`; objects not named have `OTHER_COPIES`.
         crowding: factor on all copies.
         dominance: probability that one object fills a thin layer and the others are rare.
+        dominant: which objects may do so; empty: any.
         dominant_fill: part of that layer's volume that the object takes.
         dominant_layers: thickness of that layer in diameters of the object.
         clustering: part of the particles that are placed against one of their kind.
@@ -84,6 +85,7 @@ class SpecimenSpec:
     copies: tuple[tuple[str, Range], ...] = CZII_COPIES
     crowding: LogRange = (1.5, 10.0)
     dominance: float = 0.25
+    dominant: tuple[str, ...] = ()
     dominant_fill: Range = (0.04, 0.28)
     dominant_layers: Range = (1.3, 4.0)
     clustering: Range = (0.0, 0.8)
@@ -281,7 +283,7 @@ def _plan(
     ranges = dict(spec.copies)
     scale = area * depth / REFERENCE_VOLUME * crowding
     expected = {thing.name: rng.uniform(*ranges.get(thing.name, OTHER_COPIES)) * scale for thing in particles}
-    there = [name for name, count in expected.items() if count > 0]
+    there = [name for name, n in expected.items() if n > 0 and (not spec.dominant or name in spec.dominant)]
     if there and twin is None and rng.random() < spec.dominance:
         name = there[int(rng.integers(len(there)))]
         radius = densities[name].radius
