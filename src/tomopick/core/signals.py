@@ -1,8 +1,13 @@
-"""Being asked to end: SIGTERM (a batch system's time is up) and SIGHUP (a terminal is gone) do what Ctrl-C does."""
+"""Processes: being asked to end, and what those that are started here inherit.
+
+SIGTERM (a batch system's time is up) and SIGHUP (a terminal is gone) do what Ctrl-C does.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,6 +86,24 @@ def held_interrupt(
         for number, handler in before.items():
             if handler is not None:
                 signal.signal(number, handler)
+
+
+def cores_here() -> int:
+    """Cores that this process may use: a scheduler may have left it a part of the machine."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def environment_of_child(device: str, processes: int, **more: str) -> dict[str, str]:
+    """The environment of a process that is started here: it finds the modules that this one found.
+
+    Args:
+        device: where it computes. On a processor it is given its share of the cores, unless the user has said how
+            many threads there are to be (OMP_NUM_THREADS).
+        processes: that share the cores.
+        more: variables in addition.
+    """
+    share = {} if device.startswith("cuda") else {"OMP_NUM_THREADS": str(max(1, cores_here() // processes))}
+    return {**share, **os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **more}
 
 
 def ended_how(code: int | None) -> str:

@@ -24,7 +24,7 @@ from typing import IO, Any
 from ..core.errors import TomopickError
 from ..core.messages import counted
 from ..core.records import FAILED, Records
-from ..core.signals import ended_how
+from ..core.signals import ended_how, environment_of_child
 from ..data import open_project
 from ..data.runs import Runs
 from .load import joined, load_model
@@ -151,8 +151,7 @@ class _Fleet:
         self.stopping = False
         self.listeners: list[threading.Thread] = []
         self.unready = 0  # workers that died one after the other before they were ready
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        self.share = max(1, cores // len(devices))
+        self.size = len(devices)
         self.workers = [self._start(device) for device in devices]
 
     def results(self, runs: Sequence[str], stopped: Callable[[], bool]) -> Iterator[RunResult]:
@@ -189,7 +188,6 @@ class _Fleet:
                 listener.join()
 
     def _start(self, device: str) -> _Worker:
-        threads = {} if device.startswith("cuda") else {"OMP_NUM_THREADS": str(self.share)}
         process = subprocess.Popen(
             [sys.executable, "-c", _CODE],
             stdin=subprocess.PIPE,
@@ -197,7 +195,7 @@ class _Fleet:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env={**threads, **os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env=environment_of_child(device, self.size),
         )
         worker = _Worker(process, device)
         worker._tell(self.job.text() if device == self.job.options.device else _on(self.job, device).text())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -15,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ..core.errors import TomopickError
 from ..core.messages import counted
-from ..core.signals import ended_how
+from ..core.signals import ended_how, environment_of_child
 
 log = logging.getLogger("tomopick")
 
@@ -38,8 +36,6 @@ def train_parts(parts: Sequence[int], devices: Sequence[str], command: Callable[
         TomopickError: a part that cannot be trained, one line.
     """
     waiting, deaths, at_work = deque(parts), dict.fromkeys(parts, 0), list[_Part]()
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    threads = max(1, cores // len(devices))
     try:
         while waiting or at_work:
             taken = [part.device for part in at_work]
@@ -47,7 +43,7 @@ def train_parts(parts: Sequence[int], devices: Sequence[str], command: Callable[
                 for _ in range(devices.count(device) - taken.count(device)):
                     if waiting:
                         number = waiting.popleft()
-                        at_work.append(_Part.start(number, device, command(number, device), threads))
+                        at_work.append(_Part.start(number, device, command(number, device), len(devices)))
             time.sleep(_BETWEEN)
             for part in [part for part in at_work if part.process.poll() is not None]:
                 at_work.remove(part)
@@ -84,8 +80,7 @@ class _Part:
     listener: threading.Thread = field(init=False)
 
     @classmethod
-    def start(cls, number: int, device: str, command: Sequence[str], threads: int) -> _Part:
-        more = {} if device.startswith("cuda") else {"OMP_NUM_THREADS": str(threads)}
+    def start(cls, number: int, device: str, command: Sequence[str], processes: int) -> _Part:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -93,7 +88,7 @@ class _Part:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env={**more, **os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env=environment_of_child(device, processes),
             start_new_session=True,  # asked once to end, by us, it saves; asked twice it would not
         )
         part = cls(number, device, process)

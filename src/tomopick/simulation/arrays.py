@@ -6,7 +6,6 @@ filters by Fourier transform. Random numbers are always the host's, so that a de
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 from scipy import fft, sparse
 
 from ..core.errors import TomopickError
+from ..core.signals import cores_here
 
 _T = TypeVar("_T")
 _MOST_THREADS = 8  # each has its own working memory
@@ -128,8 +128,7 @@ def arrays_of(device: str, workers: int = 1) -> Arrays:
         TomopickError: no such device here.
     """
     if device == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return HostArrays(max(1, min(_MOST_THREADS, cores // workers)))
+        return HostArrays(max(1, min(_MOST_THREADS, cores_here() // workers)))
     kind, _, number = device.partition(":")
     if kind != "cuda" or not (number.isdigit() or ":" not in device):
         raise TomopickError(f"no device '{device}' to simulate on; expected cpu, cuda or cuda:N")

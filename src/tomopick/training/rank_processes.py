@@ -21,7 +21,7 @@ from torch._C._distributed_c10d import TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from ..core.errors import TomopickError
-from ..core.signals import ended_how
+from ..core.signals import cores_here, ended_how, environment_of_child
 from .ranks import ALONE, RankLost, Ranks
 
 log = logging.getLogger("tomopick")
@@ -143,18 +143,16 @@ class _Follower:
 def leading(devices: Sequence[str], command: Sequence[str]) -> Iterator[Ranks]:
     """Leads a rank on each device: this process on the first, on each other one that is started by `command`.
 
-    Processors share the cores.
+    Processors share the cores, unless OMP_NUM_THREADS says otherwise.
 
     Raises:
         TomopickError: one of them has ended; the others are ended too.
     """
     size = len(devices)
     store = TCPStore("127.0.0.1", 0, size, True, _SILENCE, wait_for_workers=False)
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    threads = max(1, cores // size)
-    followers = [_started(i, devices, command, store.port, threads) for i in range(1, size)]
-    if not devices[0].startswith("cuda"):
-        torch.set_num_threads(threads)
+    followers = [_started(i, devices, command, store.port) for i in range(1, size)]
+    if not devices[0].startswith("cuda") and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, cores_here() // size))
     done = False
     try:
         while not all(store.check([f"there/{f.rank}"]) for f in followers):
@@ -173,18 +171,16 @@ def leading(devices: Sequence[str], command: Sequence[str]) -> Iterator[Ranks]:
             follower.process.wait()
 
 
-def _started(rank: int, devices: Sequence[str], command: Sequence[str], port: int, threads: int) -> _Follower:
+def _started(rank: int, devices: Sequence[str], command: Sequence[str], port: int) -> _Follower:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(devices), "MASTER_PORT": port}
     more = {**{name: str(value) for name, value in place.items()}, "MASTER_ADDR": "127.0.0.1", LED: "1"}
-    if not devices[rank].startswith("cuda"):
-        more["OMP_NUM_THREADS"] = str(threads)
     errors = tempfile.TemporaryFile()  # noqa: SIM115
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=errors,
-        env={**os.environ, **more, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        env=environment_of_child(devices[rank], len(devices), **more),
         start_new_session=True,  # the terminal's Ctrl-C is for us; we tell the others when to stop
     )
     return _Follower(rank, devices[rank], process, errors)
