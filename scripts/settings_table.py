@@ -1,20 +1,27 @@
-"""Writes the tables of settings in docs/training.md from the code: names, defaults, and what the docstrings say.
+"""Writes from the code what is said of settings: tables in docs/training.md, and the fields by which typos are told.
+
+The tables have names, defaults, and what the docstrings say; `cli/settings.json` has the names and types of all fields.
 
     python scripts/settings_table.py [--check]
 
-With --check it says whether the page is up to date, and changes nothing.
+With --check it says whether both are up to date, and changes nothing.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+from tomopick import recipes
+from tomopick.cli import settings
 from tomopick.networks import losses
-from tomopick.training import augment, mean_teacher, objectives, patches, schedules, targets
+from tomopick.picking.method import Method
+from tomopick.simulation import SimulationSpec
+from tomopick.training import augment, mean_teacher, objectives, patches, recipe, schedules, targets
 from tomopick.training.loop import TrainSpec
 
 PAGE = Path(__file__).parent.parent / "docs" / "training.md"
@@ -78,8 +85,21 @@ def page() -> str:
     return f"{before}{BEGIN}\n{tables()}\n\n{END}{rest.partition(END)[2]}"
 
 
+def known() -> str:
+    """The fields of every recipe and of a simulation, as JSON."""
+    specs = {name: recipes.get(name) for name in recipes.names()}
+    simulation = {settings.SIMULATION: SimulationSpec((64, 64, 64))}
+    table = settings.settings_table(specs | simulation, (*recipe._FAMILIES, (Method,)))
+    parts = [f'"families": {json.dumps(table.pop("families"))}']
+    for name, entries in table.items():
+        lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(entry)}" for key, entry in entries.items())
+        parts.append(f'"{name}": {{\n{lines}\n}}')
+    return "{" + ",\n".join(parts) + "}\n"
+
+
 if __name__ == "__main__":
-    wanted = page()
-    if "--check" in sys.argv:
-        sys.exit(0 if PAGE.read_text(encoding="utf-8") == wanted else f"{PAGE}: run scripts/settings_table.py")
-    PAGE.write_text(wanted, encoding="utf-8")
+    for path, wanted in ((PAGE, page()), (settings.FILE, known())):
+        if "--check" not in sys.argv:
+            path.write_text(wanted, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != wanted:
+            sys.exit(f"{path}: run scripts/settings_table.py")

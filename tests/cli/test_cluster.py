@@ -154,7 +154,8 @@ def test_status(tmp_path, place):
     shutil.copytree(place, source)
     for run_name in ("D", "E"):
         (source / f"{run_name}.mrc").write_bytes(b"no volume")
-    assert "nothing was picked there" in run("status", out, code=2).stderr
+    assert "there is no such file or folder" in run("status", out, code=2).stderr
+    assert "nothing was picked there" in run("status", source, code=2).stderr
     pick(source, out, "--shard", "1/2", code=1)  # A, C and E
     lines = run("status", out, code=1).stdout.splitlines()
     assert lines[0] == "2 of 5 runs picked, 1 failed, 2 missing"

@@ -98,7 +98,7 @@ def test_a_flag_that_the_verb_does_not_have_is_not_advised():
                 assert set(named) <= OF[verb], (verb, field)
 
 
-SHARED = {"options.py", "flags.py", "grounds.py", "on.py", "outputs.py", "places.py", "schedulers.py",
+SHARED = {"options.py", "early.py", "flags.py", "grounds.py", "on.py", "outputs.py", "places.py", "schedulers.py",
           "relion_external.py", "copick_plugin.py", "__init__.py"}  # fmt: skip
 
 

@@ -13,7 +13,7 @@ OWN = {
     "look/curation/server.py", "networks/engines/cache.py", "models/export.py", "cli/schedulers.py",
     "data/formats/imod.py", "data/formats/motl.py", "data/formats/base.py", "data/volumes/zarr3.py",
     "picking/output.py", "simulation/projects.py", "recipes/as_published.py", "core/crowding.py",
-    "training/ranks.py",
+    "training/ranks.py", "cli/settings.py",
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Published methods as one run: which trainings they are, and that they are carried out, resumed and put together."""
 
 import json
+from itertools import chain
 
 import pytest
 
@@ -14,7 +15,7 @@ from tomopick.picking.folder import LearnedFrom, is_model
 from tomopick.picking.load import load_detector, load_model
 from tomopick.recipes.as_published import PlanLeft, begin_parts, carry_out, carry_out_part, left_of, runs_of
 from tomopick.recipes.dry_run import look_ahead, table
-from tomopick.recipes.plans import METHODS, Plan, Training, Wanted, folds_of, plan_of, published
+from tomopick.recipes.plans import Plan, Training, Wanted, folds_of, plan_of, published
 from tomopick.recipes.shares import Grounds, labelled_runs, unseen_runs
 
 CZII = ("TS_5_4", "TS_69_2", "TS_6_4", "TS_6_6", "TS_73_6", "TS_86_3", "TS_99_9")
@@ -132,7 +133,7 @@ def test_the_soup_as_released_averages_the_weights_of_its_folds():
     assert plan.mean == "logits" and plan.weights == "uniform"
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", sorted({*recipes.PUBLISHED, *chain(*recipes.PUBLISHED.values())}))
 def test_plans_can_be_told_apart_by_their_json(name):
     alone = name.startswith("bpd") or name == "topcup_released"
     asked = Wanted(runs=CZII, simulated=not alone, tomo_types=("denoised",))

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from tomopick.core.errors import TomopickError
-from tomopick.core.presets import CZII_OBJECTS
+from tomopick.core.presets import CZII_OBJECTS, known_types, with_halves
 from tomopick.core.types import Grid, PickableObject
 from tomopick.simulation import (
     ContrastTransfer,
@@ -24,7 +24,7 @@ from tomopick.simulation.layer import slab
 from tomopick.simulation.microscope import dose_symmetric, phase_contrast, within_field
 from tomopick.simulation.optics import Camera, dose_damping, electron_wavelength, interaction, slowness, transmission
 from tomopick.simulation.projection import frequency_grid, from_axis, image_width, project, reconstruct
-from tomopick.simulation.restore import Deconvolution, known_types, shrink, with_halves
+from tomopick.simulation.restore import Deconvolution, shrink
 from tomopick.simulation.specimen import Specimen
 from tomopick.simulation.wedge import fill_wedge, known_part
 

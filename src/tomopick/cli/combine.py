@@ -9,11 +9,12 @@ import click
 
 from ..core.errors import TomopickError
 from ..core.files import require_writable
+from . import early
 from .options import (
-    DEVICE,
     TYPE,
     WHERE_LABELLED,
     comma,
+    device_option,
     echo,
     labelled_options,
     named_runs,
@@ -38,7 +39,7 @@ def _shared(command: Any) -> Any:
         click.option("--metric", default="f1", show_default=True, type=click.Choice(["f1", "czii"]),
                      help="What the weights make best: F1, or the CZII challenge's F-beta 4."),
         tta_option,
-        click.option("--device", default="auto", show_default=True, help=DEVICE),
+        device_option,
     )[::-1]:  # fmt: skip
         command = option(command)
     return project_options(labelled_options(command))
@@ -77,14 +78,13 @@ def ensemble_command(
       tomopick ensemble tiny/ medium/ large/ soup/ --weights grid --project copick.json --val-runs TS_6_4,TS_6_6
       tomopick ensemble bpd/ topcup/ both/ --align --weights grid --per-object --project copick.json --metric czii
     """
+    *names, out = _two_or_more(arguments, "ensemble", place)
+    if len(names) < 2 and not (choices["align"] or place):
+        raise TomopickError(f"{names[0]}: a single model is no ensemble; give two or more before OUT")
     from ..models.combine import CombineOptions, combine
     from ..picking.cards import card_of
     from ..picking.load import load_model
 
-    *names, out = _two_or_more(arguments, "ensemble")
-    require_writable(out)
-    if len(names) < 2 and not (choices["align"] or place):
-        raise TomopickError(f"{names[0]}: a single model is no ensemble; give two or more before OUT")
     options = CombineOptions(**_only(choices, ("weights", "per_object", "mean", "align", "metric", "views", "device")))
     runs = _validation(place, val_runs, truth, tomo_type, choices)
     made = combine([load_model(name) for name in names], Path(out), options, runs)
@@ -113,12 +113,11 @@ def soup_command(
       tomopick soup fold0/ fold1/ fold2/ soup/ --project copick.json --val-runs TS_6_4
       tomopick soup model/ averaged/ --weights greedy --project copick.json --norm estimate
     """
+    *names, out = _two_or_more(arguments, "soup", place)
     from ..models.soup import SoupOptions, make_soup, top_candidates
     from ..picking.cards import card_of
     from ..picking.load import load_detector
 
-    *names, out = _two_or_more(arguments, "soup")
-    require_writable(out)
     models = [load_detector(name) for name in names]
     if len(models) == 1:
         models = top_candidates(models[0])
@@ -129,7 +128,8 @@ def soup_command(
     echo(f"\nmodel in {out}, of {len(models)}")
 
 
-def _two_or_more(arguments: tuple[str, ...], verb: str) -> tuple[str, ...]:
+def _two_or_more(arguments: tuple[str, ...], verb: str, place: str | None) -> tuple[str, ...]:
+    """The models and the place of what is made of them, which can be made there; the project is there, too."""
     from ..core.files import require_new
     from ..picking.folder import is_model
 
@@ -139,6 +139,9 @@ def _two_or_more(arguments: tuple[str, ...], verb: str) -> tuple[str, ...]:
         last = arguments[-1]
         raise TomopickError(f"{last}: exists already, and is a model; name a new folder OUT behind the MODELs")
     require_new(arguments[-1])
+    require_writable(arguments[-1])
+    early.require_models(arguments[:-1])
+    early.require_places([place])
     return arguments
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from . import early
 from .options import echo
 from .outputs import OUT_TEXT
 
@@ -14,12 +15,22 @@ from .outputs import OUT_TEXT
     "--as",
     "kind",
     required=True,
+    type=click.Choice(
+        [
+            "bpd_released",
+            "soup_released_tiny",
+            "soup_released_medium",
+            "soup_released_big",
+            "topcup_released",
+            "unet25d_convnext",
+        ]
+    ),
     metavar="RECIPE",
     help="The recipe that the weights belong to: topcup_released, bpd_released ...",
 )
 @click.argument("out", type=OUT_TEXT)
 @click.option(
-    "--object", "objects", multiple=True, metavar="NAME:RADIUS",
+    "--object", "objects", multiple=True, callback=early.objects, metavar="NAME:RADIUS",
     help="The object of each channel and its radius in Å, in the channels' order; repeatable. Default: as published.",
 )  # fmt: skip
 @click.option(
@@ -39,6 +50,7 @@ def convert_command(file: str, kind: str, out: str, objects: tuple[str, ...], me
       tomopick convert best_model.ckpt --as topcup_released model/
       tomopick convert mine.ckpt --as topcup_released model/ --object ribosome:150 --object virus:135
     """
+    early.require_places([file])
     from ..data.objects import with_specs
     from ..recipes.weights import convert
 

@@ -11,13 +11,13 @@ import click
 from ..core.errors import SelectionError
 from ..core.messages import counted
 from ..core.shards import Shard
+from . import early
 from .options import (
     AS,
-    DEVICE,
     TYPE,
     comma,
+    device_option,
     echo,
-    model_first,
     pairs,
     project_options,
     say,
@@ -50,7 +50,7 @@ from .outputs import OUT, identified
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
 @click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
               help="The score that the slider of OBJECT opens at, in place of the model's; repeatable.")  # fmt: skip
-@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
+@click.option("--metric", default="f1", show_default=True, callback=early.metric, metavar="f1|czii|precision=P",
               help="Which of the model's thresholds the sliders open at.")  # fmt: skip
 @click.option(
     "--user-id",
@@ -71,7 +71,7 @@ from .outputs import OUT, identified
     "--port", default=0, show_default="one that is free", help="Port of this machine that the page is served at."
 )
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
-@click.option("--device", default="auto", show_default=True, help=DEVICE)
+@device_option
 @project_options
 def curate_command(
     what: str, place: str, out: Path | None, model: str | None, light: bool, port: int, no_browser: bool,
@@ -93,6 +93,9 @@ def curate_command(
       tomopick curate copick.json copick.json --picks '*:tomopick/1' --user-id me --tomo-type denoised
       tomopick curate next2/ tomograms/ --out curated2/ --decided curated/
     """
+    early.require_sides(what, place, "curate")
+    early.require_places([decided])
+    early.require_models([model] if model else [])
     import asyncio
 
     from ..look.curation.begin import begin
@@ -100,7 +103,6 @@ def curate_command(
     from ..look.page.gather import ReportOptions
     from ..picking.folder import is_model
 
-    model_first(what, place, "curate")
     opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
     on = true_runs_of(place, opening, choices)
     options = ReportOptions(**choices)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..core.errors import ModelError
+from . import early
 from .options import POSITIVE, echo
 from .outputs import OUT
 
@@ -14,7 +15,8 @@ from .outputs import OUT
 @click.command("export-model")
 @click.argument("model")
 @click.argument("out", type=OUT)
-@click.option("--to", required=True, metavar="onnx|openvino|torchscript|tensorrt", help="The format of OUT.")
+@click.option("--to", required=True, type=click.Choice(["onnx", "openvino", "torchscript", "tensorrt"]),
+              help="The format of OUT.")  # fmt: skip
 @click.option(
     "--bound",
     default=1e-3,
@@ -31,6 +33,7 @@ def export_model_command(model: str, out: Path, to: str, bound: float, overwrite
 
     Example:  tomopick export-model default picker.onnx --to onnx
     """
+    early.require_models([model])
     from ..models.export import export_model
     from ..picking.detector import Detector
     from ..picking.load import load_model

@@ -12,6 +12,7 @@ import click
 
 from ..core.errors import TomopickError
 from ..core.messages import counted
+from . import early
 from .flags import with_flags
 from .options import (
     FINITE,
@@ -65,6 +66,8 @@ def doctor_command(
       tomopick doctor copick.json default --tomo-type denoised --json
       tomopick doctor tomograms/ --object ribosome:150 --pictures look/
     """
+    early.require_places([place])
+    early.require_models([model] if model else [])
     from ..data.runs import Runs
     from ..look.doctor import Checkup, findings, has_errors, report, star_findings
 
@@ -134,12 +137,13 @@ def show_command(
     \b
     Example:  tomopick show tomogram.mrc picks/tomogram.csv --object ribosome:150 --out section.png
     """
+    if at is not None and len(at) != 3:
+        raise TomopickError(f"--at has {counted(len(at), 'number')}; expected Z,Y,X in Å, such as 300,1500,1500")
+    early.require_places([tomogram, picks_place])
     from ..data.open import open_taking
     from ..data.runs import Runs
     from ..look.runs import draw_run
 
-    if at is not None and len(at) != 3:
-        raise TomopickError(f"--at has {counted(len(at), 'number')}; expected Z,Y,X in Å, such as 300,1500,1500")
     source = opened(tomogram, project)
     other = None if picks_place is None else open_taking(picks_place, **{**project, "voxel_spacing": None}).project
     meant = Runs(source, None if run is None else [run], tomo_type, picks)

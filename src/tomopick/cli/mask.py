@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from .options import DEVICE, TYPE, comma, echo, model_first, pairs, project_options, run_names
+from . import early
+from .options import TYPE, comma, device_option, echo, pairs, project_options, run_names
 from .outputs import identified
 
 
@@ -37,7 +38,7 @@ from .outputs import identified
     help="Session that segmentations are written under in a copick project.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace masks that are there.")
-@click.option("--device", default="auto", show_default=True, help=DEVICE)
+@device_option
 @project_options
 def mask_command(
     model: str, place: str, runs: list[str] | None, only: list[str] | None, tomo_type: str | None,
@@ -53,12 +54,14 @@ def mask_command(
       tomopick mask surroundings copick.json --tomo-type denoised
       tomopick mask surroundings tomograms/ --out masks/ --objects membrane --threshold membrane=0.3
     """
+    early.require_order(model, place, "mask")
+    early.require_models([model])
+    early.require_places([place])
     from ..core.progress import bar
     from ..data import open_project
     from ..data.runs import Runs
     from ..models.masks import MaskOptions, make_masks
 
-    model_first(model, place, "mask")
     project = open_project(place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
     chosen = Runs(project, runs, tomo_type)
     with bar(len(runs or project.runs()), "mask", "run") as shown:

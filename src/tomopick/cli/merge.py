@@ -8,7 +8,8 @@ import click
 
 from ..core.errors import TomopickError
 from ..core.messages import counted
-from .options import OBJECT, OFFSET, POSITIVE, comma, echo, run_names
+from . import early
+from .options import OFFSET, POSITIVE, comma, echo, objects_option, run_names
 from .outputs import OUT
 
 
@@ -25,7 +26,7 @@ from .outputs import OUT
               help="Which picks to take, where PICKS are copick projects; once, or once for each.")  # fmt: skip
 @click.option("--runs", callback=run_names, help="Runs to merge, comma-separated, or @FILE of them. Default: all.")
 @click.option("--objects", "only", callback=comma, help="Objects to merge, comma-separated. Default: all.")
-@click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help=OBJECT)
+@objects_option
 @click.option("--coordinate-offset", default="none", show_default=True, metavar="none|czii|Z,Y,X",
               help=OFFSET)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace picks that are there.")
@@ -43,10 +44,11 @@ def merge_command(
       tomopick merge picks_a/ picks_b/ --agree 2 --out agreed/
       tomopick merge copick.json copick.json --picks '*:tomopick/1' --picks '*:relion/0' --out agreed.csv
     """
-    from ..scoring.agreement import MergeOptions, merge_picks
-
     if len(picks) not in (0, 1, len(places)):
         raise TomopickError(f"--picks was given {len(picks)} times for {len(places)} PICKS; give it once, or once each")
+    early.require_places(places)
+    from ..scoring.agreement import MergeOptions, merge_picks
+
     options = MergeOptions(agree, within, picks, runs, only, objects, coordinate_offset, overwrite)
     found = merge_picks(places, out, options)
     for run, kept in found.items():

@@ -20,6 +20,7 @@ from ..core.names import plain_line
 from ..core.progress import on_terminal
 from ..core.shards import Shard
 from ..core.text import read_text
+from . import early
 from .flags import with_flags
 
 
@@ -156,6 +157,8 @@ def comma(_ctx: click.Context, _param: click.Parameter, value: str | None) -> li
     return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
 
 
+device_option = click.option("--device", default="auto", show_default=True, callback=early.one_device, help=DEVICE)
+
 tta_option = click.option(
     "--tta",
     "views",
@@ -235,11 +238,15 @@ def counts(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
+objects_option = click.option("--object", "objects", multiple=True, callback=early.objects, metavar="NAME:RADIUS",
+                              help=OBJECT)  # fmt: skip
+
+
 def _opening_options(offset: Any) -> Callable[[Any], Any]:
     def add(command: Any) -> Any:
         for option in (
-            click.option("--voxel-spacing", type=float, help=VOXEL_SIZE),
-            click.option("--object", "objects", multiple=True, metavar="NAME:RADIUS", help=OBJECT),
+            click.option("--voxel-spacing", type=POSITIVE, help=VOXEL_SIZE),
+            objects_option,
             offset,
         ):
             command = option(command)
@@ -276,7 +283,7 @@ def labelled_options(command: Any) -> Any:
         click.option("--labelled-in", multiple=True, metavar="MASK",
                      help="The same as a mask: a volume, a folder of RUN.mrc, or a copick segmentation "
                      "NAME:user/session."),
-        click.option("--region", "regions", multiple=True, metavar="RUN=z0:z1,y0:y1,x0:x1",
+        click.option("--region", "regions", multiple=True, callback=early.regions, metavar="RUN=z0:z1,y0:y1,x0:x1",
                      help="The part of a run that is labelled, in voxels, or with A behind in Å (TS_1=:,0:1290A,:); "
                      "what lies outside is neither learned from nor scored. Also as regions.csv beside the volumes."),
     ):  # fmt: skip
@@ -333,14 +340,6 @@ def true_runs_of(place: str, opening: dict[str, Any], choices: dict[str, Any]) -
     from ..data.runs import Runs
 
     return Runs(opened(place, opening), choices.pop("runs"), choices.pop("tomo_type"), choices.pop("truth"))
-
-
-def model_first(first: str, second: str, verb: str) -> None:
-    """Raises where a model was given where a project is meant, and what is no model where the model is."""
-    from ..picking.folder import is_model
-
-    if not is_model(first) and is_model(second):
-        raise TomopickError(f"{second} is a model, which comes first: tomopick {verb} {second} {first}")
 
 
 def given_for(values: tuple[str, ...], i: int, n: int, flag: str) -> str | None:

@@ -13,6 +13,7 @@ import click
 from ..core.errors import ReadError, SelectionError, TomopickError
 from ..core.messages import counted
 from ..core.shards import Shard
+from . import early
 from .on import OnCommand, pick_work
 from .options import (
     DEVICE,
@@ -20,7 +21,6 @@ from .options import (
     USER,
     echo,
     invert_option,
-    model_first,
     named_runs,
     pairs,
     project_options,
@@ -49,6 +49,7 @@ from .places import places_of, places_options
     "--metric",
     default="f1",
     show_default=True,
+    callback=early.metric,
     metavar="f1|czii|precision=P",
     help="Which of the model's thresholds decide what is a pick: f1 balances false against missed, czii finds "
     "nearly everything, precision=P was measured by calibrate.",
@@ -88,7 +89,7 @@ from .places import places_of, places_options
               help="Session that picks are written under in a copick project. Default: the next free number, the same "
               "for one --out.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Pick again what was finished before, and replace it.")
-@click.option("--device", default="auto", show_default=True,
+@click.option("--device", default="auto", show_default=True, callback=early.devices,
               help=f"{DEVICE} Several GPUs, with a process each: cuda:0,cuda:1 or cuda:all.")  # fmt: skip
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1),
@@ -98,6 +99,7 @@ from .places import places_of, places_options
     "--engine",
     default="auto",
     show_default=True,
+    type=click.Choice(["auto", "torch", "compile", "openvino", "onnx", "cuda", "tensorrt"]),
     metavar="NAME",
     help="What runs the network: auto (the best installed), torch, compile, openvino, onnx, cuda. "
     "Experimental, nobody has run them: tensorrt, and onnx on a GPU.",
@@ -106,7 +108,7 @@ from .places import places_of, places_options
     "--precision",
     default="half",
     show_default=True,
-    metavar="half|f32|int8",
+    type=click.Choice(["half", "f32", "int8"]),
     help="What the network computes in: half (16 bits where the device is faster in them), f32, or int8 (eight "
     "bits, with openvino: nearly twice as fast, scores differ a little).",
 )
@@ -134,14 +136,14 @@ def pick_command(
     if len(places) < 2:
         raise TomopickError("pick needs a MODEL and an INPUT, in this order; see pick --help")
     *models, source = places
-    _refuse_no_model(models, source)  # before torch is loaded
+    choices["places"] = places_of(choices)
+    _refuse_early(models, source, overrides)  # before torch is loaded
     from ..core.records import expect
     from ..picking.fleet import Job, devices_of
     from ..picking.options import PickOptions
     from ..picking.output import records_of
     from ..picking.runs import pick_run
 
-    choices["places"] = places_of(choices)
     opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
     devices = devices_of(choices["device"], workers)
     _refuse_unknown(models, devices, choices)
@@ -247,9 +249,7 @@ def _refuse_unknown(models: list[str], devices: list[str], choices: dict[str, An
     from ..networks.engines import EngineSpec, choose_device
     from ..picking.folder import is_model
     from ..picking.load import load_model
-    from ..scoring.metrics import metric_name
 
-    metric_name(choices["metric"])
     for device in dict.fromkeys(devices):
         choose_device(device)
     EngineSpec(choices["engine"], choices["precision"])
@@ -258,17 +258,18 @@ def _refuse_unknown(models: list[str], devices: list[str], choices: dict[str, An
             load_model(model)  # says what is missing
 
 
-def _refuse_no_model(models: list[str], source: str) -> None:
-    """Raises for a word that is no model, and for several volumes where one is read."""
-    from ..picking.folder import is_model, no_model
+def _refuse_early(models: list[str], source: str, overrides: list[str]) -> None:
+    """Raises for a word that is no model, for several volumes where one is read, and for settings that are none."""
+    from ..picking.folder import is_model
 
     several = [name for name in (*models[1:], source) if Path(name).is_file()]
     if len(several) > 1 and is_model(models[0]):
         raise TomopickError(_by_folder(models[0], [Path(name) for name in several]))
     for model in models:
-        model_first(model, source, "pick")
-        if not Path(model).exists() and not is_model(model):
-            raise no_model(model)
+        early.require_order(model, source, "pick")
+    early.require_models(models)
+    early.require_places([source])
+    early.require_picking_settings(models, overrides)
 
 
 def _by_folder(model: str, files: list[Path]) -> str:

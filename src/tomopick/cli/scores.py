@@ -11,21 +11,21 @@ import click
 
 from ..core.errors import ModelError, TomopickError
 from ..core.messages import counted
+from . import early
 from .flags import with_flags
 from .on import OnCommand, evaluate_work
 from .options import (
     AS,
-    DEVICE,
     DROP,
     FOREIGN,
     POSITIVE,
     TYPE,
     WHERE_LABELLED,
     comma,
+    device_option,
     echo,
     foreign_options,
     labelled_options,
-    model_first,
     pairs,
     project_options,
     run_names,
@@ -47,6 +47,7 @@ from .outputs import OUT
     "--metric",
     default="f1",
     show_default=True,
+    callback=early.metric,
     metavar="czii|f1|precision=P",
     help="What the thresholds make best: F1, the CZII challenge's F-beta 4, or recall at a precision of P.",
 )
@@ -67,7 +68,7 @@ from .outputs import OUT
 @click.option("--undo", "undoing", is_flag=True, help="Put back what was there before the last calibration.")
 @click.option("--dry-run", is_flag=True, help="Measure and print, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-@click.option("--device", default="auto", show_default=True, help=DEVICE)
+@device_option
 @labelled_options
 @project_options
 def calibrate_command(
@@ -87,27 +88,24 @@ def calibrate_command(
       tomopick calibrate model/ copick.json --folds fold0/,fold1/,fold2/ --map-scores
       tomopick calibrate model/ --undo
     """
-    from ..data import open_project
-    from ..data.runs import Runs
-    from ..models.calibrate import CalibrationOptions, measure, undo, write_thresholds
-    from ..picking.load import load_model
-    from ..scoring.metrics import metric_name
-
     if undoing:
+        from ..models.calibrate import undo
+
         for metric, cuts in undo(model).items():
             echo(f"{metric}: {', '.join(f'{name} {cut:.4f}' for name, cut in cuts.items())}")
         return
-    if place is None:
-        raise TomopickError("calibrate needs a PROJECT with true picks; see calibrate --help")
-    model_first(str(model), place, "calibrate")
-    if not model.is_dir():
-        raise ModelError(f"{model}: no model folder to write thresholds into; copy a shipped model to calibrate it")
+    trusted = _calibrated_on(model, place, folds)
+    from ..data import open_project
+    from ..data.runs import Runs
+    from ..models.calibrate import CalibrationOptions, measure, write_thresholds
+    from ..picking.load import load_model
+    from ..scoring.metrics import metric_name
+
     options = CalibrationOptions(**choices)
-    metric_name(options.metric)  # says so before anything is read
     target = load_model(model)
     models = [load_model(m) for m in folds] if folds else [target]
     project = open_project(
-        place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset, regions=regions,
+        trusted, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset, regions=regions,
         labelled_in=labelled_in,
     )  # fmt: skip
     result = measure(models, Runs(project, runs, tomo_type, truth), options, target)
@@ -120,6 +118,18 @@ def calibrate_command(
     echo(json.dumps(result.to_json(), indent=1) if as_json else _table(result, options.metric))
     if not dry_run and metric_name(options.metric) != "f1":
         say(f"pick with these thresholds by --metric {metric_name(options.metric)}")
+
+
+def _calibrated_on(model: Path, place: str | None, folds: list[str] | None) -> str:
+    """The project, after a look at whether what was named is there."""
+    if place is None:
+        raise TomopickError("calibrate needs a PROJECT with true picks; see calibrate --help")
+    early.require_order(str(model), place, "calibrate")
+    if not model.is_dir():
+        raise ModelError(f"{model}: no model folder to write thresholds into; copy a shipped model to calibrate it")
+    early.require_models(folds or [])
+    early.require_places([place])
+    return place
 
 
 def _table(result: Any, metric: str) -> str:
@@ -153,13 +163,13 @@ def _error(shown: Any) -> str:
 @click.option("--objects", "only", callback=comma, help="Objects to show and score, comma-separated. Default: all.")
 @click.option("--embed", callback=comma, help="Runs whose tomograms go into the page. Default: the first three.")
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
-@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
+@click.option("--metric", default="f1", show_default=True, callback=early.metric, metavar="f1|czii|precision=P",
               help="Which of MODEL's thresholds the sliders open at.")  # fmt: skip
 @click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
               help="The score that the slider of OBJECT opens at, in place of the model's; repeatable.")  # fmt: skip
 @tta_option
 @click.option("--title", help="Heading of the page. Default: what is shown, and on what.")
-@click.option("--device", default="auto", show_default=True, help=DEVICE)
+@device_option
 @foreign_options
 @labelled_options
 @project_options
@@ -175,12 +185,10 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
       tomopick report model/ copick.json --truth '*:curator/0' --runs TS_6_4 --out report.html
       tomopick report picks/ tomograms/ --out report.html
     """
+    early.require_sides(what, place, "report")
     from ..look.page.gather import ReportOptions, gather_report
     from ..look.page.page import write_report
-    from ..scoring.metrics import metric_name
 
-    metric_name(choices["metric"])
-    model_first(what, place, "report")
     project = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset", *WHERE_LABELLED)}
     foreign = {key: choices.pop(key) for key in FOREIGN}
     on = true_runs_of(place, project, choices)
@@ -226,14 +234,14 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
     metavar="PICKS|MODEL",
     help="Score these on the same truth too, and say how much better PICKS is, with a 95 % interval.",
 )
-@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
+@click.option("--metric", default="f1", show_default=True, callback=early.metric, metavar="f1|czii|precision=P",
               help="Which of MODEL's thresholds it picks with.")  # fmt: skip
 @tta_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print every figure at full precision as JSON on standard output."
 )
 @click.option("--report", type=OUT, metavar="HTML", help="Write the page of `report` too, as this HTML file.")
-@click.option("--device", default="auto", show_default=True, help=DEVICE)
+@device_option
 @foreign_options
 @labelled_options
 @project_options
@@ -253,12 +261,11 @@ def evaluate_command(
       tomopick evaluate picks/ tomograms/ --report report.html
       tomopick evaluate model/ tomograms/ --against default
     """
+    early.require_sides(candidates, truth_place, "evaluate")
+    early.require_picks(against)
     from ..look.page.gather import ReportOptions, report_of
     from ..scoring.compare import Scoring
-    from ..scoring.metrics import metric_name
 
-    metric_name(metric)
-    model_first(candidates, truth_place, "evaluate")
     foreign = {key: choices.pop(key) for key in FOREIGN}
     meant = {"names": choices.pop("runs"), "tomo_type": choices.pop("tomo_type"), "picks": choices.pop("truth")}
     scoring = Scoring(exclude=tuple(exclude or ()), foreign=foreign, **choices)

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from ..core.messages import counted
+from . import early
 from .on import OnCommand, simulate_work
-from .options import DEVICE, UP_TO_ONE, echo, shape_of, shard_option
+from .options import UP_TO_ONE, device_option, echo, shape_of, shard_option
 from .outputs import OUT
 
 
@@ -51,6 +52,7 @@ from .outputs import OUT
     "--density",
     "densities",
     multiple=True,
+    callback=early.densities,
     metavar="NAME=FILE[,radius=Å][,mass=kDa][,voxel=Å]",
     help="A map or atomic model (MRC, PDB, mmCIF) of an object; a new name is a new object. Repeatable.",
 )
@@ -64,7 +66,8 @@ from .outputs import OUT
     help="A project whose picks say where particles lie and how they are turned: each run becomes the twin of one of "
     "its runs.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or cuda:N.")
+@click.option("--device", default="cpu", show_default=True, callback=early.one_device,
+              help="Where to compute: cpu, cuda or cuda:N.")  # fmt: skip
 @shard_option("runs")
 @click.option(
     "--workers",
@@ -82,11 +85,13 @@ def simulate_command(out: Path, settings: tuple[str, ...], shape: str, tomo_type
     \b
     Example:  tomopick simulate sim/ --runs 4 --shape 96,256,256 --seed 1
     """
+    sizes = shape_of(shape)
+    types = tuple(part.strip() for part in tomo_type.split(","))
+    early.require_simulated(types, settings)
+    early.require_places([options["positions"], options["templates"]])
     from ..look.simulated import draw_simulated
     from ..simulation.projects import simulate_project
 
-    sizes = shape_of(shape)
-    types = tuple(part.strip() for part in tomo_type.split(","))
     names = simulate_project(out, sizes, tomo_types=types, settings=settings, draw=draw_simulated, **options)
     echo(f"{counted(len(names), 'run')} in {out / 'copick.json'}")
 
@@ -104,13 +109,15 @@ def simulate_command(out: Path, settings: tuple[str, ...], shape: str, tomo_type
 @click.option(
     "--model", default="default", show_default=True, help="The model to pick with: a folder, or a name that ships."
 )
-@click.option("--device", default="auto", show_default=True, help=DEVICE)
+@device_option
 def demo_command(out: Path, shape: str, seed: int, model: str, device: str) -> None:
     """Simulate a tomogram, pick it, score the picks and draw them; everything lands in --out.
 
     \b
     Example:  tomopick demo --shape 96,256,256 --seed 7
     """
+    sizes = shape_of(shape)
+    early.require_models([model])
     from .demo import run_demo
 
-    run_demo(out, shape_of(shape), seed, model, device, click.echo)
+    run_demo(out, sizes, seed, model, device, click.echo)

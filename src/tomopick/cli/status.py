@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ..core.messages import counted, listing
+from . import early
 from .flags import with_flags
 from .options import echo
 
@@ -35,6 +36,7 @@ def status_command(out: Path, watch: bool, failed_only: bool) -> None:
       tomopick status ensemble/; tomopick status sim/
       tomopick status picks/ --failed > again.txt; tomopick pick default tomograms/ --out picks/ --runs @again.txt
     """
+    early.require_places([out])
     look, verb = _at_work(out)
     shown = ""
     while True:

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from .options import DEVICE, TYPE, echo, model_first, project_options, run_names, say
+from . import early
+from .options import TYPE, device_option, echo, project_options, run_names, say
 
 
 @click.command("suggest")
@@ -24,10 +25,10 @@ from .options import DEVICE, TYPE, echo, model_first, project_options, run_names
               help="Folder that keeps the decisions of a curation: nothing is asked twice, and tomograms that MODEL "
               "has learned from are looked through too.")  # fmt: skip
 @click.option("--tomo-type", metavar="TYPE[@SPACING]", help=TYPE)
-@click.option("--metric", default="f1", show_default=True, metavar="f1|czii|precision=P",
+@click.option("--metric", default="f1", show_default=True, callback=early.metric, metavar="f1|czii|precision=P",
               help="Which of MODEL's thresholds count: a score near its threshold is in doubt.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-@click.option("--device", default="auto", show_default=True, help=DEVICE)
+@device_option
 @project_options
 def suggest_command(
     model: str, place: str, n: int, out: Path | None, runs: list[str] | None, tomo_type: str | None, metric: str,
@@ -42,13 +43,13 @@ def suggest_command(
       tomopick curate next/ tomograms/ --out curated/
       tomopick suggest model2/ tomograms/ --decided curated/ --out next2/
     """
+    early.require_order(model, place, "suggest")
+    early.require_models([model])
+    early.require_places([place, decided])
     from ..data import open_project
     from ..data.runs import Runs
     from ..look.suggest import suggest
-    from ..scoring.metrics import metric_name
 
-    metric_name(metric)
-    model_first(model, place, "suggest")
     project = open_project(place, voxel_spacing=voxel_spacing, objects=objects, coordinate_offset=coordinate_offset)
     found = suggest(model, Runs(project, runs, tomo_type), n, metric, device, decided)
     if out is not None:

@@ -12,10 +12,10 @@ import click
 
 from ..core.claims import claimed
 from ..core.errors import TomopickError
-from ..core.files import is_vacant, require_writable
-from ..core.messages import near_miss
+from ..core.files import is_vacant
 from ..core.shards import Shard
 from ..core.text import read_text
+from . import early
 from .grounds import asked_plan, fit_options, grounds_of, is_planned
 from .maps import with_simulated
 from .on import OnCommand
@@ -34,9 +34,8 @@ from .options import (
     run_names,
     say,
     shard_option,
-    without_overrides,
 )
-from .train_jobs import train_work
+from .train_jobs import train_places, train_work
 from .train_ranks import follow, led, named_devices, side_by_side
 
 
@@ -67,9 +66,10 @@ from .train_ranks import follow, led, named_devices, side_by_side
     callback=comma,
     help="Objects to learn, comma-separated. Default: all that the first PROJECT defines.",
 )
-@click.option("--add", multiple=True, metavar="NAME[:RADIUS]",
+@click.option("--add", multiple=True, callback=early.objects, metavar="NAME[:RADIUS]",
               help="Learn this object beside all that --init-from knows, which it does not forget.")  # fmt: skip
-@click.option("--from-map", "maps", multiple=True, metavar="[NAME=]FILE[,radius=Å][,mass=kDa]",
+@click.option("--from-map", "maps", multiple=True, callback=early.densities,
+              metavar="[NAME=]FILE[,radius=Å][,mass=kDa]",
               help="Learn this map or atomic model, from runs simulated for it; no PROJECT is needed.")  # fmt: skip
 @click.option(
     "--like",
@@ -127,6 +127,7 @@ from .train_ranks import follow, led, named_devices, side_by_side
     "--device",
     default="auto",
     show_default=True,
+    callback=early.devices,
     metavar="NAME[,NAME...]",
     help=f"{DEVICE} Several (cuda:0,cuda:1; cuda:all): each computes its share of every batch; of a method of several "
     "trainings each has one at a time.",
@@ -187,18 +188,14 @@ def train_command(
       tomopick train soup copick.json soup/ --as-published --pretrain sim/copick.json --tomo-type denoised,wbp
       tomopick train semietpicker copick.json model/ --train-runs TS_5_4,TS_69_2 --unlabelled rest.json
     """
+    projects, out, overrides = train_places(recipe, arguments, **choices)
     from ..picking.cards import card_of
     from ..training.rank_processes import among_ranks, rank_here
 
-    places, overrides = without_overrides(arguments)
-    if len(places) < 2 and not (choices["maps"] and places):
-        raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
-    *projects, out = places
     devices = named_devices(choices, shard)
     if rank_here():
         follow(_recipe(recipe, overrides, choices), projects, Path(out), learn, choices)
         return
-    require_writable(out)
     method = _recipe(recipe, overrides, choices)
     if shard is None:
         _require_start(Path(out), choices)
@@ -246,19 +243,11 @@ def _made(
 
 
 def _recipe(name: str, overrides: list[str], choices: dict[str, Any]) -> Any:
-    """A recipe by name, which not every published method is; None for such a method whole."""
+    """A recipe by name; None for a published method whole."""
     from .. import recipes
-    from ..recipes.plans import METHODS, require_published
 
     if choices["as_published"]:
-        require_published(name)
         return None
-    if name in METHODS and name not in recipes.names():
-        members = ", ".join(n for n in recipes.names() if METHODS.get(n) is METHODS[name])
-        raise TomopickError(f"'{name}' is a method of several recipes ({members}): take one of them, or --as-published")
-    known = sorted({*recipes.names(), *METHODS})
-    if name not in known:
-        raise TomopickError(f"no recipe '{name}'; {near_miss(name, known)}")
     recipe = recipes.get(name)
     if choices["maps"]:
         from ..recipes.from_maps import for_other_volumes
@@ -333,6 +322,7 @@ def finish_command(model: Path) -> None:
     \b
     Example:  tomopick finish model/
     """
+    early.require_places([model])
     from ..training.fit import finish_early
 
     finish_early(model)
@@ -358,17 +348,13 @@ def recipes_command(name: str | None) -> None:
     from .. import recipes as all_recipes
 
     if name:
-        from ..recipes.plans import METHODS, told_of
+        all_recipes.require_method(name)
+        if name in all_recipes.names():
+            echo(json.dumps(all_recipes.get(name).to_json(), indent=1))
+            return
+        from ..recipes.plans import told_of
 
-        known = sorted({*all_recipes.names(), *METHODS})
-        if name not in known:
-            raise TomopickError(f"no recipe '{name}'; {near_miss(name, known)}")
-        whole = (
-            []
-            if name in all_recipes.names()
-            else [told_of(name), f"all of it: tomopick train {name} PROJECT OUT --as-published"]
-        )
-        echo("\n".join(whole) or json.dumps(all_recipes.get(name).to_json(), indent=1))
+        echo(f"{told_of(name)}\nall of it: tomopick train {name} PROJECT OUT --as-published")
         return
     from tabulate import tabulate
 

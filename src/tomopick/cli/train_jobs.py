@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import OutputError, TomopickError
+from ..core.files import require_writable
 from ..core.messages import listing
+from . import early
 from .grounds import asked_plan, fit_options, grounds_of, is_planned
 from .on import Stage, Work
 from .options import without_overrides
@@ -20,15 +22,30 @@ _OF_BOTH = {
 }  # fmt: skip
 
 
+def train_places(
+    recipe: str, arguments: tuple[str, ...], *, maps: tuple[str, ...], as_published: bool, unlabelled: tuple[str, ...],
+    pretrain: str | None, like: str | None, init_from: str, **_: Any,
+) -> tuple[list[str], str, list[str]]:  # fmt: skip
+    """The projects, OUT and the settings, after a look at what can be mistyped: nothing heavy is loaded for it."""
+    places, overrides = without_overrides(arguments)
+    if len(places) < 2 and not (maps and places):
+        raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
+    *projects, out = places
+    # A recipe that learns from maps has other augmentations.
+    plain = [text for text in overrides if not (maps and text.startswith("augment."))]
+    early.require_recipe(recipe, plain, as_published)
+    require_writable(out)
+    early.require_places([*projects, *unlabelled, pretrain, like])
+    early.require_models([init_from] if init_from else [])
+    return projects, out, overrides
+
+
 def train_work(
     recipe: str, arguments: tuple[str, ...], learn: list[str] | None, resume: bool, maps: tuple[str, ...] = (),
     **choices: Any,
 ) -> Work:  # fmt: skip
     """One task, which goes on with what an earlier turn has left; or stages, where several trainings are asked for."""
-    places, overrides = without_overrides(arguments)
-    if len(places) < 2 and not (maps and places):
-        raise TomopickError("train needs at least one PROJECT and the folder OUT, in this order; see train --help")
-    *projects, last = places
+    projects, last, overrides = train_places(recipe, arguments, maps=maps, **choices)
     out = Path(last)
     if is_planned(choices) and not maps:
         given = {**choices, "learn": learn, "resume": resume}

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from ..core.errors import SelectionError
-from .options import DEVICE, TYPE, model_first, pairs, project_options, say
+from . import early
+from .options import TYPE, device_option, pairs, project_options, say
 
 
 @click.command("view")
@@ -29,7 +30,7 @@ from .options import DEVICE, TYPE, model_first, pairs, project_options, say
     "--port", default=0, show_default="one that is free", help="Port of this machine that neuroglancer is served at."
 )
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
-@click.option("--device", default="auto", show_default=True, help=DEVICE)
+@device_option
 @project_options
 def view_command(
     what: str, place: str, program: str, run: str | None, port: int, no_browser: bool, voxel_spacing: float | None,
@@ -44,12 +45,12 @@ def view_command(
       tomopick view picks/ tomograms/ --run TS_07
       tomopick view copick.json copick.json --picks '*:tomopick/1' --tomo-type denoised --with napari
     """
+    early.require_sides(what, place, "view")
     from ..data import open_project
     from ..data.runs import Runs
     from ..look.page.gather import ReportOptions, gather_report
     from ..look.viewing import napari_layers, neuroglancer_state, show_in_napari, shown_in_neuroglancer
 
-    model_first(what, place, "view")
     opening = {"voxel_spacing": voxel_spacing, "objects": objects, "coordinate_offset": coordinate_offset}
     on = Runs(open_project(place, **opening), None if run is None else [run], choices.pop("tomo_type"))  # type: ignore[arg-type]
     report = gather_report(what, on, opening, ReportOptions(**choices))

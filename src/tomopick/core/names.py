@@ -92,6 +92,18 @@ def _visible(character: str) -> str:
     return character if unicodedata.category(character) == "Zs" else character.encode("unicode_escape").decode()
 
 
+def device_objection(name: str) -> str:
+    """Why a word can be no device, whatever there is here; empty where it can."""
+    kind, colon, number = name.partition(":")
+    if "," in name:
+        return "one device at a time"
+    if name.isdecimal():
+        return f"a GPU by its number is cuda:{name}"
+    if name != "auto" and (kind not in ("cpu", "cuda", "mps") or (colon and not number.isdecimal())):
+        return "there is auto, cpu, cuda, cuda:1 and so on, and mps"
+    return ""
+
+
 def _objection(name: str) -> str:
     """Why a name cannot be a path's part; empty where it can."""
     if not name.strip():

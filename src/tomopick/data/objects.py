@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from ..core.reading import typed
 from ..core.text import read_json
 from ..core.types import PickableObject
 
-_LARGEST = 1e6  # [Å] of a radius
+_LARGEST = 1e6  # [Å] of a radius, or of any other figure
+DENSITY_FORM = "NAME=FILE[,radius=Å][,mass=kDa][,voxel=Å]"
 
 
 def object_from_fields(fields: dict[str, Any], where: str) -> PickableObject:
@@ -106,7 +108,7 @@ def with_specs(known: Sequence[PickableObject], specs: Sequence[str], extend: bo
     """
     objects = {o.name: o for o in known}
     for spec in specs:
-        name, radius = _parse(spec)
+        name, radius = object_and_radius(spec)
         if name in objects:
             objects[name] = replace(objects[name], radius=radius if radius is not None else objects[name].radius)
         elif extend:
@@ -117,7 +119,12 @@ def with_specs(known: Sequence[PickableObject], specs: Sequence[str], extend: bo
     return tuple(objects.values())
 
 
-def _parse(spec: str) -> tuple[str, float | None]:
+def object_and_radius(spec: str) -> tuple[str, float | None]:
+    """What "name:radius" [Å] says; the radius may be left out.
+
+    Raises:
+        SelectionError: not of this form.
+    """
     name, colon, text = spec.strip().partition(":")
     try:
         radius = float(text) if colon else None
@@ -126,3 +133,34 @@ def _parse(spec: str) -> tuple[str, float | None]:
     if not name or (radius is not None and not 0 < radius < _LARGEST):
         raise SelectionError(f"`objects={spec}`: expected NAME:RADIUS with the radius in Å, such as ribosome:150")
     return name, radius
+
+
+def density_parts(text: str) -> tuple[str, str, dict[str, float]]:
+    """Name, file and figures (`radius`, `mass`, `voxel`) of a density in the form `DENSITY_FORM`.
+
+    Raises:
+        SelectionError: not of this form.
+    """
+    name, equals, rest = text.partition("=")
+    path, *options = rest.split(",")
+    values: dict[str, float] = {}
+    for option in options:
+        key, _, number = option.partition("=")
+        try:
+            values[key.strip()] = float(number)
+        except ValueError:
+            values[key.strip()] = -1.0
+    legal = name and not set('_ <>:"/\\|?*') & set(name) and equals and path
+    whole = set(values) <= {"radius", "mass", "voxel"} and all(0 < v < _LARGEST for v in values.values())
+    if not legal or not whole:
+        raise SelectionError(f"`densities={text}`: expected {DENSITY_FORM}, the name without space or _")
+    return name, path, values
+
+
+def with_name(text: str) -> str:
+    """A density whose name was left out, with that of its file."""
+    path = text.partition(",")[0]
+    if "=" in path:
+        return text
+    stem = re.sub(r'[_ <>:"/\\|?*]+', "-", Path(path).name.split(".")[0]).strip("-")
+    return f"{stem}={text}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,14 +50,10 @@ def open_project(
         ReadError: nothing there, or nothing of these kinds.
         SelectionError: an argument that is not of its form, or does not go with the kind of project.
     """
-    place = Path(os.path.expanduser(path))
     offset = CoordinateOffset.parse(coordinate_offset)
     if voxel_spacing is not None and not 0 < voxel_spacing < float("inf"):
         raise SelectionError(f"`voxel_spacing={voxel_spacing}`: expected a positive number in Å")
-    if not place.exists():
-        beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
-        hint = near_miss(place.name, beside) if beside else "check the path"
-        raise ReadError(f"{path}: there is no such file or folder; {hint}")
+    place = require_there(path)
     require_file(place)
     config = place / CONFIG_NAME if (place / CONFIG_NAME).is_file() else place
     project: CopickProject | KaggleProject | FolderProject
@@ -75,6 +71,26 @@ def open_project(
     project.regions.require(project.runs(), project.uri)
     _require_masks([project], project.regions.masks)
     return project
+
+
+def require_there(path: str | Path, names: Iterable[str] = ()) -> Path:
+    """Where a path leads; what is not there is said before anything is opened.
+
+    Args:
+        path: as it was typed.
+        names: that may have been meant besides those of the files beside it.
+
+    Raises:
+        ReadError: nothing is there.
+    """
+    place = Path(os.path.expanduser(path))
+    if not place.exists():
+        beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
+        known = [*beside, *names]
+        raise ReadError(
+            f"{path}: there is no such file or folder; {near_miss(place.name, known) if known else 'check the path'}"
+        )
+    return place
 
 
 class Opened(NamedTuple):

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ModelError, ReadError, SelectionError
+from ..core.errors import ModelError, ReadError, RecipeError, SelectionError
 from ..core.messages import near_miss
 from ..core.reading import parse_json, read_bytes, typed
 from ..core.types import PickableObject, Vector
@@ -18,6 +18,8 @@ from ..scoring.metrics import METRICS, metric_name
 FORMAT_VERSION = 2  # the newest; what a folder is written as depends on what is in it
 _COMPETING = 2  # from which on a method's `exclusion` is heeded
 ENSEMBLE = "ensemble.json"  # what makes a folder an ensemble
+PLAN = "plan.json"  # what makes it the folder of several trainings
+_PICKING = ("tiling", "peaks")  # sections that a network knows nothing of
 _WEIGHTS = 2**34  # bytes of weights at most
 
 
@@ -89,12 +91,19 @@ def kept_weights(path: Path) -> Path | None:
     return file if file.parent.name == "top" and file.stem.isdecimal() and file.is_file() else None
 
 
+def require_picking(assignments: Sequence[str]) -> None:
+    """Raises `RecipeError` for a setting, `section.field=value`, that decided how a model was taught."""
+    for text in assignments:
+        if text.partition("=")[0].partition(".")[0] not in _PICKING:
+            raise RecipeError(f"'{text}' cannot be changed of a trained model; {' and '.join(_PICKING)} can")
+
+
 def is_model(what: str) -> bool:
     """Whether a user's word names a model folder, an ensemble's, weights that a training keeps, or a shipped model."""
     if kept_weights(Path(what)) is not None:
         return True
     if Path(what).exists():
-        return any((Path(what) / name).is_file() for name in ("detector.json", "ensemble.json", "plan.json"))
+        return any((Path(what) / name).is_file() for name in ("detector.json", ENSEMBLE, PLAN))
     return what in shipped()
 
 

@@ -15,7 +15,7 @@ from ..core.errors import ModelError
 from ..core.reading import read_bytes
 from .detector import Detector
 from .ensemble import Ensemble
-from .folder import ENSEMBLE, kept_weights, no_model, shipped
+from .folder import ENSEMBLE, PLAN, kept_weights, no_model, shipped
 
 log = logging.getLogger("tomopick")
 
@@ -29,7 +29,7 @@ def load_model(name: str | Path) -> Detector | Ensemble:
     path, known = Path(name), shipped()
     if (path / ENSEMBLE).is_file():
         return Ensemble.load(path)
-    if (path / "plan.json").is_file():
+    if (path / PLAN).is_file():
         raise ModelError(f"{path}: its trainings are not finished; go on with them: train ... `resume=True`")
     if kept_weights(path) is not None:
         return _of_step(path)

@@ -23,13 +23,12 @@ from ..networks import (
 )
 from ..networks.activations import Activation, Rectified, Sigmoid, Softmax
 from .decoders import Components, UpsampledMaxima, Watershed
+from .folder import require_picking
 from .normalize import FixedLimits, Normalization, RobustNormalization, ZScore
 from .peaks import LocalMaxima, PeakFinder
 from .predict import VIEWS
 from .published_tilings import EvenTiles, FlatWindow, ScanTiles, StepTiles
 from .tiling import GaussianWindow, LinearWindow, SteepWindow, Tiling, TilingSpec
-
-PICKING = ("tiling", "peaks")  # sections that a network knows nothing of
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,7 @@ class Method:
             RecipeError: another section, which decided how the network was taught; an unknown field (with the nearest
                 name); or a value that does not fit.
         """
-        for text in assignments:
-            if text.partition("=")[0].partition(".")[0] not in PICKING:
-                raise RecipeError(f"'{text}' cannot be changed of a trained model; {' and '.join(PICKING)} can")
+        require_picking(assignments)
         return Overrides(FAMILIES, RecipeError, "tiling.overlap=32")(self, assignments)
 
     def to_json(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ..models.soup import SoupOptions, make_soup
 from ..picking.cards import save_with_card
 from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble
-from ..picking.folder import read_record
+from ..picking.folder import PLAN, read_record
 from ..picking.load import load_detector, load_model
 from ..training.fit import FitOptions, fit
 from ..training.resuming import check_same, require_place
@@ -29,7 +29,6 @@ from .shares import Grounds, RunShares
 
 log = logging.getLogger("tomopick")
 
-PLAN = "plan.json"
 _FORMAT_VERSION = 1
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from ..core.messages import counted, listing
 from ..core.presets import CZII_OBJECTS
 from ..core.types import Grid, Shape
+from ..data.objects import with_name
 from ..simulation.bodies import density_of
 from ..simulation.density import Density
 from ..simulation.maps import DensityFile
@@ -138,12 +138,7 @@ def _shells(density: Density) -> tuple[float, np.ndarray]:
 
 
 def _parsed(text: str) -> DensityFile:
-    name, equals, _ = text.partition(",")[0].partition("=")
-    if not equals:
-        stem = Path(text.partition(",")[0]).name.split(".")[0]
-        name = re.sub(r'[_ <>:"/\\|?*]+', "-", stem).strip("-")
-        text = f"{name}={text}"
-    file = DensityFile.parse(text)
+    file = DensityFile.parse(with_name(text))
     file.load()
     return file
 

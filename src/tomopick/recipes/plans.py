@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import recipes
 from ..core.errors import SelectionError
-from ..core.messages import counted, near_miss
+from ..core.messages import counted
 from ..training.objectives import SupervisedSpec
 from ..training.recipe import Recipe
 
@@ -150,17 +150,7 @@ def published(method: str, wanted: Wanted) -> Plan:
         RecipeError: no such override.
         SelectionError: no published method of that name, more folds than runs, or a simulated project is missing.
     """
-    require_published(method)
-    return METHODS[method](wanted)
-
-
-def require_published(method: str) -> None:
-    """Raises `SelectionError`, with the near misses, for a method that nobody published whole."""
-    if method not in METHODS:
-        raise SelectionError(
-            f"nothing is published under the name '{method}'; {near_miss(method, sorted(METHODS))}; any "
-            "recipe can be trained once instead"
-        )
+    return _PLANS[recipes.method_of(method)](wanted)
 
 
 def _bpd(wanted: Wanted) -> Plan:
@@ -315,27 +305,22 @@ def _soup_released(wanted: Wanted) -> Plan:
     return Plan("soup_released", tuple(trainings), mean="logits")
 
 
-METHODS: dict[str, Callable[[Wanted], Plan]] = {
-    "bpd_released": _bpd_released,
-    "topcup_released": _topcup_released,
-    **dict.fromkeys(
-        ("soup_released", *(f"soup_released_{size}" for size in ("tiny", "medium", "big"))), _soup_released
-    ),
+_PLANS: dict[str, Callable[[Wanted], Plan]] = {
     "bpd": _bpd,
-    **dict.fromkeys(("soup", "soup_tiny", "soup_medium", "soup_large"), _soup),
-    "topcup": _topcup,
-    **dict.fromkeys(("unet25d", "unet25d_convnext", "unet25d_resnetrs"), _unet25d),
+    "bpd_released": _bpd_released,
     "semietpicker": _semietpicker,
+    "soup": _soup,
+    "soup_released": _soup_released,
+    "topcup": _topcup,
+    "topcup_released": _topcup_released,
+    "unet25d": _unet25d,
 }
 
 
 def told_of(method: str) -> str:
     """What a published method is made of, in words: its recipes and how they are trained together."""
-    from . import names
-
-    members = [n for n in names() if METHODS.get(n) is METHODS[method]]
-    about = inspect.cleandoc(METHODS[method].__doc__ or "")
-    return f"{method}: {about}\n\nits recipes: {', '.join(members)}"
+    about = inspect.cleandoc(_PLANS[method].__doc__ or "")
+    return f"{method}: {about}\n\nits recipes: {', '.join(recipes.PUBLISHED[method])}"
 
 
 def fold_name(runs: Sequence[str]) -> str:

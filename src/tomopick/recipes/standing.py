@@ -10,8 +10,7 @@ from typing import Any, Final, Literal
 
 from ..core.claims import owner_of
 from ..core.errors import ModelError
-from ..picking.folder import read_log, read_record
-from .as_published import PLAN
+from ..picking.folder import PLAN, read_log, read_record
 
 State = Literal["finished", "running", "interrupted", "missing"]
 FINISHED: Final = "finished"

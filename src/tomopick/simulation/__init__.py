@@ -1,5 +1,6 @@
 """Labelled tomograms without a microscope."""
 
+from ..core.presets import TOMO_TYPES, with_halves
 from .arrays import arrays_of
 from .bodies import density_of
 from .density import BlobDensity, Density, MapDensity
@@ -8,7 +9,7 @@ from .maps import DensityFile
 from .microscope import MicroscopeSpec, TiltSeries
 from .optics import Camera, ContrastTransfer
 from .phantom import SpecimenSpec
-from .restore import TOMO_TYPES, RestorationSpec, with_halves
+from .restore import RestorationSpec
 from .run import SimulatedRun, SimulationSpec, czii_spec, simulate
 
 __all__ = [

@@ -12,14 +12,14 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ..core.colours import color_of
-from ..core.errors import ReadError, SelectionError
+from ..core.errors import ReadError
 from ..core.types import PickableObject
 from ..data import read_map
+from ..data.objects import density_parts
 from .atoms import potential_of, read_atoms
 from .bodies import density_of, is_built_in
 from .density import BLOB_SIGMA, PROTEIN_CONTRAST, PROTEIN_VOLUME, MapDensity
 
-FORM = "NAME=FILE[,radius=Å][,mass=kDa][,voxel=Å]"
 _COARSE = 10.0  # [Å] voxels of which `BLOB_SIGMA` is the natural blur
 _FINE = 2.5  # [Å] spacing to which finer maps are averaged before they are blurred
 _FILLED = 0.54  # of the volume that a map occupies is protein: 0.43..0.69 for 19 maps of known mass at 10 Å
@@ -61,23 +61,12 @@ class DensityFile:
 
     @classmethod
     def parse(cls, text: str) -> DensityFile:
-        """What `densities` was given, in the form `FORM`.
+        """What `densities` was given, in the form `DENSITY_FORM`.
 
         Raises:
             SelectionError: not of this form.
         """
-        name, equals, rest = text.partition("=")
-        path, *options = rest.split(",")
-        values: dict[str, float] = {}
-        for option in options:
-            key, _, number = option.partition("=")
-            try:
-                values[key.strip()] = float(number)
-            except ValueError:
-                values[key.strip()] = -1.0
-        legal = name and not set('_ <>:"/\\|?*') & set(name) and equals and path
-        if not legal or not set(values) <= {"radius", "mass", "voxel"} or any(not 0 < v < 1e6 for v in values.values()):
-            raise SelectionError(f"`densities={text}`: expected {FORM}, the name without space or _")
+        name, path, values = density_parts(text)
         return cls(name, path, values.get("radius"), values.get("mass"), values.get("voxel"))
 
     def load(self) -> MapDensity:

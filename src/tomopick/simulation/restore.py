@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter
 
+from ..core.presets import HALVES
 from ..core.specs import LogRange, Range, require_ranges
 from .arrays import Arrays, HostArrays
 from .likeness import no_clearer, with_spectrum
@@ -16,21 +17,7 @@ from .optics import dose_damping
 from .projection import reconstruct
 from .wedge import fill_wedge
 
-TOMO_TYPES = ("wbp", "ctfdeconvolved", "denoised", "isonetcorrected")
-HALVES = ("even", "odd")  # of the tilts: tomogram types wbp-even, ctfdeconvolved-odd and so on
-_HALVED = ("wbp", "ctfdeconvolved")
 _NOISE_ROWS = 24  # along y: enough to know the noise to a few per cent
-
-
-def with_halves(tomo_types: Sequence[str]) -> tuple[str, ...]:
-    """`tomo_types`, and the even and odd halves of those that come in halves (of `wbp` where none does)."""
-    halved = [kind for kind in tomo_types if kind in _HALVED] or ["wbp"]
-    return tuple(dict.fromkeys([*tomo_types, *(f"{kind}-{half}" for kind in halved for half in HALVES)]))
-
-
-def known_types() -> tuple[str, ...]:
-    """All tomogram types that can be made."""
-    return (*TOMO_TYPES, *(f"{kind}-{half}" for kind in _HALVED for half in HALVES))
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from zlib import crc32
 import numpy as np
 
 from ..core.errors import TomopickError
-from ..core.presets import CZII_VOXEL_SPACING
+from ..core.presets import CZII_VOXEL_SPACING, require_types
 from ..core.specs import Overrides, Range, narrowed, require_ranges
 from ..core.types import Grid, PickableObject, Picks, Shape, Tomogram
 from .arrays import Arrays, HostArrays
 from .density import Density
 from .microscope import MicroscopeSpec
 from .phantom import SpecimenSpec
-from .restore import RestorationSpec, known_types
+from .restore import RestorationSpec
 
 VOXEL_SPACINGS = (7.0, 14.0)  # [Å]: what the specimen's detail and the microscope's approximations are made for
 _OVERRIDES = Overrides((), TomopickError, "microscope.defocus=25000,45000")
@@ -44,13 +44,7 @@ class SimulationSpec:
     restoration: RestorationSpec = field(default_factory=RestorationSpec)
 
     def __post_init__(self) -> None:
-        unknown = [kind for kind in self.tomo_types if kind not in known_types()]
-        if unknown or not self.tomo_types:
-            raise TomopickError(
-                f"no tomogram type '{', '.join(unknown)}' can be simulated; choose from {', '.join(known_types())}"
-            )
-        if len(set(self.tomo_types)) < len(self.tomo_types):
-            raise TomopickError(f"tomogram types {', '.join(self.tomo_types)}: one is named twice; name each once")
+        require_types(self.tomo_types)
         require_ranges(self, "", {"voxel_spacing": VOXEL_SPACINGS})
         Grid(self.shape, self.voxel_spacing[0])  # says so where the shape is none
 

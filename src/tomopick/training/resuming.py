@@ -11,7 +11,7 @@ from typing import Any
 from ..core.errors import ModelError, OutputError
 from ..core.files import atomic_write, is_vacant
 from ..picking.detector import Detector
-from ..picking.folder import read_record, version_of
+from ..picking.folder import PLAN, read_record, version_of
 from .checkpoints import cut_log, last_state
 from .loop import TrainState
 from .recipe import Recipe
@@ -25,7 +25,7 @@ def require_place(out: Path, resume: bool) -> None:
     Raises:
         OutputError: there is something and it is not to be gone on with, or nothing that could be.
     """
-    begun = any((out / name).is_file() for name in ("recipe.json", "plan.json"))
+    begun = any((out / name).is_file() for name in ("recipe.json", PLAN))
     if begun and not resume:
         raise OutputError(f"{out}: exists already; expected a new folder (or `resume` to go on with its training)")
     if begun:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ...core.errors import TomopickError
-from ...core.names import plain_line, shown
+from ...core.names import device_objection, plain_line, shown
 
 # Held while what a GPU launches is recorded: what other threads launch then is not to be among it.
 RECORDING = Lock()
@@ -46,12 +46,8 @@ def _numbered(device: torch.device) -> torch.device:
 def _objection(name: str) -> str:
     """Why a device cannot be meant, or is not there; empty where it may be tried. torch's own answers fill a page."""
     kind, _, number = name.partition(":")
-    if "," in name:
-        return "one device at a time"
-    if name.isdigit():
-        return f"a GPU by its number is cuda:{name}"
-    if kind not in ("cpu", "cuda", "mps") or (":" in name and not number.isdigit()):
-        return "there is auto, cpu, cuda, cuda:1 and so on, and mps"
+    if reason := device_objection(name):
+        return reason
     if kind == "cuda" and not torch.cuda.is_available():
         built = "no GPU of NVIDIA is found" if torch.version.cuda else "this build of PyTorch is for CPUs alone"
         return built
