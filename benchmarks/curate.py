@@ -53,13 +53,14 @@ def phantom(folder: Path) -> list[str]:
             "--tomo-type", "denoised", "--model", "default"]  # fmt: skip
 
 
-def browser(wide: int, tall: int):
+def browser(wide: int, tall: int, pixels: float = 1.0):
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={wide},{tall}"):
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={wide},{tall}",
+                 f"--force-device-scale-factor={pixels:g}"):  # fmt: skip
         options.add_argument(flag)
     return webdriver.Chrome(options=options, service=Service(DRIVER))
 

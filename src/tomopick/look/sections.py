@@ -20,11 +20,11 @@ from ..scoring.matching import REACH, match
 
 _DPI = 100
 _PIXEL = 72 / _DPI  # in points, matplotlib's unit of fonts and lines
-_WIDTH, _TALLEST = 1600, 2400
+_WIDTH, _TALLEST = 1200, 1800  # at half of that its words can be read: pages show it smaller
 _MARGIN, _GAP, _HEAD, _ROW = 16, 10, 40, 27  # [pixels]
 _INK, _FAINT, _ACCENT = "#222222", "#8a8a8a", "#0072b2"
 _TEXT: dict[str, Any] = {"fontsize": 14 * _PIXEL, "color": _INK, "va": "center", "parse_math": False}
-_LEGEND = {False: 250.0, True: 356.0}  # width, without and with a truth [pixels]
+_LEGEND = {False: 280.0, True: 356.0}  # width, without and with a truth [pixels]
 _HIT: Any = "-"
 _FALSE: Any = (0, (2.6, 1.6))
 _MISS: Any = (0, (0.01, 1.9))
