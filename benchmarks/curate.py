@@ -109,7 +109,11 @@ def main() -> None:
     parser.add_argument("--size", default="184,1200,1200")
     parser.add_argument("--picks", type=int, default=10_000)
     parser.add_argument("--quick", action="store_true", help="a small volume and few picks")
-    parser.add_argument("--picture", type=Path, help="write a picture of the page with a phantom and measure nothing")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        help="write a picture of the page with a phantom, and a dark one beside it; measure nothing",
+    )
     options = parser.parse_args()
     picture = options.picture and options.picture.absolute()
     z, y, x = (int(v) for v in ("32,200,240" if options.quick else options.size).split(","))
@@ -125,25 +129,33 @@ def main() -> None:
         server = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, "PYTHONUNBUFFERED": "1"}
         )
-        driver = browser(1400, 1500)
+        driver = browser(1000, 1180, 1.4) if options.picture else browser(1400, 1500)
         try:
             url = server.stdout.readline().strip()
             driver.set_script_timeout(120)
             if not options.picture:
                 measure(driver, url, server.pid, 20 if options.quick else 100)
                 return
-            driver.get(url)
-            until(driver, "document.getElementById('gallery').dataset.ready")
-            driver.execute_script("S.object = 3; choose([]); refresh(true)")
-            until(driver, "document.getElementById('gallery').dataset.ready.split('/')[1] === '3'")
-            driver.execute_script("step(1)")
-            until(driver, "Object.values(pictures).every(p => p.whole && p.key === key(Number(p.key.split('|')[1])))")
-            time.sleep(0.5)
-            save(driver.get_screenshot_as_png(), picture)
+            for scheme, ending in (("light", ""), ("dark", "-dark")):
+                media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+                driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+                photograph(driver, url, picture.with_stem(picture.stem + ending))
         finally:
             driver.quit()
             server.send_signal(signal.SIGINT)
-            server.wait(20)
+            server.wait(120)
+
+
+def photograph(driver, url: str, path: Path) -> None:
+    """The page at its first ribosome."""
+    driver.get(url)
+    until(driver, "document.getElementById('gallery').dataset.ready")
+    driver.execute_script("S.object = 3; choose([]); refresh(true)")
+    until(driver, "document.getElementById('gallery').dataset.ready.split('/')[1] === '3'")
+    driver.execute_script("step(1)")
+    until(driver, "Object.values(pictures).every(p => p.whole && p.key === key(Number(p.key.split('|')[1])))")
+    time.sleep(0.5)
+    save(driver.get_screenshot_as_png(), path)
 
 
 def save(png: bytes, path: Path) -> None:

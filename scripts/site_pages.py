@@ -152,6 +152,17 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Links that leave docs/ in the repository: a notebook is a tutorial here, anything else its path."""
+    """Links that leave docs/ in the repository: a notebook is a tutorial here, anything else its path.
+
+    A picture that has a dark one beside it (NAME.jpg, NAME-dark.jpg) is shown in the colours of the page.
+    """
     markdown = re.sub(r"\]\(\.\./examples/(\w+)\.ipynb\)", r"](tutorials/\1.md)", markdown)
+    markdown = re.sub(r"!\[([^\]]*)\]\((\w+)\.jpg\)", _in_both_colours, markdown)
     return re.sub(r"\[([^\]]+)\]\(\.\./(?!training|tutorials)[^)]*\)", r"\1", markdown)
+
+
+def _in_both_colours(found: re.Match[str]) -> str:
+    text, name = found[1], found[2]
+    if not (ROOT / "docs" / f"{name}-dark.jpg").is_file():
+        return found[0]
+    return f"![{text}]({name}.jpg#only-light)![{text}]({name}-dark.jpg#only-dark)"

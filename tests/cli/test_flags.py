@@ -83,6 +83,13 @@ def test_what_texts_call_a_field_is_one(fields):
                 assert field[1].split(".")[-1] in fields, f"{path}: `{field[1]}` is no field"
 
 
+def test_a_field_of_a_verb_that_is_named_before_it_is_that_verb_s_flag():
+    with click.Context(main) as root, click.Context(main.commands["doctor"], parent=root, info_name="doctor"):
+        assert with_flags("import them with `pixel_size` (in Å)") == "import them with --tilt-series-pixel-size (in Å)"
+        assert with_flags("pick `min_distances=a=10`, or not") == "pick --min-distance a=10, or not"
+        assert with_flags("nothing has `min_distances=a=10`") == "nothing has `min_distances=a=10`"
+
+
 def test_flags_of_each_context(tmp_path):
     context = click.Context(main.commands["calibrate"], info_name="calibrate")
     with context:

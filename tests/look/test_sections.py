@@ -142,7 +142,7 @@ def test_nothing_overlaps_or_leaves_the_picture(shape, n_rows):
 def test_wide_pictures_of_usual_tomograms():
     for shape in ((128, 512, 512), (184, 630, 630), (100, 260, 348)):
         width, height = section_layout(Grid(shape, 10.0), 6, 356.0).size
-        assert 1160 <= width <= 1210 and 750 < height < 1300
+        assert 1280 <= width <= 1330 and 800 < height < 1400
 
 
 def test_many_objects_and_strange_names(tmp_path):

@@ -101,6 +101,8 @@ FIELD = re.compile(r"`([\w.]+)(?:=([^`]*))?`")
 def with_flags(text: str, verb: str | None = None) -> str:
     """The message as the command line says it: `tomo_type=wbp` becomes --tomo-type wbp.
 
+    What the verb in progress has no flag for may be another's, which stands before it: import ... with `pixel_size`.
+
     Args:
         text: of the library.
         verb: whose flags; None: that of the command in progress.
@@ -112,10 +114,21 @@ def with_flags(text: str, verb: str | None = None) -> str:
     def typed(found: re.Match[str]) -> str:
         flag, value = known.get(found[1]), found[2]
         if flag is None or (there is not None and not set(_FLAG.findall(flag)) <= there):
+            flag = _flag_of_another(text[: found.start()], found[1])
+        if flag is None:
             return found[0]  # what cannot be typed is not advised
         return f"{flag} {value}" if value and value != "True" else flag
 
     return FIELD.sub(typed, text)
+
+
+def _flag_of_another(before: str, field: str) -> str | None:
+    """The flag of a field for the last verb that a text names and that has it."""
+    for verb in re.findall(r"(?<![\w-])[a-z]+(?:-[a-z]+)?(?![\w-])", before)[::-1]:
+        flag = {**FLAGS, **OF_VERB.get(verb, {})}.get(field)
+        if flag is not None and set(_FLAG.findall(flag)) <= (_flags_of(verb) or set()):
+            return flag
+    return None
 
 
 def _flags_of(verb: str | None) -> set[str] | None:

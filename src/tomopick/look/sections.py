@@ -20,7 +20,7 @@ from ..scoring.matching import REACH, match
 
 _DPI = 100
 _PIXEL = 72 / _DPI  # in points, matplotlib's unit of fonts and lines
-_WIDTH, _TALLEST = 1200, 1800  # at half of that its words can be read: pages show it smaller
+_WIDTH, _TALLEST = 1320, 1980  # at half of that its words can be read: pages show it smaller
 _MARGIN, _GAP, _HEAD, _ROW = 16, 10, 40, 27  # [pixels]
 _INK, _FAINT, _ACCENT = "#222222", "#8a8a8a", "#0072b2"
 _TEXT: dict[str, Any] = {"fontsize": 14 * _PIXEL, "color": _INK, "va": "center", "parse_math": False}

@@ -128,5 +128,5 @@ def trial_findings(seen: Seen, detector: Any, timed: bool) -> Iterator[Finding]:
     for text in found:
         yield Finding(WARNING, f"run {tomogram.run}", text)
     if timed:
-        how = f"with the {views} views of its method" if views > 1 else "without `views`"
+        how = f"with the {views} views of its method" if views > 1 else "in one view"
         yield Finding(OK, f"run {tomogram.run}", f"picking takes about {max(1, round(seconds))} s here, {how}")
