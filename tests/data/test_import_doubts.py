@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from tomopick.core.errors import ReadError, SelectionError
-from tomopick.core.types import Grid, PickableObject, Tomogram
+from tomopick.core.errors import ReadError, SelectionError, TomopickError
+from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
 from tomopick.data import MemoryProject
+from tomopick.data.formats import read_tomograms_star
 from tomopick.data.importing import ImportOptions, import_picks
 
 SHAPE, SPACING = (30, 40, 50), 10.0
@@ -107,3 +108,43 @@ def test_keywords_of_star_in_capitals(tmp_path):
     into = project("TS_1")
     import_picks([path], into, ImportOptions(name="ball"))
     assert found(into, "TS_1") == [[100, 200, 50]]
+
+
+@pytest.mark.parametrize("name", ["rlnTomoSizeZ", "rlnTomoTiltSeriesPixelSize"])
+@pytest.mark.parametrize("value", ["0", "-4"])
+def test_sizes_in_tomograms_star_are_positive(tmp_path, name, value):
+    row = {"rlnTomoName": "TS_1", **{f"rlnTomoSize{a}": "100" for a in "XYZ"}, "rlnTomoTiltSeriesPixelSize": "2"}
+    row[name] = value
+    path = touch(
+        tmp_path / "t.star", "data_global\n\nloop_\n" + "".join(f"_{c}\n" for c in row) + " ".join(row.values())
+    )
+    with pytest.raises(ReadError, match=f"{name} is {value}; expected a positive number"):
+        read_tomograms_star(path)
+
+
+@pytest.mark.parametrize("apix", [0, -5])
+def test_eman2_counts_in_a_positive_size(tmp_path, apix):
+    path = touch(tmp_path / "TS_1_info.json", f'{{"boxes_3d": [[1, 2, 3, "m", 1, 0]], "apix_unbin": {apix}}}')
+    with pytest.raises(ReadError, match=f"apix_unbin is {apix}; expected a positive number"):
+        import_picks([path], project("TS_1"), ImportOptions(name="ball"))
+
+
+def test_the_run_that_a_picks_file_states_counts_whatever_the_file_is_called(tmp_path):
+    path = touch(tmp_path / "TS_1.json", IN_ANGSTROM["TS_1.json"].replace('"TS_1"', '"TS_9"'))
+    with pytest.raises(SelectionError, match="the files name TS_9"):
+        import_picks([path], project("TS_1"), ImportOptions(name="ball"))
+
+
+NO_ROTATIONS = {"zero": np.zeros((3, 3)), "mirror": np.diag([-1, 1, 1]), "larger": 2 * np.eye(3),
+                "shear": np.eye(3) + np.eye(3, k=1)}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NO_ROTATIONS)
+def test_a_matrix_that_is_no_rotation_is_refused(tmp_path, kind):
+    titles = ",".join(f"transform_{i}{j}" for i in range(3) for j in range(3))
+    numbers = ",".join(map(str, NO_ROTATIONS[kind].ravel()))
+    path = touch(tmp_path / "TS_1.csv", f"object,x,y,z,{titles}\nball,100,200,50,{numbers}\n")
+    with pytest.raises(TomopickError, match="pick 1 of 1 has a matrix that is no rotation"):
+        import_picks([path], project("TS_1"), ImportOptions(name="ball"))
+    rounded = np.round([[[0.7071, -0.7071, 0], [0.7071, 0.7071, 0], [0, 0, 1]]], 2)
+    assert len(Picks("A", np.zeros((1, 3)), np.array(["ball"]), rotations=rounded)) == 1

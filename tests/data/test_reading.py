@@ -268,8 +268,7 @@ def test_parts_of_the_size_are_refused_where_angstrom_or_voxels_are_expected(tmp
     rows = [f"{x:.3f} {y:.3f} {z:.3f}" for x, y, z in parts]
     table = "object,x,y,z\n" + "".join(f"ribosome,{row.replace(' ', ',')}\n" for row in rows)
     text = refused(tmp_path, name, table if name.endswith("csv") else "\n".join(rows) + "\n")
-    assert f"all {n} picks lie within the first voxel; are they parts of the tomogram's size?" in text
-    assert text.endswith("multiply them by it")
+    assert "the first voxel; are they parts of the tomogram's size?" in text and text.endswith("multiply them by it")
 
 
 # ---- numbers ----

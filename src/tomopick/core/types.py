@@ -20,6 +20,7 @@ THRESHOLD = "threshold"  # the column that tells what a pick's score had to reac
 DISTANCE = "distance_"  # begins the columns that tell how far picks lie from a mask's surface [Å], negative inside
 MIN_DISTANCE = 1.2  # between two picks of an object, in its radii, where a method says nothing else
 _ROUNDING = 1e-6  # of scores in files
+_SKEWED = 0.05  # of a rotation's products of rows; matrices in files may be rounded to two digits
 
 Shape = tuple[int, int, int]
 Vector = tuple[float, float, float]
@@ -210,7 +211,7 @@ def is_inverted(invert: bool | Sequence[str], run: str) -> bool:
 class Picks:
     """Particle centres of one run, of any number of objects.
 
-    Attributes (all numbers are finite, which is checked):
+    Attributes (all numbers are finite and rotations rotate, which is checked):
         run: name of the run.
         positions: (n, 3) zyx [Å], within `FARTHEST`.
         names: (n,) the object of each pick.
@@ -261,11 +262,24 @@ class Picks:
                 raise TomopickError(
                     f"run {self.run}: pick {bad} of {n} has a {what} that is no finite number; mend its source"
                 )
+        if self.rotations is not None:
+            self._check_rotations(self.rotations)
         far = np.flatnonzero(np.abs(positions).max(axis=1, initial=0.0) > FARTHEST)
         if len(far):
             raise TomopickError(
                 f"run {self.run}: pick {int(far[0]) + 1} of {n} lies {np.abs(positions[far[0]]).max():.3g} Å away, "
                 "where no tomogram reaches; expected Å, so mend its source"
+            )
+
+    def _check_rotations(self, turns: np.ndarray) -> None:
+        """Raises where a matrix turns nothing: angles of one that stretches, mirrors or is zero mean nothing."""
+        odd = np.abs(turns @ np.swapaxes(turns, 1, 2) - np.eye(3)).max(axis=(1, 2), initial=0.0) > _SKEWED
+        odd |= np.linalg.det(turns) <= 0
+        if odd.any():
+            first = int(np.flatnonzero(odd)[0]) + 1
+            raise TomopickError(
+                f"run {self.run}: pick {first} of {len(turns)} has a matrix that is no rotation; mend its source, or "
+                "leave the matrices out"
             )
 
     @classmethod

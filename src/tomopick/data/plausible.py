@@ -112,13 +112,12 @@ def _outside(sides: list[tuple[np.ndarray, Grid]], n: int) -> str:
 
 
 def _are_parts(sides: list[tuple[np.ndarray, Grid]]) -> bool:
-    """Whether positions, as numbers or as voxels, are all of 0..1 and not whole: nobody picks within one voxel."""
-    numbers = [
-        any(within_one(v) for v in (positions, grid.indices(positions))) and bool((positions > 0).any())
-        for positions, grid in sides
-        if max(grid.shape) > SPECK
-    ]
-    return len(numbers) == len(sides) and all(numbers)
+    """Whether positions are 0..1 and not whole, as numbers, or as voxels and several: nobody picks within a voxel."""
+    if any(max(grid.shape) <= SPECK for _, grid in sides):
+        return False
+    as_numbers = all(within_one(positions) for positions, _ in sides)
+    n = sum(len(positions) for positions, _ in sides)
+    return as_numbers or (n >= FEW and all(within_one(grid.indices(positions)) for positions, grid in sides))
 
 
 def within_one(numbers: np.ndarray) -> bool:

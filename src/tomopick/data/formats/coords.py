@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...core.errors import ReadError
 from ...core.types import Picks
+from ..plausible import SPECK, within_one
 from .base import Objects, Part, Reading, load_numbers, voxel_notes
 
 
@@ -42,5 +44,10 @@ class Coords:
             return reading.nothing(path, frame.run)
         voxels = numbers[:, ::-1]
         size = reading.pixel_size
+        if size is None and within_one(voxels) and max(frame.need_grid(".coords").shape) > SPECK:
+            raise ReadError(
+                f"{path}: coordinates lie within 0..1, the first voxel; are they parts of the tomogram's size? "
+                "expected voxels, so multiply them by it"
+            )
         positions = frame.need_grid(".coords").positions(voxels) if size is None else voxels * size
         return [Picks(frame.run, positions, reading.objects(len(voxels), path, None, said))]

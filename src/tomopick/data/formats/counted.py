@@ -93,10 +93,10 @@ def _size(name: str, table: Any, optics: Any, path: Path) -> np.ndarray | None:
 def _column(name: str, table: Any, optics: Any, path: Path) -> np.ndarray | None:
     """(n,) a column of the particles, or of their optics groups."""
     if name in table:
-        return _positive(name, table, path)
+        return positive(table, name, path)
     if optics is None or name not in optics or not len(optics):
         return None
-    values = _positive(name, optics, path)
+    values = positive(optics, name, path)
     if np.ptp(values) == 0:
         return np.full(len(table), values[0])
     for key in GROUPS:
@@ -120,7 +120,8 @@ def _mixed_up(path: Path, why: str) -> ReadError:
     )
 
 
-def _positive(name: str, table: Any, path: Path) -> np.ndarray:
+def positive(table: Any, name: str, path: Path) -> np.ndarray:
+    """(n,) as `column`; raises `ReadError`, with the line, for what is not above 0 as well."""
     values = column(table, name, path)
     bad = np.flatnonzero(values <= 0)
     if len(bad):

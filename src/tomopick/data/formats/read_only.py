@@ -93,6 +93,8 @@ def _info(path: Path) -> tuple[np.ndarray, float, dict[int, str]]:
             "expected an info file of a tomogram that EMAN2 reconstructed, so save them from e2spt_boxer again"
         )
     (apix,) = checked_numbers([str(data["apix_unbin"])], path, "apix_unbin", [1])
+    if apix <= 0:
+        raise ReadError(f"{path}: apix_unbin is {apix:g}; expected a positive number of Å")
     return finite(np.array(rows, dtype=np.float64).reshape(-1, 5), path, "number"), float(apix), classes
 
 
@@ -202,10 +204,10 @@ class CopickPicks(ReadOnly):
     mixed: bool = True
 
     def read(self, path: Path, reading: Reading) -> list[Picks]:
-        """The picks; the run that the file names comes before its own name."""
+        """The picks of the run that the file names; of its own name where it names none."""
         data = read_json(path, "copick's picks")
         run = str(data.get("run_name") or "") if isinstance(data, dict) else ""
-        frame = reading.frame(found) if run and (found := reading.names.find(run)) else reading.find_file(path)[0]
+        frame = reading.find(run) if run else reading.find_file(path)[0]
         if frame is None:
             return []
         file = parse_picks(data, frame.run, str(path))

@@ -13,7 +13,7 @@ from ...core.errors import ReadError
 from ...core.messages import listing
 from ...core.types import Picks, Vector
 from .base import Objects, Part, to_eulers
-from .counted import TILT_SERIES, column, columns
+from .counted import TILT_SERIES, column, positive
 from .star_text import read_documents
 
 SCORE = "rlnAutopickFigureOfMerit"
@@ -66,8 +66,8 @@ def read_tomograms_star(path: Path) -> dict[str, TomogramRow]:
         missing = [c for c in needed if c not in table]
         if missing:
             raise ReadError(f"{path}: no column {listing(missing)}; expected RELION's tomograms.star (block 'global')")
-        sizes = columns(table, [f"rlnTomoSize{a}" for a in "ZYX"], path)
-        pixels = column(table, TILT_SERIES, path)
+        sizes = np.stack([positive(table, f"rlnTomoSize{a}", path) for a in "ZYX"], axis=1)
+        pixels = positive(table, TILT_SERIES, path)
         optics = {c: column(table, c, path) for c in OPTICS if c in table}
         kept = [c for c in table if str(c).startswith(_RECONSTRUCTED)]
         for i, name in enumerate(table["rlnTomoName"].astype(str)):
