@@ -534,3 +534,15 @@ def test_names_do_no_harm(tmp_path, browser):
         assert run in browser.find_element("id", "runs").text
     finally:
         served.stop()
+
+
+@pytest.mark.parametrize("width", [390, 830, 1000, 1180])
+def test_a_narrow_page_does_not_scroll_sideways(running, browser, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(running[0].curation.url)
+        until(browser, "document.getElementById('gallery').dataset.ready")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
