@@ -129,7 +129,7 @@ def main() -> None:
         server = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, "PYTHONUNBUFFERED": "1"}
         )
-        driver = browser(1000, 1180, 1.4) if options.picture else browser(1400, 1500)
+        driver = browser(1200, 1280, 1.2) if options.picture else browser(1400, 1500)
         try:
             url = server.stdout.readline().strip()
             driver.set_script_timeout(120)

@@ -40,6 +40,7 @@ from tomopick import (
     Detector,
     FitOptions,
     MemoryProject,
+    PickableObject,
     Project,
     Recipe,
     Runs,
@@ -283,6 +284,8 @@ def draw(bench: Bench, file: Path) -> None:
     Of either kind of labels: their sum, and how much of it lies where there is a particle.
     """
     from matplotlib import pyplot
+    from matplotlib.lines import Line2D
+    from matplotlib.patheffects import withStroke
 
     detector, method = Detector.load(bench.work / "models" / "burn-in_2_0"), bench.method(ROWS["+ DropBlock"])
     state = TrainState.start(detector.network, method.train, torch.device("cpu"))
@@ -317,16 +320,37 @@ def draw(bench: Bench, file: Path) -> None:
         ("as the teacher sees it", values[at]), ("soft labels", said[:, z]), ("labels of its picks", picked[:, z]),
         ("the truth", truth[:, z]), ("what the student sees", strong[at]),
     ]  # fmt: skip
-    figure, axes = pyplot.subplots(1, 5, figsize=(17, 4.1))
-    for axis, (title, image) in zip(axes, shown):
-        if image.ndim == 3:  # objects as red, green and blue
-            axis.imshow(np.moveaxis(image[:3], 0, -1).clip(0, 1))
+    spacing = detector.facts.voxel_spacing
+    figure, axes = pyplot.subplots(2, 3, figsize=(11, 7.7), layout="constrained", facecolor="white")
+    for axis, (title, image) in zip(axes.flat, shown):
+        wide = image.shape[-1]
+        if image.ndim == 3:
+            axis.imshow(_coloured(image, detector.objects), interpolation="nearest")
+            wide *= stride
         else:
             axis.imshow(image, cmap="gray", vmin=-3, vmax=3)
-        axis.set(title=title, xticks=[], yticks=[])
-    figure.suptitle(f"red {', green '.join(o.name for o in detector.objects[:2])}, blue {detector.objects[2].name}")
-    figure.tight_layout()
-    figure.savefig(file, dpi=80)
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(title, fontsize=15)
+        bar, left = 500.0 / spacing / wide, 0.05  # of the picture's width
+        for width, ink in ((7, "black"), (4, "white")):
+            axis.plot([left, left + bar], [0.06, 0.06], transform=axis.transAxes, color=ink, lw=width,
+                      solid_capstyle="butt")  # fmt: skip
+        axis.text(left + bar / 2, 0.09, "500 Å", transform=axis.transAxes, ha="center", fontsize=13, color="white",
+                  path_effects=[withStroke(linewidth=3, foreground="black")])  # fmt: skip
+    axes.flat[-1].axis("off")
+    marks = [Line2D([], [], lw=0, marker="s", ms=16, color=_rgb(o), label=o.name) for o in detector.objects]
+    axes.flat[-1].legend(handles=marks, loc="center", fontsize=15, frameon=False)
+    figure.savefig(file, dpi=100)
+
+
+def _rgb(thing: PickableObject) -> list[float]:
+    return [c / 255 for c in thing.color[:3]]
+
+
+def _coloured(heatmap: np.ndarray, objects: Sequence[PickableObject]) -> np.ndarray:
+    """(object, y, x), 0 to 1 -> (y, x, 3): on black each object in its colour, the stronger above the weaker."""
+    tinted = heatmap.clip(0, 1)[..., None] * np.array([_rgb(o) for o in objects])[:, None, None]
+    return tinted.max(axis=0)
 
 
 def _spread(values: np.ndarray) -> str:

@@ -106,6 +106,8 @@ def test_containers_copy_what_is_there_and_install_what_pyproject_knows():
     copied = " ".join(re.findall(r"^COPY (.+) \S+$", docker, re.M)).split()
     copied += re.findall(r"^    (\S+) /opt/tomopick/", apptainer, re.M)
     assert {"pyproject.toml", "src", "LICENSE"} <= set(copied) and all((ROOT / name).exists() for name in copied)
+    sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert sorted(sent) == sorted(re.findall(r"[^ ]+", " ".join(re.findall(r"^COPY (.+) \S+$", docker, re.M))))
     extras = re.findall(r"EXTRAS=([\w,]+)", docker) + re.findall(r"extras=([\w,]+)", apptainer)
     assert {name for line in extras for name in line.split(",")} <= set(project["optional-dependencies"])
     torch = next(line for line in project["dependencies"] if line.startswith("torch"))

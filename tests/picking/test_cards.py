@@ -27,6 +27,17 @@ def test_a_card_counts_runs_and_the_record_names_them(tmp_path):
     assert shortened({"members": ["a", "b"]}) == {"members": ["a", "b"]}
 
 
+def test_a_card_says_on_how_many_particles_its_figures_rest():
+    told = {"validation_particles": {"ball": 37, "ring": 0}, "validated_within": True}
+    line = "- validated on 37 ball, 0 ring, in a part of the tomogram that was learned from: another one is harder"
+    assert line in model_card(untrained(provenance=told)).splitlines()
+    assert (
+        "- validated on 37 ball, 0 ring"
+        in model_card(untrained(provenance={**told, "validated_within": False})).splitlines()
+    )
+    assert "validated on" not in model_card(untrained())
+
+
 def test_a_terminal_shows_all_but_the_provenance(tmp_path):
     one = load_model(trained())
     save_with_card(Ensemble.of([one, replace(one, name="other")]), tmp_path)

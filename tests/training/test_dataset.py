@@ -40,6 +40,8 @@ def test_a_lone_run_gives_a_part_for_validation():
     assert sorted(v.picks.run for v in data.train) == ["A", "S", "T", "U"]
     assert [v.picks.run for v in data.val] == ["A"]
     assert any(line.startswith("only one labelled run: y from") for line in told)
+    counted = {o.name: sum(int((v.picks.names == o.name).sum()) for v in data.val) for o in data.objects}
+    assert data.facts.provenance["validated_within"] and data.facts.provenance["validation_particles"] == counted
 
 
 def test_only_the_first_project_holds_runs_back():

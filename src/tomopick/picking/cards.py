@@ -54,9 +54,20 @@ def model_card(detector: Detector) -> str:
         f"- learned from {', '.join(learned) or 'runs that are not stated'}{_in_part(facts)}",
         f"- trained at {facts.voxel_spacing:g} Å, tomogram types: {', '.join(facts.tomo_types) or 'not stated'}; "
         f"{'dark particles on light' if facts.skewness < 0 else 'light particles on dark'}",
+        *_validated_on(facts),
         *_figures(detector, radii=True),
     ]
     return "\n".join([*lines, *_came_about(facts)])
+
+
+def _validated_on(facts: TrainingFacts) -> list[str]:
+    """On how many particles the figures rest, and whether they lie in the tomogram that was learned from."""
+    counts = facts.provenance.get("validation_particles", {})
+    if not counts:
+        return []
+    within = ", in a part of the tomogram that was learned from: another one is harder"
+    told = ", ".join(f"{n} {name}" for name, n in counts.items())
+    return [f"- validated on {told}{within if facts.provenance.get('validated_within') else ''}"]
 
 
 def _in_part(facts: TrainingFacts) -> str:

@@ -105,9 +105,8 @@ def gather(
     _check(recipe, parts["train"], parts["val"], [o for o in objects if o not in held])
     facts, complete = witness.facts(spacing), recipe.loss.unlabelled == "negative"
     _check_light(witness, facts)
-    facts = replace(
-        facts, learned_from=tuple(plan.learned_from for plan in plans), provenance=_told(parts["train"], objects)
-    )
+    told = _told(parts["train"], objects) | _validated(parts["val"], objects, any(plan.alone for plan in plans))
+    facts = replace(facts, learned_from=tuple(plan.learned_from for plan in plans), provenance=told)
     return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled, complete)
 
 
@@ -138,6 +137,13 @@ def _told(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) 
     names = [n for v in volumes if v.negatives is not None for n in v.negatives.names.tolist()]
     counts = {o.name: names.count(o.name) for o in objects if o.name in names}
     return ({"labelled_in_part": in_part} if in_part else {}) | ({"negatives": counts} if counts else {})
+
+
+def _validated(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject], within: bool) -> dict[str, Any]:
+    """What a model card says of validation: on how many particles, and whether it was a part of the only run."""
+    names = [n for v in volumes for n in v.picks.names.tolist()]
+    counts = {o.name: names.count(o.name) for o in objects}
+    return {"validation_particles": counts, "validated_within": within} if volumes else {}
 
 
 def _first_spacing(plans: Sequence[SourceRuns]) -> float:
