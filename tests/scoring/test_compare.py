@@ -362,3 +362,10 @@ def test_a_table_of_ones_own_is_scored_by_what_is_in_it(tmp_path):
         (tmp_path / "t.csv").write_text("\n".join([header, *rows]) + "\n")
         data = json.loads(run("evaluate", tmp_path / "t.csv", tmp_path / "t.csv", "--json").stdout)
         assert data["czii"]["score"] == pytest.approx(score)
+
+
+def test_a_truth_without_particles_is_said(tmp_path):
+    (tmp_path / "truth.csv").write_text("run,object,x,y,z\n")
+    (tmp_path / "picks.csv").write_text("run,object,x,y,z\nA,ball,1,2,3\n")
+    with pytest.raises(SelectionError, match="the truth holds no particle; there is nothing to score"):
+        Scoring().sides(str(tmp_path / "picks.csv"), str(tmp_path / "truth.csv"))

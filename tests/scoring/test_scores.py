@@ -13,6 +13,7 @@ from real_data import DATA
 from tomopick.core.errors import SelectionError, TomopickError
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.types import PickableObject, Picks
+from tomopick.scoring.figures import rankings
 from tomopick.scoring.intervals import bootstrap_f1
 from tomopick.scoring.scores import Counts, czii_score, match, matched_scores
 
@@ -331,3 +332,11 @@ def test_what_there_is_nothing_of_is_a_dash():
     tube = PickableObject("mt", 125.0)
     table = matched_scores({"A": Picks.empty("A")}, {"A": Picks.empty("A")}, [tube]).table()
     assert "0.0000" not in table and "-" in next(line for line in table.splitlines() if line.startswith("mt"))
+
+
+def test_scores_that_are_no_fractions_have_no_expected_error():
+    """Correlations and figures of merit go beyond 0 to 1: how far they are from a fraction says nothing."""
+    truth = {"A": Picks("A", np.array([[0.0, 0, 0], [500.0, 0, 0]]), np.array(["ball"] * 2))}
+    found = {"A": Picks("A", np.array([[0.0, 0, 0], [300.0, 0, 0]]), np.array(["ball"] * 2), np.array([7.0, -0.9]))}
+    (ranking,) = rankings(found, truth, [PickableObject("ball", 60.0)]).values()
+    assert np.isnan(ranking.expected_error) and 0 <= ranking.average_precision <= 1

@@ -105,6 +105,8 @@ class Scoring:
         truth = of.uri
         found, wanted, objects, official, project, made = self._read_both(candidates, of, make)
         _require_truth(of, wanted)
+        if not any(len(p) for p in wanted.values()):
+            raise SelectionError(f"{truth}: the truth holds no particle; there is nothing to score")
         wanted = {run: wanted[run] for run in self._mine(of, wanted)}
         found = {run: p for run, p in found.items() if run in (wanted if self.shard else of.names or found)}
         notes = []

@@ -18,6 +18,7 @@ from .matching import REACH, Counts, matchings, scorable, scored_picks
 from .score_maps import reliability
 from .scores import CziiScore, MatchedScores, summed
 
+_ROUNDED = 1e-6  # of scores in files
 _RUNS_SHOWN = 40  # in a terminal; more are nothing to read
 _OF_RANKING = (
     "AP: area under precision against recall, over all scores; ECE: how far scores are from the fraction of picks that "
@@ -32,7 +33,8 @@ class Ranking:
 
     Attributes:
         average_precision: area under the curve of precision and recall; it ends at the lowest score there is.
-        expected_error: of the scores, taken for the fraction of picks that are right (ECE); nan where all are alike.
+        expected_error: of the scores, taken for the fraction of picks that are right (ECE); nan where all are
+            alike, or beyond 0..1.
     """
 
     average_precision: float
@@ -142,7 +144,7 @@ class Scores:
         header = ["object", "AP", "ECE", "off [Å]", "95 % [Å]", "shift z", "y", "x"]
         table = tabulate(rows, headers=header, disable_numparse=True, colalign=("left", *["right"] * 7))
         table += f"\n{_OF_RANKING}"
-        needed = "\n-: AP and ECE need true particles and picks of different scores, the others need hits"
+        needed = "\n-: AP and ECE need true particles and picks of different scores, ECE from 0 to 1; the others hits"
         return table + (needed if any("-" in row for row in rows) else "")
 
     def _run_table(self) -> list[str]:
@@ -201,6 +203,11 @@ def _interval(what: str, drawn: tuple[float, float]) -> list[str]:
     return [] if np.isnan(drawn).any() else [f"{what}, 95 % interval over runs: {drawn[0]:.4f} to {drawn[1]:.4f}"]
 
 
+def _are_fractions(scores: np.ndarray) -> bool:
+    """Whether scores can be read as how often picks are right; correlations and those of other programs need not."""
+    return bool(scores.min() >= -_ROUNDED and scores.max() <= 1 + _ROUNDED)
+
+
 def _shown(value: float, form: str) -> str:
     return "-" if np.isnan(value) else format(value, form)
 
@@ -224,7 +231,7 @@ def rankings(
         told = len(np.unique(scores)) > 1
         result[name] = Ranking(
             curve.average_precision if told else float("nan"),
-            reliability(scores, hits).expected_error if told else float("nan"),
+            reliability(scores, hits).expected_error if told and _are_fractions(scores) else float("nan"),
         )
     return result
 
