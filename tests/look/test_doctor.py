@@ -10,7 +10,7 @@ from real_data import real
 from small import untrained
 from tomopick.core.errors import SelectionError
 from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
-from tomopick.data import FolderProject, MemoryProject, read_picks_csv, read_volume, write_mrc
+from tomopick.data import FolderProject, MemoryProject, read_picks_csv, read_volume, write_mrc, write_picks_csv
 from tomopick.data.runs import Runs
 from tomopick.look.centring import displacement
 from tomopick.look.doctor import Checkup, cheap_findings, findings, has_errors, report, star_findings
@@ -107,6 +107,16 @@ def test_inverted():
     tomogram, picks = blobs(sign=+1.0)
     one(findings(project_of(tomogram, picks)), "warning", "lighter than what is around them", "`invert=")
     one(findings(project_of(tomogram, None)), "warning", "looks inverted")
+
+
+def test_inverted_runs_are_named_whichever_they_are(tmp_path):
+    """Of few runs all voxels are read; of the others those around picks."""
+    for i in range(6):
+        tomogram, picks = blobs(f"r{i}", sign=1.0 if i in (3, 5) else -1.0, seed=i)
+        write_mrc(tmp_path / f"r{i}.mrc", tomogram.values, tomogram.grid)
+        write_picks_csv(tmp_path / f"r{i}.csv", picks)
+    found = findings(FolderProject(tmp_path, objects=["ribosome:60"]))
+    one(found, "warning", "runs r3, r5 have particles lighter than what is around them", "`invert=r3,r5`")
 
 
 def test_picks_outside_and_in_voxels(good):

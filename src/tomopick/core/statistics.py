@@ -9,6 +9,7 @@ from .types import Grid
 from .void import beside
 
 SPECTRUM_BINS = 16
+LIGHT = 0.1  # mean at particles minus mean around them [deviations] from which they are light, or dark
 
 
 def radial_spectrum(values: Array, void: np.ndarray | None = None, bins: int = SPECTRUM_BINS) -> np.ndarray:

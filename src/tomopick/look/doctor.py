@@ -43,12 +43,13 @@ from .checks import (
     spacing_findings,
     type_findings,
 )
-from .voxels import seen_part, trial_findings, voxel_findings
+from .voxels import light_findings, seen_part, trial_findings, voxel_findings
 
 log = logging.getLogger("tomopick")
 
 _KINDS = {CopickProject: "copick project", KaggleProject: "CZII challenge as Kaggle has it", FolderProject: "folder"}
 
+_MOST_RUNS = 200  # whose picks are looked at for their contrast
 LOOKED_AT = 20  # runs whose headers are looked over before a batch is picked
 
 
@@ -57,7 +58,7 @@ class Checkup:
     """What is looked at.
 
     Attributes:
-        examine: how many runs have their voxels read.
+        examine: how many runs have all their voxels read; of others a few sections, for the contrast at picks.
         truth: whether the picks are looked at (who is about to pick has no need of them).
         all_labelled: nothing is said where picks fill only a part of their run.
         only: the objects that matter; None: all of the project.
@@ -150,6 +151,9 @@ def findings(of: Runs | Project, checkup: Checkup = Checkup(), detector: Any = N
     if checkup.truth and not checkup.all_labelled:
         found += _asked(of, grids, whole)
     able = {run: types for run, types in _types(of.project, of.check(), []).items() if types}
+    if checkup.truth:
+        others = {run: of.tomo_type or types[0] for run, types in list(able.items())[checkup.examine : _MOST_RUNS]}
+        found += light_findings(of.project, others, of.picks)
     for i, (run, types) in enumerate(list(able.items())[: checkup.examine]):
         try:
             seen = seen_part(of.project, run, of.tomo_type or types[0])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..core.errors import TomopickError
-from ..core.messages import listing
-from ..core.statistics import contrast_at, skewness
+from ..core.messages import listing, said_of
+from ..core.statistics import LIGHT, contrast_at, skewness
 from ..core.types import Grid, PickableObject, Picks, Tomogram
 from ..data import Project
 from ..picking.normalize import RobustNormalization
@@ -19,6 +19,8 @@ from .centring import displacement
 from .checks import OK, WARNING, Finding
 
 MOST = 48_000_000  # voxels that are looked at
+_FEW = 3  # particles that tell it where only some sections are read
+_SLAB = 2**28  # bytes of these sections
 SECTIONS_AT_ONCE = 2**26  # bytes of sections that are read at a time
 
 
@@ -83,13 +85,58 @@ def voxel_findings(seen: Seen, project: Project, query: str | None) -> Iterator[
         if not len(positions) or not o.radius:
             continue
         contrast = contrast_at(values, tomogram.grid, positions, o.radius, void)
-        light += [o.name] if contrast > 0.1 else []
+        light += [o.name] if contrast > LIGHT else []
         yield from _offset_findings(values, tomogram, positions, o)
     if light:
         text = f"{listing(light)} lighter than what is around them"
         yield Finding(WARNING, where, text, f"expected dark particles: {remedy}, or check the picks")
     elif not len(picks) and skew > 0.15:
         yield Finding(WARNING, where, "looks inverted: light particles on dark?", f"if so, {remedy}")
+
+
+def light_findings(project: Project, types: Mapping[str, str], query: str | None) -> Iterator[Finding]:
+    """Whether particles of some runs are lighter than what is around them, by those in a few sections of each.
+
+    Args:
+        project: of the runs.
+        types: run -> its tomogram, of those whose voxels nobody looks at otherwise.
+        query: which picks.
+    """
+    light = []
+    for run, tomo_type in types.items():
+        try:
+            light += [run] if _is_light(project, run, tomo_type, query) else []
+        except TomopickError:  # said where its header and its picks are read
+            continue
+    if light:
+        text = f"{said_of(light, 'has', 'have')} particles lighter than what is around them"
+        fix = f"expected dark particles: pick and train with `invert={','.join(light)}`, or check the picks"
+        yield Finding(WARNING, "", f"{'run' if len(light) == 1 else 'runs'} {text}", fix)
+
+
+def _is_light(project: Project, run: str, tomo_type: str, query: str | None) -> bool:
+    picks = project.picks(run, query)
+    if picks is None or project.stamp(run, tomo_type).place.lower().endswith(".gz"):  # which is held whole
+        return False
+    slabs = project.slabs(run, tomo_type)
+    spacing, (depth, height, width) = slabs.grid.voxel_spacing, slabs.grid.shape
+    for o in project.objects:
+        positions = picks.of(o.name).positions
+        reach = int(np.ceil(2 * (o.radius or 0) / spacing)) + 1
+        if len(positions) < _FEW or not o.radius or 4 * 3 * reach * height * width > _SLAB:
+            continue
+        # Where most of them are.
+        z = np.sort(slabs.grid.indices(positions)[:, 0])
+        first = round(z[np.argmax(np.searchsorted(z, z + reach) - np.arange(len(z)))]) - reach
+        first, last = max(0, first), min(depth, first + 3 * reach)
+        if last - first < 2 * reach:
+            continue
+        values = slabs.read(first, last)
+        part = Tomogram(run, values, slabs.grid.crop((first, 0, 0), values.shape))
+        scale = float(part.specimen.std())
+        if scale > 0 and contrast_at(values, part.grid, positions, o.radius, part.void) > LIGHT * scale:
+            return True
+    return False
 
 
 def _offset_findings(

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.errors import SelectionError
 from ..core.messages import counted, listing
 from ..core.progress import bar
-from ..core.statistics import contrast_at, radial_spectrum, skewness
+from ..core.statistics import LIGHT, contrast_at, radial_spectrum, skewness
 from ..core.types import Grid, PickableObject, Picks, Tomogram, is_inverted
 from ..data.labelled import labelled_in, negatives_of, outside_text
 from ..data.plausible import require_likely
@@ -29,8 +29,6 @@ from .sources import Source, SourceRuns, check_unlabelled, objects_of, plans_of
 from .split import split_run
 
 log = logging.getLogger("tomopick")
-
-LIGHT = 0.1  # mean at particles minus mean around them [deviations] from which they are light, or dark
 
 
 @dataclass(frozen=True)
