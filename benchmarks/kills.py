@@ -22,6 +22,7 @@ import signal
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -194,7 +195,7 @@ def _watch(place: Path, states: States) -> None:
         if path.startswith(root):
             states.keep()
         flush(handle)
-        states.on_disk[os.fstat(handle).st_ino] = os.fstat(handle).st_mtime_ns
+        states.flushed(path)
 
     sys.addaudithook(hook)
     os.fsync = flushed
@@ -210,15 +211,21 @@ class States:
     Attributes:
         place: the folder.
         kept: where its states are kept.
-        on_disk: when each file that was flushed to the disk had been written, by its number.
+        on_disk: when each file that was flushed to the disk had been written, its size and a checksum, by its number.
     """
 
     place: Path
     kept: Path
-    on_disk: dict[int, int] = field(default_factory=dict)
+    on_disk: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     _busy: bool = False
     _last: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     _n: int = 0
+
+    def flushed(self, path: str) -> None:
+        """Notes that what a file holds is on the disk."""
+        if os.path.isfile(path):
+            about, data = os.stat(path), Path(path).read_bytes()
+            self.on_disk[about.st_ino] = about.st_mtime_ns, len(data), zlib.crc32(data)
 
     def keep(self, seen: bool = False) -> None:
         """Keeps the state of now; `seen`: also as a power cut would leave it."""
@@ -262,13 +269,18 @@ class States:
                 shutil.copy2(self.place / path, target / path)
 
     def _cut(self, now: dict[str, tuple[int, int, int]], target: Path) -> None:
-        """Beside a state, the same where what is not on the disk is lost; it was there before the command was run."""
-        lost = [p for p, (n, _, when) in now.items() if n >= 0 and when > self.began and self.on_disk.get(n) != when]
+        """Beside a state, the same where what is not on the disk is lost; it was there before the command was run.
+
+        What was only added to a file that had been flushed leaves what it held then.
+        """
         cut = target.with_name(f"{target.name}-cut")
         shutil.copytree(target, cut, copy_function=os.link)
-        for path in lost:
-            (cut / path).unlink()
-            (cut / path).touch()
+        for path, (n, _, when) in now.items():
+            then, size, mark = self.on_disk.get(n, (0, 0, 0))
+            if n >= 0 and when > self.began and then != when:
+                data = (cut / path).read_bytes()[:size]
+                (cut / path).unlink()
+                (cut / path).write_bytes(data if zlib.crc32(data) == mark else b"")
 
     def __post_init__(self) -> None:
         self.began = time.time_ns()

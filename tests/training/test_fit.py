@@ -235,9 +235,9 @@ def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypat
     method, out = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model"
     keep = checkpoints.append_log
 
-    def press(path, row):
-        keep(path, row)
-        if row["step"] == 5:
+    def press(path, rows, lasting=False):
+        keep(path, rows, lasting)
+        if any(row["step"] == 5 for row in rows):
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
@@ -253,6 +253,26 @@ def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypat
     assert "resumes at step 5 of 8" in told
     assert losses(out) == losses(whole)
     assert Detector.load(out).checksum == Detector.load(whole).checksum
+
+
+def test_the_log_is_on_the_disk_before_the_state_that_goes_on_from_it(tmp_path, monkeypatch):
+    """A power cut would else leave a state whose steps are in no log."""
+    from tomopick.training import fit as fitting
+
+    flushed, fsync, save = {}, os.fsync, fitting.save_last
+
+    def note(handle):
+        fsync(handle)
+        flushed[os.fstat(handle).st_ino] = os.fstat(handle).st_size
+
+    def checked(state, out):
+        log = (out / "log.jsonl").stat()
+        assert flushed.get(log.st_ino) == log.st_size > 0
+        save(state, out)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(fitting, "save_last", checked)
+    fit(recipe(), sources(), tmp_path / "model", options())
 
 
 def test_a_second_ctrl_c_ends_at_once():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -150,11 +151,10 @@ class StepLog:
         for row, value in self._rows:
             row["loss"] = self.loss = require_finite(float(value), row["step"], self.spec)
 
-    def write(self) -> None:
-        """Appends the rows that are held to the log."""
+    def write(self, lasting: bool = False) -> None:
+        """Appends the rows that are held to the log; `lasting`: they are on the disk then, as a saved state needs."""
         if self.path is not None:
-            for row, _ in self._rows:
-                append_log(self.path, row)
+            append_log(self.path, [row for row, _ in self._rows], lasting)
         self._rows = []
 
     def close(self) -> None:
@@ -164,15 +164,18 @@ class StepLog:
             self.write()
 
 
-def append_log(path: Path, row: Mapping[str, Any]) -> None:
-    """One more row.
+def append_log(path: Path, rows: Iterable[Mapping[str, Any]], lasting: bool = False) -> None:
+    """More rows; `lasting`: until they are on the disk.
 
     Raises:
         OutputError: the disk refuses.
     """
     try:
         with path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(row) + "\n")
+            log.writelines(json.dumps(row) + "\n" for row in rows)
+            if lasting:
+                log.flush()
+                os.fsync(log.fileno())
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror or error}); make room and go on with `resume`"

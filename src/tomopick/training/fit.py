@@ -254,7 +254,7 @@ def fit_steps(
             if due and ranks.leads:
                 detector = _kept_best(detector, state, data, row, recipe, out)
             if due or rows.due():
-                rows.write()
+                rows.write(lasting=due)
             if due and ranks.leads:
                 save_last(state, out)
                 shown_score = f"{row['val_score']:.3f}" if judged else "-"
