@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -142,7 +141,7 @@ def main() -> None:
                 photograph(driver, url, picture.with_stem(picture.stem + ending))
         finally:
             driver.quit()
-            server.send_signal(signal.SIGINT)
+            server.terminate()
             server.wait(120)
 
 

@@ -185,14 +185,14 @@ def draw_report(material: Material, out: Path) -> None:
     page, config = material.work / "report.html", material.runs()
     tomopick("report", config, config, "--picks", "*:tomopick/1", "--truth", "*:simulation/0", "--out", page,
              "--title", "The shipped model on ten simulated runs")  # fmt: skip
-    driver = browser(940, 1180, 1.5)
+    driver = browser(1080, 1280, 1.3)
     try:
         for scheme in ("light", "dark"):
             media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
             driver.get(page.absolute().as_uri())
-            until(driver, "document.readyState === 'complete' && document.querySelectorAll('canvas').length > 0")
-            driver.execute_script("return new Promise(r => setTimeout(r, 1500))")
+            until(driver, "document.body.dataset.ready && !document.getElementById('stage-note').textContent")
+            driver.execute_script("return new Promise(r => setTimeout(r, 500))")
             _save(Image.open(io.BytesIO(driver.get_screenshot_as_png())), out / f"report-{scheme}.jpg")
     finally:
         driver.quit()

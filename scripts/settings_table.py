@@ -40,14 +40,14 @@ SECTIONS = (
 
 
 def described(kind: type) -> dict[str, str]:
-    """What the docstring says of each attribute; one line may be of several."""
-    text = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
-    text = re.split(r"\n(?=\S)", text)[0]
+    """What docstrings say of each attribute, those of base classes too; one line may be of several."""
     found: dict[str, str] = {}
-    for entry in re.split(r"\n(?= {4}\S)", text):
-        names, _, meaning = entry.strip().partition(":")
-        for name in names.split(","):
-            found[name.strip()] = " ".join(meaning.split())
+    for base in reversed(kind.__mro__):
+        text = inspect.cleandoc(base.__dict__.get("__doc__") or "").partition("Attributes:\n")[2]
+        for entry in re.split(r"\n(?= {4}\S)", re.split(r"\n(?=\S)", text)[0]):
+            names, _, meaning = entry.strip().partition(":")
+            for name in names.split(","):
+                found[name.strip()] = " ".join(meaning.split())
     return found
 
 

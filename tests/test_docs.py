@@ -2,16 +2,19 @@
 
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
+import click
 import pytest
 
 from tomopick import __all__ as PUBLIC
 from tomopick import __version__, recipes
 from tomopick.cli import HELP_ORDER, main
+from tomopick.core.errors import ReadError
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -101,6 +104,27 @@ def test_flags_are_flags(page):
         assert not typed or typed[1] in {*OF, "VERB"} or line.endswith((".", ":")) or "`" in line, line
 
 
+def commands_of(page):
+    """The command lines of tomopick in a page's blocks of code, continued ones joined, without what a shell does."""
+    for block in re.findall(r"^```(?:bash|sh|console)?\n(.*?)^```", page.read_text(), re.M | re.S):
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            typed = re.match(r"(?:\$ )?(tomopick (?:-q )?(?!VERB)[a-z].*)", line.strip())
+            yield from filter(None, re.split(r"\s+#|;|\||>|&&", typed[1])[:1] if typed else ())
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: p.name)
+def test_commands_of_pages_are_understood(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for line in commands_of(page):
+        _, verb, *words = [word for word in shlex.split(line) if word != "-q"]
+        try:
+            main.commands[verb].make_context(verb, words)
+        except click.exceptions.Exit:
+            pass
+        except (click.UsageError, ReadError) as error:  # a file that the page supposes may be missing, nothing else
+            assert re.search(r"does not exist|there is no such|cannot be read", str(error)), f"{line}: {error}"
+
+
 def test_the_help_lists_every_verb_once():
     listed = [verb for verbs in HELP_ORDER.values() for verb in verbs]
     assert sorted(listed) == sorted(main.commands)
@@ -117,6 +141,7 @@ def test_pages_of_the_site_that_are_made_from_the_code():
     assert "(n, 3)" in python and "TomopickError" in python
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.*) \|$", settings, re.M)
     assert {"steps", "overlap", "crowding", "defocus", "keep_below"} <= {name for name, _, _ in rows}
+    assert all(meaning for _, _, meaning in rows)
     assert "<object" not in settings and "object at 0x" not in settings
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ..scoring.score_maps import Believed, Reliability
 
 _BEFORE, _AFTER = "#d55e00", "#0072b2"  # told apart by colour-blind readers
+_FEW = 10  # picks
 _Z = 1.96  # deviations of a normal distribution, whose middle 95 % it holds
 
 
@@ -25,8 +26,8 @@ def _interval(shown: Reliability) -> tuple[np.ndarray, np.ndarray]:
 def draw_reliability(believed: Mapping[str, Believed], folder: Path) -> Path:
     """Writes `reliability.png` into a folder: fraction right against score, before and after mapping, by object.
 
-    A dot is the picks of a bin, a bar the 95 % interval of their fraction: where few picks are, it is long. What is
-    shown of the mapped scores was measured on runs that the map had not seen.
+    A dot is the picks of a bin, a bar the 95 % interval of their fraction; bins of fewer than ten picks are faint. What
+    is shown of the mapped scores was measured on runs that the map had not seen.
 
     Args:
         believed: of a calibration, by object.
@@ -46,8 +47,9 @@ def draw_reliability(believed: Mapping[str, Believed], folder: Path) -> Path:
         errors = []
         for color, shown in ((_BEFORE, believed[name].now), (_AFTER, believed[name].held_out)):
             if sum(shown.n):
-                axes.plot(shown.score, shown.fraction, "o-", color=color, linewidth=1, markersize=5, alpha=0.85)
-                axes.vlines(shown.score, *_interval(shown), color=color, linewidth=2.5, alpha=0.35)
+                faint = np.where(shown.n < _FEW, 0.3, 1.0)
+                axes.vlines(shown.score, *_interval(shown), color=color, linewidth=2.5, alpha=0.45 * faint)
+                axes.scatter(shown.score, shown.fraction, s=32, color=color, alpha=faint, linewidths=0)
                 errors.append(f"{shown.expected_error:.3f}")
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.tick_params(labelsize=12)
@@ -55,7 +57,7 @@ def draw_reliability(believed: Mapping[str, Believed], folder: Path) -> Path:
         axes.set_ylabel("fraction right", fontsize=12)
         axes.set_title(f"{name}\nexpected error {' → '.join(errors)}", fontsize=12)
         axes.set_aspect("equal")
-    lines = [figure.gca().plot([], [], "o-", color=color)[0] for color in (_BEFORE, _AFTER)]
+    lines = [figure.gca().plot([], [], "o", color=color)[0] for color in (_BEFORE, _AFTER)]
     figure.legend(lines, ["before", "mapped, on runs the map has not seen"], loc="outside lower center", ncols=2,
                   frameon=False, fontsize=12)  # fmt: skip
     out = folder / "reliability.png"

@@ -72,7 +72,12 @@ class DrawnBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirrors each of the named axes with probability `p`."""
+    """Mirrors each of the named axes with probability `p`.
+
+    Attributes:
+        axes: that are mirrored, of z, y and x.
+        p: probability, of each axis by itself.
+    """
 
     axes: str = "zyx"
     p: float = 0.5
@@ -88,6 +93,9 @@ class Rot90:
     """Turns by a random multiple of 90 degrees about z with probability `p`.
 
     The missing wedge turns with the patch; the winners found that the gain in variety outweighs it.
+
+    Attributes:
+        p: probability.
     """
 
     p: float = 0.75
@@ -127,7 +135,12 @@ class Rotate:
 
 @dataclass(frozen=True)
 class Noise(IntensityStep):
-    """Adds white noise of a random deviation up to `sigma`, with probability `p`."""
+    """Adds white noise of a random deviation up to `sigma`, with probability `p`.
+
+    Attributes:
+        sigma: largest deviation of the noise [deviations of the grey values].
+        p: probability.
+    """
 
     sigma: float = 0.3
     p: float = 0.3
@@ -155,7 +168,13 @@ class Noise(IntensityStep):
 
 @dataclass(frozen=True)
 class ScaleShift(IntensityStep):
-    """Multiplies by 1 +- `scale` and adds +- `shift` (in deviations), with probability `p`."""
+    """Multiplies by 1 +- `scale` and adds +- `shift` (in deviations), with probability `p`.
+
+    Attributes:
+        scale: largest part by which contrast grows or shrinks.
+        shift: largest change of brightness [deviations of the grey values].
+        p: probability.
+    """
 
     scale: float = 0.2
     shift: float = 0.2
@@ -180,7 +199,12 @@ class ScaleShift(IntensityStep):
 
 @dataclass(frozen=True)
 class Blur(IntensityStep):
-    """Smooths with a Gaussian of a random width up to `sigma_voxels`, with probability `p`."""
+    """Smooths with a Gaussian of a random width up to `sigma_voxels`, with probability `p`.
+
+    Attributes:
+        sigma_voxels: largest standard deviation [voxels].
+        p: probability.
+    """
 
     sigma_voxels: float = 0.8
     p: float = 0.15
