@@ -47,9 +47,12 @@ def draw_reliability(believed: Mapping[str, Believed], folder: Path) -> Path:
         errors = []
         for color, shown in ((_BEFORE, believed[name].now), (_AFTER, believed[name].held_out)):
             if sum(shown.n):
-                faint = np.where(shown.n < _FEW, 0.3, 1.0)
-                axes.vlines(shown.score, *_interval(shown), color=color, linewidth=2.5, alpha=0.45 * faint)
-                axes.scatter(shown.score, shown.fraction, s=32, color=color, alpha=faint, linewidths=0)
+                low, high = _interval(shown)
+                for bins, strong in ((shown.n < _FEW, 0.3), (shown.n >= _FEW, 1.0)):
+                    axes.vlines(
+                        shown.score[bins], low[bins], high[bins], color=color, linewidth=2.5, alpha=0.45 * strong
+                    )
+                    axes.plot(shown.score[bins], shown.fraction[bins], "o", color=color, alpha=strong, mew=0)
                 errors.append(f"{shown.expected_error:.3f}")
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.tick_params(labelsize=12)
