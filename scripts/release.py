@@ -127,6 +127,7 @@ def tried(python: str, wheel: Path, version: str) -> list[str]:
                               "--tomo-type", "denoised", "--device", "cpu"],
             "tomopick show": [own / "tomopick", "show", "phantom/copick.json", "--tomo-type", "denoised",
                               "--picks", "*:simulation/0", "--out", "a.png"],
+            "tomopick demo": [own / "tomopick", "demo", "--shape", "48,128,128", "--device", "cpu"],
             "licences": [own / "python", "-c", LICENCES],
         }  # fmt: skip
         found: list[str] = []
