@@ -152,7 +152,7 @@ function build() {
   });
   byId("runs").append(body);
   byId("runs").parentElement.after(element("p", { class: "quiet" }, (labelled ? "hits / truths + false picks of each object · " : "") + (labelled && unlabelled ? "– a run without truth · " : "") + "▣ the tomogram is in this page"));
-  if (labelled) byId("objects").parentElement.after(element("p", { class: "quiet", id: "words" }, "AP: average precision, the area under precision against recall over all scores · F1, F4: precision and recall as one number, alike or with recall weighed four times · 95 % interval: of draws of as many runs, with replacement",
+  if (labelled) byId("objects").parentElement.after(element("p", { class: "quiet", id: "words" }, "AP: average precision, the area under precision against recall over all scores · F1, F4: precision and recall as one number, both alike or recall sixteen times as much · 95 % interval: of draws of as many runs, with replacement",
     ...(D.objects.some((_, k) => pool(k).ap === null) ? [element("span", { id: "dashes" }, " · – no true particle of this object in these runs")] : [])));
   D.radii.forEach((r, k) => byId("reach").append(element("option", { value: k }, `${r} radii`)));
   const reset = element("button", { type: "button", id: "reset", on: { click: () => { state.cuts = D.objects.map(o => o.threshold); refresh(); } } }, "as opened");
