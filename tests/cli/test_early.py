@@ -220,7 +220,8 @@ BAD = (
     ),
     *("patch.shape=1,2", "voxel_spacing=abc", "train.lr.x=1", "target=Ball", "name=", "objective=Semi", "peaks.x=1"),
 )
-GOOD = ("train.steps=3", "train.schedule=StepDecay", "augment.spatial=none", "voxel_spacing=none", "loss.unlabelled=pu")
+GOOD = ("train.steps=3", "train.schedule=StepDecay", "augment.spatial=none", "voxel_spacing=none", "loss.unlabelled=pu",
+        "augment.intensity=Noise,Blur")  # fmt: skip
 SIMULATED = ("specimen.copeis=3", "specimen.copies=9", "specimen.copies.a=x", "microscope.defocus=1,2,3", "shape=1,2,3")
 
 

@@ -159,6 +159,9 @@ class Overrides:
         """A whole field: a plain value, or the names of the classes of a part or of steps, which get their defaults."""
         current = getattr(spec, name)
         kinds = self._kinds(current)
+        if current == ():  # of no steps there are; those that may be are of the kind that stands there by default
+            own = next(f for f in fields(spec) if f.name == name)
+            kinds = self._kinds(own.default if own.default_factory is dataclasses.MISSING else own.default_factory())
         if not kinds:
             return self._parse(typing.get_type_hints(type(spec), include_extras=True)[name], text, where)
         if isinstance(current, tuple) and text.lower() == "none":
