@@ -10,10 +10,10 @@ import torch
 
 from ..core.types import Grid
 from .detector import Detector
-from .memory import bytes_per_voxel, tile_bytes
+from .memory import bytes_per_voxel, means
 from .resample import spacings_differ
 
-PROCESS = 0.5 * 2**30  # Python, the libraries and what the engine makes of a network [bytes]
+PROCESS = 0.47 * 2**30  # Python, the libraries and what the engine makes of a network [bytes]
 IN_HALVES = 0.5  # of the upper estimate of a tile's memory, that OpenVINO takes, which computes in two bytes
 
 
@@ -30,7 +30,7 @@ def picking_bytes(detectors: Sequence[Detector], grid: Grid) -> int:
     # The volume as it was read, all normalised copies, and what the last was resampled to.
     resampled = [n for n, d in zip(normalised, copies.values()) if spacings_differ(*_spacings(grid, d))]
     prepare = 4 * (voxels + sum(normalised) + max(resampled, default=0))
-    predict = 4 * sum(normalised) + max(_tile(d, voxels * _factor(grid, d)) for d in detectors)
+    predict = 4 * sum(normalised) + max(_predicting(d, grid) for d in detectors)
     return int(PROCESS + max(prepare, predict))
 
 
@@ -44,10 +44,14 @@ def _factor(grid: Grid, detector: Detector) -> float:
     return (here / there) ** 3 if spacings_differ(here, there) else 1.0
 
 
-def _tile(detector: Detector, voxels: float) -> float:
-    """Bytes of a tile while it is predicted."""
-    spec = detector.method.network
-    cell = 4 * len(detector.objects) / spec.stride**3
-    of_tile = voxels * (bytes_per_voxel(detector.network, spec.multiple) + 2 * cell)
+def _predicting(detector: Detector, grid: Grid) -> float:
+    """Bytes of a tile while it is predicted, and of the strip of heatmap that it becomes part of."""
+    spec, n, cpu = detector.method.network, len(detector.objects), torch.device("cpu")
+    part = _factor(grid, detector) ** (1 / 3)
+    z, y, x = (max(1, round(n * part)) for n in grid.shape)
+    tiling = detector.method.tiling.fitted(lambda: means(detector.network, spec.multiple, spec.stride, n, cpu))
+    edges, _ = tiling.plan((z, y, x), spec.multiple)
+    cell = 4 * n / spec.stride**3
     share = IN_HALVES if find_spec("openvino") else 1.0
-    return share * min(of_tile, tile_bytes(torch.device("cpu")))
+    tile = share * float(np.prod(edges)) * (bytes_per_voxel(detector.network, spec.multiple) + 2 * cell)
+    return tile + cell * z * min(edges[1], y) * x
