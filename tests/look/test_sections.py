@@ -195,3 +195,29 @@ def test_short_trainings(tmp_path, rows):
 def test_a_smoothed_curve_does_not_end_in_its_last_value():
     assert _smooth(np.array([0, 0, 0, 0, 0, 0, 0, 8.0]), 4)[-1] == pytest.approx(8 / 3)
     np.testing.assert_allclose(_smooth(np.full(9, 2.5), 4), 2.5)
+
+
+@pytest.mark.parametrize("at_once", [1, 2**26])
+def test_slabs_are_the_means_of_their_planes_however_much_is_read_at_a_time(monkeypatch, at_once):
+    from tomopick.data.volumes import slabs
+
+    monkeypatch.setattr(slabs, "_AT_ONCE", at_once)
+    values = np.random.default_rng(0).normal(size=(12, 14, 16)).astype(np.float32)
+    values[3, 4, 5:9] = np.nan
+    found = slabs.array_slabs(values, Grid(values.shape, 10.0)).means((50.0, 70.0, 80.0), 40.0)
+    for axis, (mean, middle) in enumerate(zip(found, (5, 7, 8))):
+        block = np.moveaxis(values, axis, 0)[middle - 2 : middle + 3].astype(np.float64)
+        np.testing.assert_allclose(mean, np.nanmean(block, axis=0))
+
+
+def test_a_large_volume_is_drawn_without_being_held(tmp_path, monkeypatch):
+    from tomopick.data import open_project, write_mrc
+    from tomopick.look import runs
+
+    write_mrc(tmp_path / "A.mrc", np.random.default_rng(0).normal(size=(20, 40, 40)).astype(np.float32), 10.0)
+    project = open_project(tmp_path / "A.mrc")
+    runs.draw_run(project, tmp_path / "whole.png")
+    monkeypatch.setattr(runs, "MOST", 1)
+    monkeypatch.setattr(type(project), "tomogram", lambda *_: pytest.fail("it is read as a whole"))
+    runs.draw_run(project, tmp_path / "parts.png")
+    assert (tmp_path / "whole.png").read_bytes() == (tmp_path / "parts.png").read_bytes()

@@ -17,6 +17,7 @@ from ..data.labelled import picks_where_any
 from ..data.names import RunNames
 from ..data.runs import Runs
 from .sections import draw_sections
+from .voxels import MOST
 
 
 def draw_run(
@@ -51,16 +52,18 @@ def draw_run(
     shown = found if found is not None else Picks.empty(name)
     if min_score is not None:
         shown = shown.select(shown.scores >= min_score)
-    tomogram = of.tomogram(name)
+    # A small one is looked through and checked; a large one is not held as a whole.
+    grid = project.grid(name, of.tomo_type)
+    volume = project.slabs(name, of.tomo_type) if np.prod(grid.shape) > MOST else of.tomogram(name)
     true = picks_where_any(project, [name], truth, "truth").get(name) if truth else None
     objects = _objects([*project.objects, *source.objects], [shown, *([] if true is None else [true])])
     centre = None if at is None else (float(at[0]), float(at[1]), float(at[2]))
-    if centre is not None and not tomogram.grid.contains(np.array([centre]))[0]:
+    if centre is not None and not grid.contains(np.array([centre]))[0]:
         raise SelectionError(
             f"{project.uri}: run {name}: `at={','.join(f'{v:g}' for v in centre)}` lies outside the volume; expected "
-            f"z,y,x in Å up to {','.join(f'{n * tomogram.grid.voxel_spacing:.0f}' for n in tomogram.grid.shape)}"
+            f"z,y,x in Å up to {','.join(f'{n * grid.voxel_spacing:.0f}' for n in grid.shape)}"
         )
-    draw_sections(tomogram, shown, objects, out, thickness=thickness, truth=true, at=centre)
+    draw_sections(volume, shown, objects, out, thickness=thickness, truth=true, at=centre)
 
 
 def _one_run(of: Runs) -> str:

@@ -16,6 +16,7 @@ from scipy.ndimage import uniform_filter1d
 
 from ..core.files import atomic_write
 from ..core.types import Grid, PickableObject, Picks, Tomogram, Vector
+from ..data.volumes.slabs import Slabs, array_slabs
 from ..scoring.matching import REACH, match
 
 _DPI = 100
@@ -84,7 +85,7 @@ def _legend_height(n_rows: int) -> float:
 
 
 def draw_sections(
-    tomogram: Tomogram,
+    volume: Tomogram | Slabs,
     picks: Picks,
     objects: Sequence[PickableObject],
     out: Path,
@@ -100,13 +101,13 @@ def draw_sections(
     (one to one, within half a radius) are solid, false picks dashed, misses dotted. y and z point down.
 
     Args:
-        tomogram: not finite voxels are left out of the averages.
+        volume: not finite voxels are left out of the averages.
         picks: may be empty.
         objects: radii and colours; picks of other names are not drawn.
         out: the PNG to write.
         thickness: of the slabs [Å].
         truth: the true particles.
-        title: a line above the picture; the run's name by default.
+        title: a line above the picture; the name of the tomogram's run by default.
         at: where the slabs are centred, zyx [Å]; by default, for each axis, where most particles are.
 
     Raises:
@@ -114,18 +115,21 @@ def draw_sections(
     """
     from matplotlib.figure import Figure
 
+    slabs = array_slabs(volume.values, volume.grid) if isinstance(volume, Tomogram) else volume
+    title = title or (volume.run if isinstance(volume, Tomogram) else picks.run)
     rings = _rings(picks, truth, objects)
     everything = np.concatenate([picks.positions, *([] if truth is None else [truth.positions])])
-    centre = at or _busiest(tomogram.grid, everything, thickness)
+    centre = at or _busiest(slabs.grid, everything, thickness)
     each = 1 if truth is None else 3
     parts = [(rings[k][1], [len(r[0]) for r in rings[k : k + each]]) for k in range(0, len(rings), each)]
     rows = [row for row in parts if any(row[1])]
     wide = _LEGEND[truth is not None]
-    layout = section_layout(tomogram.grid, len(rows), wide)
+    layout = section_layout(slabs.grid, len(rows), wide)
     figure = Figure(figsize=(layout.size[0] / _DPI, layout.size[1] / _DPI), dpi=_DPI, facecolor="white")
-    images = {name: _slab(tomogram, axis, centre[axis], thickness) for name, axis, _, _ in _PANELS}
+    means = slabs.means(centre, thickness)
+    images = {name: means[axis] for name, axis, _, _ in _PANELS}
     low, high = _contrast(list(images.values()))
-    edges = _edges(tomogram.grid)
+    edges = _edges(slabs.grid)
     for name, axis, down, right in _PANELS:
         axes = _axes(figure, layout, layout.panels[name], (*edges[right], *edges[down][::-1]))
         image = images[name] if down < right else images[name].T
@@ -134,7 +138,7 @@ def draw_sections(
         for ring in rings:
             _draw_ring(axes, ring, (axis, down, right), centre[axis], thickness)
     page = _axes(figure, layout, (0, 0, *layout.size), (0, layout.size[0], layout.size[1], 0))
-    page.text(_MARGIN, _HEAD / 2, title or tomogram.run, **{**_TEXT, "fontsize": 17 * _PIXEL, "weight": "bold"})
+    page.text(_MARGIN, _HEAD / 2, title, **{**_TEXT, "fontsize": 17 * _PIXEL, "weight": "bold"})
     for name, axis, down, right in _PANELS:
         _label(page, layout.panels[name], f"{name}   {'zyx'[axis]} = {centre[axis]:.0f} Å")
         cuts = [((centre[k] - edges[k][0]) * layout.scale, thickness * layout.scale) for k in (right, down)]
@@ -225,19 +229,6 @@ def _busiest(grid: Grid, positions: np.ndarray, thickness: float) -> Vector:
         full = np.flatnonzero(held == held.max())
         result.append(float(planes[full[len(full) // 2]]))
     return result[0], result[1], result[2]
-
-
-def _slab(tomogram: Tomogram, axis: int, centre: float, thickness: float) -> np.ndarray:
-    """Mean over the planes of a slab, at least one; nan where no voxel is finite."""
-    grid = tomogram.grid
-    ends = (centre + np.array([-0.5, 0.5]) * thickness - grid.origin[axis]) / grid.voxel_spacing
-    start = int(np.clip(math.ceil(ends[0]), 0, grid.shape[axis] - 1))
-    stop = int(np.clip(math.floor(ends[1]) + 1, start + 1, grid.shape[axis]))
-    block = tomogram.values[(slice(None),) * axis + (slice(start, stop),)].astype(np.float32)
-    finite = np.isfinite(block)
-    count = finite.sum(axis=axis)
-    total = np.where(finite, block, 0).sum(axis=axis, dtype=np.float64)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def _contrast(images: Sequence[np.ndarray]) -> tuple[float, float]:

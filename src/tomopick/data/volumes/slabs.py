@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import ReadError
-from ...core.types import Grid
+from ...core.types import Grid, Vector
 from .mrc import mrc_layout
 from .omezarr import open_level, read_levels
+
+_AT_ONCE = 2**26  # bytes of sections that are read at a time
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,35 @@ class Slabs:
         last = np.clip(np.ceil(centre + reach).astype(int) + 1, first + 1, n)
         values = self.read(int(first[0]), int(last[0]))[:, first[1] : last[1], first[2] : last[2]]
         return np.ascontiguousarray(values), self.grid.crop(first.tolist(), (last - first).tolist())
+
+    def means(self, centre: Vector, thickness: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Along z, y, x: the mean over the planes of a slab, at least one; nan where no voxel is finite.
+
+        The volume is read a few sections at a time.
+
+        Args:
+            centre: of the three slabs, zyx [Å].
+            thickness: of each [Å].
+        """
+        shape, spans = self.grid.shape, []
+        for axis, n in enumerate(shape):
+            ends = (centre[axis] + np.array([-0.5, 0.5]) * thickness - self.grid.origin[axis]) / self.grid.voxel_spacing
+            start = int(np.clip(math.ceil(ends[0]), 0, n - 1))
+            spans.append(slice(start, int(np.clip(math.floor(ends[1]) + 1, start + 1, n))))
+        totals = [np.zeros(shape[:axis] + shape[axis + 1 :]) for axis in range(3)]
+        counts = [np.zeros(total.shape, dtype=np.int64) for total in totals]
+        step = max(1, _AT_ONCE // (4 * shape[1] * shape[2]))
+        for first in range(0, shape[0], step):
+            last = min(first + step, shape[0])
+            values = self.read(first, last)
+            inside = slice(max(0, spans[0].start - first), max(0, spans[0].stop - first))
+            for axis, (rows, span) in enumerate(((slice(None), inside), *((slice(first, last), s) for s in spans[1:]))):
+                block = values[(slice(None),) * axis + (span,)]
+                finite = np.isfinite(block)
+                counts[axis][rows] += finite.sum(axis=axis)
+                totals[axis][rows] += np.where(finite, block, 0).sum(axis=axis, dtype=np.float64)
+        z, y, x = (np.divide(t, n, out=np.full(t.shape, np.nan), where=n > 0) for t, n in zip(totals, counts))
+        return z, y, x
 
 
 def array_slabs(values: np.ndarray, grid: Grid) -> Slabs:
