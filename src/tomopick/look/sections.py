@@ -107,7 +107,7 @@ def draw_sections(
         out: the PNG to write.
         thickness: of the slabs [Å].
         truth: the true particles.
-        title: a line above the picture; the name of the tomogram's run by default.
+        title: a line above the picture; the name of the picks' run by default.
         at: where the slabs are centred, zyx [Å]; by default, for each axis, where most particles are.
 
     Raises:
@@ -116,7 +116,6 @@ def draw_sections(
     from matplotlib.figure import Figure
 
     slabs = array_slabs(volume.values, volume.grid) if isinstance(volume, Tomogram) else volume
-    title = title or (volume.run if isinstance(volume, Tomogram) else picks.run)
     rings = _rings(picks, truth, objects)
     everything = np.concatenate([picks.positions, *([] if truth is None else [truth.positions])])
     centre = at or _busiest(slabs.grid, everything, thickness)
@@ -126,19 +125,17 @@ def draw_sections(
     wide = _LEGEND[truth is not None]
     layout = section_layout(slabs.grid, len(rows), wide)
     figure = Figure(figsize=(layout.size[0] / _DPI, layout.size[1] / _DPI), dpi=_DPI, facecolor="white")
-    means = slabs.means(centre, thickness)
-    images = {name: means[axis] for name, axis, _, _ in _PANELS}
-    low, high = _contrast(list(images.values()))
-    edges = _edges(slabs.grid)
+    images, edges = slabs.means(centre, thickness), _edges(slabs.grid)
+    low, high = _contrast(images)
     for name, axis, down, right in _PANELS:
         axes = _axes(figure, layout, layout.panels[name], (*edges[right], *edges[down][::-1]))
-        image = images[name] if down < right else images[name].T
+        image = images[axis] if down < right else images[axis].T
         style: dict[str, Any] = {"cmap": _grey(), "vmin": low, "vmax": high, "interpolation": "bilinear"}
         axes.imshow(image, extent=(*edges[right], *edges[down][::-1]), aspect="auto", **style)
         for ring in rings:
             _draw_ring(axes, ring, (axis, down, right), centre[axis], thickness)
     page = _axes(figure, layout, (0, 0, *layout.size), (0, layout.size[0], layout.size[1], 0))
-    page.text(_MARGIN, _HEAD / 2, title, **{**_TEXT, "fontsize": 17 * _PIXEL, "weight": "bold"})
+    page.text(_MARGIN, _HEAD / 2, title or picks.run, **{**_TEXT, "fontsize": 17 * _PIXEL, "weight": "bold"})
     for name, axis, down, right in _PANELS:
         _label(page, layout.panels[name], f"{name}   {'zyx'[axis]} = {centre[axis]:.0f} Å")
         cuts = [((centre[k] - edges[k][0]) * layout.scale, thickness * layout.scale) for k in (right, down)]
