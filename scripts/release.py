@@ -192,14 +192,14 @@ def tried_with_oldest(python: str, wheel: Path, project: dict[str, object]) -> l
             ]
         clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
         # Their warnings are not ours; what is tested is the wheel, not src/.
-        command = [own, "-m", "pytest", "-q", "-x", "-W", "default", "-o", "filterwarnings=", "-p", "no:cacheprovider"]
+        command = [own, "-m", "pytest", "-q", "--tb=short", "-W", "default", "-o", "filterwarnings=",
+                   "--disable-warnings", "-p", "no:cacheprovider"]  # fmt: skip
         done = subprocess.run([*command, *CORE], cwd=ROOT, env=clean, capture_output=True, text=True, check=False)
         print("  " + "; ".join(oldest(project)) + "\n  " + (done.stdout.strip().splitlines() or ["nothing"])[-1])
-        return (
-            []
-            if not done.returncode
-            else [f"with the oldest versions: {line}" for line in done.stdout.splitlines()[-15:]]
-        )
+        if not done.returncode:
+            return []
+        said = [line for line in done.stdout.splitlines() if re.match(r"E  |FAILED|ERROR", line)]
+        return [f"with the oldest versions: {line}" for line in said[-30:] or done.stderr.splitlines()[-5:]]
 
 
 def main() -> None:

@@ -76,7 +76,7 @@ def test_volumes_and_heatmaps_must_fit_their_grids():
 
 
 def three() -> Picks:
-    rotations = np.stack([np.eye(3) * k for k in (1, 2, 3)])
+    rotations = np.stack([np.diag(d) for d in ([1, 1, 1], [-1, 1, -1], [-1, -1, 1])])
     return Picks("TS_1", np.arange(9.0).reshape(3, 3), ["a", "b", "a"], [0.2, 0.5, 0.8], rotations)
 
 
@@ -84,7 +84,7 @@ def test_picks_are_selected_by_mask_index_object_and_score():
     picks = three()
     for chosen in (picks.select(np.array([True, False, True])), picks.select([0, 2]), picks.of("a")):
         assert chosen.names.tolist() == ["a", "a"] and chosen.scores.tolist() == [0.2, 0.8]
-        assert chosen.positions[:, 0].tolist() == [0, 6] and chosen.rotations[:, 0, 0].tolist() == [1, 3]
+        assert chosen.positions[:, 0].tolist() == [0, 6] and chosen.rotations[:, 1, 1].tolist() == [1, -1]
     assert picks.above({"a": 0.8}).scores.tolist() == [0.5, 0.8]  # reached counts; no threshold keeps all
     assert len(picks.of("c")) == 0
 

@@ -56,7 +56,7 @@ def reading_of(*frames: RunFrame, **more) -> Reading:
 def make_picks(run: str, grid: Grid, n: int = 12, seed: int = 0, turned: bool = True, names=("ribosome",)) -> Picks:
     rng = np.random.default_rng(seed)
     indices = rng.uniform(-0.4, np.asarray(grid.shape) - 0.6, (n, 3))
-    turns = Rotation.random(n, rng=np.random.default_rng(seed)).as_matrix() if turned else None
+    turns = Rotation.random(n, np.random.default_rng(seed)).as_matrix() if turned else None
     return Picks(run, grid.positions(indices), np.resize(names, n), rng.uniform(0.01, 1, n), turns)
 
 
