@@ -86,6 +86,8 @@ SCENES = (
     Scene("export-model", ("export-model", "model", "OUT/net", "--to", "torchscript")),
     Scene("show", ("show", "A.mrc", "picks.csv", "--out", "OUT/s.png", *fuzz.AT)),
     Scene("report", ("report", "picked", "A.mrc", "--out", "OUT/r.html", *fuzz.AT)),
+    Scene("merge", ("merge", "picks.csv", "t/B.csv", "--out", "OUT/m", *fuzz.AT)),
+    Scene("suggest", ("suggest", "model", "t", "--out", "OUT/next", "--device", "cpu")),
     Scene("simulate", ("simulate", "OUT/sim", "--shape", "48,64,64", "--tomo-type", "wbp")),
 )
 

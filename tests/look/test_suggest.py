@@ -40,6 +40,8 @@ def test_the_most_doubtful_come_first_and_can_be_curated(tmp_path):
     np.testing.assert_allclose(found["X"].columns["threshold"], cut, atol=1e-6)  # so that sliders open there
     text = run(*call).stdout
     assert "tomograms, the most doubtful first" in text and f"{cut:.4f}" in text
+    assert run(*call, "--out", tmp_path / "next").exit_code == 0  # as whoever was cut off repeats it
+    (tmp_path / "next" / "X.csv").write_text("object,x,y,z\nball,100,100,100\n")
     again = run(*call, "--out", tmp_path / "next")
     assert again.exit_code == 2 and "exists already" in again.stderr
     assert open_project(tmp_path / "next").runs() == ["X", "Y"]

@@ -90,7 +90,8 @@ def test_merge_verb(tmp_path):
     assert done.exit_code == 0 and "A: 1 ball" in done.stdout and "2 picks in" in done.stdout
     found = read_picks_csv(tmp_path / "o" / "A.csv")[""]
     assert found.positions[:, 2].tolist() == [3.0] and found.scores.tolist() == [0.9]
-    assert "exists already" in call(*places, "--object", "ball:40", "--out", tmp_path / "o").stderr
+    assert call(*places, "--object", "ball:40", "--out", tmp_path / "o").exit_code == 0  # as it was written
+    assert "exists already" in call(*places, "--object", "ball:40", "--out", tmp_path / "o", "--agree", 1).stderr
     done = call(*places, "--object", "ball:40", "--out", tmp_path / "all.csv", "--agree", 1, "--objects", "ball")
     assert done.exit_code == 0
     assert {run: len(p) for run, p in read_picks_csv(tmp_path / "all.csv").items()} == {"A": 2, "B": 1}
@@ -104,3 +105,19 @@ def test_merge_verb(tmp_path):
 def test_nothing_in_common_is_no_picks(agree):
     found = agreed("A", [Picks.empty("A"), picks((0, 0.5))], [BALL], agree=agree)
     assert len(found) == (1 if agree == 1 else 0)
+
+
+def test_a_folder_of_tables_that_was_cut_off_is_repeated(tmp_path):
+    from tomopick.core.errors import OutputError
+    from tomopick.core.types import PickableObject
+    from tomopick.data.tables import write_tables
+
+    objects = [PickableObject("ball", 60.0)]
+    found = {run: Picks(run, np.ones((1, 3)), np.array(["ball"])) for run in ("A", "B")}
+    write_tables(tmp_path, found, objects)
+    (tmp_path / "B.csv").unlink()
+    write_tables(tmp_path, found, objects)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["A.csv", "B.csv", "objects.json"]
+    (tmp_path / "A.csv").write_text("somebody's\n")
+    with pytest.raises(OutputError, match=r"A\.csv: exists already"):
+        write_tables(tmp_path, found, objects)

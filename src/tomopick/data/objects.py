@@ -68,10 +68,18 @@ def write_objects(path: Path, objects: Sequence[PickableObject]) -> None:
 
     Objects that are listed there already stay.
     """
+    text = objects_text(path, objects)
+    if text is not None:
+        with atomic_write(path) as file:
+            file.write(text)
+
+
+def objects_text(path: Path, objects: Sequence[PickableObject]) -> str | None:
+    """What `write_objects` writes; None where nothing is to be added."""
     listed = {o.name: o for o in read_objects(path)} if path.exists() else {}
     wanted = listed | {o.name: o for o in objects}
     if wanted == listed:
-        return
+        return None
     rows = [
         {
             "name": o.name,
@@ -82,8 +90,7 @@ def write_objects(path: Path, objects: Sequence[PickableObject]) -> None:
         }
         for o in wanted.values()
     ]
-    with atomic_write(path) as file:
-        file.write(json.dumps(rows, indent=1))
+    return json.dumps(rows, indent=1)
 
 
 def named_objects(names: Iterable[str]) -> tuple[PickableObject, ...]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from ..core.errors import ReadError
-from ..core.files import atomic_write
+from ..core.errors import OutputError, ReadError
+from ..core.files import atomic_write, write_together
 from ..core.messages import counted, listing
-from ..core.names import quoted_cell, require_one_line, unquoted_cell
+from ..core.names import component, quoted_cell, require_one_line, unquoted_cell
 from ..core.text import checked_numbers, read_text
-from ..core.types import DISTANCE, THRESHOLD, Picks
+from ..core.types import DISTANCE, THRESHOLD, PickableObject, Picks
+from .objects import objects_text
 
 RUN_COLUMNS = ("experiment", "run", "run_name")
 OBJECT_COLUMNS = ("object", "particle_type", "object_name", "pickable_object_name")
@@ -241,11 +243,44 @@ def write_picks_csv(path: str | Path, picks: Picks) -> None:
     Raises:
         OutputError: the file cannot be written; then nothing is left of it.
     """
-    turns = np.zeros((len(picks), 0)) if picks.rotations is None else picks.rotations.reshape(-1, 9)
     with atomic_write(path) as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(("object", "x", "y", "z", "score", *picks.columns, *TURNS[: turns.shape[1]]))
-        more = np.column_stack([*picks.columns.values(), turns])
-        for name, (z, y, x), score, rest in zip(picks.names, picks.positions, picks.scores, more):
-            further = map(number_cell, rest)
-            writer.writerow((quoted_cell(name), f"{x:.3f}", f"{y:.3f}", f"{z:.3f}", f"{score:.6f}", *further))
+        _write_rows(handle, picks)
+
+
+def write_tables(
+    folder: Path, found: Mapping[str, Picks], objects: Sequence[PickableObject], overwrite: bool | None = None
+) -> None:
+    """RUN.csv of each run, and `objects.json` beside them, all on the disk before the first is seen.
+
+    A table that is there already as it would be written is no hindrance: whoever was cut off can repeat it.
+
+    Args:
+        folder: to write to.
+        found: by run.
+        objects: of the picks.
+        overwrite: replace tables that are there; None: that is not offered.
+
+    Raises:
+        OutputError: a table is there and is not to be replaced, or the folder cannot be written.
+    """
+    texts: dict[Path, str | bytes | Iterable[str]] = {}
+    for run, picks in found.items():
+        text = io.StringIO(newline="")
+        _write_rows(text, picks)
+        texts[folder / f"{component(run, 'run')}.csv"] = text.getvalue().encode()
+    there = [p for p, data in texts.items() if p.exists() and not (p.is_file() and p.read_bytes() == data)]
+    if there and not overwrite:
+        more = "" if overwrite is None else ", or replace it with `overwrite`"
+        raise OutputError(f"{there[0]}: exists already; name another `out`{more}")
+    listed = objects_text(folder / "objects.json", objects)
+    write_together(texts if listed is None else {folder / "objects.json": listed, **texts})
+
+
+def _write_rows(handle: IO[str], picks: Picks) -> None:
+    turns = np.zeros((len(picks), 0)) if picks.rotations is None else picks.rotations.reshape(-1, 9)
+    writer = csv.writer(handle, lineterminator="\n")
+    writer.writerow(("object", "x", "y", "z", "score", *picks.columns, *TURNS[: turns.shape[1]]))
+    more = np.column_stack([*picks.columns.values(), turns])
+    for name, (z, y, x), score, rest in zip(picks.names, picks.positions, picks.scores, more):
+        further = map(number_cell, rest)
+        writer.writerow((quoted_cell(name), f"{x:.3f}", f"{y:.3f}", f"{z:.3f}", f"{score:.6f}", *further))

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import OutputError, SelectionError
+from ..core.errors import SelectionError
 from ..core.messages import listing
-from ..core.names import component
 from ..core.types import PickableObject, Picks
-from ..data.objects import write_objects
 from ..data.runs import Runs
-from ..data.tables import write_picks_csv
+from ..data.tables import write_tables
 from ..picking.familiar import trained_on
 from ..picking.load import load_model
 from .curation.decided import decided_in, undecided
@@ -66,13 +64,7 @@ class Suggestions:
         Raises:
             OutputError: there are tables already, or the folder cannot be written.
         """
-        paths = {run: out / f"{component(run, 'run')}.csv" for run in self.picks}
-        there = [path for path in paths.values() if path.exists()]
-        if there:
-            raise OutputError(f"{there[0]}: exists already; name another `out`")
-        for run, path in paths.items():
-            write_picks_csv(path, self.picks[run])
-        write_objects(out / "objects.json", self.objects)
+        write_tables(out, self.picks, self.objects)
 
 
 def suggest(

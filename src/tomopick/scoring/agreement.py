@@ -10,17 +10,16 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..core.errors import OutputError, SelectionError
+from ..core.errors import SelectionError
 from ..core.messages import counted, near_miss
-from ..core.names import component
 from ..core.presets import CZII_OBJECTS
 from ..core.types import PickableObject, Picks
-from ..data import MemoryProject, write_picks_csv
+from ..data import MemoryProject
 from ..data.exporting import ExportOptions, export_picks
 from ..data.labelled import picks_where_any
 from ..data.names import called_alike
-from ..data.objects import write_objects
 from ..data.open import open_taking
+from ..data.tables import write_tables
 from .matching import REACH
 
 log = logging.getLogger("tomopick")
@@ -170,10 +169,4 @@ def _write(found: Mapping[str, Picks], objects: Sequence[PickableObject], out: P
             project.write_picks(picks, "tomopick", "0")
         export_picks(project, "csv", out, ExportOptions(overwrite=overwrite))
         return
-    paths = {run: out / f"{component(run, 'run')}.csv" for run in found}
-    there = [path for path in paths.values() if path.exists()]
-    if there and not overwrite:
-        raise OutputError(f"{there[0]}: exists already; name another place, or replace it with `overwrite`")
-    for run, path in paths.items():
-        write_picks_csv(path, found[run])
-    write_objects(out / "objects.json", objects)
+    write_tables(out, found, objects, overwrite)
