@@ -176,7 +176,8 @@ class Supply:
 
     def validation(self) -> list[Sample]:
         """The runs that are scored; waits for them."""
-        jobs = [(self.plan, TYPES[:2], VAL_SEED + i, "varied") for i in range(self.plan.val_runs)]
+        kinds = [tuple(KINDS)[i % 2] for i in range(self.plan.val_runs)]
+        jobs = [(self.plan, TYPES[:2], VAL_SEED + i, kind) for i, kind in enumerate(kinds)]
         return list(self.pool.map(make, jobs)) if self.pool else [make(job) for job in jobs]
 
     def take(self) -> list[Sample]:
@@ -337,6 +338,15 @@ def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
                 a.copy_(b)
 
 
+@torch.no_grad()
+def mix(network: nn.Module, before: nn.Module, share: float) -> None:
+    """Makes a network's weights so much of themselves and the rest of those of another."""
+    earlier = before.state_dict()
+    for name, values in network.state_dict().items():
+        if values.dtype.is_floating_point:
+            values.lerp_(earlier[name].to(values), 1 - share)
+
+
 def write(detector: Detector, network: nn.Module, counts: np.ndarray, told: dict[str, object], out: Path) -> None:
     """The model folder with the cuts that are best on the validation runs, and what was measured there."""
     iou = counts[..., 0] / np.maximum(counts[..., 1], 1)
@@ -421,6 +431,8 @@ def train(plan: Plan, args: argparse.Namespace) -> None:
                 kept = now
                 keep(args.out / STATE, held, step, now, supply.made)
                 log.info("step %d, loss %.3f, %d runs", step, float(np.mean(losses)), supply.made)
+        if args.average < 1:
+            mix(average, load_detector(args.init_from).network, args.average)
         told = {"steps": step, "runs": supply.made, "seconds": round(now), "seed": args.seed}
         write(detector, average, counts_of(average, val, plan_multiple(plan), device), told, args.out)
     finally:
@@ -461,6 +473,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--init-from", default="", metavar="MODEL", help="whose weights it begins with")
+    parser.add_argument("--average", type=float, default=1.0, metavar="SHARE",
+                        help="of the new weights in the mean with those of --init-from")  # fmt: skip
     parser.add_argument("--score", default="", metavar="MODEL", help="measure this one, and train none")
     parser.add_argument("--runs", type=int, default=8, help="of each kind that --score measures")
     parser.add_argument("--quick", action="store_true", help="a minute on a CPU, and a useless model")
@@ -475,6 +489,8 @@ def main() -> None:
     if args.quick:
         plan = Plan((48, 96, 96), (16, 32, 32), 2, 1, (8, 8, 8, 8))
         args.workers = min(args.workers, 1)
+    if args.average < 1 and not args.init_from:
+        parser.error("--average needs the model of --init-from")
     train(plan, args)
 
 

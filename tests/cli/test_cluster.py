@@ -243,6 +243,7 @@ def test_every_scheduler_says_the_same(tmp_path, monkeypatch, name, lines):
 
 def test_a_training_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
     text = dry("train", "bpd", "in", "mo del", "train.steps=3", "--on", "slurm").stdout
     lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("more=()"))

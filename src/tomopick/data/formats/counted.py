@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import ReadError
-from ...core.messages import listing
+from ...core.messages import listing, said_of
 from ...core.text import checked_numbers
 
 TILT_SERIES = "rlnTomoTiltSeriesPixelSize"
@@ -105,7 +105,7 @@ def _column(name: str, table: Any, optics: Any, path: Path) -> np.ndarray | None
             known = dict(zip(groups, values))
             torn = sorted({g for g, value in zip(groups, values) if known[g] != value})
             if torn:
-                raise _mixed_up(path, f"{key} {listing(torn)} is there twice, with different {name}")
+                raise _mixed_up(path, f"{key} {said_of(torn, 'is', 'are')} there twice, with different {name}")
             lost = sorted({str(g) for g in table[key]} - set(known))
             if lost:
                 raise _mixed_up(path, f"particles are of {key} {listing(lost)}, which is not in the optics table")
