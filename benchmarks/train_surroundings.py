@@ -347,7 +347,7 @@ def mix(network: nn.Module, before: nn.Module, share: float) -> None:
             values.lerp_(earlier[name].to(values), 1 - share)
 
 
-def write(detector: Detector, network: nn.Module, counts: np.ndarray, told: dict[str, object], out: Path) -> None:
+def write(detector: Detector, network: nn.Module, counts: np.ndarray, told: dict[str, Any], out: Path) -> None:
     """The model folder with the cuts that are best on the validation runs, and what was measured there."""
     iou = counts[..., 0] / np.maximum(counts[..., 1], 1)
     best = iou.argmax(axis=1)
@@ -364,7 +364,7 @@ def write(detector: Detector, network: nn.Module, counts: np.ndarray, told: dict
     log.info("step %s, %s runs: %s", told["steps"], told["runs"], {k: round(v, 3) for k, v in scores.items()})
 
 
-def card(detector: Detector, told: dict[str, object]) -> str:
+def card(detector: Detector, told: dict[str, Any]) -> str:
     """What the model is, in Markdown."""
     n = sum(p.numel() for p in detector.network.parameters())
     rows = [
@@ -375,12 +375,22 @@ def card(detector: Detector, told: dict[str, object]) -> str:
         "# surroundings: sample, gold, carbon, membranes", "",
         f"- method: {detector.method.source}; {n:,} parameters, at {SPACING:g} Å",
         f"- learned from {told['runs']} simulated runs (tomogram types: {', '.join(TYPES)}) in {told['steps']} steps",
+        *began(told),
         "- scored on simulated runs of other seeds, whose cuts are the best there; membranes in the missing wedge are "
         "left out", "",
         "| what | cut | intersection over union |", "|---|--:|--:|", *rows, "",
         "Made by benchmarks/train_surroundings.py; use it by `tomopick mask` and `tomopick pick --clean`.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def began(told: dict[str, Any]) -> list[str]:
+    """A line on the model that a training began with."""
+    before = told.get("before")
+    if not before:
+        return []
+    mean = "" if told["share"] == 1 else f"; the mean of both, {told['share']:.0%} of it the later one's"
+    return [f"- began with a model of {before['runs']} runs and {before['steps']} steps{mean}"]
 
 
 def train(plan: Plan, args: argparse.Namespace) -> None:
@@ -431,9 +441,11 @@ def train(plan: Plan, args: argparse.Namespace) -> None:
                 kept = now
                 keep(args.out / STATE, held, step, now, supply.made)
                 log.info("step %d, loss %.3f, %d runs", step, float(np.mean(losses)), supply.made)
-        if args.average < 1:
-            mix(average, load_detector(args.init_from).network, args.average)
         told = {"steps": step, "runs": supply.made, "seconds": round(now), "seed": args.seed}
+        if args.init_from:
+            before = load_detector(args.init_from)
+            mix(average, before.network, args.average)
+            told |= {"before": dict(before.facts.provenance), "share": args.average}
         write(detector, average, counts_of(average, val, plan_multiple(plan), device), told, args.out)
     finally:
         supply.close()
