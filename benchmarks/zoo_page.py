@@ -97,6 +97,7 @@ def picture(rows: Sequence[Row], file: Path) -> None:
     figure, (bars, cost, loss) = pyplot.subplots(1, 3, figsize=(15, 0.3 * len(rows) + 2.6), layout="constrained")
     colours = dict(zip(dict.fromkeys(row["recipe"] for row in rows), pyplot.get_cmap("tab20").colors * 2))
     marks = dict(zip(TITLES, "osD^"))
+    dashes = dict(zip(dict.fromkeys(map(_short, rows)), ("-", "--", ":", "-.") * len(rows)))
     for i, row in enumerate(rows):
         low, high = row["F4_interval"]
         style = {"color": colours[row["recipe"]], "marker": marks[row["variant"]], "linestyle": "none"}
@@ -108,8 +109,8 @@ def picture(rows: Sequence[Row], file: Path) -> None:
             for stage, curve in enumerate(row["curve"]):
                 first = row["curve"][0][0][1]
                 at = [(stage + step / curve[-1][0]) / 2 for step, _ in curve]
-                loss.plot(at, [value / first for _, value in curve], color=colours[row["recipe"]],
-                          label=row["recipe"] if not stage else None)  # fmt: skip
+                loss.plot(at, [value / first for _, value in curve], dashes[_short(row)], color=colours[row["recipe"]],
+                          label=f"{row['recipe']}, {_short(row)}" if not stage else None)  # fmt: skip
     for row in rows:
         if row["recipe"] == BASE:  # of the runs of its device
             beside = [i for i, other in enumerate(rows) if other["device"] == row["device"]]
