@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -247,6 +247,11 @@ def write_picks_csv(path: str | Path, picks: Picks) -> None:
         _write_rows(handle, picks)
 
 
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file is there with just this in it; one of another size is not read."""
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
 def write_tables(
     folder: Path, found: Mapping[str, Picks], objects: Sequence[PickableObject], overwrite: bool | None = None
 ) -> None:
@@ -263,12 +268,12 @@ def write_tables(
     Raises:
         OutputError: a table is there and is not to be replaced, or the folder cannot be written.
     """
-    texts: dict[Path, str | bytes | Iterable[str]] = {}
+    texts: dict[Path, bytes] = {}
     for run, picks in found.items():
         text = io.StringIO(newline="")
         _write_rows(text, picks)
         texts[folder / f"{component(run, 'run')}.csv"] = text.getvalue().encode()
-    there = [p for p, data in texts.items() if p.exists() and not (p.is_file() and p.read_bytes() == data)]
+    there = [p for p, data in texts.items() if p.exists() and not _holds(p, data)]
     if there and not overwrite:
         more = "" if overwrite is None else ", or replace it with `overwrite`"
         raise OutputError(f"{there[0]}: exists already; name another `out`{more}")
