@@ -170,17 +170,18 @@ def _taken(
         for row in rows:
             stop = interrupted()
             if ranks.any(stop is not None):
-                rows.close()
-                if not ranks.leads:
-                    return True
-                save_last(state, out)
-                step = f"step {row['step']} of {recipe.train.steps}"
-                usable = (out / "best" / "detector.json").is_file()
-                kept = f"; `tomopick finish {out}` makes a model of its best so far" if usable else ""
-                raise (stop or KeyboardInterrupt)(f"interrupted at {step}; kept in {out}{kept}")
+                break
             if watched is not None and ranks.says(watched.missed(recipe.train.steps, row["step"])):
                 return False
-    return True
+        else:
+            return True
+    if not ranks.leads:
+        return True
+    save_last(state, out)
+    step = f"step {row['step']} of {recipe.train.steps}"
+    usable = (out / "best" / "detector.json").is_file()
+    kept = f"; `tomopick finish {out}` makes a model of its best so far" if usable else ""
+    raise (stop or KeyboardInterrupt)(f"interrupted at {step}; kept in {out}{kept}")
 
 
 def _as_led(recipe: Recipe, ranks: Ranks) -> Recipe:
