@@ -51,10 +51,10 @@ from tomopick.training.tensor_patches import made_on
 SPACING = 10.012444  # of the shipped model [Å]
 SCRATCH = Path(tempfile.gettempdir()) / f"tomopick-gpu-{os.getuid()}"  # of volumes and models that need no keeping
 NARROW = {name: ["network.width=0.1"] for name in recipes.names()} | {
-    **{name: ["network.widths=4,6,8"] for name in ("bpd", "light", "bpd_released", "soup_tiny")},
-    **{f"soup_released_{size}": ["network.widths=4,6,8,8"] for size in ("tiny", "medium", "big")},
-    "soup_medium": ["network.widths=4,5,6,7"],
-    "soup_large": ["network.widths=4,5,6,7,8"],
+    **{name: ["network.widths=8,8,8"] for name in ("bpd", "light", "bpd_released", "soup_tiny")},
+    **{f"soup_released_{size}": ["network.widths=8,8,8,8"] for size in ("tiny", "medium", "big")},
+    "soup_medium": ["network.widths=8,8,8,8"],
+    "soup_large": ["network.widths=8,8,8,8,8"],
 }
 FIRST = ("topcup", "unet25d_convnext", "unet25d_resnetrs", "semietpicker", "bpd", "topcup_released")  # of recipes
 OBJECTS = tuple(
@@ -218,7 +218,7 @@ def by_steps(bench: Bench, picker: Picker, tomogram: Tomogram, times: int) -> di
         pick, (picks, _) = bench.clock(lambda prepared=prepared: picker.pick(prepared))
         picker.predictors = plain
         network, computed = sum(e.seconds for e in engines), sum(e.voxels for e in engines)
-        whole, _ = bench.clock(lambda: picker.pick(fresh(tomogram)))
+        whole = prepare + pick if bench.quick else bench.clock(lambda: picker.pick(fresh(tomogram)))[0]
         views = sum(len(p.views) for p in plain)
         size = float(np.prod(prepared.members[0][0].shape)) * views
         rows.append({"s": whole, "prepare": prepare, "network": network, "rest": pick - network,
@@ -441,7 +441,7 @@ def part_trainings(bench: Bench) -> None:
     """Mvoxel/s of every recipe, patches by the host's processes and on the device."""
     data = volumes(bench)
     for name in [*FIRST, *(n for n in recipes.names() if n not in FIRST)]:
-        for on_device in (False, True):
+        for on_device in (True,) if bench.quick else (False, True):
             if bench.late():
                 bench.told("trainings", skipped=f"{name} and what follows: the time is up")
                 return
@@ -461,7 +461,10 @@ def child(bench: Bench, *arguments: str) -> subprocess.Popen[str]:
     """This script for one task, in a process of its own."""
     quick = ["--quick"] if bench.quick else []
     call = [sys.executable, __file__, str(bench.out), "--device", str(bench.device), *quick, *arguments]
-    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    threads = {} if bench.gpu else {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **threads}
+    )
 
 
 def ended(process: subprocess.Popen[str]) -> str:
@@ -475,11 +478,12 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 def part_memory(bench: Bench) -> None:
     """Picking with so many GiB of the card: seconds, its highest use, and whether the picks are the same."""
-    for gib in (0, 2) if bench.quick else (0, 6, 12, 24):
+    together = [(0, 2)] if bench.quick else [(0,), (6,), (12,), (24,)]
+    for limits in together:
         if bench.late():
             return
-        text = ended(child(bench, "--child", f"memory:{gib}"))
-        print(text.strip(), flush=True)
+        for process in [child(bench, "--child", f"memory:{gib}") for gib in limits]:
+            print(ended(process).strip(), flush=True)
     found = [bench.out / f"memory-{gib}.npz" for gib in (0, 24, 12, 6, 2)]
     tables = {path.stem: np.load(path) for path in found if path.is_file()}
     if "memory-0" not in tables:
@@ -509,7 +513,7 @@ def child_memory(bench: Bench, gib: float) -> None:
 
 def part_processes(bench: Bench) -> None:
     """Volumes a second of one, two and four processes on one card."""
-    for n in (1, 2) if bench.quick else (1, 2, 4):
+    for n in (2,) if bench.quick else (1, 2, 4):
         if bench.late():
             return
         go = bench.out / f"go-{n}-{time.time():.0f}"

@@ -35,7 +35,8 @@ def machine() -> str:
     model = re.search(r"model name\s*: (.*)", names)
     versions = " ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scipy"))
     threads = os.environ.get("OMP_NUM_THREADS", f"{os.cpu_count()} of the machine")
-    return f"{model[1] if model else platform.processor()}, {versions}, threads {threads}"
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return f"{model[1] if model else platform.processor()} with {vectors}, {versions}, threads {threads}"
 
 
 def tomopick(*arguments):

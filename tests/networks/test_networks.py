@@ -27,6 +27,7 @@ from tomopick.networks.blocks import BatchNorm3d, Conv3d, depth_to_space
 from tomopick.networks.convnext import ConvNeXt
 from tomopick.networks.efficientnet3d import EfficientNet3D
 from tomopick.networks.engines import autocast, place
+from tomopick.networks.engines.convert import quietly
 from tomopick.networks.losses import HeatmapWeightedMSE
 from tomopick.networks.pretrained import find_timm, fit_shape, load_pretrained, read_weights
 from tomopick.networks.resnet3d import ResNet3D
@@ -702,3 +703,29 @@ def test_else_a_batch_norm_is_pytorchs(change):
         norm.train(change != "eval")
     assert torch.equal(ours(x), plain(x))
     assert torch.equal(ours.running_var, plain.running_var)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize("name", ["light", "bpd", "topcup", "soup_tiny", "semietpicker", "unet25d_convnext"])
+def test_no_slow_loops_for_a_single_small_volume(name: str) -> None:
+    network = recipes.get(name).network.build(2).eval()
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=cpu, record_shapes=True) as profile, torch.inference_mode():
+        network(torch.zeros(1, 1, 32, 32, 32))
+    events = profile.key_averages(group_by_input_shape=True)
+    kernels = [event.input_shapes[1][2:] for event in events if "slow_conv3d" in event.key]
+    assert all(kernel == [1, 1, 1] for kernel in kernels), kernels  # which is a product of matrices, on one thread
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_single_small_volume_is_convolved_as_any(stride: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    conv = Conv3d(5, 7, 3, stride=stride, padding=1, bias=bias)
+    volume = torch.randn(1, 5, 6, 8, 9)
+    with torch.inference_mode():
+        found, wanted = conv(volume), torch.nn.functional.conv3d(volume, conv.weight, conv.bias, stride, 1)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    with quietly():
+        traced = torch.jit.trace(conv, volume)
+    assert "mkldnn" not in str(traced.graph)

@@ -50,9 +50,13 @@ def test_folders_of_earlier_versions(folder, tmp_path):
     model = load_model(copy_of(folder, tmp_path / "m"))
     found = model.pick(tomogram("X", 9, objects=model.objects)[0]).picks
     wanted = json.loads((folder / "picks.json").read_text())
-    assert found.names.tolist() == [row[0] for row in wanted]
-    np.testing.assert_allclose(found.positions, [row[1:4] for row in wanted], atol=0.05)  # other processors
-    np.testing.assert_allclose(found.scores, [row[4] for row in wanted], atol=2e-3)
+    assert sorted(found.names.tolist()) == sorted(row[0] for row in wanted)
+    # Other processors round otherwise, which may turn the order of two of nearly one score.
+    for name, *position, score in wanted:
+        same = np.flatnonzero(found.names == name)
+        nearest = same[np.abs(found.positions[same] - position).max(1).argmin()]
+        np.testing.assert_allclose(found.positions[nearest], position, atol=0.1)  # [Å], of voxels of 10
+        np.testing.assert_allclose(found.scores[nearest], score, atol=2e-3)
     assert sum(p.stat().st_size for p in folder.iterdir()) < 150_000
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from .blocks import BatchNorm3d, ThreeLevelSpec, conv_norm_act, exactly
+from .blocks import BatchNorm3d, Conv3d, ThreeLevelSpec, conv_norm_act, exactly
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class BPDUNet(nn.Module):
         up = nn.ConvTranspose3d(b, b, 2, stride=2, bias=False)
         self.up = nn.Sequential(up, BatchNorm3d(b), nn.ReLU(inplace=True))
         self.final = _convolutions([b, a, a])
-        self.logits = nn.Conv3d(a, n_out, 1, bias=False)
+        self.logits = Conv3d(a, n_out, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, 1, z, y, x) -> logits (b, channel, z, y, x)."""

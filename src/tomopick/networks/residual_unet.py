@@ -190,7 +190,7 @@ class VNet(nn.Module):
             self.ups.append(_normed(nn.ConvTranspose3d(below, a, 2, stride=2, bias=False)))
             self.joined.append(_Residuals(2 * a, 2 * a, depth, kernel))
             below = 2 * a
-        self.head = nn.Conv3d(below, n_objects, 1)
+        self.head = Conv3d(below, n_objects, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, 1, z, y, x) -> logits (b, object, z, y, x)."""

@@ -62,7 +62,7 @@ class UNet(nn.Module):
         self.downs = nn.ModuleList([conv_norm_act(a, b, stride=2) for a, b in pairwise(widths)])
         self.ups = nn.ModuleList([TrilinearUp(b, a) for a, b in pairwise(widths)])
         self.decoders = nn.ModuleList([_level(2 * a, a, spec.convolutions) for a in widths[:-1]])
-        self.head = nn.Conv3d(widths[0], n_objects, kernel_size=1)
+        self.head = Conv3d(widths[0], n_objects, kernel_size=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, 1, z, y, x) -> logits (b, object, z/stride, y/stride, x/stride)."""
@@ -123,7 +123,7 @@ class DeepFinderUNet(nn.Module):
         self.bottom = _plain([b, c, c, c, c])
         self.up_middle, self.up_fine = _Doubled(c, c), _Doubled(b, b)
         self.joined_middle, self.joined_fine = _plain([b + c, b, b]), _plain([a + b, a, a])
-        self.head = nn.Conv3d(a, n_out, 1)
+        self.head = Conv3d(a, n_out, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, 1, z, y, x) -> logits (b, channel, z, y, x)."""

@@ -8,7 +8,17 @@ import torch
 from torch import nn
 
 from ..core.errors import RecipeError
-from .blocks import SlicedSpec, SlicesAndVolumes, as_slices, as_volume, conv_norm_act, depth_to_space, exactly, pad_to
+from .blocks import (
+    Conv3d,
+    SlicedSpec,
+    SlicesAndVolumes,
+    as_slices,
+    as_volume,
+    conv_norm_act,
+    depth_to_space,
+    exactly,
+    pad_to,
+)
 from .convnext import ConvNeXt
 
 NEIGHBOURS = 5  # slices that the 2D network sees as its channels
@@ -52,7 +62,7 @@ class UNet25D(SlicesAndVolumes):
         super().__init__()
         widths = [max(1, round(n * spec.width)) for n in (80, 160, 320, 640)]
         decoder = [max(1, round(n * spec.width)) for n in spec.decoder]
-        self.slices = nn.Conv3d(1, NEIGHBOURS, (NEIGHBOURS, 1, 1), padding=(NEIGHBOURS // 2, 0, 0), bias=False)
+        self.slices = Conv3d(1, NEIGHBOURS, (NEIGHBOURS, 1, 1), padding=(NEIGHBOURS // 2, 0, 0), bias=False)
         self.slices.weight = nn.Parameter(torch.eye(NEIGHBOURS)[:, None, :, None, None].clone(), requires_grad=False)
         self.backbone = ConvNeXt(NEIGHBOURS, widths=widths)
         self.bridges = nn.ModuleList([_two_convolutions(n, n) for n in widths])
@@ -60,7 +70,7 @@ class UNet25D(SlicesAndVolumes):
         self.decoder = nn.ModuleList(
             [_two_convolutions(a + skip, b) for a, skip, b in zip((widths[3], *decoder), skips, decoder)]
         )
-        self.head = nn.Conv3d(decoder[-1], n_objects * 64, 1)
+        self.head = Conv3d(decoder[-1], n_objects * 64, 1)
 
     def pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         """(b, 1, z, y, x) -> four maps, (b, 80, z/4, y/4, x/4) to (b, 640, z/16, y/32, x/32)."""
