@@ -27,6 +27,7 @@ from tomopick.training.dataset import gather
 from tomopick.training.fit import finish_early
 from tomopick.training.loop import TrainSpec, TrainState
 from tomopick.training.pace import MEASURED, Deadline, Pace
+from tomopick.training.recipe import Recipe
 from trainings import fit_until, losses, options, sources
 
 
@@ -315,6 +316,28 @@ def test_heads_of_the_same_objects_are_kept(tmp_path, told):
     body = [k for k in old if k.endswith("weight") and not k.startswith("head")]
     assert all(torch.allclose(new[k], old[k], atol=1e-6) for k in body) and body
     assert made.facts.provenance["init_from"] == str(trained())
+
+
+@pytest.mark.parametrize(
+    ("objects", "stated", "steps"), [((BALL,), "", 3), ((RING, BALL), "", 6), ((BALL,), "train.steps=5", 5)]
+)
+def test_fewer_steps_where_the_model_knows_all_objects(tmp_path, told, objects, stated, steps):
+    train = replace(recipe().train, steps=6, steps_from_model=3, warmup_steps=2)
+    method = replace(recipe(), train=train).override([stated] if stated else [])
+    source = Source(memory(objects=objects), val_runs=["C"])
+    made = fit(method, [source], tmp_path / "m", options(init_from=str(trained())))
+    assert len(losses(tmp_path / "m")) == steps
+    kept = Recipe.from_json(made.recipe_json).train
+    assert (kept.steps, kept.steps_from_model) == (steps, 0)
+    assert kept.warmup_steps == (1 if steps == 3 else 2)
+    assert any("knows all of these objects: 3 steps in place of 6" in line for line in told) == (steps == 3)
+    assert made.facts.provenance["init_from"] == str(trained())
+
+
+def test_from_random_weights_a_training_takes_all_its_steps(tmp_path):
+    train = replace(recipe().train, steps=4, steps_from_model=2, warmup_steps=1)
+    fit(replace(recipe(), train=train), sources(), tmp_path / "m", options())
+    assert len(losses(tmp_path / "m")) == 4
 
 
 def test_another_network_is_no_start(tmp_path):

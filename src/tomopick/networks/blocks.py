@@ -28,10 +28,10 @@ class Conv3d(nn.Conv3d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As `nn.Conv3d`."""
         if not torch.is_grad_enabled() and self._would_crawl(input):
-            found: torch.Tensor = torch.mkldnn_convolution(  # type: ignore[attr-defined]
+            assert not isinstance(self.padding, str)
+            return torch.mkldnn_convolution(
                 input, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
             )
-            return found
         trained = torch.is_grad_enabled() and input.device.type == "cpu" and torch.is_autocast_enabled("cpu")
         if trained and self.kernel_size[0] > 1 and input.shape[2] <= self.kernel_size[0]:
             with torch.autocast("cpu", enabled=False):
@@ -40,7 +40,7 @@ class Conv3d(nn.Conv3d):
 
     def _would_crawl(self, x: torch.Tensor) -> bool:
         # What is recorded for other runtimes is the operation that they know.
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
             return False
         if x.device.type != "cpu" or x.dtype != torch.float32 or x.ndim != 5 or len(x) != 1 or self.groups > 1:
             return False

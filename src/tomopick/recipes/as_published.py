@@ -244,7 +244,12 @@ def _train(training: Training, shares: RunShares, place: _Places, options: FitOp
     folder, recipe = place.of(training), training.recipe
     if (folder / "detector.json").is_file():
         goes_on = training.start or options.init_from
-        check_same(replace(recipe, train=recipe.train.from_model()) if goes_on else recipe, folder)
+        if goes_on:
+            train = recipe.train.from_model()
+            # How many steps it took follows from what the model to start from knows.
+            check_same(replace(recipe, train=replace(train, steps_from_model=0)), folder, train.steps_from_model > 0)
+        else:
+            check_same(recipe, folder)
         log.info(f"{training.name}: finished before")
         return
     log.info(f"{training.name}: {training.recipe.name}, seed {training.seed}")

@@ -39,7 +39,7 @@ def light() -> Recipe:
         source="tomopick; BPD at output stride 2",
         target=GaussianTarget(sigma_factor=0.5),
         network=UNetSpec(widths=(32, 48, 64), convolutions=2, stride=2),
-        train=TrainSpec(steps=800, lr_from_model=0.3, warmup_steps=50),
+        train=TrainSpec(steps=800, lr_from_model=0.3, steps_from_model=150, warmup_steps=50),
         views="none",
         exclusion=0.5,
     )

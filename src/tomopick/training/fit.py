@@ -39,7 +39,7 @@ from .recorded import Recorder
 from .resuming import begin_training, gone_on, require_place, write_recipe
 from .sources import Source
 from .tensor_patches import batches_on
-from .transfer import held_objects, holding, like, started, take_over
+from .transfer import fewer_steps, held_objects, holding, like, started, take_over
 from .validate import measured, validate
 
 log = logging.getLogger("tomopick")
@@ -112,6 +112,8 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     known = held_objects(start, options.add, options.objects)
     data = gather(recipe, sources, options.add or options.objects, options.seed, known)
     recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
+    if start is not None:
+        recipe = fewer_steps(recipe, start, data.objects, told=not options.minutes)
     torch.manual_seed(options.seed)
     network = recipe.network.build(len(data.objects))
     if start is None:

@@ -36,6 +36,8 @@ class TrainSpec:
         batch_size: patches a batch.
         lr: largest learning rate of AdamW; reached after `warmup_steps`.
         lr_from_model: times that where the training starts from a model, which knows much already.
+        steps_from_model: in place of `steps` where that model knows all of the objects; 0: as many. An override of
+            `steps` alone holds there too.
         weight_decay: of AdamW.
         warmup_steps: in which the learning rate rises to `lr`.
         clip_norm: largest norm of the gradient.
@@ -52,6 +54,7 @@ class TrainSpec:
     batch_size: int = 8
     lr: float = 1e-3
     lr_from_model: float = 1.0
+    steps_from_model: int = 0
     weight_decay: float = 1e-2
     warmup_steps: int = 100
     clip_norm: float = 1.0
@@ -62,8 +65,9 @@ class TrainSpec:
     schedule: Schedule = field(default_factory=Cosine)
 
     def __post_init__(self) -> None:
-        if self.validate_every < 0:
-            raise RecipeError(f"train.validate_every is {self.validate_every}; it must be at least 0")
+        for name in ("validate_every", "steps_from_model"):
+            if getattr(self, name) < 0:
+                raise RecipeError(f"train.{name} is {getattr(self, name)}; it must be at least 0")
         for name in ("steps", "batch_size", "keep_top"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
@@ -86,6 +90,13 @@ class TrainSpec:
     def from_model(self) -> TrainSpec:
         """As a training goes that starts from a model: at its learning rate for that, which is then the training's."""
         return replace(self, lr=self.lr * self.lr_from_model, lr_from_model=1.0)
+
+    def for_known_objects(self) -> TrainSpec:
+        """As a training goes that starts from a model that knows all of the objects: with the steps for that."""
+        if not self.steps_from_model:
+            return self
+        steps = min(self.steps, self.steps_from_model)
+        return replace(self, steps=steps, warmup_steps=min(self.warmup_steps, max(1, steps // 10)), steps_from_model=0)
 
     def lr_at(self, step: int, scores: Sequence[float] = ()) -> float:
         """Learning rate of a step, counted from 0, after validations of the given scores."""

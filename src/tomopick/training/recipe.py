@@ -6,7 +6,7 @@ All that picking needs is in `Method`; a `Recipe` is one, and has the rest besid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ..core.errors import ModelError, RecipeError
@@ -66,12 +66,16 @@ class Recipe(Method):
         return Method(**{f.name: getattr(self, f.name) for f in fields(Method)})
 
     def override(self, assignments: Sequence[str]) -> Recipe:
-        """The recipe with `section.field=value` applied, all at once.
+        """The recipe with `section.field=value` applied, all at once; stated steps hold wherever a training starts.
 
         Raises:
             RecipeError: an unknown section or field (with the nearest name), or a value that does not fit.
         """
-        return _OVERRIDES(self, assignments)
+        found = _OVERRIDES(self, assignments)
+        names = {text.partition("=")[0] for text in assignments}
+        if "train.steps" in names and "train.steps_from_model" not in names:
+            return replace(found, train=replace(found.train, steps_from_model=0))
+        return found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:

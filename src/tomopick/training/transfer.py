@@ -42,6 +42,19 @@ def like(recipe: Recipe, start: Detector) -> Recipe:
     return recipe
 
 
+def fewer_steps(recipe: Recipe, start: Detector, objects: Sequence[PickableObject], told: bool = True) -> Recipe:
+    """The recipe with the steps that are enough where the model knows all of these objects."""
+    if not {o.name for o in objects} <= {o.name for o in start.objects}:
+        return replace(recipe, train=replace(recipe.train, steps_from_model=0))
+    before, train = recipe.train.steps, recipe.train.for_known_objects()
+    if told and train.steps < before:
+        log.info(
+            f"{start.name} knows all of these objects: {train.steps} steps in place of {before}; "
+            f"where they look otherwise there: train.steps={before}"
+        )
+    return replace(recipe, train=train)
+
+
 def held_objects(
     start: Detector | None, add: Sequence[str], objects: Sequence[str] | None
 ) -> tuple[PickableObject, ...]:
