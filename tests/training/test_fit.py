@@ -334,6 +334,24 @@ def test_fewer_steps_where_the_model_knows_all_objects(tmp_path, told, objects, 
     assert made.facts.provenance["init_from"] == str(trained())
 
 
+def test_what_the_start_is_worth_is_said_first_and_compared_last(tmp_path, told):
+    spoilt = recipe("train.steps=2", "train.lr=1", "train.warmup_steps=0", "train.ema_decay=0")
+    fit(spoilt, sources(), tmp_path / "m", options(init_from=str(trained())))
+    (first,) = [i for i, line in enumerate(told) if line.startswith("before the first step: validation F1 ")]
+    score = float(told[first].rsplit(" ", 1)[1])
+    assert score > 0.5 and first < min(i for i, line in enumerate(told) if line.startswith("step 2 of 2"))
+    assert [line for line in told if f"and was {score:.3f} before the first step: the training brought nothing" in line]
+    log = read_log(tmp_path / "m" / "log.jsonl")
+    assert max(row.get("val_score") or 0.0 for row in log) < score
+
+
+@pytest.mark.parametrize("start", ["", "new object"])
+def test_nothing_is_said_of_a_start_that_knows_nothing(tmp_path, told, start):
+    source = Source(memory(objects=(RING, BALL) if start else (BALL,)), val_runs=["C"])
+    fit(recipe("train.steps=1"), [source], tmp_path / "m", options(init_from=str(trained()) if start else ""))
+    assert not [line for line in told if "before the first step" in line]
+
+
 def test_from_random_weights_a_training_takes_all_its_steps(tmp_path):
     train = replace(recipe().train, steps=4, steps_from_model=2, warmup_steps=1)
     fit(replace(recipe(), train=train), sources(), tmp_path / "m", options())

@@ -140,6 +140,7 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     state.spread()
     labels = {o.name: sum(int((v.picks.names == o.name).sum()) for v in data.train) for o in data.objects}
     announce(recipe.train, recipe.patch.shape, labels, len(data.train), sum(p.numel() for p in network.parameters()))
+    before = _before(recipe, detector, state, data) if start is not None and ranks.leads else None
     held = held_interrupt(once=0.0 if ranks.size == 1 else _ONCE)
     with held as interrupted, batch_norms_over(network, ranks), kept_heap(device):
         watched = None
@@ -155,7 +156,28 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
                 break
             assert watched is not None
             recipe = _kept(replace(recipe, train=watched.fitted(recipe.train, state.step)), out, ranks)
+    _compare(state, before, SELECT[recipe.train.select], options.init_from)
     return finish(detector, data, out, device) if ranks.leads else detector
+
+
+def _before(recipe: Recipe, detector: Detector, state: TrainState, data: Data) -> float | None:
+    """What the model that a training starts from is worth, where it knows all that is validated."""
+    wanted = {name for v in data.val for name in v.picks.names.tolist()}
+    if state.step or not _judged(data) or not wanted <= state.notes.get("cuts", {}).keys():
+        return None
+    score, _, _ = validate(detector, state, data, recipe.train.select, recipe.objective.cut_by)
+    log.info(f"before the first step: validation {SELECT[recipe.train.select]} {score:.3f}")
+    return score
+
+
+def _compare(state: TrainState, before: float | None, name: str, start: str) -> None:
+    """Says where a training made nothing better."""
+    best = state.notes.get("best")
+    if before is not None and best is not None and best[0] < before:
+        log.warning(
+            f"validation {name} is {best[0]:.3f} at best and was {before:.3f} before the first step: the training "
+            f"brought nothing; pick with {start}, or train on more picks"
+        )
 
 
 def _taken(
