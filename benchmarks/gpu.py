@@ -35,6 +35,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from tomopick import load_model, recipes
+from tomopick.core.signals import environment_of_child
 from tomopick.core.types import Grid, PickableObject, Picks, Tomogram
 from tomopick.networks.engines import EngineSpec, choose_device
 from tomopick.picking.detector import Detector
@@ -52,8 +53,10 @@ SPACING = 10.012444  # of the shipped model [Å]
 SCRATCH = Path(tempfile.gettempdir()) / f"tomopick-gpu-{os.getuid()}"  # of volumes and models that need no keeping
 NARROW = {name: ["network.width=0.1"] for name in recipes.names()} | {
     **{name: ["network.widths=8,8,8"] for name in ("bpd", "light", "bpd_released", "soup_tiny")},
-    **{f"soup_released_{size}": ["network.widths=8,8,8,8"] for size in ("tiny", "medium", "big")},
-    "soup_medium": ["network.widths=8,8,8,8"],
+    **{
+        f"soup_{size}": ["network.widths=8,8,8,8"]
+        for size in ("medium", "released_tiny", "released_medium", "released_big")
+    },
     "soup_large": ["network.widths=8,8,8,8,8"],
 }
 FIRST = ("topcup", "unet25d_convnext", "unet25d_resnetrs", "semietpicker", "bpd", "topcup_released")  # of recipes
@@ -457,14 +460,12 @@ def part_trainings(bench: Bench) -> None:
                 torch.cuda.empty_cache()
 
 
-def child(bench: Bench, *arguments: str) -> subprocess.Popen[str]:
-    """This script for one task, in a process of its own."""
+def child(bench: Bench, task: str, processes: int) -> subprocess.Popen[str]:
+    """This script for one task, in a process of its own, of so many that run side by side."""
     quick = ["--quick"] if bench.quick else []
-    call = [sys.executable, __file__, str(bench.out), "--device", str(bench.device), *quick, *arguments]
-    threads = {} if bench.gpu else {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **threads}
-    )
+    call = [sys.executable, __file__, str(bench.out), "--device", str(bench.device), *quick, "--child", task]
+    environment = environment_of_child(str(bench.device), processes)
+    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 def ended(process: subprocess.Popen[str]) -> str:
@@ -482,7 +483,7 @@ def part_memory(bench: Bench) -> None:
     for limits in together:
         if bench.late():
             return
-        for process in [child(bench, "--child", f"memory:{gib}") for gib in limits]:
+        for process in [child(bench, f"memory:{gib}", len(limits)) for gib in limits]:
             print(ended(process).strip(), flush=True)
     found = [bench.out / f"memory-{gib}.npz" for gib in (0, 24, 12, 6, 2)]
     tables = {path.stem: np.load(path) for path in found if path.is_file()}
@@ -517,7 +518,7 @@ def part_processes(bench: Bench) -> None:
         if bench.late():
             return
         go = bench.out / f"go-{n}-{time.time():.0f}"
-        running = [child(bench, "--child", f"processes:{go}") for _ in range(n)]
+        running = [child(bench, f"processes:{go}", n) for _ in range(n)]
         ready = time.monotonic() + 60
         while len(list(bench.out.glob(f"{go.name}.ready*"))) < n and time.monotonic() < ready:
             time.sleep(0.05)
