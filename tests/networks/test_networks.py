@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -729,3 +730,38 @@ def test_a_single_small_volume_is_convolved_as_any(stride: int, bias: bool) -> N
     with quietly():
         traced = torch.jit.trace(conv, volume)
     assert "mkldnn" not in str(traced.graph)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 0), (3, 1), (5, 2), ((3, 1, 5), (2, 0, 2)), (3, 4)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_channel_by_channel(
+    stride: int, kernel: int | tuple[int, int, int], padding: Any, bias: bool
+) -> None:
+    """Of a depthwise convolution they are those of slices, put together; also where a slice meets padding alone."""
+    torch.manual_seed(0)
+    conv = Conv3d(6, 6, kernel, stride=stride, padding=padding, groups=6, bias=bias)
+    volumes = torch.randn(2, 6, 9, 10, 11, requires_grad=True)
+    inputs = [volumes, *conv.parameters()]
+    plain = torch.nn.functional.conv3d(volumes, conv.weight, conv.bias, stride, padding, 1, 6)
+    slope = torch.randn_like(plain)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        made = conv(volumes)
+        found = torch.autograd.grad(made, inputs, slope)
+    assert "_ByChannelBackward" in {event.key for event in profile.key_averages()}
+    torch.testing.assert_close(made, plain)
+    for ours, theirs in zip(found, torch.autograd.grad(plain, inputs, slope)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_channel_by_channel_of_what_is_wanted_alone() -> None:
+    conv = Conv3d(4, 4, 3, groups=4)
+    volume = torch.randn(1, 4, 5, 5, 5)
+    conv(volume).sum().backward()
+    assert conv.weight.grad is not None and volume.grad is None
+    frozen = Conv3d(4, 4, 3, groups=4).requires_grad_(False)
+    volume.requires_grad_()
+    frozen(volume).sum().backward()
+    wanted = torch.nn.functional.conv_transpose3d(torch.ones(1, 4, 3, 3, 3), frozen.weight, groups=4)
+    torch.testing.assert_close(volume.grad, wanted)
+    assert frozen.weight.grad is None

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from ..core.errors import RecipeError
 from .pretrained import load_pretrained
@@ -22,7 +23,8 @@ class Conv3d(nn.Conv3d):
     lay in memory (measured with torch 2.13 on a CPU: depth 2 for edge 3, 3 to 5 for edge 7). There it works in float32.
 
     In float32 on a CPU PyTorch takes its own slow loops, several times as slow, for a single volume of few cells, which
-    is what the lower levels of a U-Net see in every tile.
+    is what the lower levels of a U-Net see in every tile. And there the gradients of one channel at a time (depthwise)
+    take oneDNN up to ten times as long in a volume as in its slices, so slices it is.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -36,6 +38,9 @@ class Conv3d(nn.Conv3d):
         if trained and self.kernel_size[0] > 1 and input.shape[2] <= self.kernel_size[0]:
             with torch.autocast("cpu", enabled=False):
                 return super().forward(input.float())
+        if _trained_depthwise(self, input):
+            found: torch.Tensor = _ByChannel.apply(input, self.weight, self)  # type: ignore[no-untyped-call]
+            return found if self.bias is None else found + self.bias.view(-1, 1, 1, 1)
         return super().forward(input)
 
     def _would_crawl(self, x: torch.Tensor) -> bool:
@@ -47,6 +52,57 @@ class Conv3d(nn.Conv3d):
         if x.numel() > _FEW * x.shape[-1] or self.padding_mode != "zeros" or isinstance(self.padding, str):
             return False
         return torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
+
+
+def _trained_depthwise(conv: nn.Conv3d, x: torch.Tensor) -> bool:
+    """Whether each channel is convolved by itself, in float32 on a CPU, and gradients are wanted."""
+    if not torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32 or x.ndim != 5:
+        return False
+    if not conv.groups == conv.in_channels == conv.out_channels > 1 or conv.padding_mode != "zeros":
+        return False
+    if max(conv.dilation) > 1:  # which slices take up to twice as long for
+        return False
+    if isinstance(conv.padding, str) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return False
+    return torch._C._get_tracing_state() is None
+
+
+class _ByChannel(torch.autograd.Function):
+    """A depthwise convolution whose gradients are sums of those of slices: for each z of the kernel, one of 2D each."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, conv: nn.Conv3d) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.conv = conv
+        return conv._conv_forward(x, weight, None)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        conv, wanted = ctx.conv, [*ctx.needs_input_grad[:2], False]
+        x, slope = (v.contiguous(memory_format=torch.channels_last_3d) for v in (x, slope))
+        to_x = torch.zeros_like(x) if wanted[0] else None
+        to_weight = torch.zeros_like(weight) if wanted[1] else None
+        step, (padding, *around) = conv.stride[0], conv.padding
+        for k in range(weight.shape[2]):
+            offset = k - padding  # from a slice of the output, times the step, to that of the input
+            first = -(min(offset, 0) // step)
+            last = min(slope.shape[2] - 1, (x.shape[2] - 1 - offset) // step)
+            if last < first:
+                continue
+            outs = slice(first, last + 1)
+            ins = slice(first * step + offset, last * step + offset + 1, step)
+            for i in range(len(x)):  # of one volume slices are a view
+                of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+                    as_slices(slope[i : i + 1, :, outs]), as_slices(x[i : i + 1, :, ins]), weight[:, :, k], None,
+                    conv.stride[1:], around, (1, 1), False, (0, 0), conv.groups, wanted,
+                )  # fmt: skip
+                if to_x is not None:
+                    to_x[i : i + 1, :, ins] += as_volume(of_x, 1)
+                if to_weight is not None:
+                    to_weight[:, :, k] += of_weight
+        return to_x, to_weight, None
 
 
 _LANES = 32  # values of bfloat16 in a vector of 512 bits
