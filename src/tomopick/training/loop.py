@@ -157,7 +157,7 @@ class TrainState:
         decayed = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=spec.lr, fused=True if device.type == "cuda" else None)
+        optimizer = torch.optim.AdamW(groups, lr=spec.lr, fused=True if device.type in ("cpu", "cuda") else None)
         scaler = torch.amp.GradScaler(device.type, enabled=half_precision(device) == torch.float16)
         return cls(network, optimizer, scaler, {"ema": RunningAverage.of(network, spec.ema_decay)})
 
