@@ -331,6 +331,8 @@ def test_fewer_steps_where_the_model_knows_all_objects(tmp_path, told, objects, 
     assert (kept.steps, kept.steps_from_model) == (steps, 0)
     assert kept.warmup_steps == (1 if steps == 3 else 2)
     assert any("knows all of these objects: 3 steps in place of 6" in line for line in told) == (steps == 3)
+    average = json.loads((tmp_path / "m" / "last" / "state.json").read_text())["averages"]["ema"]
+    assert average["forgets_start"] == (RING in objects)  # what knows them all counts as long as any other step
     assert made.facts.provenance["init_from"] == str(trained())
 
 

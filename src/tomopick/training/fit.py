@@ -39,7 +39,7 @@ from .recorded import Recorder
 from .resuming import begin_training, gone_on, require_place, write_recipe
 from .sources import Source
 from .tensor_patches import batches_on
-from .transfer import fewer_steps, held_objects, holding, like, started, take_over
+from .transfer import fewer_steps, held_objects, holding, knows_all, like, started, take_over
 from .validate import measured, validate
 
 log = logging.getLogger("tomopick")
@@ -124,6 +124,8 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     state.ranks = ranks = options.ranks
     if start is not None:
         state.notes["cuts"] = heights(start.thresholds["f1"], start.score_maps)
+        # What it knows of all that is learned counts in the average of weights for as long as any other step.
+        state.averages["ema"].forgets_start = not knows_all(start, data.objects)
     untrained = {metric: {o.name: cut for o in data.objects} for metric, cut in DEFAULT_THRESHOLDS.items()}
     detector = Detector(
         recipe.method, data.objects, network, untrained, data.facts, name=str(out), recipe_json=recipe.to_json()

@@ -41,7 +41,8 @@ class TrainSpec:
         weight_decay: of AdamW.
         warmup_steps: in which the learning rate rises to `lr`.
         clip_norm: largest norm of the gradient.
-        ema_decay: of the running average of weights, which is what is validated and kept.
+        ema_decay: of the running average of weights, which is what is validated and kept. A start that knows all of the
+            objects counts in it as any step does; a random one, or of other objects, is soon left out.
         validate_every: steps between validations; 0: the first within two minutes, then often enough for a curve and
             seldom enough to take a tenth of the time.
         keep_top: how many of the best weights are kept in `top/`.

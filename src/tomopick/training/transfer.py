@@ -42,9 +42,14 @@ def like(recipe: Recipe, start: Detector) -> Recipe:
     return recipe
 
 
+def knows_all(start: Detector, objects: Sequence[PickableObject]) -> bool:
+    """Whether a model knows all of these objects."""
+    return {o.name for o in objects} <= {o.name for o in start.objects}
+
+
 def fewer_steps(recipe: Recipe, start: Detector, objects: Sequence[PickableObject], told: bool = True) -> Recipe:
     """The recipe with the steps that are enough where the model knows all of these objects."""
-    if not {o.name for o in objects} <= {o.name for o in start.objects}:
+    if not knows_all(start, objects):
         return replace(recipe, train=replace(recipe.train, steps_from_model=0))
     before, train = recipe.train.steps, recipe.train.for_known_objects()
     if told and train.steps < before:
