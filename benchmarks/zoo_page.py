@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from tomopick.core.files import atomic_write
 from tomopick.recipes.catalogue import LISTED_COLUMNS, listed
@@ -120,6 +121,9 @@ def picture(rows: Sequence[Row], file: Path) -> None:
              xlabel="weighted F4 (95 % interval over runs)", xlim=(0, 1))  # fmt: skip
     bars.invert_yaxis()
     cost.set(xscale="log", xlabel="TFLOP a volume of 184 x 630 x 630", ylabel="weighted F4", ylim=(0, 1))
+    cost.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    cost.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    cost.xaxis.set_minor_formatter(NullFormatter())
     loss.set(yscale="log", xlabel="share of the training (first half: pretraining)", ylabel="loss / loss at first")
     if loss.get_legend_handles_labels()[0]:
         loss.legend(fontsize=7)

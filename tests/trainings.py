@@ -40,7 +40,7 @@ def losses(out):
     return [row["loss"] for row in read_log(out / "log.jsonl")]
 
 
-STEPS = 20
+STEPS = 10
 
 
 @functools.cache

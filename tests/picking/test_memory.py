@@ -16,11 +16,22 @@ from tomopick.picking.rows import join_rows
 from tomopick.picking.tiling import LargestTiles, Means, SteepWindow, TilingSpec
 
 
+def along_each(weights: torch.Tensor, outputs: int = 1) -> nn.Sequential:
+    """A convolution with the same (n,) weights along z, y and x, one axis after the other."""
+    made = nn.Sequential()
+    for axis in range(3):
+        shape, padding = [1, 1, 1], [0, 0, 0]
+        shape[axis], padding[axis] = len(weights), len(weights) // 2
+        conv = nn.Conv3d(1, outputs if axis == 2 else 1, tuple(shape), padding=tuple(padding), bias=False)
+        with torch.no_grad():
+            conv.weight.copy_(weights.view(1, 1, *shape))
+        made.append(conv)
+    return made.eval()
+
+
 def box(width: int) -> nn.Module:
     """The mean of a cube around each voxel."""
-    network = nn.Conv3d(1, 2, width, padding=width // 2, bias=False)
-    nn.init.constant_(network.weight, 1 / width**3)
-    return network.eval()
+    return along_each(torch.full((width,), 1 / width), 2)
 
 
 @pytest.mark.parametrize("width", [1, 3, 9, 15])
@@ -36,18 +47,12 @@ def test_an_axis_that_sees_farther_counts():
 
 
 def test_what_hardly_counts_is_out_of_sight():
-    network = nn.Conv3d(1, 1, 21, padding=10, bias=False)
-    offsets = np.stack(np.meshgrid(*[np.arange(-10, 11)] * 3, indexing="ij"))
-    weight = np.exp(-0.5 * (offsets**2).sum(axis=0) / 2.0**2)
-    with torch.no_grad():
-        network.weight[0, 0] = torch.from_numpy(weight)
+    network = along_each(torch.exp(-0.5 * (torch.arange(-10, 11) / 2.0) ** 2))
     assert 3 <= reach(network, 1, 1) <= 5  # two deviations, of ten that it has
 
 
 def test_stride_counts_in_voxels():
     network = nn.Sequential(nn.AvgPool3d(2), box(1))
-    with torch.no_grad():
-        network[1].weight.fill_(1)
     assert reach(network, 2, 2) == 0
     network = nn.Sequential(nn.AvgPool3d(2), nn.Conv3d(1, 1, 5, padding=2))
     assert reach(network, 2, 2) == 4
