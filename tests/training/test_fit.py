@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from small import BALL, RING, memory, recipe, taught, tomogram, trained
+from small import BALL, RING, memory, recipe, taught, tomogram, trained, untrained
 from tomopick import Detector, PickableObject, Runs, Source, fit
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError, TomopickError
 from tomopick.core.owners import CLAIM, Owner, began
@@ -28,6 +28,7 @@ from tomopick.training.fit import finish_early
 from tomopick.training.loop import TrainSpec, TrainState
 from tomopick.training.pace import MEASURED, Deadline, Pace
 from tomopick.training.recipe import Recipe
+from tomopick.training.transfer import start_lasts
 from trainings import fit_until, losses, options, sources
 
 
@@ -332,8 +333,14 @@ def test_fewer_steps_where_the_model_knows_all_objects(tmp_path, told, objects, 
     assert kept.warmup_steps == (1 if steps == 3 else 2)
     assert any("knows all of these objects: 3 steps in place of 6" in line for line in told) == (steps == 3)
     average = json.loads((tmp_path / "m" / "last" / "state.json").read_text())["averages"]["ema"]
-    assert average["forgets_start"] == (RING in objects)  # what knows them all counts as long as any other step
+    assert average["forgets_start"] == (RING in objects)
     assert made.facts.provenance["init_from"] == str(trained())
+
+
+def test_a_start_lasts_where_it_knows_all_objects_and_labels_are_few():
+    knows = untrained((BALL, RING))
+    assert start_lasts(knows, {"ball": 49, "ring": 1}) and start_lasts(knows, {"ring": 0})
+    assert not start_lasts(knows, {"ball": 50, "ring": 1}) and not start_lasts(knows, {"ball": 9, "other": 9})
 
 
 def test_what_the_start_is_worth_is_said_first_and_compared_last(tmp_path, told):

@@ -39,7 +39,7 @@ from .recorded import Recorder
 from .resuming import begin_training, gone_on, require_place, write_recipe
 from .sources import Source
 from .tensor_patches import batches_on
-from .transfer import fewer_steps, held_objects, holding, knows_all, like, started, take_over
+from .transfer import fewer_steps, held_objects, holding, like, start_lasts, started, take_over
 from .validate import measured, validate
 
 log = logging.getLogger("tomopick")
@@ -122,10 +122,10 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
         take_over(network, recipe, data.objects, start)
     state = TrainState.start(network, recipe.train, device)
     state.ranks = ranks = options.ranks
+    labels = {o.name: sum(int((v.picks.names == o.name).sum()) for v in data.train) for o in data.objects}
     if start is not None:
         state.notes["cuts"] = heights(start.thresholds["f1"], start.score_maps)
-        # What it knows of all that is learned counts in the average of weights for as long as any other step.
-        state.averages["ema"].forgets_start = not knows_all(start, data.objects)
+        state.averages["ema"].forgets_start = not start_lasts(start, labels)
     untrained = {metric: {o.name: cut for o in data.objects} for metric, cut in DEFAULT_THRESHOLDS.items()}
     detector = Detector(
         recipe.method, data.objects, network, untrained, data.facts, name=str(out), recipe_json=recipe.to_json()
@@ -140,7 +140,6 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
         begin_training(recipe, detector, state, out, options.seed)
     recipe = _as_led(recipe, ranks)
     state.spread()
-    labels = {o.name: sum(int((v.picks.names == o.name).sum()) for v in data.train) for o in data.objects}
     announce(recipe.train, recipe.patch.shape, labels, len(data.train), sum(p.numel() for p in network.parameters()))
     before = _before(recipe, detector, state, data) if start is not None and ranks.leads else None
     held = held_interrupt(once=0.0 if ranks.size == 1 else _ONCE)

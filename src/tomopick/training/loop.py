@@ -41,8 +41,9 @@ class TrainSpec:
         weight_decay: of AdamW.
         warmup_steps: in which the learning rate rises to `lr`.
         clip_norm: largest norm of the gradient.
-        ema_decay: of the running average of weights, which is what is validated and kept. A start that knows all of the
-            objects counts in it as any step does; a random one, or of other objects, is soon left out.
+        ema_decay: of the running average of weights, which is what is validated and kept. A model that it starts from
+            counts in it as any step does where that knows all objects and fewer than 50 labels of each are learned
+            from; else it is soon left out, as a random start is.
         validate_every: steps between validations; 0: the first within two minutes, then often enough for a curve and
             seldom enough to take a tenth of the time.
         keep_top: how many of the best weights are kept in `top/`.

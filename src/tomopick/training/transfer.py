@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from .recipe import Recipe
 
 log = logging.getLogger("tomopick")
 
+FEW_LABELS = 50  # labels of an object; with fewer a training can spoil what a model knows
 _BACKGROUND = ""  # the label of the channel for "none of the objects"
 _Blocks = tuple[int, ...]
 
@@ -42,14 +43,22 @@ def like(recipe: Recipe, start: Detector) -> Recipe:
     return recipe
 
 
-def knows_all(start: Detector, objects: Sequence[PickableObject]) -> bool:
-    """Whether a model knows all of these objects."""
-    return {o.name for o in objects} <= {o.name for o in start.objects}
+def start_lasts(start: Detector, labels: Mapping[str, int]) -> bool:
+    """Whether a model counts in the running average of weights as any step does, in place of being forgotten soon.
+
+    Where it knows all objects and labels of each are few, a training can spoil more than it teaches: weights between
+    the two are the safer ones (Wortsman et al. 2022, arXiv:2109.01903).
+
+    Args:
+        start: the model.
+        labels: how many there are of each object that is learned.
+    """
+    return labels.keys() <= {o.name for o in start.objects} and max(labels.values(), default=0) < FEW_LABELS
 
 
 def fewer_steps(recipe: Recipe, start: Detector, objects: Sequence[PickableObject], told: bool = True) -> Recipe:
     """The recipe with the steps that are enough where the model knows all of these objects."""
-    if not knows_all(start, objects):
+    if not {o.name for o in objects} <= {o.name for o in start.objects}:
         return replace(recipe, train=replace(recipe.train, steps_from_model=0))
     before, train = recipe.train.steps, recipe.train.for_known_objects()
     if told and train.steps < before:
