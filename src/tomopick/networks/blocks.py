@@ -38,33 +38,31 @@ class Conv3d(nn.Conv3d):
         if trained and self.kernel_size[0] > 1 and input.shape[2] <= self.kernel_size[0]:
             with torch.autocast("cpu", enabled=False):
                 return super().forward(input.float())
-        if _trained_depthwise(self, input):
+        if torch.is_grad_enabled() and self._by_channel(input):
             found: torch.Tensor = _ByChannel.apply(input, self.weight, self)  # type: ignore[no-untyped-call]
             return found if self.bias is None else found + self.bias.view(-1, 1, 1, 1)
         return super().forward(input)
 
     def _would_crawl(self, x: torch.Tensor) -> bool:
+        # First, for what is compiled would be compiled anew for each size that is asked for.
+        if not self._plain_float32(x) or len(x) != 1 or self.groups > 1:
+            return False
+        return x.numel() <= _FEW * x.shape[-1] and torch.backends.mkldnn.is_available()
+
+    def _by_channel(self, x: torch.Tensor) -> bool:
+        if not self.groups == self.in_channels == self.out_channels > 1:
+            return False
+        # Slices with gaps take up to twice as long as the volume.
+        return max(self.dilation) == 1 and self._plain_float32(x)
+
+    def _plain_float32(self, x: torch.Tensor) -> bool:
+        """Whether it is computed in float32 on a CPU, between zeros of a stated width."""
         # What is recorded for other runtimes is the operation that they know.
         if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
             return False
-        if x.device.type != "cpu" or x.dtype != torch.float32 or x.ndim != 5 or len(x) != 1 or self.groups > 1:
+        if x.device.type != "cpu" or x.dtype != torch.float32 or x.ndim != 5 or torch.is_autocast_enabled("cpu"):
             return False
-        if x.numel() > _FEW * x.shape[-1] or self.padding_mode != "zeros" or isinstance(self.padding, str):
-            return False
-        return torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
-
-
-def _trained_depthwise(conv: nn.Conv3d, x: torch.Tensor) -> bool:
-    """Whether each channel is convolved by itself, in float32 on a CPU, and gradients are wanted."""
-    if not torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32 or x.ndim != 5:
-        return False
-    if not conv.groups == conv.in_channels == conv.out_channels > 1 or conv.padding_mode != "zeros":
-        return False
-    if max(conv.dilation) > 1:  # which slices take up to twice as long for
-        return False
-    if isinstance(conv.padding, str) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-        return False
-    return torch._C._get_tracing_state() is None
+        return self.padding_mode == "zeros" and not isinstance(self.padding, str)
 
 
 class _ByChannel(torch.autograd.Function):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +43,10 @@ def like(recipe: Recipe, start: Detector) -> Recipe:
     return recipe
 
 
+def _knows(start: Detector, names: Iterable[str]) -> bool:
+    return set(names) <= {o.name for o in start.objects}
+
+
 def start_lasts(start: Detector, labels: Mapping[str, int]) -> bool:
     """Whether a model counts in the running average of weights as any step does, in place of being forgotten soon.
 
@@ -53,12 +57,12 @@ def start_lasts(start: Detector, labels: Mapping[str, int]) -> bool:
         start: the model.
         labels: how many there are of each object that is learned.
     """
-    return labels.keys() <= {o.name for o in start.objects} and max(labels.values(), default=0) < FEW_LABELS
+    return _knows(start, labels) and max(labels.values(), default=0) < FEW_LABELS
 
 
 def fewer_steps(recipe: Recipe, start: Detector, objects: Sequence[PickableObject], told: bool = True) -> Recipe:
     """The recipe with the steps that are enough where the model knows all of these objects."""
-    if not {o.name for o in objects} <= {o.name for o in start.objects}:
+    if not _knows(start, (o.name for o in objects)):
         return replace(recipe, train=replace(recipe.train, steps_from_model=0))
     before, train = recipe.train.steps, recipe.train.for_known_objects()
     if told and train.steps < before:
