@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--picks", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--set", action="append", default=[], help="section.field=value")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", default="0", help="by comma")
     parser.add_argument("--starts", default="default,", help="models to start from, by comma; nothing: random weights")
     parser.add_argument("--labels", default="", help="only those whose name begins so, by comma")
     parser.add_argument("--device", default="auto")
@@ -83,7 +83,7 @@ def main() -> None:
 
     note(labels="none", start="default", f1=f1(load_detector("default"), test, truth, args.device))
     overrides = [f"train.steps={args.steps}", *args.set]
-    for seed in range(args.seeds):
+    for seed in map(int, args.seeds.split(",")):
         for start in args.starts.split(","):
             tries = {
                 "region stated": (whole, known, stated, ()),

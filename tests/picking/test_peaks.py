@@ -73,6 +73,27 @@ def test_maxima_do_not_depend_on_how_many_are_looked_at_together(radius, at_once
     np.testing.assert_array_equal(maxima(values, radius, 0.3), wanted)
 
 
+@pytest.mark.parametrize("levels", [2, 3, 50])
+@pytest.mark.parametrize("radius", [2, 3, 5, 8])
+def test_maxima_do_not_depend_on_how_they_are_compared(radius, levels, monkeypatch):
+    values = noise(radius, (13, 40, 17), levels)
+    wanted = np.argwhere((values == window_maximum(values, radius)) & (values > 0.3))
+    for comparisons in (0, 1, 10**9):
+        monkeypatch.setattr("tomopick.picking.peaks.AS_A_WHOLE", comparisons)
+        np.testing.assert_array_equal(maxima(values, radius, 0.3), wanted)
+
+
+def test_a_saturated_heatmap_is_not_compared_cube_by_cube(monkeypatch):
+    # Where much is of one height no cube tells a summit, and there are as many cubes as cells.
+    compared, plain = [], np.clip
+    monkeypatch.setattr("tomopick.picking.peaks.np.clip", lambda a, *b: compared.append(np.size(a)) or plain(a, *b))
+    values = np.zeros((24, 60, 60))
+    values[:, 5:55, 5:55] = 1.0
+    found = maxima(values, 9, 0.5)
+    assert len(found) == np.count_nonzero(values)
+    assert sum(compared) < 3 * 27 * len(found)  # three indices for each of the nearest; else for 19^3 - 1 a cell
+
+
 # -- sub-voxel -----------------------------------------------------------------------------------------------
 
 

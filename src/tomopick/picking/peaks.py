@@ -26,6 +26,7 @@ MAX_CURVATURE = 9.0
 MAX_LIFT = float(np.exp(3 * MAX_CURVATURE / 8))
 
 VOXELS_AT_ONCE = 2**20  # voxels that are looked at together
+AS_A_WHOLE = 8  # comparisons a voxel of the volume that cost as much as a running maximum over all of it
 THREADS = 4  # beyond these the memory is no faster
 
 LOWEST_SCORE = 0.02  # of picks that are ever written, or that thresholds are calibrated on
@@ -171,13 +172,18 @@ def _unexceeded(values: np.ndarray, voxels: np.ndarray, shells: range) -> tuple[
         shells: distances along the farthest axis [voxels].
 
     Returns:
-        (m, 3) voxels, and (m,) whether nothing in the last shell equals them.
+        (m, 3) voxels, and (m,) whether nothing in the last shell equals them, where that is a single one.
     """
-    lone = np.ones(len(voxels), dtype=bool)
+    lone, looked_at = np.ones(len(voxels), dtype=bool), 0
     for shell in shells:  # most that fall, fall to a near one
         axis = np.arange(-shell, shell + 1)
         around = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)  # (cube, 3)
         around = around[np.abs(around).max(axis=1) == shell]  # (around, 3)
+        looked_at += len(voxels) * len(around)
+        if len(shells) > 1 and looked_at > AS_A_WHOLE * values.size:
+            # Many that do not fall, such as where much is of one height: from here a pass over all is quicker.
+            largest = window_maximum(values, shells.stop - 1)[tuple(voxels.T)]
+            return voxels[largest <= values[tuple(voxels.T)]], lone[:0]
         kept, alone = [], []
         for part in np.array_split(voxels, 1 + len(voxels) * len(around) // VOXELS_AT_ONCE):
             # What lies beyond the border is moved onto it, and so stays in the cube.
