@@ -90,7 +90,7 @@ def fit_until(step, method, out, **more):
     state = TrainState.start(network, method.train, torch.device("cpu"))
     facts = replace(data.facts, provenance=provenance(options().seed))
     detector = replace(untrained(), method=method.method, recipe_json=method.to_json(), network=network, facts=facts)
-    begin_training(method, detector, state, out, options().seed)
+    begin_training(method, detector, state, out, options().seed, data)
     for row in fitting.fit_steps(method, detector, state, data, out, options(**more)):
         if row["step"] == step:
             return

@@ -225,6 +225,15 @@ def test_model_and_project_given_the_wrong_way_round(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+def test_what_is_refused_takes_no_session(tmp_path):
+    config = copick(tmp_path / "project", "A")
+    assert "peaks.window is nan; it must be" in refused(
+        "pick", trained(), config, "--out", tmp_path / "o", "peaks.window=nan"
+    )
+    assert "tiling" in refused("pick", trained(), config, "--out", tmp_path / "o", "tiling.shape=0,0,0")
+    assert [path.name for path in tmp_path.iterdir()] == ["project"]
+
+
 def test_records_of_pick_in_place_of_picks(tmp_path):
     config = copick(tmp_path / "project", "A")
     pick(config, tmp_path / "records", "--session-id", "3")

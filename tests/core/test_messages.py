@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import tomopick
-from tomopick.core.messages import SHOWN, counted, listing, near_miss, said_of, untold
+from tomopick.core.messages import SHOWN, counted, listing, near_miss, reason_of, said_of, untold
 
 
 def test_what_was_probably_meant():
@@ -15,6 +15,11 @@ def test_what_was_probably_meant():
     assert near_miss("defocs", ["defocus", "defocus_error", "dose"]) == "did you mean 'defocus'?"
     assert near_miss("colour", ["b", "a", "a"]) == "there is a, b"
     assert near_miss("colour", []) == "there is none"
+
+
+def test_what_an_error_says_is_one_line_without_colours():
+    assert reason_of(EOFError()) == "EOFError" == reason_of(EOFError(" \n"))
+    assert reason_of(ValueError("\n  \x1b[1mtwo options\x1b[0m\tare\nthere")) == "two optionsare"
 
 
 def test_lists_are_cut_where_nobody_reads_on():

@@ -582,7 +582,10 @@ def test_what_pretrained_weights_cannot_be(tmp_path):
     evil = _Evil()
     evil.place = str(tmp_path / "made")
     torch.save({"weight": evil}, tmp_path / "evil.pth")
-    with pytest.raises(ModelError, match=r"evil.pth: no weights could be read .*expected a .safetensors file"):
+    line = (
+        r"evil.pth: no weights could be read \(it holds other things than tensors, .*\); expected a .safetensors file"
+    )
+    with pytest.raises(ModelError, match=line):
         read_weights(tmp_path / "evil.pth")
     assert not (tmp_path / "made").exists()
     with pytest.raises(ModelError, match=r"absent.safetensors: no weights could be read"):
@@ -590,6 +593,9 @@ def test_what_pretrained_weights_cannot_be(tmp_path):
     (tmp_path / "text.safetensors").write_text("no weights at all")
     with pytest.raises(ModelError, match=r"text.safetensors: no weights could be read"):
         read_weights(tmp_path / "text.safetensors")
+    (tmp_path / "nothing.pth").touch()  # of which torch says nothing at all
+    with pytest.raises(ModelError, match=r"nothing.pth: no weights could be read \(EOFError\); expected"):
+        read_weights(tmp_path / "nothing.pth")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(ModelError, match=r"empty.pth: holds no tensors by name"):
         read_weights(tmp_path / "empty.pth")
@@ -599,6 +605,10 @@ def test_what_pretrained_weights_cannot_be(tmp_path):
         load_pretrained(ConvNeXt(5, widths=(16, 16, 32, 64)), tmp_path / "small.safetensors")
     with pytest.raises(ModelError, match=r"conv1.0.weight is missing; expected weights of a ResNetRS"):
         load_pretrained(ResNetRS(1), tmp_path / "small.safetensors")
+    weights["stem.0.weight"][0, 0, 0, 0] = torch.nan
+    save_file(weights, tmp_path / "nan.safetensors")
+    with pytest.raises(ModelError, match=r"nan.safetensors: stem.0.weight holds values that are not finite; fetch"):
+        load_pretrained(ConvNeXt(3, widths=(8, 16, 32, 64)), tmp_path / "nan.safetensors")
 
 
 def test_names_on_hugging_face_without_its_client(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from tomopick.core.errors import RecipeError
 from tomopick.core.types import Grid, Heatmap, PickableObject, Picks
+from tomopick.picking.decoders import Components, Watershed
 from tomopick.picking.peaks import LocalMaxima, maxima, refine, window_maximum
 from tomopick.picking.rows import decode_rows, with_halo
 
@@ -148,6 +149,18 @@ def test_a_window_of_one_size_for_all_objects(spacing, cells):
 def test_a_window_below_zero():
     with pytest.raises(RecipeError, match=r"peaks.half_width is -3; it must be 0 \(for `window`\) or more \[Å\]"):
         LocalMaxima(half_width=-3)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_settings_that_mean_nothing_are_refused(value):
+    for field in ("window", "half_width", "min_distance"):
+        with pytest.raises(RecipeError, match=rf"peaks\.{field} is {value:g}; it must be"):
+            LocalMaxima(**{field: value})
+    for decoder, field in ((Components, "min_cells"), (Watershed, "min_cells"), (Watershed, "separation")):
+        with pytest.raises(RecipeError, match=rf"peaks\.{field} is {value:g}; it must be"):
+            decoder(**{field: value})
+    with pytest.raises(RecipeError, match=r"peaks\.window is 0; it must be"):
+        LocalMaxima(window=0)
 
 
 # -- strips --------------------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 """Published methods as one run: which trainings they are, and that they are carried out, resumed and put together."""
 
 import json
+from dataclasses import replace
 from itertools import chain
 
 import pytest
 
-from small import BALL, TINY, memory
+from small import BALL, RING, TINY, memory
 from telling import interrupted_at
 from tomopick import FitOptions, Runs, Source, recipes
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError
@@ -321,6 +322,57 @@ def test_a_look_ahead_tells_runs_steps_and_what_they_cost(tmp_path):
     assert len(text) == 2 + 3 + 2 and "3 training(s)" in text[-1]
     with pytest.raises(SelectionError, match=r"runs6: 6 runs to learn from"):
         look_ahead(published("topcup", wanted(where, NARROW)), where, options())
+
+
+def test_a_look_ahead_says_what_the_training_would(tmp_path):
+    where, folder = grounds("ABCD", val_runs=["D"]), tmp_path / "weights"
+    plan = plan_of("topcup", wanted(where, (*QUICK[:2], *QUICK[3:], "patch.shape=32,32,32", "train.batch_size=2")))
+    assert [r.start for r in look_ahead(plan, where, options())] == [
+        "efficientnet_b3.ra2_in1k, if it can be fetched; else random weights"]  # fmt: skip
+    with pytest.raises(ModelError, match="no folder; expected one with weights under timm's file names"):
+        look_ahead(plan, where, options(weights_folder=str(folder)))
+    folder.mkdir()
+    (folder / "efficientnet_b3-a.pth").touch()
+    assert look_ahead(plan, where, options(weights_folder=str(folder)))[0].start == str(
+        folder / "efficientnet_b3-a.pth"
+    )
+    (folder / "efficientnet_b3-b.pth").touch()
+    for carried_out in (look_ahead, lambda *a: carry_out(*a[:2], tmp_path / "m", a[2])):
+        with pytest.raises(
+            ModelError, match=r"efficientnet_b3-a.pth, efficientnet_b3-b.pth may all be efficientnet_b3"
+        ):
+            carried_out(plan, where, options(weights_folder=str(folder)))
+    both = Grounds((Source(memory("ABCD", (BALL, RING), **FEW), val_runs=["D"]),), (("denoised",),), None)
+    for source in both.sources:
+        for run in source.project.runs():
+            only = source.project.picks(run).of("ball")
+            source.project.add(source.project.tomogram(run), only)
+    with pytest.raises(SelectionError, match="object 'ring' has no picks in the training runs"):
+        look_ahead(plan_of("light", wanted(both)), both, options())
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_look_ahead_takes_patches_of_a_single_value_where_batches_are_larger(size):
+    where = grounds("ABCD", val_runs=["D"])
+    small = (*QUICK[:2], "patch.shape=16,16,16", "network.widths=2,2,2,2", f"train.batch_size={size}")
+    plan = plan_of("light", wanted(where, small))
+    if size > 1:
+        (row,) = look_ahead(plan, where, options())
+        assert row.seconds > 0 and row.memory > 0
+    else:
+        with pytest.raises(RecipeError, match="batches of 1 patch of 16,16,16 leave a single value"):
+            look_ahead(plan, where, options())
+
+
+def test_a_refused_plan_leaves_no_folder_and_names_the_fields_of_what_it_pretrains_on(tmp_path):
+    where = grounds("ABCD", {}, val_runs=["D"])
+    project = where.simulated.project
+    for run in project.runs():
+        project.write_tomogram(replace(project.tomogram(run), tomo_type="wbp"))
+    plan = published("topcup", wanted(where, (*NARROW, "network.encoder=resnet34"), subsets=(1, 2)))
+    with pytest.raises(SelectionError, match=r"several tomograms; say which with `simulated.tomo_type`"):
+        carry_out(plan, where, tmp_path / "m", options())
+    assert not any(tmp_path.iterdir())
 
 
 # -- in parts ------------------------------------------------------------------------------------------------

@@ -69,13 +69,25 @@ def test_resume_only_with_the_same_recipe_data_and_seed(whole, tmp_path):
     out = tmp_path / "model"
     shutil.copytree(whole, out)
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    with pytest.raises(ModelError, match=r"begun with another recipe \(different: train\)"):
+    with pytest.raises(ModelError, match=r"begun with train.steps=8, not 7; .*\(`tomopick finish .*` ends it now\)"):
         fit(recipe("train.steps=7", "train.validate_every=3"), sources(), out, options(resume=True))
+    with pytest.raises(ModelError, match=r"begun with augment.intensity=.*, train.lr=0.001, not 0.5; resume with"):
+        lighter = ("train.lr=0.5", "augment.intensity=Blur")
+        fit(recipe("train.steps=8", "train.validate_every=3", *lighter), sources(), out, options(resume=True))
     method = recipe("train.steps=8", "train.validate_every=3")
     with pytest.raises(ModelError, match="begun with seed 0, not 1"):
         fit(method, sources(), out, options(resume=True, seed=1))
     with pytest.raises(ModelError, match="begun with runs"):
         fit(method, [Source(memory(), val_runs=["B"])], out, options(resume=True))
+    (source,) = sources()
+    moved = MemoryProject(source.project.objects)
+    for run in source.project.runs():
+        picks = source.project.picks(run)
+        moved.add(source.project.tomogram(run), replace(picks, positions=picks.positions + 5.0))
+    with pytest.raises(ModelError, match=r"begun with labels \d+ picks \(\w+\), not \d+ picks \(\w+\); resume"):
+        fit(method, [replace(source, runs=Runs(moved))], out, options(resume=True))
+    with pytest.raises(ModelError, match=r"begun with inverted runs none, not \['A'"):
+        fit(method, [replace(source, invert=True)], out, options(resume=True))
     with pytest.raises(OutputError, match="exists already"):
         fit(method, sources(), out, options())
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
@@ -119,6 +131,19 @@ def test_a_refused_training_leaves_no_folder(tmp_path):
     with pytest.raises(SelectionError):
         fit(recipe(), sources(), tmp_path / "deep" / "model", options(objects=["nothing"]))
     assert not any(tmp_path.iterdir())
+    one_value = recipe("patch.shape=16,16,16", "network.widths=2,2,2,2", "train.batch_size=1")
+    with pytest.raises(RecipeError, match="leave a single value at the network's coarsest level"):  # of the first step
+        fit(one_value, sources(), tmp_path / "deep" / "model", options())
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_training_that_has_learned_something_stays(tmp_path):
+    with pytest.raises(RecipeError, match="the loss is"):
+        fit(
+            recipe("train.lr=1e30", "train.warmup_steps=0", "train.clip_norm=1e30"), sources(), tmp_path / "m",
+            options(),
+        )  # fmt: skip
+    assert {p.name for p in (tmp_path / "m").iterdir()} == {"recipe.json", "log.jsonl"}
 
 
 def test_a_damaged_state_is_refused(whole, tmp_path):
@@ -542,6 +567,39 @@ def test_an_interrupted_training_has_a_usable_model(tmp_path, caplog):
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.parametrize("judged", [True, False])
+def test_an_interruption_before_the_first_validation_leaves_a_usable_model_too(whole, tmp_path, judged, monkeypatch):
+    method, out, keep = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model", checkpoints.append_log
+    given = sources() if judged else [replace(source, val_runs=()) for source in sources()]
+
+    def press(path, rows, lasting=False):
+        keep(path, rows, lasting)
+        if any(row["step"] == 2 for row in rows):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "append_log", press)
+        with pytest.raises(KeyboardInterrupt, match=r"interrupted at step 2 of 8; .* makes a model of its best so far"):
+            fit(method, given, out, options())
+    found = load_detector(out / "best")
+    assert found.facts.provenance["step"] == 2 and (found.facts.scores != {}) is judged
+    shutil.copytree(out, tmp_path / "ended")
+    assert finish_early(tmp_path / "ended").thresholds == found.thresholds
+    fit(method, given, out, options(resume=True))
+    if judged:  # as if nothing had been validated there
+        assert losses(out) == losses(whole)
+        assert Detector.load(out).checksum == Detector.load(whole).checksum
+
+
+def test_top_is_its_best(whole, tmp_path):
+    assert load_detector(whole / "top").thresholds == load_detector(whole).thresholds
+    fit_until(4, recipe("train.steps=8", "train.validate_every=3"), tmp_path / "m")
+    assert load_detector(tmp_path / "m" / "top").checksum == load_detector(tmp_path / "m" / "best").checksum
+    (tmp_path / "top").mkdir()
+    with pytest.raises(ModelError):
+        load_detector(tmp_path / "top")
+
+
 def test_nothing_to_finish(tmp_path):
     fit_until(2, recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model")
     with pytest.raises(ModelError, match="no training with a validation behind it"):
@@ -555,7 +613,7 @@ def test_a_training_goes_on_longer_than_it_was_begun_for(tmp_path, caplog):
         fit(recipe("train.steps=6", "train.validate_every=2"), sources(), out, options(resume=True))
     assert "goes on to step 6, not 4" in caplog.text and len(losses(out)) == 6
     assert json.loads((out / "recipe.json").read_text())["train"]["steps"] == 6
-    with pytest.raises(ModelError, match="different: train"):
+    with pytest.raises(ModelError, match=r"begun with train\.steps=6, not 5"):
         fit(recipe("train.steps=5", "train.validate_every=2"), sources(), out, options(resume=True))
 
 

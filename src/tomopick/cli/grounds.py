@@ -97,8 +97,9 @@ def _simulated(choices: dict[str, Any], project: Any) -> Any:
             raise TomopickError(f"{flag} is of the project to pretrain on; say which with --pretrain PROJECT")
         return None
     runs = Runs(project, tomo_type=asked["tomo_type"], picks=asked["picks"])
-    source = Source(runs, named_runs(asked["val_runs"], project, [project]))
-    warn(before_training(runs))
+    source = Source(runs, named_runs(asked["val_runs"], project, [project]), role="simulated")
+    with source.told():
+        warn(before_training(runs))
     return source
 
 

@@ -167,8 +167,8 @@ def pick_command(
             return
     batch = replace(batch, names=wanted)
     _refuse_type(batch)
-    job = _with_session(job, project, session)
     picker = _set_up(job, batch, 2 if dask else len(devices))
+    job = _with_session(job, project, session, picker)  # not before all else is known to be right
     expect(records_of(project, out).folder, everything)
     if len(everything) == 1:
         _told(pick_run(picker, batch, wanted[0], out, overwrite))
@@ -176,13 +176,14 @@ def pick_command(
         _batch(job, picker, batch, devices, dask)
 
 
-def _with_session(job: Any, project: Any, session: str | None) -> Any:
-    """The job with the session that was asked for, or the one of its folder."""
+def _with_session(job: Any, project: Any, session: str | None, picker: Any) -> Any:
+    """The job, and its picker, with the session that was asked for, or the one of its folder."""
     from dataclasses import replace
 
     from ..picking.session import session_for
 
     session = session or session_for(project, Path(job.out), job.options.user_id)
+    picker.options = replace(picker.options, session_id=session)
     return replace(job, options=replace(job.options, session_id=session))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,8 @@ from .errors import SelectionError
 
 Options = TypeVar("Options", bound=Any)  # a dataclass
 SHOWN = 12  # names in one message; more is noise
+
+_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x1f\x7f]")  # colours of a terminal too
 
 _untold: ContextVar[bool] = ContextVar("untold", default=False)
 # The one channel for what is told: every room logs to it, and the command line shows it line by line. Elsewhere
@@ -33,6 +36,12 @@ def untold() -> Iterator[None]:
         yield
     finally:
         _untold.reset(before)
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error says, as it may stand in a message; its kind where it says nothing."""
+    lines = [_CONTROL.sub("", line).strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line), type(error).__name__)
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

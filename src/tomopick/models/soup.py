@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.errors import ModelError, RecipeError, SelectionError
 from ..core.files import require_new
-from ..core.messages import counted, untold
+from ..core.messages import counted, reason_of, untold
 from ..data import atomic_folder
 from ..data.runs import Runs
 from ..networks.engines import choose_device, place
@@ -119,7 +119,7 @@ def top_candidates(model: Detector) -> list[Detector]:
         try:
             network.load_state_dict(load_file(path))
         except (RuntimeError, OSError, SafetensorError) as error:
-            raise ModelError(f"{path}: not weights of this model ({str(error).splitlines()[0]}); remove it") from error
+            raise ModelError(f"{path}: not weights of this model ({reason_of(error)}); remove it") from error
         found.append(replace(model, network=network.eval(), name=str(path.with_suffix(""))))
     return found
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..core.errors import ModelError
+from ..core.messages import reason_of
 
 Weights = Mapping[str, torch.Tensor]
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -39,7 +40,7 @@ def locate(name: str | Path) -> Path:
         return Path(hf_hub_download(repo_id=str(name), filename="model.safetensors", etag_timeout=5))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{name}: neither a file nor fetched from Hugging Face ({str(error).splitlines()[0]}); "
+            f"{name}: neither a file nor fetched from Hugging Face ({reason_of(error)}); "
             "check the name and the network, or give the path of a file"
         ) from error
 
@@ -47,25 +48,32 @@ def locate(name: str | Path) -> Path:
 def find_timm(name: str, folder: Path | None = None) -> Path:
     """The file of weights that timm calls `name`, such as convnext_nano.in12k_ft_in1k.
 
-    Looked for in `folder`, as NAME/model.safetensors (a clone of its page), NAME with a suffix of `SUFFIXES`, or the
-    one file there that begins with the architecture's name, as timm's releases do; then on Hugging Face, of which a
-    copy that was fetched before will do.
+    Looked for in `folder`, as `timm_in` does; then on Hugging Face, of which a copy that was fetched before will do.
 
     Raises:
         ModelError: it is nowhere; the folder is not there, or holds several that it may be.
     """
-    if folder is not None:
-        if not folder.is_dir():
-            raise ModelError(f"{folder}: no folder; expected one with weights under timm's file names")
-        exact = [folder / name / "model.safetensors", *(folder / f"{name}{suffix}" for suffix in SUFFIXES)]
-        architecture = name.partition(".")[0]
-        like = [p for p in sorted(folder.iterdir()) if p.suffix in SUFFIXES and _begins(p.stem, architecture)]
-        found = [path for path in exact if path.is_file()] or like
-        if len(found) > 1 and found == like:
-            raise ModelError(f"{folder}: {', '.join(p.name for p in like)} may all be {name}; name one of them so")
-        if found:
-            return found[0]
-    return locate(f"timm/{name}")
+    return (timm_in(folder, name) if folder is not None else None) or locate(f"timm/{name}")
+
+
+def timm_in(folder: Path, name: str) -> Path | None:
+    """The file in a folder of weights that timm calls `name`; None where there is none.
+
+    It is called NAME/model.safetensors (a clone of its page), NAME with a suffix of `SUFFIXES`, or is the one file
+    there that begins with the architecture's name, as timm's releases do.
+
+    Raises:
+        ModelError: there is no such folder, or it holds several that it may be.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no folder; expected one with weights under timm's file names")
+    exact = [folder / name / "model.safetensors", *(folder / f"{name}{suffix}" for suffix in SUFFIXES)]
+    architecture = name.partition(".")[0]
+    like = [p for p in sorted(folder.iterdir()) if p.suffix in SUFFIXES and _begins(p.stem, architecture)]
+    found = [path for path in exact if path.is_file()] or like
+    if len(found) > 1 and found == like:
+        raise ModelError(f"{folder}: {', '.join(p.name for p in like)} may all be {name}; name one of them so")
+    return found[0] if found else None
 
 
 def _begins(stem: str, architecture: str) -> bool:
@@ -87,8 +95,10 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         else:
             found = torch.serialization.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        pickled = isinstance(error, pickle.UnpicklingError)  # of which torch writes a page, and what to risk
+        reason = "it holds other things than tensors, or is no torch file" if pickled else reason_of(error)
         raise ModelError(
-            f"{path}: no weights could be read ({str(error).splitlines()[0]}); expected a .safetensors file or a torch "
+            f"{path}: no weights could be read ({reason}); expected a .safetensors file or a torch "
             "file of tensors alone"
         ) from error
     for wrapper in ("state_dict", "model"):
@@ -134,7 +144,7 @@ def load_pretrained(
         rename: from the file's names to the encoder's.
 
     Raises:
-        ModelError: a parameter of the encoder is missing or of another shape.
+        ModelError: a parameter of the encoder is missing, of another shape or not finite.
     """
     given = rename(read_weights(path))
     for name, mine in encoder.state_dict().items():
@@ -144,4 +154,6 @@ def load_pretrained(
         if found is None:
             fault = f"has shape {tuple(given[name].shape)}, not {tuple(mine.shape)}" if name in given else "is missing"
             raise ModelError(f"{path}: {name} {fault}; expected weights of a {type(encoder).__name__}")
+        if not found.isfinite().all():
+            raise ModelError(f"{path}: {name} holds values that are not finite; fetch the file again")
         mine.copy_(found)

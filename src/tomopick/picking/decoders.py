@@ -28,6 +28,11 @@ SMALLEST = 1e-12  # probability whose logarithm is still taken
 CELLS_AT_ONCE = 2**17  # cells that are up-sampled together
 
 
+def _require_cells(least: float) -> None:
+    if not 0 <= least < np.inf:
+        raise RecipeError(f"peaks.min_cells is {least:g}; it must be a number of cells, 0 or more")
+
+
 class _Groups:
     """What decoders of connected groups share: parts of a group that strips cut are joined.
 
@@ -105,6 +110,7 @@ class Components(_Groups):
     def __post_init__(self) -> None:
         if self.connectivity not in CONNECTIVITIES:
             raise RecipeError(f"peaks.connectivity is {self.connectivity}; it can be 6, 18 or 26")
+        _require_cells(self.min_cells)
 
     def groups(self) -> Groups:
         """Sums over the groups."""
@@ -138,8 +144,9 @@ class Watershed(_Groups):
     min_cells_of: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.separation > 0:
+        if not 0 < self.separation < np.inf:
             raise RecipeError(f"peaks.separation is {self.separation:g}; it must be a positive fraction of the radius")
+        _require_cells(self.min_cells)
 
     def groups(self) -> Groups:
         """Their cells too."""

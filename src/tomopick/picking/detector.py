@@ -18,7 +18,7 @@ from torch import nn
 from ..core.arrays import Array
 from ..core.errors import ModelError, RecipeError
 from ..core.files import atomic_write
-from ..core.messages import counted
+from ..core.messages import counted, reason_of
 from ..core.statistics import radial_spectrum, skewness
 from ..core.types import Grid, Heatmap, PickableObject, Tomogram
 from ..networks.engines import EngineSpec, choose_device
@@ -258,7 +258,7 @@ class Detector(ByPicker):
             raise ModelError(error if str(folder) in str(error) else f"{folder}: {error}") from None
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError,
                 RecipeError) as error:  # fmt: skip
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = reason_of(error)
             raise ModelError(f"{folder}: not a complete model ({reason}); train again") from error
         checksum, name = about["checksum"], name or str(folder)
         return cls(method, objects, network.eval(), thresholds, facts, checksum, name, maps, recipe)

@@ -91,6 +91,15 @@ def kept_weights(path: Path) -> Path | None:
     return file if file.parent.name == "top" and file.stem.isdecimal() and file.is_file() else None
 
 
+def best_of_top(path: Path) -> Path | None:
+    """The model folder of the best weights in a training's `OUT/top`; None for any other path."""
+    if path.name != "top" or not path.is_dir():
+        return None
+    out = path.resolve().parent
+    whole = [place for place in (out, out / "best") if (place / "detector.json").is_file()]
+    return whole[0] if whole and any(kept_weights(file) for file in path.iterdir()) else None
+
+
 def require_picking(assignments: Sequence[str]) -> None:
     """Raises `RecipeError` for a setting, `section.field=value`, that decided how a model was taught."""
     for text in assignments:
@@ -100,7 +109,7 @@ def require_picking(assignments: Sequence[str]) -> None:
 
 def is_model(what: str) -> bool:
     """Whether a user's word names a model folder, an ensemble's, weights that a training keeps, or a shipped model."""
-    if kept_weights(Path(what)) is not None:
+    if kept_weights(Path(what)) is not None or best_of_top(Path(what)) is not None:
         return True
     if Path(what).exists():
         return any((Path(what) / name).is_file() for name in ("detector.json", ENSEMBLE, PLAN))

@@ -12,16 +12,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from ..core.errors import ModelError
+from ..core.messages import reason_of
 from ..core.reading import read_bytes
 from .detector import Detector
 from .ensemble import Ensemble
-from .folder import ENSEMBLE, PLAN, kept_weights, no_model, shipped
+from .folder import ENSEMBLE, PLAN, best_of_top, kept_weights, no_model, shipped
 
 log = logging.getLogger("tomopick")
 
 
 def load_model(name: str | Path) -> Detector | Ensemble:
-    """A model folder, an ensemble folder, a shipped model by its name, or a training's `OUT/top/STEP`.
+    """A model folder, an ensemble folder, a shipped model by its name, or a training's `OUT/top/STEP` or `OUT/top`.
 
     Raises:
         ModelError: there is none, or the folder is not whole.
@@ -33,6 +34,9 @@ def load_model(name: str | Path) -> Detector | Ensemble:
         raise ModelError(f"{path}: its trainings are not finished; go on with them: train ... `resume=True`")
     if kept_weights(path) is not None:
         return _of_step(path)
+    if (best := best_of_top(path)) is not None:
+        log.info(f"{path}: the best of them, in {best}")
+        return Detector.load(best, str(path))
     if path.is_dir():
         return Detector.load(path)
     if str(name) in known:
@@ -51,7 +55,7 @@ def _of_step(path: Path) -> Detector:
     try:
         network.load_state_dict(load(data))
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ModelError(f"{file}: not the weights of the training in {out} ({reason})") from error
     log.info(f"{file}: with the thresholds that were measured for {out}")
     checksum = hashlib.sha256((model.checksum + file.name).encode() + data).hexdigest()

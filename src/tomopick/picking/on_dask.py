@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any
 
 from ..core.errors import EngineError, TomopickError
+from ..core.messages import reason_of
 from ..core.records import FAILED, Records
 from ..data.runs import Runs
 from .fleet import Job
@@ -86,7 +87,7 @@ def _client(distributed: Any, address: str, stack: ExitStack) -> Any:
     try:
         return stack.enter_context(distributed.Client(address, timeout=20))
     except (OSError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise TomopickError(f"dask:{address}: no Dask scheduler answers there ({reason})") from None
 
 
@@ -97,7 +98,7 @@ def _result(future: Any, run: str, records: Records) -> RunResult:
         return RunResult(**{**told, "messages": tuple(told["messages"])})
     if isinstance(error, ModuleNotFoundError | TomopickError):
         raise TomopickError(f"workers of the Dask cluster cannot begin: {error}") from None
-    message = f"run {run}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    message = f"run {run}: {type(error).__name__}: {reason_of(error)}"
     records.write(run, FAILED, {"message": message})
     return RunResult(run, FAILED, messages=(message,))
 

@@ -270,8 +270,12 @@ class LocalMaxima(PeakFinder):
     min_distances: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.half_width < 0:
+        if not 0 <= self.half_width < np.inf:
             raise RecipeError(f"peaks.half_width is {self.half_width:g}; it must be 0 (for `window`) or more [Å]")
+        if not 0 < self.window < np.inf:
+            raise RecipeError(f"peaks.window is {self.window:g}; it must be a positive fraction of the radius")
+        if not 0 <= self.min_distance < np.inf:
+            raise RecipeError(f"peaks.min_distance is {self.min_distance:g}; it must be 0 or more (of the radius)")
 
     def distance(self, obj: PickableObject) -> float:
         """Smallest distance between two picks of `obj` [Å]."""

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from ..core.errors import OutputError, SelectionError, TomopickError
+from ..core.messages import reason_of
 from ..core.progress import bar
 from ..core.records import FAILED, PICKED, STARTED, Records
 from ..core.types import Picks
@@ -278,7 +279,7 @@ def _attempt(work: _Work, step: Callable[[], RunResult | None]) -> Any:
     except Exception as error:
         # One bad file among thousands must not end the others; the trace is kept for whoever looks into it.
         text = traceback.format_exc()
-        reason = (str(error).splitlines() or [""])[0]
+        reason = reason_of(error)
         where = f" (see {trace})" if _keep(trace, text) else ""
         return _failed(work, f"run {work.run}: {type(error).__name__}: {reason}{where}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from ..core.claims import claimed
 from ..core.errors import ModelError, OutputError, SelectionError
 from ..core.files import is_vacant
+from ..core.messages import untold
 from ..core.shards import Shard
 from ..data import atomic_write
 from ..models.combine import CombineOptions, put_together
@@ -21,9 +22,10 @@ from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble
 from ..picking.folder import PLAN, read_record
 from ..picking.load import load_detector, load_model
+from ..training.dataset import require_labels
 from ..training.fit import FitOptions, fit
-from ..training.resuming import check_same, require_place
-from ..training.sources import plans_of
+from ..training.resuming import check_same, refused_without_trace, require_place
+from ..training.sources import Source, plans_of
 from .plans import Plan, Training
 from .shares import Grounds, RunShares
 
@@ -48,7 +50,7 @@ def carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> D
     Raises:
         TomopickError: data or options that do not fit, or another process trains into `out`; one line.
     """
-    with claimed(out):
+    with claimed(out), refused_without_trace(out, PLAN):
         return _carry_out(plan, grounds, out, options)
 
 
@@ -156,11 +158,14 @@ def runs_of(plan: Plan, grounds: Grounds, options: FitOptions) -> list[tuple[Tra
     """How many training, validation and unlabelled runs each training of a plan has.
 
     Raises:
-        SelectionError: the runs do not suffice for the plan.
+        SelectionError: the runs, or what is labelled in them, do not suffice for the plan.
     """
     shares, found = RunShares.of(plan, grounds, options), []
     for training in plan.trainings:
-        plans = plans_of(shares.sources(training), training.seed)
+        sources = shares.sources(training)
+        with untold():
+            require_labels(training.recipe, sources, _names(training, sources, options), training.seed)
+        plans = plans_of(sources, training.seed)
         parts = [(len(p.train), len(p.val), len(p.unlabelled)) for p in plans]
         found.append((training, *(sum(column) for column in zip(*parts))))
     return found
@@ -219,7 +224,7 @@ def _begin(plan: Plan, shares: RunShares, place: _Places, options: FitOptions) -
 
 
 def _check_same(begun: Mapping[str, Any], mine: Mapping[str, Any], out: Path) -> None:
-    if begun == mine:
+    if {**begun, "data": {**mine["data"], **begun.get("data", {})}} == mine:  # older versions kept less of the data
         return
     if begun.get("format_version") != _FORMAT_VERSION:
         raise ModelError(
@@ -231,9 +236,17 @@ def _check_same(begun: Mapping[str, Any], mine: Mapping[str, Any], out: Path) ->
     elif begun["plan"] != mine["plan"]:
         what = "other recipes or seeds"
     else:
-        different = [k for k in mine["data"] if begun["data"].get(k) != mine["data"][k]]
+        different = [k for k, value in begun["data"].items() if mine["data"].get(k) != value]
         what = f"other data ({', '.join(different)})"
     raise ModelError(f"{out}: was begun with {what}; resume with the same command, or train into a new folder")
+
+
+def _names(training: Training, sources: Sequence[Source], options: FitOptions) -> Sequence[str] | None:
+    """The objects that a training learns; None: all that its projects define and have picks of."""
+    if not training.simulated:
+        return options.objects
+    there = [o.name for o in sources[0].project.objects]
+    return there if options.objects is None else [name for name in options.objects if name in there]
 
 
 def _train(training: Training, shares: RunShares, place: _Places, options: FitOptions) -> None:
@@ -256,10 +269,7 @@ def _train(training: Training, shares: RunShares, place: _Places, options: FitOp
     sources = shares.sources(training)
     starts = {t.name: t for t in shares.plan.trainings}
     start = str(place.of(starts[training.start])) if training.start else options.init_from
-    names = options.objects
-    if training.simulated:
-        there = [o.name for o in sources[0].project.objects]
-        names = there if names is None else [name for name in names if name in there]
+    names = _names(training, sources, options)
     more = replace(options, seed=training.seed, init_from=start, objects=names, resume=not is_vacant(folder))
     fit(training.recipe, sources, folder, more)
     draw_training(read_log(folder / "log.jsonl"), folder / "training.png")

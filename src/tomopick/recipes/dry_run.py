@@ -11,9 +11,10 @@ import torch
 from ..core.types import PickableObject
 from ..networks.engines import autocast, choose_device, place
 from ..training.fit import FitOptions
+from ..training.objectives import normalisable
 from ..training.recipe import Recipe
 from ..training.sources import objects_of
-from ..training.transfer import imagenet_weights
+from ..training.transfer import start_of
 from .as_published import runs_of
 from .plans import Plan
 from .shares import Grounds
@@ -30,7 +31,7 @@ class Planned:
         recipe: the method.
         train, val, unlabelled: how many runs (of each tomogram type) it has.
         steps: of training.
-        start: what it starts from: a training, a model, timm's ImageNet weights by their name; "" for new weights.
+        start: what it starts from: a training, a model, a file of weights or timm's name for them; "" for new weights.
         seconds: of its steps on this device; validations and reading come on top.
         memory: of a step [bytes].
     """
@@ -56,9 +57,13 @@ class _Cost:
 
     @classmethod
     def of(cls, recipe: Recipe, n_objects: int, device: torch.device) -> _Cost:
-        """Measured by one step on an empty patch, after one that does not count."""
-        network = place(recipe.network.build(n_objects), device).train()
-        patch = torch.zeros((1, 1, *recipe.patch.shape), device=device)
+        """Measured by one step on an empty patch, or on two where batches have so many, after one that does not count.
+
+        Raises:
+            RecipeError: the patches are too small to be normalised at the network's coarsest level.
+        """
+        network, n = place(recipe.network.build(n_objects), device).train(), min(2, recipe.train.batch_size)
+        patch = torch.zeros((n, 1, *recipe.patch.shape), device=device)
         held: dict[int, int] = {}
 
         def hold(tensor: torch.Tensor) -> torch.Tensor:
@@ -69,7 +74,8 @@ class _Cost:
         for _ in range(2):
             held.clear()
             began = time.perf_counter()
-            with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor), autocast(device):
+            seen = torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor)
+            with seen, autocast(device), normalisable(network, patch.shape):
                 logits = network(patch)
                 outputs = (logits,) if isinstance(logits, torch.Tensor) else logits
                 loss = sum(output.float().square().mean() for output in outputs)
@@ -78,7 +84,7 @@ class _Cost:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
         parameters = sum(p.numel() for p in network.parameters())
-        return cls(time.perf_counter() - began, sum(held.values()), parameters * _STATE_BYTES)
+        return cls((time.perf_counter() - began) / n, sum(held.values()) // n, parameters * _STATE_BYTES)
 
 
 def look_ahead(plan: Plan, grounds: Grounds, options: FitOptions) -> list[Planned]:
@@ -93,7 +99,8 @@ def look_ahead(plan: Plan, grounds: Grounds, options: FitOptions) -> list[Planne
     found = []
     for training, train, val, unlabelled in runs_of(plan, grounds, options):
         recipe = training.recipe
-        key = f"{recipe.network} {recipe.patch.shape}"  # trainings differ in much else that costs nothing
+        # Trainings differ in much else that costs nothing.
+        key = f"{recipe.network} {recipe.patch.shape} {recipe.train.batch_size > 1}"
         cost = measured.get(key) or _Cost.of(recipe, len(objects), device)
         measured[key] = cost
         spec, patches = recipe.train, float(recipe.train.batch_size)
@@ -102,7 +109,7 @@ def look_ahead(plan: Plan, grounds: Grounds, options: FitOptions) -> list[Planne
             seconds *= 2.5
             patches *= 2
         memory = cost.patch * patches + cost.state
-        start = training.start or options.init_from or imagenet_weights(recipe)
+        start = training.start or options.init_from or start_of(recipe, options.weights_folder)
         row = (training.name, recipe.name, train, val, unlabelled, spec.steps, start)
         found.append(Planned(*row, seconds, memory))
     return found

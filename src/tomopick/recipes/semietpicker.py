@@ -18,7 +18,8 @@ def semietpicker() -> Recipe:
     A pick is what nothing exceeds in a window of half a radius, above a threshold. Needs unlabelled runs;
     `objective=SupervisedSpec` trains it on labels alone.
 
-    Source: SemiETPicker, arXiv:2510.22454; stride, alpha, crop and rates, which are lost, are ours.
+    Source: SemiETPicker, arXiv:2510.22454; stride, alpha, crop and rates, which are lost, are ours, and so are tiles:
+    larger than the paper's, with an overlap of 40 voxels in place of a quarter, for the same picks of less work.
     """
     return Recipe(
         name="semietpicker",

@@ -145,7 +145,8 @@ class RunShares:
         A subset are the first runs by name.
         """
         assert self.grounds.simulated is not None
-        learned = replace(self.grounds.simulated, val_runs=self.grounds.simulated.val_runs or ())
+        val_runs = self.grounds.simulated.val_runs or ()
+        learned = replace(self.grounds.simulated, val_runs=val_runs, role="simulated")
         if subset is not None:
             kept = [run for run in labelled_runs(learned) if run not in (learned.val_runs or ())]
             learned = replace(learned, runs=replace(learned.runs, names=kept[:subset]))
@@ -168,5 +169,7 @@ class RunShares:
     def to_json(self) -> dict[str, Any]:
         """By which an interrupted plan's data are known again."""
         kept = [[s.project.uri, *split] for s, split in zip(self.grounds.sources, self.splits)]
-        simulated = self.grounds.simulated.project.uri if self.grounds.simulated else None
-        return {"runs": kept, "tomo_types": [list(t) for t in self.grounds.tomo_types], "simulated": simulated}
+        types, made = [list(t) for t in self.grounds.tomo_types], self.grounds.simulated
+        about = {"runs": kept, "tomo_types": types, "simulated": made.project.uri if made else None}
+        picks = [source.picks for source in self.grounds.sources]
+        return about | {"picks": picks, "of the simulated": [made.tomo_type, made.picks] if made else None}

@@ -23,6 +23,7 @@ from typing import IO, Any
 import torch
 
 from ..core.errors import ModelError, ReadError
+from ..core.messages import reason_of
 from ..core.reading import read_bytes, require_file
 
 # The parts of a file that are storages, by the class that names their type.
@@ -229,7 +230,7 @@ def _faults_of(path: Path) -> Iterator[None]:
     except ReadError as error:
         raise ModelError(str(error)) from None
     except _FAULTS as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ModelError(
             f"{path}: its tensors cannot be read without running code from it, or it is no torch file ({reason}); "
             "expected a checkpoint that torch.save wrote (.ckpt, .pt, .pth): save its state_dict alone and convert that"

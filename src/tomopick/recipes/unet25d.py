@@ -35,7 +35,9 @@ def unet25d_convnext() -> Recipe:
         loss=HeatmapWeightedMSE(floor=0.1),
         objective=SupervisedSpec(mixup=0.5),
         imagenet="convnext_nano.in12k_ft_in1k",
-        train=TrainSpec(steps=21376, batch_size=32, weight_decay=0.0, warmup_steps=1336, ema_decay=0.999),
+        train=TrainSpec(
+            steps=21376, batch_size=32, weight_decay=0.0, warmup_steps=1336, ema_decay=0.999, select="czii"
+        ),
         tiling=StepTiles(shape=(16, 128, 128), step=(8, 48, 48)),
         peaks=_PEAKS,
     )

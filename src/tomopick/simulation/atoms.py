@@ -10,6 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ..core.errors import ReadError
+from ..core.messages import reason_of
 from .density import BLOB_SIGMA, ICE_POTENTIAL, PROTEIN_VOLUME
 
 # Integral of an atom's potential [V Å^3] over its scattering factor at 0 [Å]: h^2 / (2 pi m e).
@@ -51,7 +52,7 @@ def read_atoms(path: Path) -> Atoms:
     try:
         structure = gemmi.read_structure(str(path))
     except (RuntimeError, ValueError, OSError, IndexError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ReadError(f"{path}: cannot be read as PDB or mmCIF ({reason}); expected an atomic model") from None
     structure.remove_waters()
     structure.remove_empty_chains()
@@ -64,7 +65,7 @@ def read_atoms(path: Path) -> Atoms:
             model = gemmi.make_assembly(first, model, gemmi.HowToNameCopiedChain.AddNumber)
             reason = "" if model.count_atom_sites() else "of none of its atoms"
         except (RuntimeError, ValueError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0].strip()
+            reason = reason_of(error)
         if reason:
             raise ReadError(
                 f"{path}: its biological assembly '{first.name}' cannot be built ({reason}); mend the file, or leave "

@@ -53,10 +53,10 @@ def keep_weights(state: TrainState, score: float, out: Path, keep_top: int, dete
             with atomic_write(out / "best" / "weights.safetensors", binary=True) as file:
                 file.write(data)
         else:
-            _keep_best(detector, state, out / "best")
+            keep_best(detector, state, out / "best")
 
 
-def _keep_best(detector: Detector, state: TrainState, best: Path) -> None:
+def keep_best(detector: Detector, state: TrainState, best: Path) -> None:
     """A whole model folder of the averaged weights, in place of the one before."""
     network = detector.method.network.build(len(detector.objects))
     network.load_state_dict(state.averages["ema"].tensors)

@@ -68,15 +68,7 @@ def gather(
         TomopickError: no labelled run, an object without picks or radius, picks of light particles, unlabelled runs
             that are labelled too, that the recipe has no use for, or that it lacks.
     """
-    plans = plans_of(sources, seed)
-    for plan in plans:
-        if not (plan.train or plan.val or plan.unlabelled):
-            log.warning(f"{plan.source.project.uri}: none of its runs is named; nothing is learned from it")
-    check_unlabelled(recipe, plans)
-    defined = objects_of([source for source in sources if source.labelled], names)
-    defined = (*held, *(o for o in defined if o.name not in {h.name for h in held}))
-    labels = [{run: _labels(plan.source, run, defined) for run in (*plan.train, *plan.val)} for plan in plans]
-    objects = defined if names is not None else _occurring(defined, plans, labels)
+    plans, labels, objects = _labelled(recipe, sources, names, seed, held)
     spacing = recipe.voxel_spacing or _first_spacing(plans)
     parts: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
     witness = _Witness(objects)
@@ -103,9 +95,31 @@ def gather(
     _check(recipe, parts["train"], parts["val"], [o for o in objects if o not in held])
     facts, complete = witness.facts(spacing), recipe.loss.unlabelled == "negative"
     _check_light(witness, facts)
-    told = _told(parts["train"], objects) | _validated(parts["val"], objects, any(plan.alone for plan in plans))
+    told = _told(plans, parts["train"], objects)
+    told |= _validated(parts["val"], objects, any(plan.alone for plan in plans))
     facts = replace(facts, learned_from=tuple(plan.learned_from for plan in plans), provenance=told)
     return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled, complete)
+
+
+def require_labels(recipe: Recipe, sources: Sequence[Source], names: Sequence[str] | None, seed: int) -> None:
+    """Raises what `gather` would where labels do not suffice; reads no volume."""
+    plans, labels, objects = _labelled(recipe, sources, names, seed, ())
+    _check_labels([own[run] for plan, own in zip(plans, labels) for run in plan.train], objects)
+
+
+def _labelled(
+    recipe: Recipe, sources: Sequence[Source], names: Sequence[str] | None, seed: int, held: Sequence[PickableObject]
+) -> tuple[list[SourceRuns], list[dict[str, Picks]], tuple[PickableObject, ...]]:
+    """Which runs of each source are for what, the picks of those that have some by run, and what is learned."""
+    plans = plans_of(sources, seed)
+    for plan in plans:
+        if not (plan.train or plan.val or plan.unlabelled):
+            log.warning(f"{plan.source.project.uri}: none of its runs is named; nothing is learned from it")
+    check_unlabelled(recipe, plans)
+    defined = objects_of([source for source in sources if source.labelled], names)
+    defined = (*held, *(o for o in defined if o.name not in {h.name for h in held}))
+    labels = [{run: _labels(plan.source, run, defined) for run in (*plan.train, *plan.val)} for plan in plans]
+    return plans, labels, defined if names is not None else _occurring(defined, plans, labels)
 
 
 def _ask(source: Source, volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
@@ -124,17 +138,21 @@ def _check(
     """What is wrong with the labels of the objects that are learned from them is said before the first step."""
     if train and not val:
         log.info("no run is validated on: the last weights are kept, with thresholds that nothing has measured")
-    _check_labels(train, objects)
+    _check_labels([v.picks for v in train], objects)
     _check_validation(val, objects)
     _check_crowding(recipe, [*train, *val], objects)
 
 
-def _told(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> dict[str, Any]:
-    """What a model card says of labels, besides the runs: parts of them, and places that are known to be none."""
+def _told(
+    plans: Sequence[SourceRuns], volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]
+) -> dict[str, Any]:
+    """What a model card says of data, besides the runs: the inverted ones, parts, and places known to be none."""
+    inverted = [run for p in plans for run in (*p.train, *p.val, *p.unlabelled) if is_inverted(p.source.invert, run)]
     in_part = [v.picks.run for v in volumes if any(mask is not None for mask in v.known.values())]
     names = [n for v in volumes if v.negatives is not None for n in v.negatives.names.tolist()]
     counts = {o.name: names.count(o.name) for o in objects if o.name in names}
-    return ({"labelled_in_part": in_part} if in_part else {}) | ({"negatives": counts} if counts else {})
+    told = {"inverted": inverted, "labelled_in_part": in_part, "negatives": counts}
+    return {key: value for key, value in told.items() if value}
 
 
 def _validated(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject], within: bool) -> dict[str, Any]:
@@ -147,7 +165,8 @@ def _validated(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObje
 def _first_spacing(plans: Sequence[SourceRuns]) -> float:
     for plan in plans:
         if plan.train:
-            return plan.source.project.grid(plan.train[0], plan.source.tomo_type).voxel_spacing
+            with plan.source.told():
+                return plan.source.project.grid(plan.train[0], plan.source.tomo_type).voxel_spacing
     raise SelectionError("no run to train on; name some with `Runs.names`, or leave fewer for `val_runs`")
 
 
@@ -250,7 +269,8 @@ class _Reader:
 
 def _labels(source: Source, run: str, objects: Sequence[PickableObject]) -> Picks:
     """The truth of a run, of the objects that are learned."""
-    picks = source.project.picks(run, source.picks)
+    with source.told():
+        picks = source.project.picks(run, source.picks)
     if picks is None:
         raise SelectionError(f"{source.project.uri}: run {run} has no picks to learn from; name labelled runs")
     return picks.among([o.name for o in objects])
@@ -270,7 +290,8 @@ def _occurring(
 
 def _require_likely(source: Source, picks: Mapping[str, Picks]) -> None:
     """Raises where all the picks of a project lie in one corner: they are not in Å, and noise would be learned."""
-    grids = {run: source.project.grid(run, source.tomo_type) for run in picks}
+    with source.told():
+        grids = {run: source.project.grid(run, source.tomo_type) for run in picks}
     inside = {run: p.select(grids[run].contains(p.positions)) for run, p in picks.items()}
     fix = "mend them, or import them with `pixel_size` (in Å)"
     require_likely(inside, grids, source.project.uri, fix)
@@ -287,7 +308,8 @@ def _known(source: Source, picks: Mapping[str, Picks], objects: Sequence[Pickabl
 
 def _tomogram(source: Source, run: str, spacing: float) -> Tomogram:
     """A run's tomogram at the training's voxel spacing."""
-    tomogram = source.project.tomogram(run, source.tomo_type)
+    with source.told():
+        tomogram = source.project.tomogram(run, source.tomo_type)
     if is_inverted(source.invert, run):
         tomogram = tomogram.inverted()
     found = tomogram.grid.voxel_spacing
@@ -353,11 +375,11 @@ def _check_validation(volumes: Sequence[LabelledVolume], objects: Sequence[Picka
         log.warning(f"{what} in what is kept for validation: there is no F1 for it; name other `val_runs`")
 
 
-def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
+def _check_labels(picks: Sequence[Picks], objects: Sequence[PickableObject]) -> None:
     for o in objects:
-        n = sum(int((v.picks.names == o.name).sum()) for v in volumes)
+        n = sum(int((p.names == o.name).sum()) for p in picks)
         if n == 0:
-            others = ",".join(p.name for p in objects if any((v.picks.names == p.name).any() for v in volumes))
+            others = ",".join(other.name for other in objects if any((p.names == other.name).any() for p in picks))
             raise SelectionError(
                 f"object '{o.name}' has no picks in the training runs; name other runs"
                 + (f", or learn the others: `FitOptions.objects={others}`" if others else " or other picks (`picks`)")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 
 from ..core.claims import claimed
 from ..core.errors import ModelError
-from ..core.messages import counted
+from ..core.messages import counted, reason_of
 from ..core.progress import bar
 from ..core.signals import held_interrupt
 from ..networks.engines import choose_device
@@ -26,7 +27,7 @@ from ..picking.folder import read_log
 from ..picking.load import load_detector
 from ..scoring.metrics import DEFAULT_THRESHOLDS
 from ..scoring.score_maps import heights
-from .checkpoints import GATHERED, StepLog, keep_weights, save_last, stale
+from .checkpoints import GATHERED, StepLog, keep_best, keep_weights, save_last, stale
 from .dataset import Data, gather
 from .distillation import objective_of
 from .heap import kept_heap
@@ -36,7 +37,7 @@ from .patches import BATCHES_AHEAD, PatchSampler
 from .ranks import ALONE, Ranks, batch_norms_over
 from .recipe import Recipe
 from .recorded import Recorder
-from .resuming import begin_training, gone_on, require_place, write_recipe
+from .resuming import begin_training, gone_on, refused_without_trace, require_place, write_recipe
 from .sources import Source
 from .tensor_patches import batches_on
 from .transfer import fewer_steps, held_objects, holding, like, start_lasts, started, take_over
@@ -99,7 +100,7 @@ def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: Fit
     if not options.ranks.leads:
         return _fit(recipe, sources, out, options)
     require_place(out, options.resume)
-    with claimed(out):
+    with claimed(out), refused_without_trace(out, "recipe.json"):
         require_place(out, options.resume)
         return _fit(recipe, sources, out, options)
 
@@ -135,9 +136,9 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     if known and start is not None:
         detector = holding(detector, start, [o.name for o in known], data)
     if options.resume and ranks.leads:
-        recipe = gone_on(state, recipe, detector, out, options.seed, options.minutes is not None)
+        recipe = gone_on(state, recipe, detector, out, options.seed, data, options.minutes is not None)
     elif ranks.leads:
-        begin_training(recipe, detector, state, out, options.seed)
+        begin_training(recipe, detector, state, out, options.seed, data)
     recipe = _as_led(recipe, ranks)
     state.spread()
     announce(recipe.train, recipe.patch.shape, labels, len(data.train), sum(p.numel() for p in network.parameters()))
@@ -153,7 +154,8 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
         while True:
             detector = replace(detector, recipe_json=recipe.to_json())
             rows = fit_steps(recipe, detector, state, data, out, options)
-            if _taken(rows, recipe, state, out, ranks, interrupted, watched):
+            usable = partial(_usable, detector, state, data, recipe, out)
+            if _taken(rows, recipe, state, out, ranks, interrupted, watched, usable):
                 break
             assert watched is not None
             recipe = _kept(replace(recipe, train=watched.fitted(recipe.train, state.step)), out, ranks)
@@ -189,8 +191,12 @@ def _taken(
     ranks: Ranks,
     interrupted: Callable[[], type[BaseException] | None],
     watched: Deadline | None,
+    usable: Callable[[], None],
 ) -> bool:
-    """Takes the steps; False where they no longer fit the time that is watched."""
+    """Takes the steps; False where they no longer fit the time that is watched.
+
+    Interrupted it saves the state, and has what it reached made `usable`.
+    """
     with closing(rows):  # which writes what is still held of the log
         for row in rows:
             stop = interrupted()
@@ -203,10 +209,21 @@ def _taken(
     if not ranks.leads:
         return True
     save_last(state, out)
-    step = f"step {row['step']} of {recipe.train.steps}"
-    usable = (out / "best" / "detector.json").is_file()
-    kept = f"; `tomopick finish {out}` makes a model of its best so far" if usable else ""
-    raise (stop or KeyboardInterrupt)(f"interrupted at {step}; kept in {out}{kept}")
+    usable()
+    raise (stop or KeyboardInterrupt)(
+        f"interrupted at step {row['step']} of {recipe.train.steps}; kept in {out}; "
+        f"`tomopick finish {out}` makes a model of its best so far"
+    )
+
+
+def _usable(detector: Detector, state: TrainState, data: Data, recipe: Recipe, out: Path) -> None:
+    """Makes `best/` of a training that nothing has validated yet; who resumes it knows nothing of this."""
+    if (out / "best" / "detector.json").is_file():
+        return
+    if _judged(data):
+        log.info("validates what it has learned so far; interrupted once more, that is left out")
+        *_, detector = validate(detector, state, data, recipe.train.select, recipe.objective.cut_by)
+    keep_best(detector, state, out / "best")
 
 
 def _as_led(recipe: Recipe, ranks: Ranks) -> Recipe:
@@ -328,7 +345,7 @@ def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> D
     try:
         detector.network.load_state_dict(load_file(best))
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ModelError(f"{best}: not the weights of this training ({reason}); train into a new folder") from error
     if data.val:
         detector = measured(detector, data, device)

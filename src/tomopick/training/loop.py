@@ -16,6 +16,7 @@ from safetensors.torch import load, load_file, save
 from torch import nn
 
 from ..core.errors import ModelError, RecipeError
+from ..core.messages import reason_of
 from ..core.reading import typed
 from ..networks.engines import half_precision, place
 from ..picking.folder import read_record
@@ -207,7 +208,7 @@ class TrainState:
             path = folder / "state.json"
             self._take(_Facts.of(read_record(path), str(path)), load_file(folder / "state.safetensors"))
         except (OSError, LookupError, TypeError, RuntimeError, ValueError, ArithmeticError, SafetensorError) as error:
-            reason = (str(error).splitlines() or [""])[0]
+            reason = reason_of(error)
             raise ModelError(
                 f"{folder}: cannot resume ({type(error).__name__}: {reason}); "
                 "expected the state of this recipe: train into a new folder"

@@ -21,6 +21,7 @@ from torch._C._distributed_c10d import TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from ..core.errors import TomopickError
+from ..core.messages import reason_of
 from ..core.signals import cores_here, ended_how, environment_of_child
 from .ranks import ALONE, RankLost, Ranks
 
@@ -109,7 +110,7 @@ def _connected(rank: int, size: int, device: str, store: Any, told: Any) -> Iter
         kind = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         distributed.init_process_group(kind, store=store, rank=rank, world_size=size, timeout=_SILENCE)
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise RankLost(f"the {size} processes of this training cannot talk to each other ({reason})") from error
     try:
         yield Ranks(rank, size, distributed.group.WORLD, told)

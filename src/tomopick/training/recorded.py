@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from ..core.messages import reason_of
 from ..networks.engines import RECORDING, autocast
 from .loop import Objective, TrainState
 from .objectives import Mixed, Supervised
@@ -68,7 +69,7 @@ class Recorder:
                         self._recorded[kind] = _record(self.objective, state, mixed)
                 except RuntimeError as error:  # of a layer that cannot be recorded, or of too little memory
                     self._able, self._recorded = False, {}
-                    log.info(f"steps are not recorded but launched one by one: {str(error).splitlines()[0]}")
+                    log.info(f"steps are not recorded but launched one by one: {reason_of(error)}")
                     torch.cuda.synchronize()
                     return _as_it_comes(self.objective, state, batch)
             return _played(self._recorded[kind], mixed)

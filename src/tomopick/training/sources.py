@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import SelectionError
+from ..core.errors import SelectionError, TomopickError
 from ..core.messages import counted, near_miss
 from ..core.types import PickableObject
 from ..data import Project
@@ -21,6 +23,8 @@ from .recipe import Recipe
 
 log = logging.getLogger("tomopick")
 
+# By role of a source, the fields that the command line has once more for it.
+_OWN = {"simulated": "tomo_type|picks|val_runs", "unlabelled": "tomo_type"}
 HELD_BACK = 0.2  # share of the only run, or of the runs, kept for validation where none is named
 
 
@@ -39,6 +43,8 @@ class Source:
             beside them; None: a folder's `RUN.negatives.csv`.
         all_labelled: nothing is said where picks fill only a part of their run.
         unlabelled_runs: to learn from without labels, for a semi-supervised recipe; what picks they have is not read.
+        role: `simulated` where it is pretrained on, `unlabelled` where nothing in it is labelled; messages name its
+            fields so, as `simulated.tomo_type`.
     """
 
     runs: Runs
@@ -48,6 +54,7 @@ class Source:
     invert: bool | tuple[str, ...] = False
     negatives: str | None = None
     all_labelled: bool = False
+    role: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "runs", Runs.of(self.runs))
@@ -56,7 +63,19 @@ class Source:
     def unlabelled(cls, runs: Runs, invert: bool | tuple[str, ...] = False) -> Source:
         """Runs of which nothing is learned that needs labels."""
         runs = Runs.of(runs)
-        return cls(replace(runs, names=()), val_runs=(), unlabelled_runs=tuple(runs.check()), invert=invert)
+        runs, names = replace(runs, names=()), tuple(runs.check())
+        return cls(runs, val_runs=(), unlabelled_runs=names, invert=invert, role="unlabelled")
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Messages of what goes wrong inside name the fields of this source, not the first one's."""
+        try:
+            yield
+        except TomopickError as error:
+            if self.role:
+                mine = re.sub(rf"`({_OWN[self.role]})(?=[`=])", rf"`{self.role}.\1", str(error))
+                error.args = (mine, *error.args[1:])
+            raise
 
     @property
     def project(self) -> Project:
@@ -127,8 +146,11 @@ def plans_of(sources: Sequence[Source], seed: int) -> list[SourceRuns]:
 
     What a training is chosen by is the data that it is meant for: runs of further projects would outvote them.
     """
-    first = next((i for i, source in enumerate(sources) if source.labelled), 0)
-    return [SourceRuns(source, *split_runs(source, seed, i == first), i == first) for i, source in enumerate(sources)]
+    first, found = next((i for i, source in enumerate(sources) if source.labelled), 0), []
+    for i, source in enumerate(sources):
+        with source.told():
+            found.append(SourceRuns(source, *split_runs(source, seed, i == first), i == first))
+    return found
 
 
 def _named(invert: bool | tuple[str, ...]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from torch import nn
 from ..core.errors import ModelError, SelectionError
 from ..core.types import PickableObject
 from ..networks import NetworkSpec
-from ..networks.pretrained import find_timm
+from ..networks.pretrained import find_timm, timm_in
 from ..picking.detector import Detector
 from ..picking.method import Method
 from ..scoring.score_maps import heights
@@ -179,22 +179,38 @@ def imagenet_weights(recipe: Recipe) -> str:
 
 
 def started(recipe: Recipe, weights_folder: str) -> NetworkSpec:
-    """The network's spec with the file of the weights that it starts from, where there are some and they are found."""
+    """The network's spec with the file of the weights that it starts from, where there are some and they are found.
+
+    Raises:
+        ModelError: the folder is not there, or holds several files that it may be.
+    """
     spec = recipe.network
     if not imagenet_weights(recipe):
         return spec
-    folder = Path(weights_folder) if weights_folder else None
+    path = timm_in(Path(weights_folder), recipe.imagenet) if weights_folder else None
     try:
-        path = find_timm(recipe.imagenet, folder)
+        path = path or find_timm(recipe.imagenet)
     except ModelError as error:
-        if folder is not None and not folder.is_dir():
-            raise
+        where = f"neither in {weights_folder} nor to be fetched" if weights_folder else "not there"
         log.warning(
             f"{recipe.name} starts from RANDOM weights: ImageNet weights of its 2D network, timm's {recipe.imagenet}, "
-            f"are not there ({error}). It then learns more slowly and picks worse: fetch timm/{recipe.imagenet} from "
+            f"are {where} ({error}). It then learns more slowly and picks worse: fetch timm/{recipe.imagenet} from "
             "Hugging Face and give the folder it lies in with `weights_folder`, or say that it shall be so: "
             "imagenet=none"
         )
         return spec
     log.info(f"its 2D network starts from {path}")
     return replace(spec, pretrained=str(path))  # type: ignore[type-var]
+
+
+def start_of(recipe: Recipe, weights_folder: str) -> str:
+    """What a new network of the recipe would start from, without fetching anything; "" for new weights.
+
+    Raises:
+        ModelError: as `started`.
+    """
+    name = imagenet_weights(recipe)
+    if not name:
+        return str(getattr(recipe.network, "pretrained", ""))
+    path = timm_in(Path(weights_folder), name) if weights_folder else None
+    return str(path) if path else f"{name}, if it can be fetched; else random weights"

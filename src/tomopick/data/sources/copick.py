@@ -12,6 +12,7 @@ import numpy as np
 
 from ...core.errors import OutputError, ReadError
 from ...core.files import write_together
+from ...core.messages import reason_of
 from ...core.names import component, require_one_line
 from ...core.reading import parse_json
 from ...core.text import read_json
@@ -229,7 +230,7 @@ class CopickProject:
                 text = _text_of(picks)
                 data = picks.load().model_dump() if text is None else parse_json(text)
         except (OSError, ValueError, TypeError, RecursionError, OverflowError, ReadError) as error:
-            raise ReadError(f"{where}: cannot be read ({(str(error).splitlines() or [''])[0]})") from None
+            raise ReadError(f"{where}: cannot be read ({reason_of(error)})") from None
         return parse_picks(data, run, where)
 
     def _offset_spacing(self, run: str, picks_file: float | None) -> float:

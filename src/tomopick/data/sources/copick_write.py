@@ -12,6 +12,7 @@ import numpy as np
 
 from ...core.errors import OutputError
 from ...core.files import flush, hidden, remove, sweep, write_together
+from ...core.messages import reason_of
 from ...core.types import Grid, PickableObject, Picks, Tomogram
 from ..choose import require_id, require_objects
 from ..picksjson import picks_files
@@ -167,7 +168,7 @@ def write_segmentation(
             )
             made.from_numpy(np.ascontiguousarray(values))
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+        reason = reason_of(error)
         raise OutputError(
             f"{project.uri}: run {run}: '{name}' cannot be written ({reason}); check the overlay"
         ) from None

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...core.errors import ReadError
 from ...core.files import atomic_write
+from ...core.messages import reason_of
 from ...core.reading import require_file
 from ...core.types import Grid
 from .checks import checked_spacing, empty_volume, require_room, require_volume, warn_once
@@ -166,7 +167,7 @@ def mrc_header(path: Path) -> Any:
             with mrcfile.open(path, mode="r", permissive=True, header_only=True) as mrc:
                 return mrc.header.copy()
     except (OSError, EOFError, ValueError, zlib.error, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error)
         raise ReadError(f"{path}: cannot be read as MRC ({reason}); expected a whole MRC volume") from None
 
 

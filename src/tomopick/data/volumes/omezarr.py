@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.messages import reason_of
 from ...core.names import shown
 from ...core.reading import require_file
 from ...core.types import Grid
@@ -313,7 +314,7 @@ def _group(store: Any, where: str) -> _Group:
 
 
 def _line(error: Exception) -> str:
-    return " ".join((str(error).splitlines() or [type(error).__name__])[0].split())[:200]
+    return " ".join(reason_of(error).split())[:200]
 
 
 def _shape(array: Any, leading: int, path: str, where: str) -> tuple[int, int, int]:

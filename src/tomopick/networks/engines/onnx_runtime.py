@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ...core.errors import EngineError
+from ...core.messages import reason_of
 from .base import Engine, lacking_package
 from .cache import key_of, left_to
 from .convert import for_tracing, quietly
@@ -128,6 +129,6 @@ def exported(network: nn.Module, multiple: int) -> bytes:
                 input_names=["tile"], output_names=["heatmap"], dynamic_axes={"tile": free, "heatmap": free},
             )  # fmt: skip
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = reason_of(error)
         raise EngineError(f"ONNX cannot hold {type(network).__name__} ({reason}); use `engine=torch`") from error
     return file.getvalue()
