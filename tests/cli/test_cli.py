@@ -215,6 +215,13 @@ def test_a_tomogram_type_that_some_runs_lack_is_theirs_to_fail(tmp_path):
     assert "none of" not in no_pick(config, tmp_path / "none", *more, "--runs", "A")
 
 
+def test_weights_of_a_2d_network_are_not_to_be_converted(tmp_path):
+    (tmp_path / "w.safetensors").touch()
+    line = refused("convert", tmp_path / "w.safetensors", tmp_path / "out", "--as", "topcup_released")
+    assert f"{tmp_path / 'w.safetensors'}: a safetensors file; expected the checkpoint that torch.save wrote" in line
+    assert line.endswith("are what to train with: --pretrained-weights") and not (tmp_path / "out").exists()
+
+
 def test_model_and_project_given_the_wrong_way_round(tmp_path):
     place, model = folder(tmp_path / "in", "A"), trained()
     line = f"error: {model} is a model, which comes first: tomopick"
@@ -638,6 +645,10 @@ def test_what_cannot_be_evaluated(tmp_path):
     assert "object 'ball' has no radius" in refused(*both)
     assert "expected NAME:RADIUS" in refused(*both, "--object", "ball:wide")
     assert "leave it out" in refused(*both, "--object", "ball:40", "--picks", "ball:me/1")
+    line = f"--tta flips is for a model that picks, and {tmp_path / 'p.csv'} is picks already; leave it out"
+    assert line in refused(*both, "--object", "ball:40", "--tta", "flips")
+    page = ("report", tmp_path / "p.csv", folder(tmp_path / "in", "A"), "--out", tmp_path / "r.html")
+    assert line in refused(*page, "--tta", "flips")
     (tmp_path / "q.csv").write_text("object,x,y,z\nball,1,2,three\n")
     assert "q.csv: line 2: z is 'three'" in refused("evaluate", tmp_path / "q.csv", tmp_path / "t.csv")
     assert "no.csv" in refused("evaluate", tmp_path / "no.csv", tmp_path / "t.csv")

@@ -126,6 +126,17 @@ def test_a_recipe_starts_from_the_weights_that_it_names_or_says_loudly_that_it_d
     assert not (tmp_path / "p" / "recipe.json").exists()
 
 
+def test_weights_of_another_network_than_the_recipe_has_by_now(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    save_file({"conv_stem.weight": torch.ones(4, 3, 3, 3)}, tmp_path / "efficientnet_b3-a.safetensors")
+    own = recipes.get("topcup").override(["network.encoder=resnet34", "patch.shape=32,32,32", "train.steps=1"])
+    with pytest.raises(
+        ModelError, match=r"is missing; .* calls `imagenet` \(efficientnet_b3.ra2_in1k\): .*imagenet=none"
+    ):
+        fit(own, [Source(memory(("A", "B")))], tmp_path / "m", FitOptions("cpu", weights_folder=str(tmp_path)))
+    assert not (tmp_path / "m").exists()
+
+
 def test_which_imagenet_weights_a_new_network_looks_for():
     """One of its own for each family of a plan; none where they would not fit, or were named, or are not wanted."""
     names = {name: imagenet_weights(recipes.get(name)) for name in recipes.names()}

@@ -186,6 +186,7 @@ def report_command(what: str, place: str, out: Path, **choices: Any) -> None:
       tomopick report picks/ tomograms/ --out report.html
     """
     early.require_sides(what, place, "report")
+    _require_one_that_picks(choices["views"], what)
     from ..look.page.gather import ReportOptions, gather_report
     from ..look.page.page import write_report
 
@@ -263,6 +264,7 @@ def evaluate_command(
     """
     early.require_sides(candidates, truth_place, "evaluate")
     early.require_picks(against)
+    _require_one_that_picks(views, candidates, against)
     from ..look.page.gather import ReportOptions, report_of
     from ..scoring.compare import Scoring
 
@@ -283,6 +285,14 @@ def evaluate_command(
 
         write_report(_with_flags(report_of(sides, candidates, truth_place, truth.tomo_type)), report)
         say(f"page in {report}")
+
+
+def _require_one_that_picks(views: str | None, *places: str | None) -> None:
+    """Raises where views are asked for and there is no model that could take them."""
+    from ..picking.folder import is_model
+
+    if views is not None and not any(place and is_model(place) for place in places):
+        raise TomopickError(f"--tta {views} is for a model that picks, and {places[0]} is picks already; leave it out")
 
 
 def _with_flags(report: Any) -> Any:

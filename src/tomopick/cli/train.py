@@ -109,7 +109,7 @@ from .train_ranks import follow, led, named_devices, side_by_side
 @click.option(
     "--pretrain-tomo-type",
     metavar="TYPE[@SPACING]",
-    help="The kind of tomogram to read of the --pretrain runs. Default: the only one.",
+    help="The kind of tomogram to read of the --pretrain runs. Default: the only one there.",
 )
 @click.option("--pretrain-picks", metavar="OBJECT:USER/SESSION", help="Which picks of the --pretrain runs are true.")
 @click.option(
@@ -185,7 +185,7 @@ def train_command(
       tomopick train light real.json sim/copick.json model/ --tomo-type denoised --init-from default
       tomopick train light tomograms/ model/ --init-from default --add my-protein:75
       tomopick train light model/ --from-map my-protein.mrc,radius=60 --like tomograms/ --minutes 15
-      tomopick train soup copick.json soup/ --as-published --pretrain sim/copick.json --tomo-type denoised,wbp
+      tomopick train soup copick.json soup/ --as-published --pretrain sim/copick.json --pretrain-tomo-type wbp
       tomopick train semietpicker copick.json model/ --train-runs TS_5_4,TS_69_2 --unlabelled rest.json
     """
     projects, out, overrides = train_places(recipe, arguments, **choices)

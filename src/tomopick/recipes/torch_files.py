@@ -208,6 +208,11 @@ def read_torch_file(path: str | Path) -> Any:
         ModelError: the file is missing, no torch file, or its tensors cannot be had this way.
     """
     path = Path(path)
+    if path.suffix == ".safetensors":
+        raise ModelError(
+            f"{path}: a safetensors file; expected the checkpoint that torch.save wrote (.ckpt, .pt, .pth); weights of "
+            "a 2D network are what to train with: `weights_folder`"
+        )
     with _faults_of(path):
         require_file(path)
         return _read_zip(path) if zipfile.is_zipfile(path) else _read_stream(read_bytes(path, "a checkpoint", 2**34))

@@ -40,7 +40,7 @@ from .recorded import Recorder
 from .resuming import begin_training, gone_on, refused_without_trace, require_place, write_recipe
 from .sources import Source
 from .tensor_patches import batches_on
-from .transfer import fewer_steps, held_objects, holding, like, start_lasts, started, take_over
+from .transfer import fewer_steps, held_objects, holding, initialise, like, start_lasts, take_over
 from .validate import measured, validate
 
 log = logging.getLogger("tomopick")
@@ -118,7 +118,7 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     torch.manual_seed(options.seed)
     network = recipe.network.build(len(data.objects))
     if start is None:
-        started(recipe, options.weights_folder).initialise(network)
+        initialise(network, recipe, options.weights_folder)
     else:
         take_over(network, recipe, data.objects, start)
     state = TrainState.start(network, recipe.train, device)

@@ -203,6 +203,24 @@ def started(recipe: Recipe, weights_folder: str) -> NetworkSpec:
     return replace(spec, pretrained=str(path))  # type: ignore[type-var]
 
 
+def initialise(network: nn.Module, recipe: Recipe, weights_folder: str) -> None:
+    """Fills a new network with the weights that it starts from, where there are some.
+
+    Raises:
+        ModelError: as `started`, or they are another network's.
+    """
+    spec = started(recipe, weights_folder)
+    try:
+        spec.initialise(network)
+    except ModelError as error:
+        if not imagenet_weights(recipe):
+            raise
+        raise ModelError(
+            f"{error}; they are what the recipe calls `imagenet` ({recipe.imagenet}): where its network is another by "
+            "now, name that one's, or imagenet=none"
+        ) from error
+
+
 def start_of(recipe: Recipe, weights_folder: str) -> str:
     """What a new network of the recipe would start from, without fetching anything; "" for new weights.
 
