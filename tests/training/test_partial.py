@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from small import BALL, memory, recipe, tomogram, untrained
+from small import BALL, folder, memory, recipe, tomogram, untrained
 from tomopick import FitOptions, Runs, Source, fit
 from tomopick.core.errors import RecipeError, SelectionError
 from tomopick.core.types import Grid, PickableObject, Picks
-from tomopick.data import MemoryProject
+from tomopick.data import MemoryProject, open_project
 from tomopick.data.regions import Regions
 from tomopick.networks.losses import (
     DenseCrossEntropy,
@@ -181,9 +181,6 @@ def test_nothing_true_to_validate_on_is_refused(tmp_path):
 
 
 def test_negatives_of_a_folder_and_of_a_session(tmp_path):
-    from small import folder
-    from tomopick.data import open_project
-
     place = folder(tmp_path / "vols")
     (place / "A.negatives.csv").write_text("object,x,y,z\nball,100,200,120\nball,130,300,120\n")
     project = open_project(place)
@@ -201,6 +198,43 @@ def test_negatives_of_a_folder_and_of_a_session(tmp_path):
     source = Source(Runs(held, ["A", "B"], picks="*:me/cured"), negatives="*:me/cured", val_runs=[])
     data = gather(recipe(), [source])
     assert [v.negatives is None or len(v.negatives) for v in data.train] == [1, True]
+
+
+TABLE = "object,x,y,z\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        (None, r"run A: 14 of 14 negatives of ball lie within \d+ Å \(half a radius\) of its picks"),
+        ("bal,100,200,120\n", "1 negative of 'bal', which is no object there; did you mean 'ball'"),
+        ("ball,100,2000,120\nball,100,200,120\n", r"run A: 1 of 2 negatives \(1 ball\) lie outside the volume"),
+        ("".join(f"ball,{4 * i},{4 * i},{2 * i}\n" for i in range(10)), "the negatives all 10 picks lie within 36 Å"),
+    ],
+)
+def test_negatives_that_cannot_be_meant_are_refused_before_anything_is_read(tmp_path, rows, why):
+    place = folder(tmp_path / "vols")
+    (place / "A.negatives.csv").write_text((place / "A.csv").read_text() if rows is None else TABLE + rows)
+    with pytest.raises(SelectionError, match=why):
+        gather(recipe(), [Source(open_project(place), val_runs=["B"])])
+
+
+def test_negatives_that_are_asked_for_and_not_there(tmp_path, caplog):
+    place = folder(tmp_path / "vols")
+    with pytest.raises(SelectionError, match=r"`negatives=ball`: .*a folder, whose negatives are its tables"):
+        gather(recipe(), [Source(open_project(place), val_runs=["B"], negatives="ball")])
+    held = memory()
+    held.write_picks(Picks("A", [[120.0, 200.0, 100.0]], ["ball"]), "me", "no")
+    own = Runs(held, picks="*:truth/0")
+    with pytest.raises(SelectionError, match=r"`negatives=ball:me/on`: .*no picks 'ball:me/on'; did you mean 'ball:me"):
+        gather(recipe(), [Source(own, negatives="ball:me/on", val_runs=["C"])])
+    with pytest.raises(SelectionError, match=r"run A: \d+ of \d+ negatives of ball lie within"):
+        gather(recipe(), [Source(own, negatives="ball:truth/0", val_runs=["C"])])
+    with caplog.at_level("INFO", "tomopick"):
+        gather(recipe(), [Source(own, negatives="ball:me/no", val_runs=["C"])])
+        gather(recipe(), [Source(own, negatives="*:truth/0", val_runs=["C"])])
+    said = [line for line in caplog.messages if "negatives" in line]
+    assert said == ["memory: negatives: 1 of ball", said[1]] and "nothing was rejected beside" in said[1]
 
 
 def test_of_the_unlabelled_a_share_is_taken_for_particles():

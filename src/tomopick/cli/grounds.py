@@ -47,7 +47,7 @@ def grounds_of(places: list[str], choices: dict[str, Any], learn: list[str] | No
             choices["drop_outside"],
             tuple(named_runs(choices["unlabelled_runs"], project, [*opened, *hidden]) or ()),
             _inverted(choices["invert"], project, [*opened, *hidden]),
-            given_for(choices["negatives"], i, len(opened), "--negatives"),
+            _negatives(choices["negatives"], i, opened),
             choices["all_labelled"],
         )
         for i, project in enumerate(opened)
@@ -62,6 +62,15 @@ def grounds_of(places: list[str], choices: dict[str, Any], learn: list[str] | No
         inverted = _inverted(choices["invert"], project, [*opened, *hidden])
         sources.append(Source.unlabelled(Runs(project, runs or None, first), inverted))
     return Grounds(tuple(sources), tuple(kinds + [()] * len(hidden)), _simulated(choices, further))
+
+
+def _negatives(values: tuple[str, ...], i: int, opened: list[Any]) -> str | None:
+    """Those of project `i`: where one query is for several projects, folders among them have their own tables."""
+    from ..data import FolderProject
+
+    stated = given_for(values, i, len(opened), "--negatives")
+    folders = [isinstance(project, FolderProject) for project in opened]
+    return None if len(values) == 1 and folders[i] and not all(folders) else stated
 
 
 def _inverted(invert: bool | tuple[str, ...], project: Any, projects: list[Any]) -> bool | tuple[str, ...]:

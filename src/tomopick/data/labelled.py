@@ -16,7 +16,6 @@ from .masks import Mask, fitted_mask, mask_file, read_mask
 from .project import Project
 from .regions import Labelled
 from .sources.copick import CopickProject, Segmentation
-from .sources.folder import FolderProject
 from .volumes.volumes import contents_mark
 
 REJECTED = "-rejected"  # behind the session of a curation's picks: what is none
@@ -58,11 +57,11 @@ def _where_any(project: Project, runs: Sequence[str], query: str | None) -> dict
     return found
 
 
-def outside_text(picks: Picks, inside: np.ndarray) -> str:
-    """How many picks lie outside, of which objects."""
+def outside_text(picks: Picks, inside: np.ndarray, what: str = "picks") -> str:
+    """How many picks, or `what` they are, lie outside, of which objects."""
     names, counts = np.unique(picks.names[~inside], return_counts=True)
     parts = ", ".join(f"{n} {name}" for name, n in zip(names.tolist(), counts.tolist()))
-    return f"{int((~inside).sum())} of {len(picks)} picks ({parts})"
+    return f"{int((~inside).sum())} of {len(picks)} {what} ({parts})"
 
 
 def labelled_in(project: Project, run: str, tomo_type: str | None = None) -> Labelled | None:
@@ -107,25 +106,6 @@ def where_labelled(
         return kept, true, []
     both = f"{counted(out[0], 'pick')} and {counted(out[1], 'true particle')}"
     return kept, true, [f"{both} lie where their run is not labelled: not scored"]
-
-
-def negatives_of(project: Project, run: str, query: str | None, labels: str | None = None) -> Picks | None:
-    """Places of a run that are known to be none of the named object; None where nobody said so.
-
-    Args:
-        project: with them.
-        run: its name.
-        query: `object:user/session` of a project that keeps picks; None: a folder's `RUN.negatives.csv`.
-        labels: whose picks are true. Where `query` is the same, what a curation rejected beside them is meant.
-    """
-    if query is not None and query == labels:
-        query += REJECTED
-    try:
-        beside = project.negatives(run) if query is None and isinstance(project, FolderProject) else None
-        found = beside if query is None else project.picks(run, query)
-    except NoPicksError:
-        return None
-    return found if found is not None and len(found) else None
 
 
 def mask_of(project: Project, run: str, where: str, grid: Grid, field: str = "labelled_in") -> Mask | None:

@@ -14,7 +14,7 @@ from ..core.messages import counted, listing
 from ..core.progress import bar
 from ..core.statistics import LIGHT, contrast_at, radial_spectrum, skewness
 from ..core.types import Grid, PickableObject, Picks, Tomogram, is_inverted
-from ..data.labelled import labelled_in, negatives_of, outside_text
+from ..data.labelled import labelled_in, outside_text
 from ..data.plausible import require_likely
 from ..picking.folder import TrainingFacts
 from ..picking.peaks import distances_of
@@ -22,6 +22,7 @@ from ..picking.resample import matched, spacings_differ
 from ..picking.unpicked import unpicked
 from ..scoring.crowding import crowded
 from ..scoring.radii import diameter_doubts
+from .negatives import negatives_for
 from .patches import LabelledVolume
 from .recipe import Recipe
 from .shelf import Shelf
@@ -69,19 +70,20 @@ def gather(
             that are labelled too, that the recipe has no use for, or that it lacks.
     """
     plans, labels, objects = _labelled(recipe, sources, names, seed, held)
+    negatives = negatives_for(plans, labels, objects)
     spacing = recipe.voxel_spacing or _first_spacing(plans)
     parts: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
     witness = _Witness(objects)
     read_one = _Reader(recipe, spacing, witness, Shelf())
     unlabelled: list[LabelledVolume] = []
     with bar(sum(len(p.train) + len(p.val) + len(p.unlabelled) for p in plans), "read", "run") as shown:
-        for plan, picks in zip(plans, labels):
+        for plan, picks, none in zip(plans, labels, negatives):
             _require_likely(plan.source, picks)
             known = _known(plan.source, picks, objects)  # names; other objects' absence says nothing there
             read: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
             for part, runs in (("train", plan.train), ("val", plan.val)):
                 for run in runs:
-                    read[part].append(read_one(plan.source, run, picks[run], known, remember=part == "train"))
+                    read[part].append(read_one(plan.source, run, picks[run], known, part == "train", none.get(run)))
                     shown.update(1)
             _ask(plan.source, [*read["train"], *read["val"]], objects)
             if plan.alone:
@@ -237,15 +239,19 @@ class _Reader:
     witness: _Witness
     shelf: Shelf
 
-    def __call__(self, source: Source, run: str, picks: Picks, known: Iterable[str], remember: bool) -> LabelledVolume:
-        """One run; `known`: the objects labelled in it; `remember`: the detector is to know volumes like it."""
+    def __call__(
+        self, source: Source, run: str, picks: Picks, known: Iterable[str], remember: bool, none: Picks | None = None
+    ) -> LabelledVolume:
+        """One run; `known`: the objects labelled in it; `remember`: the detector is to know volumes like it.
+
+        `none` are places that are known to be none.
+        """
         tomogram = _tomogram(source, run, self.spacing)
         labels = _inside(source, tomogram, picks)
         void = None if tomogram.void is None else self.shelf.keep(tomogram.void)
         masks = self._masks(source, run, tomogram.grid, list(known))
         values = self.shelf.keep(self.recipe.normalize(tomogram))
-        negatives = negatives_of(source.project, run, source.negatives, source.picks) if masks else None
-        volume = LabelledVolume(values, tomogram.grid, labels, masks, void, negatives)
+        volume = LabelledVolume(values, tomogram.grid, labels, masks, void, none if masks else None)
         if source.project.regions:
             labelled = volume.labelled_at(labels)
             volume = replace(volume, picks=labels.select(labelled))
