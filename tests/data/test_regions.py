@@ -10,6 +10,7 @@ from tomopick.core.errors import ReadError, SelectionError
 from tomopick.core.types import Grid, Picks
 from tomopick.data import open_project, write_mrc
 from tomopick.data.labelled import judged, labelled_in
+from tomopick.data.open import open_projects
 from tomopick.data.regions import LabelledBox, Region, Regions, Span
 
 GRID = Grid((10, 20, 30), 10.0)
@@ -23,6 +24,11 @@ GRID = Grid((10, 20, 30), 10.0)
         ("100A:200Å", 2, (100.0, 200.0)),
         (":", 2, (-np.inf, np.inf)),
         ("7:", 1, (65.0, np.inf)),
+        ("120A:", 1, (120.0, np.inf)),
+        (":120 A", 1, (-np.inf, 120.0)),
+        (":-5", 1, (-np.inf, 145.0)),  # of 20 voxels, as Python counts
+        ("-15:10", 1, (45.0, 95.0)),
+        ("-5:100A", 1, (-5.0, 100.0)),
     ],
 )
 def test_spans(text, axis, bounds):
@@ -33,6 +39,64 @@ def test_spans(text, axis, bounds):
 def test_a_region_that_is_none(text):
     with pytest.raises(SelectionError, match="`regions="):
         LabelledBox.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("0A:320", "write 0:320A in Å, or 0:320 in voxels"),
+        ("8:A", "an A without a number"),
+        ("A:8", "an A without a number"),
+        ("A:", "an A without a number"),
+        ("0:1e999", "is no span"),
+        ("-3:-5", "is empty"),
+        ("5:-3A", "is empty"),
+    ],
+)
+def test_a_span_that_is_none(text, why):
+    with pytest.raises(SelectionError, match=why):
+        Span.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("region", "why"),
+    [
+        ("0:150", "its region 0:150 reaches beyond its 20 voxels along y, 0 to 190 Å; is it in Å. write 0:150A"),
+        (":150", "write :150A"),
+        ("150:", "write 150A:"),
+        ("0:2000", "beyond its 20 voxels along y, 0 to 190 Å; expected 0 to 20"),
+        ("-50:", "expected 0 to 20"),
+        ("15:-10", "15:-10 holds none of its 20 voxels along y"),
+        ("195:400A", "195:400A holds none of its 20 voxels along y, 0 to 190 Å"),
+        ("-90:-6A", "holds none"),
+    ],
+)
+def test_a_region_that_cannot_be_meant_in_its_tomogram(region, why):
+    project = memory(runs=("A",))
+    regions = Regions.parse([f"A=:,{region},:"])
+    with pytest.raises(SelectionError, match=f"here: run A: .*{why}"):
+        regions.require_within("A", GRID, "here")
+    regions.require_within("B", GRID, "here")
+    project.regions = Regions.parse(["A=:,900:99999A,:"])
+    with pytest.raises(SelectionError, match="memory: run A: its region 900:99999A holds none"):
+        labelled_in(project, "A")
+
+
+@pytest.mark.parametrize("region", ["0:20", "0:21", "20A:9e9A", ":-19", "19:", "-20:", "-4:300A"])
+def test_a_region_that_reaches_to_the_end_of_its_tomogram(region):
+    Regions.parse([f"A=:,{region},:"]).require_within("A", GRID, "here")
+
+
+def test_a_region_of_an_object_that_is_not_there(tmp_path):
+    place = folder(tmp_path / "vols")
+    for project in ([place], [place, folder(tmp_path / "more")]):
+        with pytest.raises(SelectionError, match="run A: no object 'bal' to state a region of; did you mean 'ball'"):
+            open_projects(project, regions=["A:bal=:,:,:"])
+    # Of what the tables hold, though nobody asks for it now.
+    open_project(place, objects=["ring:50"], regions=["A:ball=:,:,:", "B:ring=:,:,:"])
+    (place / "regions.csv").write_text("run,z0,z1,y0,y1,x0,x1,object\nA,,,0,300,,,blob\n")
+    with pytest.raises(SelectionError, match="no object 'blob'"):
+        open_project(place)
 
 
 @given(st.integers(0, 8), st.integers(1, 9), st.integers(0, 1000))
@@ -70,6 +134,18 @@ def test_a_table_beside_the_volumes_and_what_is_said_instead(tmp_path):
     (place / "regions.csv").write_text("run,y0,y1\nA,0,300\n")
     with pytest.raises(ReadError, match="no column z0, z1, x0, x1"):
         open_project(place)
+
+
+def test_what_is_wrong_with_a_cell_of_a_table(tmp_path):
+    place = folder(tmp_path / "vols")
+    for cell, why in (
+        ("0A,800", r"regions\.csv, line 2: y0 is '0A'; expected a number in Å, or nothing for an end"),
+        ("0,nan", "y1 is 'nan'"),
+        ("800,0", "y0 is 800 and y1 0; expected the first below the other"),
+    ):
+        (place / "regions.csv").write_text(f"run,z0,z1,y0,y1,x0,x1\nA,,,{cell},,\n")
+        with pytest.raises(ReadError, match=why):
+            open_project(place)
 
 
 @pytest.mark.parametrize("row", ["A,0,1", "A,,,0,300,,,ball", ",,,0,300,,", "A,,,x,300,,", "A,,,300,0,,", '"A,,,0'])

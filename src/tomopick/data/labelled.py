@@ -73,7 +73,8 @@ def labelled_in(project: Project, run: str, tomo_type: str | None = None) -> Lab
         tomo_type: the tomogram whose voxels regions are counted in; None: the first.
 
     Raises:
-        SelectionError: a mask that is neither a path nor a segmentation of the project.
+        SelectionError: a mask that is neither a path nor a segmentation of the project; a box that cannot be meant in
+            this tomogram.
         ReadError: a mask that cannot be read.
     """
     stated = project.regions.among([run])
@@ -81,6 +82,7 @@ def labelled_in(project: Project, run: str, tomo_type: str | None = None) -> Lab
     if not types:
         return None
     grid = project.grid(run, tomo_type or types[0])
+    stated.require_within(run, grid, project.uri)
     masks = [mask for where in stated.masks if (mask := mask_of(project, run, where, grid)) is not None]
     return stated.of(run, grid, masks)
 

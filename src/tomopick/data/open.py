@@ -68,7 +68,7 @@ def open_project(
         project = _folder(place, voxel_spacing, objects, offset)
     project.uri = str(path)
     project.regions = Regions.beside(place) + Regions.parse(regions, labelled_in)
-    project.regions.require(project.runs(), project.uri)
+    _require_regions(project.regions, [project], project.uri)
     _require_masks([project], project.regions.masks)
     return project
 
@@ -179,8 +179,8 @@ def open_projects(
     ]
     require_taken(opened, voxel_spacing)
     stated = Regions.parse(regions, labelled_in)
-    stated.require([run for each in opened for run in each.project.runs()], listing(paths))
     projects: list[Project] = [each.project for each in opened]
+    _require_regions(stated, projects, listing(paths))
     _require_masks(projects, stated.masks)
     for project in projects:
         project.regions += replace(stated.among(project.runs()), masks=_masks_for(project, stated.masks))
@@ -190,6 +190,19 @@ def open_projects(
 def _masks_for(project: Project, masks: Sequence[str]) -> tuple[str, ...]:
     """Those that a project may have: files, and of copick's segmentations, too."""
     return tuple(w for w in masks if isinstance(project, CopickProject) or Path(os.path.expanduser(w)).exists())
+
+
+def _require_regions(regions: Regions, projects: Sequence[Project], where: str) -> None:
+    """Raises `SelectionError` for parts of a run, or of an object, that none of the projects has.
+
+    Objects that only tables of a folder name may be meant for another time, and count.
+    """
+    if not regions.parts:
+        return
+    known = {o.name for project in projects for o in project.objects}
+    if known and not {part.name for part in regions.parts} <= {"", *known}:
+        known |= {name for p in projects if isinstance(p, FolderProject) for name in p.names_in_tables()}
+    regions.require([run for project in projects for run in project.runs()], known, where)
 
 
 def _require_masks(projects: Sequence[Project], masks: Sequence[str]) -> None:

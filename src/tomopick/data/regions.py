@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from .masks import Mask
 
 REGIONS_FILE = "regions.csv"
 _COLUMNS = ("z0", "z1", "y0", "y1", "x0", "x1")
-_SPAN = re.compile(r"\s*([-+.\deE]*)\s*[AÅ]?\s*:\s*([-+.\deE]*)\s*([AÅ]?)\s*")
+_SPAN = re.compile(r"\s*([-+.\deE]*)\s*([AÅ]?)\s*:\s*([-+.\deE]*)\s*([AÅ]?)\s*")
+_FORM = "expected 10:40 in voxels, 100:400A, or : for all"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Span:
     """A span of one axis, from a voxel up to before another, or between two positions.
 
     Attributes:
-        start, stop: None: from, or to, the volume's end.
+        start, stop: None: from, or to, the volume's end; voxels below 0 count from its end.
         angstrom: whether they are positions [Å].
     """
 
@@ -36,24 +37,57 @@ class Span:
 
     @classmethod
     def parse(cls, text: str) -> Span:
-        """`10:40`, `0:1290A` or `:`."""
+        """`10:40`, `0:1290A`, `800A:` or `:`; raises `SelectionError` for what is not of this form."""
         found = _SPAN.fullmatch(text)
         try:
             if found is None:
                 raise ValueError
-            start, stop = (float(part) if part else None for part in found.groups()[:2])
+            start, stop = (_finite(part) if part else None for part in found.group(1, 3))
         except ValueError:
-            raise SelectionError(f"'{text}' is no span; expected 10:40 in voxels, 100:400A, or : for all") from None
-        if start is not None and stop is not None and not start < stop:
+            raise SelectionError(f"'{text}' is no span; {_FORM}") from None
+        if (found[2] and start is None) or (found[4] and stop is None):
+            raise SelectionError(f"'{text}' has an A without a number; {_FORM}")
+        if found[2] and stop is not None and not found[4]:
+            both = f"{found[1]}:{found[3]}"
+            raise SelectionError(f"'{text}' has its A behind the start alone; write {both}A in Å, or {both} in voxels")
+        span = cls(start, stop, bool(found[2] or found[4]))
+        if start is not None and stop is not None and not start < stop and (span.angstrom or start * stop >= 0):
             raise SelectionError(f"'{text}' is empty; expected its start before its stop")
-        return cls(start, stop, bool(found[3]))
+        return span
+
+    def __str__(self) -> str:
+        start, stop = ("" if v is None else f"{v:.7g}" for v in (self.start, self.stop))
+        unit = "A" if self.angstrom else ""
+        return f"{start}:{stop}{unit}" if stop else f"{start}{unit}:" if start else ":"
 
     def bounds(self, grid: Grid, axis: int) -> tuple[float, float]:
         """From where to where [Å]; voxels count with their outer faces."""
         spacing, origin = grid.voxel_spacing, grid.origin[axis]
         faces = (0.0 if self.angstrom else -0.5 * spacing + origin), (1.0 if self.angstrom else spacing)
-        start, stop = (None if v is None else faces[0] + v * faces[1] for v in (self.start, self.stop))
+        ends = [v if v is None or v >= 0 or self.angstrom else v + grid.shape[axis] for v in (self.start, self.stop)]
+        start, stop = (None if v is None else faces[0] + v * faces[1] for v in ends)
         return -np.inf if start is None else start, np.inf if stop is None else stop
+
+    def objection(self, grid: Grid, axis: int) -> str | None:
+        """Why it cannot be meant on a grid, and what may be; None where it can."""
+        n, spacing, first = grid.shape[axis], grid.voxel_spacing, grid.origin[axis]
+        size = f"{n} voxels along {'zyx'[axis]}, {first:.4g} to {first + (n - 1) * spacing:.4g} Å"
+        far = [v for v in (self.start, self.stop) if v is not None and not -n - 1 <= v <= n + 1]
+        if far and not self.angstrom:
+            likely = min(self.start or 0, self.stop or 0) >= 0 and max(far) <= (n + 1) * spacing
+            fix = f"is it in Å? write {replace(self, angstrom=True)}" if likely else f"expected 0 to {n}"
+            return f"{self} reaches beyond its {size}; {fix}"
+        low, high = self.bounds(grid, axis)
+        if low < high and high > first - 0.5 * spacing and low < first + (n - 0.5) * spacing:
+            return None
+        return f"{self} holds none of its {size}; state a part of these"
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not np.isfinite(number):
+        raise ValueError
+    return number
 
 
 @dataclass(frozen=True)
@@ -188,11 +222,24 @@ class Regions:
         known = set(runs)
         return replace(self, parts=tuple(part for part in self.parts if part.run in known))
 
-    def require(self, runs: Sequence[str], uri: str) -> None:
-        """Raises `SelectionError` for a run that is not there."""
+    def require(self, runs: Sequence[str], objects: Collection[str], uri: str) -> None:
+        """Raises `SelectionError` for a run that is not there, or an object; where none is known any may be."""
         for part in self.parts:
             if part.run not in runs:
                 raise SelectionError(f"{uri}: no run '{part.run}' to state a region of; {near_miss(part.run, runs)}")
+            if part.name and objects and part.name not in objects:
+                raise SelectionError(
+                    f"{uri}: run {part.run}: no object '{part.name}' to state a region of; "
+                    f"{near_miss(part.name, objects)}"
+                )
+
+    def require_within(self, run: str, grid: Grid, uri: str) -> None:
+        """Raises `SelectionError` for a part of a run that cannot be meant on its grid."""
+        for part in (part for part in self.parts if part.run == run):
+            for axis, span in enumerate(part.spans):
+                why = span.objection(grid, axis)
+                if why is not None:
+                    raise SelectionError(f"{uri}: run {run}: its region {why}")
 
     def of(self, run: str, grid: Grid, masks: Sequence[Mask] = ()) -> Labelled | None:
         """Where a run is labelled; None: everywhere.
@@ -230,8 +277,20 @@ def _boxes(path: Path, rows: csv.DictReader[str]) -> Iterator[LabelledBox]:
         if None in row or None in row.values() or not row["run"].strip():
             n = len(rows.fieldnames or ())
             raise ReadError(f"{path}, line {number}: expected a run and the {n} columns of line 1")
-        try:
-            spans = [Span.parse(f"{row[a]}:{row[b]}A") for a, b in zip(_COLUMNS[::2], _COLUMNS[1::2])]
-        except SelectionError as error:
-            raise ReadError(f"{path}, line {number}: {error}") from None
+        spans = [_span(row, ends, f"{path}, line {number}") for ends in zip(_COLUMNS[::2], _COLUMNS[1::2])]
         yield LabelledBox(row["run"].strip(), (spans[0], spans[1], spans[2]), (row.get("object") or "").strip())
+
+
+def _span(row: Mapping[str, str], ends: tuple[str, str], where: str) -> Span:
+    """The span between two cells [Å], each of which may be empty."""
+    numbers: list[float | None] = []
+    for name in ends:
+        text = row[name].strip()
+        try:
+            numbers.append(_finite(text) if text else None)
+        except ValueError:
+            raise ReadError(f"{where}: {name} is '{text}'; expected a number in Å, or nothing for an end") from None
+    start, stop = numbers
+    if start is not None and stop is not None and not start < stop:
+        raise ReadError(f"{where}: {ends[0]} is {start:g} and {ends[1]} {stop:g}; expected the first below the other")
+    return Span(start, stop, True)

@@ -20,6 +20,7 @@ from ..data import Project
 from ..data.choose import SPACING_TOLERANCE
 from ..data.labelled import labelled_in
 from ..data.plausible import unlikely, unlikely_runs
+from ..data.runs import Runs
 from ..data.volumes.mrc import mrc_header
 from ..scoring.crowding import crowded
 from ..scoring.radii import diameter_doubts, radius_doubts
@@ -236,16 +237,15 @@ def _unit_findings(placed: Mapping[str, Picks], grids: Mapping[str, Grid]) -> It
         yield Finding(ERROR, "", corner, "mend them, or import them with `pixel_size` (in Å)")
 
 
-def part_findings(
-    project: Project, runs: Sequence[str], grids: Mapping[str, Grid], query: str | None, whole: list[Picks]
-) -> Iterator[Finding]:
+def part_findings(of: Runs, runs: Sequence[str], grids: Mapping[str, Grid], whole: list[Picks]) -> Iterator[Finding]:
     """Where runs are labelled; the picks of those of which nobody said so go into `whole`."""
+    project, query = of.project, of.picks
     for run in (run for run in runs if run in grids):
         try:
             picks = project.picks(run, query)
             if picks is None:
                 continue
-            labelled = labelled_in(project, run)
+            labelled = labelled_in(project, run, of.tomo_type)
         except NoPicksError:
             continue
         except TomopickError as error:

@@ -101,7 +101,7 @@ def _from_headers(of: Runs, checkup: Checkup, detector: Any) -> tuple[list[Findi
     if checkup.truth:
         near = _distances(detector)
         found += picks_findings(project, runs, grids, of.picks, near, checkup.only, checkup.crowding)
-        found += part_findings(project, runs, grids, of.picks, whole)
+        found += part_findings(of, runs, grids, whole)
     if detector is not None:
         found += _model_findings(project, types, grids, detector)
     return found, grids, whole

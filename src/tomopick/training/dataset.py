@@ -256,8 +256,9 @@ class _Reader:
             labelled = volume.labelled_at(labels)
             volume = replace(volume, picks=labels.select(labelled))
             if not labelled.all():
-                n = counted(int(np.count_nonzero(~labelled)), "pick")
-                log.info(f"{source.project.uri}: run {run}: {n} outside of what is labelled are left out")
+                n, doubt = counted(int(np.count_nonzero(~labelled)), "pick"), "; is the region right?"
+                text = f"{source.project.uri}: run {run}: {n} outside of what is labelled are left out"
+                log.log(logging.INFO if labelled.any() else logging.WARNING, text + doubt * (not labelled.any()))
         self.witness.judge(run, volume)
         if remember:
             self.witness.look(tomogram.tomo_type, run, volume)
@@ -295,9 +296,14 @@ def _occurring(
 
 
 def _require_likely(source: Source, picks: Mapping[str, Picks]) -> None:
-    """Raises where all the picks of a project lie in one corner: they are not in Å, and noise would be learned."""
+    """Raises where all the picks of a project lie in one corner: they are not in Å, and noise would be learned.
+
+    And where a region cannot be meant, before any volume is read.
+    """
     with source.told():
         grids = {run: source.project.grid(run, source.tomo_type) for run in picks}
+    for run, grid in grids.items():
+        source.project.regions.require_within(run, grid, source.project.uri)
     inside = {run: p.select(grids[run].contains(p.positions)) for run, p in picks.items()}
     fix = "mend them, or import them with `pixel_size` (in Å)"
     require_likely(inside, grids, source.project.uri, fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Sequence
@@ -171,6 +172,14 @@ class FolderProject:
     def table(self, run: str) -> Path:
         """The table of a run, whether it is there or not."""
         return self._tables.get(run) or self._folder / f"{component(run, 'run')}.csv"
+
+    def names_in_tables(self) -> list[str]:
+        """The objects that its tables of picks name, whether they are among `objects` or not."""
+        found: set[str] = set()
+        for path in sorted(set(self._tables.values())):
+            with contextlib.suppress(ReadError):  # which asking for these picks says
+                found |= {name for picks in self._picks_in(path).values() for name in picks.names.tolist()}
+        return sorted(found)
 
     def admit(self, names: Sequence[str]) -> None:
         """Takes new objects in, without radii, where nobody has listed the project's."""
