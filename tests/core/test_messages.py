@@ -13,6 +13,7 @@ def test_what_was_probably_meant():
     assert near_miss("bdp", ["bpd", "light"]) == "did you mean 'bpd'?"
     assert near_miss("TS_3", ["TS_1", "TS_2", "x"]) == "did you mean 'TS_2' or 'TS_1'?"
     assert near_miss("defocs", ["defocus", "defocus_error", "dose"]) == "did you mean 'defocus'?"
+    assert near_miss("MY", ["apo", "my"]) == "did you mean 'my'?"
     assert near_miss("colour", ["b", "a", "a"]) == "there is a, b"
     assert near_miss("colour", []) == "there is none"
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from small import BALL, RING, memory, recipe, tomogram, trained
+from telling import heard
 from tomopick import Detector, FitOptions, Runs, Source, fit
 from tomopick.core.errors import SelectionError
 from tomopick.data import MemoryProject
@@ -57,8 +58,11 @@ def rings_alone():
 def test_an_added_object_leaves_the_old_ones_as_they_were(tmp_path):
     before = Detector.load(trained(BALL))
     how = FitOptions("cpu", init_from=str(trained(BALL)), add=["ring"])
-    made = fit(recipe("train.steps=60", "train.validate_every=60", "train.lr=3e-3", "train.warmup_steps=5",
-                      "train.ema_decay=0.9"), [Source(rings_alone(), val_runs=["C"])], tmp_path / "m", how)  # fmt: skip
+    method = recipe("train.steps=60", "train.validate_every=60", "train.lr=3e-3", "train.warmup_steps=5",
+                    "train.ema_decay=0.9")  # fmt: skip
+    with heard() as told:
+        made = fit(method, [Source(rings_alone(), val_runs=["C"])], tmp_path / "m", how)
+    assert f"warning: no true ball to validate on; its thresholds are those of {before.name}" in told
     assert [o.name for o in made.objects] == ["ball", "ring"]
     assert made.thresholds["f1"]["ball"] == before.thresholds["f1"]["ball"]
     assert made.facts.provenance["thresholds_of_before"] == ["ball"]
@@ -75,7 +79,7 @@ def test_what_cannot_be_added(tmp_path):
     for how, text in (
         (FitOptions("cpu", add=["ball"]), "expected a model to add it to"),
         (FitOptions("cpu", add=["ball"], init_from=str(trained(BALL))), "knows it already"),
-        (FitOptions("cpu", add=["ring"], objects=["ball"], init_from=str(trained(BALL))), "leave `objects` out"),
+        (FitOptions("cpu", add=["ring"], objects=["ball"], init_from=str(trained(BALL))), "leave `FitOptions.obj"),
         (FitOptions("cpu", add=["rung"], init_from=str(trained(BALL))), "no object 'rung'"),
     ):  # fmt: skip
         with pytest.raises(SelectionError, match=text):

@@ -35,12 +35,11 @@ def metric(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     return value
 
 
-def objects(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+def objects(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     """Objects with radii, each NAME:RADIUS."""
-    from ..data.objects import object_and_radius
+    from ..data.objects import require_one_radius
 
-    for text in value:
-        object_and_radius(text)
+    require_one_radius(value, param.name or "objects")
     return value
 
 
@@ -55,10 +54,10 @@ def regions(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
 
 def densities(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     """Densities of objects, whose files are there; the name may be left out where the option is `maps`."""
-    from ..data.objects import density_parts, with_name
+    from ..data.objects import density_parts
 
     for text in value:
-        name, path, _ = density_parts(with_name(text) if param.name == "maps" else text)
+        name, path, _ = density_parts(text, param.name or "densities")
         if not Path(os.path.expanduser(path)).is_file():
             raise ReadError(f"{path}: there is no such file; expected the density of '{name}'")
     return value

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from math import isclose
 from typing import Any
 
-from ..core.errors import TomopickError
+from ..core.errors import SelectionError, TomopickError
 from .options import WHERE_LABELLED, given_for, named_runs
 
 _OF_SEVERAL = ("as_published", "seeds", "folds", "subset", "pretrain")
@@ -15,8 +16,38 @@ def is_planned(choices: dict[str, Any]) -> bool:
     return any(choices[key] for key in _OF_SEVERAL)
 
 
+def hold(choices: dict[str, Any], learn: list[str] | None) -> None:
+    """Puts into `choices`, as "name:radius", the objects that a model holds to which others are added.
+
+    Raises:
+        SelectionError: there is no model to add to, or it knows the object already, or another radius is stated of one.
+    """
+    choices["held"] = ()
+    if not choices["add"]:
+        return
+    if choices["maps"]:
+        raise TomopickError("--from-map names what is learned beside all that --init-from knows; leave --add out")
+    from ..data.objects import object_and_radius, require_one_radius
+    from ..picking.load import load_detector
+    from ..training.transfer import held_objects
+
+    start = load_detector(choices["init_from"]) if choices["init_from"] else None
+    known = {o.name: o for o in held_objects(start, [spec.partition(":")[0] for spec in choices["add"]], learn)}
+    for spec in choices["objects"]:
+        name, radius = object_and_radius(spec)
+        if start is not None and name in known and radius and not isclose(radius, known[name].radius_angstrom):
+            raise SelectionError(
+                f"`objects={spec}`: {start.name} knows {name} with a radius of {known[name].radius_angstrom:g} Å, "
+                "which stays; leave it out"
+            )
+    require_one_radius([*choices["objects"], *choices["add"]], "add")
+    choices["held"] = tuple(f"{o.name}:{o.radius_angstrom}" for o in known.values())
+
+
 def fit_options(choices: dict[str, Any], learn: list[str] | None) -> Any:
     """How to train; objects that are added with a radius are defined by it, in `choices` too."""
+    if "held" not in choices:
+        hold(choices, learn)
     from ..look.sections import draw_training
     from ..training.fit import FitOptions
 
@@ -89,8 +120,18 @@ def _opened(places: list[str], choices: dict[str, Any]) -> tuple[list[Any], list
     alike = offsets[0] if len(set(offsets)) == 1 else "none"
     offsets += [alike] * (len(every) - n)
     given = {key: choices[key] for key in ("voxel_spacing", "objects", *WHERE_LABELLED)}
-    opened = open_projects(every, **given, coordinate_offsets=offsets)
+    try:
+        opened = open_projects(every, **given, coordinate_offsets=offsets, held=choices["held"])
+    except SelectionError as error:
+        raise SelectionError(_as_added(str(error), choices["add"])) from None
     return opened[:n], opened[n : len(every) - len(further)], opened[-1] if further else None
+
+
+def _as_added(text: str, add: tuple[str, ...]) -> str:
+    """A message with the field that an object was given as."""
+    for spec in add:
+        text = text.replace(f"`objects={spec}`", f"`add={spec}`")
+    return text
 
 
 def _simulated(choices: dict[str, Any], project: Any) -> Any:

@@ -16,7 +16,7 @@ from ..core.files import is_vacant
 from ..core.shards import Shard
 from ..core.text import read_text
 from . import early
-from .grounds import asked_plan, fit_options, grounds_of, is_planned
+from .grounds import asked_plan, fit_options, grounds_of, hold, is_planned
 from .maps import with_simulated
 from .on import OnCommand
 from .options import (
@@ -198,7 +198,7 @@ def train_command(
         return
     method = _recipe(recipe, overrides, choices)
     if shard is None:
-        _require_start(Path(out), choices)
+        _require_start(Path(out), learn, choices)
     with among_ranks(choices["device"]) as ranks:
         projects, learn = with_simulated(projects, Path(out), learn, choices)
         options = replace(fit_options(choices, learn), ranks=ranks)
@@ -256,7 +256,7 @@ def _recipe(name: str, overrides: list[str], choices: dict[str, Any]) -> Any:
     return recipe.override(overrides)
 
 
-def _require_start(out: Path, choices: dict[str, Any]) -> None:
+def _require_start(out: Path, learn: list[str] | None, choices: dict[str, Any]) -> None:
     """What refuses a training at a glance, before the projects are opened and looked over."""
     from ..networks.engines import choose_device
     from ..picking.load import load_detector
@@ -268,6 +268,7 @@ def _require_start(out: Path, choices: dict[str, Any]) -> None:
     choose_device(choices["device"])
     if choices["init_from"]:
         load_detector(choices["init_from"])
+    hold(choices, learn)
 
 
 @contextmanager

@@ -47,6 +47,9 @@ def reason_of(error: BaseException) -> str:
 def near_miss(name: str, known: Iterable[str]) -> str:
     """The end of a message: the likely meant names, or what there is."""
     known = sorted(set(known))
+    alike = [repr(k) for k in known if k.casefold() == name.casefold() != ""]
+    if alike:
+        return f"did you mean {' or '.join(alike)}?"
     close = get_close_matches(name, known, n=3, cutoff=0.6)
     if close:
         # Beside a name that is right but for a letter, others that are somewhat like it were not meant.

@@ -20,6 +20,7 @@ from ..core.text import read_json
 from ..core.types import PickableObject
 
 _LARGEST = 1e6  # [Å] of a radius, or of any other figure
+_FIGURES = {"radius": "Å", "mass": "kDa", "voxel": "Å"}  # of a density, and their units
 DENSITY_FORM = "NAME=FILE[,radius=Å][,mass=kDa][,voxel=Å]"
 
 
@@ -111,8 +112,10 @@ def with_specs(known: Sequence[PickableObject], specs: Sequence[str], extend: bo
     """`known` with the radii of "name:radius" put in [Å]; names it does not have are added where `extend`.
 
     Raises:
-        SelectionError: not of this form, or an unknown name where the set of objects is the project's own.
+        SelectionError: not of this form, or two radii of one object, or an unknown name where the set of objects is the
+            project's own.
     """
+    require_one_radius(specs)
     objects = {o.name: o for o in known}
     for spec in specs:
         name, radius = object_and_radius(spec)
@@ -126,8 +129,27 @@ def with_specs(known: Sequence[PickableObject], specs: Sequence[str], extend: bo
     return tuple(objects.values())
 
 
-def object_and_radius(spec: str) -> tuple[str, float | None]:
+def require_one_radius(specs: Sequence[str], field: str = "objects") -> None:
+    """Raises `SelectionError` for what is not "name:radius" [Å], and for an object that is given two radii.
+
+    Args:
+        specs: to look over.
+        field: that they were given as, for the messages.
+    """
+    before: dict[str, str] = {}
+    for spec in specs:
+        name, radius = object_and_radius(spec, field)
+        other = before.setdefault(name, spec) if radius is not None else spec
+        if radius is not None and object_and_radius(other, field)[1] != radius:
+            raise SelectionError(f"`{field}={spec}`: '{other}' was given before; expected one radius of an object")
+
+
+def object_and_radius(spec: str, field: str = "objects") -> tuple[str, float | None]:
     """What "name:radius" [Å] says; the radius may be left out.
+
+    Args:
+        spec: what was given.
+        field: that it was given as, for the message.
 
     Raises:
         SelectionError: not of this form.
@@ -138,33 +160,44 @@ def object_and_radius(spec: str) -> tuple[str, float | None]:
     except ValueError:
         radius = -1.0
     if not name or (radius is not None and not 0 < radius < _LARGEST):
-        raise SelectionError(f"`objects={spec}`: expected NAME:RADIUS with the radius in Å, such as ribosome:150")
+        given = f"`{field}={spec}`" if spec else f"`{field}` ''"
+        raise SelectionError(f"{given}: expected NAME:RADIUS with the radius in Å, such as ribosome:150")
     return name, radius
 
 
-def density_parts(text: str) -> tuple[str, str, dict[str, float]]:
+def density_parts(text: str, field: str = "densities") -> tuple[str, str, dict[str, float]]:
     """Name, file and figures (`radius`, `mass`, `voxel`) of a density in the form `DENSITY_FORM`.
+
+    Args:
+        text: what was given; of `maps`, the name may be left out.
+        field: that it was given as, for the message.
 
     Raises:
         SelectionError: not of this form.
     """
+    given, form = f"`{field}={text}`", DENSITY_FORM
+    if field == "maps":
+        text, form = _with_name(text), f"[NAME=]{DENSITY_FORM.partition('=')[2]}"
     name, equals, rest = text.partition("=")
     path, *options = rest.split(",")
     values: dict[str, float] = {}
     for option in options:
-        key, _, number = option.partition("=")
+        key, _, number = (part.strip() for part in option.partition("="))
+        if key not in _FIGURES:
+            meant = near_miss(key, _FIGURES)
+            raise SelectionError(f"{given}: there is no '{option.strip()}'; {meant} expected {form}")
         try:
-            values[key.strip()] = float(number)
+            values[key] = float(number)
         except ValueError:
-            values[key.strip()] = -1.0
-    legal = name and not set('_ <>:"/\\|?*') & set(name) and equals and path
-    whole = set(values) <= {"radius", "mass", "voxel"} and all(0 < v < _LARGEST for v in values.values())
-    if not legal or not whole:
-        raise SelectionError(f"`densities={text}`: expected {DENSITY_FORM}, the name without space or _")
+            values[key] = -1.0
+        if not 0 < values[key] < _LARGEST:
+            raise SelectionError(f"{given}: {key} is '{number}'; expected a number of {_FIGURES[key]} above 0")
+    if not (name and not set('_ <>:"/\\|?*') & set(name) and equals and path):
+        raise SelectionError(f"{given}: expected {form}, the name without space or _")
     return name, path, values
 
 
-def with_name(text: str) -> str:
+def _with_name(text: str) -> str:
     """A density whose name was left out, with that of its file."""
     path = text.partition(",")[0]
     if "=" in path:

@@ -13,7 +13,7 @@ from ..core.messages import listing, near_miss
 from ..core.reading import require_file
 from ..core.records import Records
 from ..core.text import read_json
-from .objects import with_specs
+from .objects import object_and_radius, with_specs
 from .offset import CoordinateOffset
 from .project import Project
 from .regions import Regions
@@ -31,6 +31,7 @@ def open_project(
     coordinate_offset: str | Sequence[float] | CoordinateOffset = "none",
     regions: Sequence[str] = (),
     labelled_in: Sequence[str] = (),
+    held: Sequence[str] = (),
 ) -> Project:
     """The project at `path`.
 
@@ -45,6 +46,8 @@ def open_project(
             of what a table `regions.csv` beside the volumes says of a run. What lies outside is neither learned from
             nor scored.
         labelled_in: masks of the same: volumes, folders of `RUN.mrc`, or segmentations `NAME:user/session`.
+        held: "name:radius" [Å] of objects that a model knows which is gone on with: a folder's picks of them count,
+            too, and whoever knows them has this radius.
 
     Raises:
         ReadError: nothing there, or nothing of these kinds.
@@ -67,6 +70,9 @@ def open_project(
         _refuse_stray_config(place)
         project = _folder(place, voxel_spacing, objects, offset)
     project.uri = str(path)
+    known = [o.name for o in project.objects]
+    mine = held if isinstance(project, FolderProject) else [h for h in held if object_and_radius(h)[0] in known]
+    project.objects = with_specs(project.objects, mine, extend=True)
     project.regions = Regions.beside(place) + Regions.parse(regions, labelled_in)
     _require_regions(project.regions, [project], project.uri)
     _require_masks([project], project.regions.masks)
@@ -156,6 +162,7 @@ def open_projects(
     coordinate_offsets: Sequence[str] = ("none",),
     regions: Sequence[str] = (),
     labelled_in: Sequence[str] = (),
+    held: Sequence[str] = (),
 ) -> list[Project]:
     """Several projects with one set of options, each of which goes to those that can take it.
 
@@ -164,6 +171,7 @@ def open_projects(
         voxel_spacing, objects: as in `open_project`.
         coordinate_offsets: one for all, or one each.
         regions, labelled_in: as in `open_project`; a region is of the projects that have its run.
+        held: as in `open_project`.
 
     Raises:
         SelectionError: an option that none of them takes.
@@ -171,10 +179,10 @@ def open_projects(
     given = {"voxel_spacing": voxel_spacing, "objects": objects}
     offsets = list(coordinate_offsets) * (len(paths) if len(coordinate_offsets) == 1 else 1)
     if len(paths) == 1:
-        given |= {"coordinate_offset": offsets[0], "regions": regions, "labelled_in": labelled_in}
+        given |= {"coordinate_offset": offsets[0], "regions": regions, "labelled_in": labelled_in, "held": held}
         return [open_project(paths[0], **given)]  # type: ignore[arg-type]
     opened = [
-        open_taking(path, **given, coordinate_offset=offset)  # type: ignore[arg-type]
+        open_taking(path, **given, coordinate_offset=offset, held=held)  # type: ignore[arg-type]
         for path, offset in zip(paths, offsets, strict=True)
     ]
     require_taken(opened, voxel_spacing)

@@ -19,7 +19,8 @@ AnyModel = TypeVar("AnyModel", Detector, Ensemble)
 
 
 def with_measured(
-    model: AnyModel, found: Candidates, truth: Mapping[str, Picks], objects: Sequence[PickableObject], before: str,
+    model: AnyModel, found: Candidates, truth: Mapping[str, Picks], objects: Sequence[PickableObject],
+    before: str | Mapping[str, str],
     complete: bool = True,
 ) -> AnyModel:  # fmt: skip
     """The model with thresholds, scores and displacement as measured; what could not be measured keeps its thresholds.
@@ -29,7 +30,7 @@ def with_measured(
         found: lowest height -> run -> picks.
         truth: run -> true particles.
         objects: that are measured.
-        before: what the thresholds are that the model has so far, for the warning.
+        before: what the thresholds are that the model has so far, all alike or by object, for the warning.
         complete: whether all particles are known; else `positives` chooses the thresholds and there are no scores.
 
     Raises:
@@ -43,7 +44,7 @@ def with_measured(
     for name, c in best["f1"].items():
         if not c.calibrated:
             what = f"validation particle of {name} was found" if c.n_truth else f"true {name} to validate on"
-            log.warning(f"no {what}; its thresholds are {before}")
+            log.warning(f"no {what}; its thresholds are {before if isinstance(before, str) else before[name]}")
     shift, n = median_shift(picks_for(found, thresholds["f1"]), truth, objects, thresholds["f1"])
     scores = {m: {k: float(c.value) for k, c in cuts.items() if c.n_truth and complete} for m, cuts in best.items()}
     facts = replace(model.facts, displacement=shift, displacement_matches=int(n), scores=scores)

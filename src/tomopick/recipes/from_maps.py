@@ -13,7 +13,6 @@ import numpy as np
 from ..core.messages import counted, listing
 from ..core.presets import CZII_OBJECTS
 from ..core.types import Grid, Shape
-from ..data.objects import with_name
 from ..simulation.bodies import density_of
 from ..simulation.density import Density
 from ..simulation.maps import DensityFile
@@ -138,7 +137,7 @@ def _shells(density: Density) -> tuple[float, np.ndarray]:
 
 
 def _parsed(text: str) -> DensityFile:
-    file = DensityFile.parse(with_name(text))
+    file = DensityFile.parse(text, "maps")
     file.load()
     return file
 

@@ -60,13 +60,13 @@ class DensityFile:
     voxel_spacing: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> DensityFile:
-        """What `densities` was given, in the form `DENSITY_FORM`.
+    def parse(cls, text: str, field: str = "densities") -> DensityFile:
+        """What `densities` was given, in the form `DENSITY_FORM`, or another field.
 
         Raises:
             SelectionError: not of this form.
         """
-        name, path, values = density_parts(text)
+        name, path, values = density_parts(text, field)
         return cls(name, path, values.get("radius"), values.get("mass"), values.get("voxel"))
 
     def load(self) -> MapDensity:

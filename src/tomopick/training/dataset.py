@@ -26,7 +26,7 @@ from .negatives import negatives_for
 from .patches import LabelledVolume
 from .recipe import Recipe
 from .shelf import Shelf
-from .sources import Source, SourceRuns, check_unlabelled, objects_of, plans_of
+from .sources import Source, SourceRuns, check_unlabelled, no_picks_of, objects_of, plans_of, require_picks
 from .split import split_run
 
 log = logging.getLogger("tomopick")
@@ -105,8 +105,7 @@ def gather(
 
 def require_labels(recipe: Recipe, sources: Sequence[Source], names: Sequence[str] | None, seed: int) -> None:
     """Raises what `gather` would where labels do not suffice; reads no volume."""
-    plans, labels, objects = _labelled(recipe, sources, names, seed, ())
-    _check_labels([own[run] for plan, own in zip(plans, labels) for run in plan.train], objects)
+    _labelled(recipe, sources, names, seed, ())
 
 
 def _labelled(
@@ -121,7 +120,9 @@ def _labelled(
     defined = objects_of([source for source in sources if source.labelled], names)
     defined = (*held, *(o for o in defined if o.name not in {h.name for h in held}))
     labels = [{run: _labels(plan.source, run, defined) for run in (*plan.train, *plan.val)} for plan in plans]
-    return plans, labels, defined if names is not None else _occurring(defined, plans, labels)
+    objects = defined if names is not None else _occurring(defined, plans, labels)
+    require_picks(plans, labels, [o for o in objects if o not in held])
+    return plans, labels, objects
 
 
 def _ask(source: Source, volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
@@ -140,7 +141,7 @@ def _check(
     """What is wrong with the labels of the objects that are learned from them is said before the first step."""
     if train and not val:
         log.info("no run is validated on: the last weights are kept, with thresholds that nothing has measured")
-    _check_labels([v.picks for v in train], objects)
+    _check_labels(train, objects)
     _check_validation(val, objects)
     _check_crowding(recipe, [*train, *val], objects)
 
@@ -387,14 +388,11 @@ def _check_validation(volumes: Sequence[LabelledVolume], objects: Sequence[Picka
         log.warning(f"{what} in what is kept for validation: there is no F1 for it; name other `val_runs`")
 
 
-def _check_labels(picks: Sequence[Picks], objects: Sequence[PickableObject]) -> None:
+def _check_labels(volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
     for o in objects:
-        n = sum(int((p.names == o.name).sum()) for p in picks)
+        n = sum(int((v.picks.names == o.name).sum()) for v in volumes)
         if n == 0:
-            others = ",".join(other.name for other in objects if any((p.names == other.name).any() for p in picks))
-            raise SelectionError(
-                f"object '{o.name}' has no picks in the training runs; name other runs"
-                + (f", or learn the others: `FitOptions.objects={others}`" if others else " or other picks (`picks`)")
-            )
+            others = [p.name for p in objects if any((v.picks.names == p.name).any() for v in volumes)]
+            raise no_picks_of(o.name, others)
         if n < 20:
             log.warning(f"only {counted(n, 'pick')} of {o.name} to learn from")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import SelectionError, TomopickError
-from ..core.messages import counted, near_miss
-from ..core.types import PickableObject
-from ..data import Project
+from ..core.messages import counted, listing, near_miss
+from ..core.types import PickableObject, Picks
+from ..data import FolderProject, Project
 from ..data.choose import require_run
 from ..data.labelled import picks_where_any
 from ..data.runs import Runs
@@ -233,6 +233,36 @@ def _place(plan: SourceRuns) -> str | int:
 def _few(found: Sequence[tuple[str | int, str, str]]) -> str:
     names = [run for _, run, _ in found]
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def require_picks(
+    plans: Sequence[SourceRuns], labels: Sequence[Mapping[str, Picks]], objects: Sequence[PickableObject]
+) -> None:
+    """Raises `SelectionError` for an object that no run has picks of that is learned from; see `no_picks_of`."""
+    there = {n for plan, picks in zip(plans, labels) for run in plan.train for n in picks[run].names.tolist()}
+    for o in objects:
+        if o.name not in there and any(plan.train for plan in plans):
+            raise no_picks_of(o.name, [p.name for p in objects if p.name in there], [plan.source for plan in plans])
+
+
+def no_picks_of(name: str, others: Sequence[str], sources: Sequence[Source] = ()) -> SelectionError:
+    """That an object has no picks to learn from, and what may have been meant.
+
+    Args:
+        name: of the object.
+        others: that are to be learned and have picks.
+        sources: where its picks were looked for.
+    """
+    folders = [s.project for s in sources if isinstance(s.project, FolderProject)]
+    known = [n for project in folders for n in project.names_in_tables() if n != name and n not in others]
+    meant = near_miss(name, known)
+    text = f"object '{name}' has no picks in the training runs; "
+    if known and meant.startswith("did you mean"):
+        return SelectionError(f"{text}{meant}")
+    whose = "" if folders and len(folders) == len(sources) else " or other picks (`picks`)"
+    tables = f" (the tables name {listing(sorted(set(known)))})" if known else ""
+    learn = f", or learn the others: `FitOptions.objects={','.join(others)}`" if others else whose
+    return SelectionError(f"{text}name other runs{learn}{tables}")
 
 
 def objects_of(sources: Sequence[Source], names: Sequence[str] | None) -> tuple[PickableObject, ...]:

@@ -86,7 +86,9 @@ def held_objects(
     if start is None:
         raise SelectionError(f"`add={add[0]}`: expected a model to add it to; say which: `init_from=default`")
     if objects is not None:
-        raise SelectionError("`add` names what is learned besides all that the model knows; leave `objects` out")
+        raise SelectionError(
+            "`add` names what is learned besides all that the model knows; leave `FitOptions.objects` out"
+        )
     known = [o.name for o in start.objects]
     for name in add:
         if name in known:

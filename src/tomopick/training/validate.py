@@ -19,7 +19,7 @@ from ..picking.peaks import LOWEST_SCORE, PeakFinder
 from ..picking.predict import Predictor, predict_rows
 from ..picking.rows import decode_rows
 from ..picking.tensors import fits
-from ..scoring.metrics import METRICS, POSITIVES
+from ..scoring.metrics import DEFAULT_THRESHOLDS, METRICS, POSITIVES
 from ..scoring.thresholds import Candidates, choose_thresholds, found_uphill
 from .dataset import Data
 from .loop import TrainState
@@ -129,7 +129,10 @@ def measured(detector: Detector, data: Data, device: torch.device) -> Detector:
     metrics = METRICS if data.complete else (POSITIVES,)
     predictor = detector.predictor(device)
     candidates, truth = validation_picks(detector, predictor, data, metrics), _truth(data)
-    made = with_measured(detector, candidates, truth, data.objects, "the defaults", data.complete)
+    start, cuts = detector.facts.provenance.get("added_to"), detector.thresholds["f1"]
+    kept = [n for n, cut in cuts.items() if start and cut != DEFAULT_THRESHOLDS["f1"]]
+    before = dict.fromkeys(cuts, "the defaults") | dict.fromkeys(kept, f"those of {start}")
+    made = with_measured(detector, candidates, truth, data.objects, before, data.complete)
     n = Counter(name for picks in truth.values() for name in picks.names.tolist())
     few = [o for o in data.objects if 0 < n[o.name] < ENOUGH]
     if not few or detector.method.peaks.positions_depend_on_threshold:

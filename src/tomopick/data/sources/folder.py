@@ -130,7 +130,7 @@ class FolderProject:
         path, names = self._tables[run], [o.name for o in self.objects]
         unknown = sorted(set(picks.names.tolist()) - set(names))
         if unknown:
-            log.warning("%s: picks of %s are left out; the objects are %s", path, listing(unknown), listing(names))
+            warn_once(f"{path}: picks of {listing(unknown)} are left out; the objects are {listing(names)}")
         chosen = choose_picks(query, self._sets(picks), names, f"{self.uri}: run {run}")
         parts = Picks.join(run, [picks.of(entry.name) for entry in chosen or ()])
         return self._offset.to_true(parts, self._offset_spacing(run))
