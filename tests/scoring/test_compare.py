@@ -45,6 +45,20 @@ def jittered(run_name, seed):
     return Picks(run_name, at, np.full(len(at), "ball"), scores), truth
 
 
+def test_no_truth_that_counts_is_said_as_such(tmp_path):
+    sides(tmp_path)
+    picks, place = tmp_path / "picks", tmp_path / "tomograms"
+    (place / "objects.json").write_text('[{"name": "ball", "radius": 40}, {"name": "ring", "radius": 40}]')
+    with open(picks / "A.csv", "a") as file:
+        file.write("ring,100,200,120,0.5\n")
+    line = refused("evaluate", picks, place, "--objects", "ring")
+    assert line == f"error: --objects ring: {place} has no truth of it; there is ball"
+    part = ["--region", "A=0:1,0:1,0:1", "--region", "B=0:1,0:1,0:1"]
+    assert "no true particle lies where its runs are labelled" in refused("evaluate", picks, place, *part)
+    model = small.trained(small.BALL)
+    assert "no true picks of ball where its runs are labelled" in refused("calibrate", model, place, *part)
+
+
 def sides(place, runs=("A", "B")):
     """A folder of tomograms with truth, and one of picks."""
     small.folder(place / "tomograms", runs)

@@ -227,9 +227,13 @@ def _pool(
 def _truth(runs: Runs, names: Sequence[str]) -> dict[str, Picks]:
     kept = {run: p.among(names) for run, p in runs.labelled("picks").items()}
     if not any(len(p) for p in kept.values()):
-        raise SelectionError(
-            f"{runs.uri}: no true picks of {', '.join(names)}; name them with `picks=OBJECT:USER/SESSION`"
-        )
+        where, fix = "", "name them with `picks=OBJECT:USER/SESSION`"
+        if runs.project.regions:
+            where, fix = (
+                " where its runs are labelled",
+                "mend the region or mask (`regions`, `labelled_in`)",
+            )
+        raise SelectionError(f"{runs.uri}: no true picks of {', '.join(names)}{where}; {fix}")
     return kept
 
 

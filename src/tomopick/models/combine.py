@@ -52,7 +52,8 @@ def unlearned(runs: Runs, detectors: Sequence[Detector]) -> dict[str, Picks]:
     found = {run: p.among(names) for run, p in found.items()}
     if not any(len(p) for p in found.values()):
         raise SelectionError(
-            f"{runs.uri}: no run with true picks of {listing(sorted(set(names)))} that a model has not learned from; "
+            f"{runs.uri}: no run with true picks of {listing(sorted(set(names)))}"
+            f"{' where it is labelled' if runs.project.regions else ''} that a model has not learned from; "
             "name some with `Runs.names`"
         )
     return found

@@ -32,7 +32,7 @@ from .intervals import Difference, bootstrap, bootstrap_f1, paired_difference
 from .localisation import localisations
 from .matching import REACH
 from .scores import CZII_BETA, czii_score, matched_scores
-from .sides import Made, Make, Sides, twice_written, usual_distances, without_either
+from .sides import Made, Make, Sides, require_truth_for, twice_written, usual_distances, without_either
 
 log = logging.getLogger("tomopick")
 
@@ -122,7 +122,9 @@ class Scoring:
         found, dropped = self._outside(found, project, of.tomo_type)
         found, wanted, note = where_labelled(project, found, wanted, of.tomo_type)
         notes += note
-        objects, lines = without_either(self._only(objects, found, wanted), found, wanted, official)
+        mine = self._only(objects, found, wanted)
+        require_truth_for(self.only, wanted, truth)
+        objects, lines = without_either(mine, found, wanted, official)
         notes += lines
         if self.only is not None:
             found, wanted = ({run: p.among(self.only) for run, p in side.items()} for side in (found, wanted))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..core.errors import SelectionError
 from ..core.messages import listing
 from ..core.types import MIN_DISTANCE, PickableObject, Picks
 from ..data import Project
@@ -77,6 +78,18 @@ def twice_written(truth: Mapping[str, Picks], objects: Sequence[PickableObject])
     twice = sum(duplicates(truth, [o for o in objects if o.radius], radius=_SAME).values())
     one = "true particle was" if twice == 1 else "true particles were"
     return [f"{twice} {one} written down twice; the second of each can only be missed"] if twice else []
+
+
+def require_truth_for(only: Sequence[str] | None, truth: Mapping[str, Picks], uri: str) -> None:
+    """Raises `SelectionError` where nothing is to be scored: nothing true is labelled, or of the objects asked for."""
+    there = {name for picks in truth.values() for name in picks.names.tolist()}
+    if not there:
+        raise SelectionError(
+            f"{uri}: no true particle lies where its runs are labelled, so there is nothing to score; mend the region "
+            "or mask (`regions`, `labelled_in`)"
+        )
+    if only is not None and not there & set(only):
+        raise SelectionError(f"`only={','.join(only)}`: {uri} has no truth of it; there is {listing(sorted(there))}")
 
 
 def without_either(
