@@ -130,6 +130,17 @@ def test_picks_outside_and_in_voxels(good):
     one(cheap_findings(project_of(small[0], voxels)), "error", "seem to be in voxels")
 
 
+def test_picks_in_voxels_are_not_asked_about_where_they_are_labelled(good, monkeypatch):
+    tomogram, picks = good
+    asked = "labelled only there?"
+    voxels = Picks("a", tomogram.grid.indices(picks.positions), picks.names)
+    found = findings(project_of(tomogram, voxels))
+    one(found, "error", "are they in voxels? expected Å")
+    assert not any(asked in text for text in texts(found))
+    part = picks.select(picks.positions[:, 1] < 480)
+    one(findings(project_of(tomogram, part)), "warning", asked)
+
+
 def test_duplicates_few_and_small(good):
     tomogram, picks = good
     twice = Picks("a", np.concatenate([picks.positions[:6], picks.positions[:6] + 1]), np.full(12, "ribosome"))

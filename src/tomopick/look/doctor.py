@@ -23,6 +23,7 @@ from ..data.formats.particles import M_NAME, normalised, score_column
 from ..data.formats.star import CENTRED, LIST_FILE, NAMES, PIXELS, particle_block
 from ..data.formats.star_text import read_documents
 from ..data.names import object_alias, tomo_type_alias
+from ..data.plausible import unlikely
 from ..data.runs import Runs
 from ..data.sources.folder import tables_in
 from ..data.tables import is_picks_csv
@@ -166,7 +167,10 @@ def findings(of: Runs | Project, checkup: Checkup = Checkup(), detector: Any = N
 
 
 def _asked(of: Runs, grids: Mapping[str, Grid], whole: Sequence[Picks]) -> list[Finding]:
-    """Whether runs are labelled only where their picks are."""
+    """Whether runs are labelled only where their picks are; not asked of picks in another unit than Å."""
+    if unlikely({p.run: p for p in whole}, grids) is not None:
+        return []
+    whole = [p for p in whole if unlikely({p.run: p}, grids) is None]
 
     def seen(run: str) -> tuple[np.ndarray, np.ndarray | None]:
         tomogram = of.tomogram(run)
