@@ -169,6 +169,9 @@ def test_the_only_run_is_cut_where_picks_are():
     assert last - first >= 200
     with pytest.raises(SelectionError, match="no cut along y leaves some"):
         cut([10])
+    nowhere = np.zeros(grid.shape, dtype=bool)
+    with pytest.raises(SelectionError, match="run A: none of its picks lies where it is labelled"):
+        split_run(replace(made, known={"ball": nowhere}), [BALL])
 
 
 def test_nothing_true_to_validate_on_is_refused(tmp_path):
@@ -235,6 +238,17 @@ def test_negatives_that_are_asked_for_and_not_there(tmp_path, caplog):
         gather(recipe(), [Source(own, negatives="*:truth/0", val_runs=["C"])])
     said = [line for line in caplog.messages if "negatives" in line]
     assert said == ["memory: negatives: 1 of ball", said[1]] and "nothing was rejected beside" in said[1]
+
+
+def test_who_ignores_what_was_not_picked_needs_somebody_to_say_what_is_none():
+    method = recipe()
+    method = replace(method, loss=replace(method.loss, unlabelled="ignore"))
+    held = memory()
+    with pytest.raises(SelectionError, match="nothing else says what is no particle: give negatives"):
+        gather(method, [Source(Runs(held, picks="*:truth/0"), val_runs=["C"])])
+    gather(method, [Source(Runs(held, picks="*:truth/0"), val_runs=["C"])], goes_on=True)
+    held.write_picks(Picks("A", [[120.0, 200.0, 100.0]], ["ball"]), "me", "no")
+    gather(method, [Source(Runs(held, picks="*:truth/0"), val_runs=["C"], negatives="*:me/no")])
 
 
 def test_of_the_unlabelled_a_share_is_taken_for_particles():

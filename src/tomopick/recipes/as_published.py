@@ -22,8 +22,8 @@ from ..picking.detector import Detector
 from ..picking.ensemble import Ensemble
 from ..picking.folder import PLAN, read_record
 from ..picking.load import load_detector, load_model
-from ..training.dataset import require_labels
 from ..training.fit import FitOptions, fit
+from ..training.labelling import labelled
 from ..training.resuming import check_same, refused_without_trace, require_place
 from ..training.sources import Source, plans_of
 from .plans import Plan, Training
@@ -164,7 +164,7 @@ def runs_of(plan: Plan, grounds: Grounds, options: FitOptions) -> list[tuple[Tra
     for training in plan.trainings:
         sources = shares.sources(training)
         with untold():
-            require_labels(training.recipe, sources, _names(training, sources, options), training.seed)
+            labelled(training.recipe, sources, _names(training, sources, options), training.seed)
         plans = plans_of(sources, training.seed)
         parts = [(len(p.train), len(p.val), len(p.unlabelled)) for p in plans]
         found.append((training, *(sum(column) for column in zip(*parts))))

@@ -22,11 +22,12 @@ from ..picking.resample import matched, spacings_differ
 from ..picking.unpicked import unpicked
 from ..scoring.crowding import crowded
 from ..scoring.radii import diameter_doubts
-from .negatives import negatives_for
+from .labelling import labelled
+from .negatives import negatives_for, require_contrary
 from .patches import LabelledVolume
 from .recipe import Recipe
 from .shelf import Shelf
-from .sources import Source, SourceRuns, check_unlabelled, no_picks_of, objects_of, plans_of, require_picks
+from .sources import Source, SourceRuns, no_picks_of
 from .split import split_run
 
 log = logging.getLogger("tomopick")
@@ -50,12 +51,9 @@ class Data:
 
 
 def gather(
-    recipe: Recipe,
-    sources: Sequence[Source],
-    names: Sequence[str] | None = None,
-    seed: int = 0,
-    held: Sequence[PickableObject] = (),
-) -> Data:
+    recipe: Recipe, sources: Sequence[Source], names: Sequence[str] | None = None, seed: int = 0,
+    held: Sequence[PickableObject] = (), goes_on: bool = False,
+) -> Data:  # fmt: skip
     """Reads, normalises and labels all volumes, each once.
 
     Args:
@@ -64,13 +62,15 @@ def gather(
         names: objects to learn; None: all that the projects define.
         seed: of the choice of validation runs where none are named.
         held: objects that are in the model whether they are labelled or not, before those that are learned.
+        goes_on: whether the training starts from a model, which knows what is no particle.
 
     Raises:
         TomopickError: no labelled run, an object without picks or radius, picks of light particles, unlabelled runs
             that are labelled too, that the recipe has no use for, or that it lacks.
     """
-    plans, labels, objects = _labelled(recipe, sources, names, seed, held)
+    plans, labels, objects = labelled(recipe, sources, names, seed, held)
     negatives = negatives_for(plans, labels, objects)
+    require_contrary(recipe, any(negatives), goes_on)
     spacing = recipe.voxel_spacing or _first_spacing(plans)
     parts: dict[str, list[LabelledVolume]] = {"train": [], "val": []}
     witness = _Witness(objects)
@@ -101,28 +101,6 @@ def gather(
     told |= _validated(parts["val"], objects, any(plan.alone for plan in plans))
     facts = replace(facts, learned_from=tuple(plan.learned_from for plan in plans), provenance=told)
     return Data(parts["train"], parts["val"], objects, facts, spacing, unlabelled, complete)
-
-
-def require_labels(recipe: Recipe, sources: Sequence[Source], names: Sequence[str] | None, seed: int) -> None:
-    """Raises what `gather` would where labels do not suffice; reads no volume."""
-    _labelled(recipe, sources, names, seed, ())
-
-
-def _labelled(
-    recipe: Recipe, sources: Sequence[Source], names: Sequence[str] | None, seed: int, held: Sequence[PickableObject]
-) -> tuple[list[SourceRuns], list[dict[str, Picks]], tuple[PickableObject, ...]]:
-    """Which runs of each source are for what, the picks of those that have some by run, and what is learned."""
-    plans = plans_of(sources, seed)
-    for plan in plans:
-        if not (plan.train or plan.val or plan.unlabelled):
-            log.warning(f"{plan.source.project.uri}: none of its runs is named; nothing is learned from it")
-    check_unlabelled(recipe, plans)
-    defined = objects_of([source for source in sources if source.labelled], names)
-    defined = (*held, *(o for o in defined if o.name not in {h.name for h in held}))
-    labels = [{run: _labels(plan.source, run, defined) for run in (*plan.train, *plan.val)} for plan in plans]
-    objects = defined if names is not None else _occurring(defined, plans, labels)
-    require_picks(plans, labels, [o for o in objects if o not in held])
-    return plans, labels, objects
 
 
 def _ask(source: Source, volumes: Sequence[LabelledVolume], objects: Sequence[PickableObject]) -> None:
@@ -273,27 +251,6 @@ class _Reader:
         regions = {name: labelled.of(name) for name in names}
         kept = {id(r): self.shelf.keep(r.on(grid)) for r in regions.values() if r is not None}
         return {name: None if r is None else kept[id(r)] for name, r in regions.items()}
-
-
-def _labels(source: Source, run: str, objects: Sequence[PickableObject]) -> Picks:
-    """The truth of a run, of the objects that are learned."""
-    with source.told():
-        picks = source.project.picks(run, source.picks)
-    if picks is None:
-        raise SelectionError(f"{source.project.uri}: run {run} has no picks to learn from; name labelled runs")
-    return picks.among([o.name for o in objects])
-
-
-def _occurring(
-    objects: tuple[PickableObject, ...], plans: Sequence[SourceRuns], labels: Sequence[Mapping[str, Picks]]
-) -> tuple[PickableObject, ...]:
-    """The objects, without those that several projects together define and none has picks of to learn from."""
-    there = {n for plan, picks in zip(plans, labels) for run in plan.train for n in picks[run].names.tolist()}
-    absent = [o.name for o in objects if o.name not in there]
-    if not absent or not there or sum(bool(plan.train) for plan in plans) < 2:
-        return objects
-    log.warning(f"no picks to learn from in any of the projects, so not learned: {', '.join(absent)}")
-    return tuple(o for o in objects if o.name in there)
 
 
 def _require_likely(source: Source, picks: Mapping[str, Picks]) -> None:

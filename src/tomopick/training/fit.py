@@ -111,7 +111,7 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     if start is not None:
         recipe = like(recipe, start)
     known = held_objects(start, options.add, options.objects)
-    data = gather(recipe, sources, options.add or options.objects, options.seed, known)
+    data = gather(recipe, sources, options.add or options.objects, options.seed, known, start is not None)
     recipe = replace(recipe, voxel_spacing=data.voxel_spacing)
     if start is not None:
         recipe = fewer_steps(recipe, start, data.objects, told=not options.minutes)

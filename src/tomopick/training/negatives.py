@@ -14,6 +14,7 @@ from ..core.types import Grid, PickableObject, Picks
 from ..data import FolderProject
 from ..data.labelled import REJECTED, outside_text, picks_where_any
 from ..data.plausible import FEW, MANY, unlikely
+from .recipe import Recipe
 from .sources import Source, SourceRuns
 
 log = logging.getLogger("tomopick")
@@ -47,6 +48,22 @@ def negatives_for(
         if query not in answered:
             raise SelectionError(f"`negatives={query}`: {refusal}")
     return [_checked(plan.source, mine, picks, objects) for plan, mine, picks in zip(plans, found, labels)]
+
+
+def require_contrary(recipe: Recipe, stated: bool, goes_on: bool) -> None:
+    """Raises where all that is not picked is ignored, and nothing else says what is no particle.
+
+    Args:
+        recipe: whose loss may ignore it.
+        stated: whether there are negatives.
+        goes_on: whether the training starts from a model.
+    """
+    if recipe.loss.unlabelled == "ignore" and not stated and not goes_on:
+        raise SelectionError(
+            "loss.unlabelled=ignore learns nothing of what nobody picked, and nothing else says what is no particle: "
+            "give negatives (RUN.negatives.csv beside the volumes, or `negatives`), a model to start from "
+            "(`init_from=default`), or take loss.unlabelled=pu"
+        )
 
 
 def _stated(source: Source, runs: Sequence[str]) -> dict[str, Picks]:

@@ -235,7 +235,7 @@ def _few(found: Sequence[tuple[str | int, str, str]]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def require_picks(
+def require_learnable(
     plans: Sequence[SourceRuns], labels: Sequence[Mapping[str, Picks]], objects: Sequence[PickableObject]
 ) -> None:
     """Raises `SelectionError` for an object that no run has picks of that is learned from; see `no_picks_of`."""

@@ -34,6 +34,11 @@ def split_run(volume: LabelledVolume, objects: Sequence[PickableObject]) -> tupl
     widest = max(2 * o.radius_angstrom for o in objects)
     gap = math.ceil(widest / volume.grid.voxel_spacing)
     low, high = _extent(volume)
+    if not len(volume.picks) and any(mask is not None for mask in volume.known.values()):
+        raise SelectionError(
+            f"run {run}: none of its picks lies where it is labelled: there is nothing to learn from; mend the "
+            "region or mask (`regions`, `labelled_in`)"
+        )
     start = high - max(1, round(HELD_BACK * (high - low)))
     if start - gap - low < _LEAST:
         raise SelectionError(
