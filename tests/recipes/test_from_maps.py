@@ -90,9 +90,11 @@ def test_recipes_see_more_grey_values_where_simulations_teach():
     assert scale["ScaleShift"] > 0.5 and wider.augment.spatial == usual.augment.spatial
 
 
-def test_what_is_no_map(tmp_path):
+def test_what_is_no_map(density, tmp_path):
+    with pytest.raises(SelectionError, match="given twice"):
+        simulated_with([str(density)] * 2, tmp_path / "sim", MapOptions())
     for text, error, match in ((f"{tmp_path}/none.mrc", ReadError, "no such file"),
-                               (f"{tmp_path}/none.mrc,radius=x", SelectionError, "expected NAME=FILE")):  # fmt: skip
+                               (f"{tmp_path}/none.mrc,radius=x", SelectionError, "radius is 'x'")):  # fmt: skip
         with pytest.raises(error, match=match):
             simulated_with([text], tmp_path / "sim", MapOptions())
     assert not (tmp_path / "sim").exists()

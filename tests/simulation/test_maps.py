@@ -132,9 +132,18 @@ def test_the_form_of_a_density():
     assert DensityFile.parse("a=b/c.mrc") == DensityFile("a", "b/c.mrc")
     full = DensityFile.parse("a=c.mrc,radius=70,mass=500,voxel=1.2")
     assert (full.radius, full.mass, full.voxel_spacing) == (70.0, 500.0, 1.2)
-    for wrong in ("a", "=c.mrc", "a=", "my thing=c.mrc", "a=c.mrc,radius=", "a=c.mrc,size=3", "a=c.mrc,mass=-2"):
+    for wrong in ("a", "=c.mrc", "a=", "my thing=c.mrc", "a=c.mrc,size=3"):
         with pytest.raises(SelectionError, match=r"expected NAME=FILE\[,radius=Å\]"):
             DensityFile.parse(wrong)
+    for wrong, why in (
+        ("radius=", "radius is ''; expected a number of Å above 0"),
+        ("mass=-2", "mass is '-2'; expected a number of kDa above 0"),
+        ("mas=2", "no 'mas=2'; did you mean 'mass'"),
+    ):
+        with pytest.raises(SelectionError, match=f"`densities=a=c.mrc,{wrong}`: .*{why}"):
+            DensityFile.parse(f"a=c.mrc,{wrong}")
+    with pytest.raises(SelectionError, match=r"`maps=c.mrc,size=3`: expected \[NAME=\]FILE\[,radius=Å\]"):
+        DensityFile.parse("c.mrc,size=3", "maps")
 
 
 def test_mass_and_radius_that_a_map_implies(tmp_path):

@@ -25,7 +25,7 @@ def hold(choices: dict[str, Any], learn: list[str] | None) -> None:
     choices["held"] = ()
     if not choices["add"]:
         return
-    if choices["maps"]:
+    if choices.get("maps"):
         raise TomopickError("--from-map names what is learned beside all that --init-from knows; leave --add out")
     from ..data.objects import object_and_radius, require_one_radius
     from ..picking.load import load_detector

@@ -193,9 +193,11 @@ def shard_option(things: str) -> Callable[[Any], Any]:
 
 def pairs(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, float]:
     """Several `object=value` -> values by object."""
-    found = {}
+    found: dict[str, float] = {}
     for text in value:
         name, equals, number = text.partition("=")
+        if name in found:
+            raise click.BadParameter(f"'{text}': there is {name}={found[name]:g} before; give one.", param=param)
         try:
             found[name] = float(number)
         except ValueError:

@@ -184,8 +184,7 @@ def density_parts(text: str, field: str = "densities") -> tuple[str, str, dict[s
     for option in options:
         key, _, number = (part.strip() for part in option.partition("="))
         if key not in _FIGURES:
-            meant = near_miss(key, _FIGURES)
-            raise SelectionError(f"{given}: there is no '{option.strip()}'; {meant} expected {form}")
+            raise SelectionError(f"{given}: expected {form}, and no '{option.strip()}'; {near_miss(key, _FIGURES)}")
         try:
             values[key] = float(number)
         except ValueError:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.errors import SelectionError
 from ..core.messages import counted, listing
 from ..core.presets import CZII_OBJECTS
 from ..core.types import Grid, Shape
@@ -81,11 +82,14 @@ def simulated_with(maps: Sequence[str], out: Path, options: MapOptions) -> tuple
         options: how.
 
     Raises:
-        SelectionError: not of this form.
+        SelectionError: not of this form, or two of one name.
         ReadError: a file that cannot be read, or holds no density.
         OutputError: `out` holds something else.
     """
     files = [_parsed(text) for text in maps]
+    twice = next((file.name for i, file in enumerate(files) if file.name in [f.name for f in files[:i]]), None)
+    if twice:
+        raise SelectionError(f"`maps={twice}`: given twice; expected one file for an object: name them apart")
     z, y, x = options.shape
     spacing = options.looks.voxel_spacing
     share = REFERENCE_VOLUME / (z * y * x * spacing**3)
