@@ -3,9 +3,10 @@
 import pytest
 from click.testing import CliRunner
 
-from small import BALL, RING, folder, recipe, trained
+from small import BALL, RING, folder, memory, recipe, trained
 from telling import heard
 from tomopick.cli import main
+from tomopick.cli.grounds import _negatives
 from tomopick.core.errors import SelectionError
 from tomopick.data import open_project
 from tomopick.data.open import open_projects
@@ -47,6 +48,13 @@ def test_picks_of_old_objects_are_learned_from_where_a_folder_lists_none(place):
     assert {o.name: o.radius for o in project.objects} == {"ring": 30.0, "ball": 40.0}
     assert set(project.picks("A").names.tolist()) == {"ball", "ring"}
     open_projects([str(place)], objects=["ring:30"], held=["ball:40.0"], regions=["A:ball=:,:,:"])
+
+
+def test_one_query_of_negatives_is_for_those_projects_that_keep_picks(place):
+    both = [open_project(place), memory()]
+    assert [_negatives(("*:me/1",), i, both) for i in range(2)] == [None, "*:me/1"]
+    assert [_negatives(("*:me/1", ""), i, both) for i in range(2)] == ["*:me/1", ""]
+    assert _negatives(("*:me/1",), 0, both[:1]) == "*:me/1"  # which is refused, and told why
 
 
 def test_picks_that_are_left_out_are_told_once(tmp_path):

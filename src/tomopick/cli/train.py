@@ -162,8 +162,8 @@ from .train_ranks import follow, led, named_devices, side_by_side
 )
 @click.option(
     "--negatives", multiple=True, metavar="OBJECT:USER/SESSION",
-    help="Picks that mark what the object is not, to learn from; once, or once a PROJECT. Where it is the same as "
-    "--picks, what a curation rejected beside them. Default: a folder's RUN.negatives.csv.",
+    help="Picks that mark what the object is not, to learn from, where PROJECT is copick's; once, or once a PROJECT. "
+    "Where it is the same as --picks, what a curation rejected beside them. A folder has its RUN.negatives.csv.",
 )  # fmt: skip
 @all_labelled_option
 @labelled_options

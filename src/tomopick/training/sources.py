@@ -40,7 +40,7 @@ class Source:
         drop_outside: leave out picks outside their volume, instead of refusing the run.
         invert: the runs that have light particles on dark; True: all.
         negatives: places that are known to be none, `object:user/session`, or as the picks: what a curation rejected
-            beside them; None: a folder's `RUN.negatives.csv`.
+            beside them. Of a folder always its `RUN.negatives.csv`.
         all_labelled: nothing is said where picks fill only a part of their run.
         unlabelled_runs: to learn from without labels, for a semi-supervised recipe; what picks they have is not read.
         role: `simulated` where it is pretrained on, `unlabelled` where nothing in it is labelled; messages name its
