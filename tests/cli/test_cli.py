@@ -459,7 +459,7 @@ def test_train_resume_and_fine_tune(tmp_path):
     done = run("train", "light", place, out, "--val-runs", "C", "--device", "cpu", "--resume", *SMALL)
     assert "resumes at step 6 of 6" in done.stderr
     line = refused("train", "light", place, out, "--val-runs", "C", "--device", "cpu", "--resume", *SMALL, "train.lr=1")
-    assert "begun with another recipe (different: train)" in line
+    assert "begun with train.lr=0.001, not 1" in line and "resume with the same recipe" in line
     again = tmp_path / "again"
     done = run("train", "light", place, again, "--val-runs", "C", "--init-from", out, "--device", "cpu", *SMALL)
     assert "heads kept: ball; new: none" in done.stderr

@@ -263,7 +263,7 @@ def test_semietpicker_gives_one_model(tmp_path):
         carry_out(plan, where, tmp_path / "s", options())
     assert carry_out(plan, where, tmp_path / "s", options(resume=True)).checksum == made.checksum
     other = published("semietpicker", wanted(where, [*NARROW, "train.lr=5e-4"]))
-    with pytest.raises(ModelError, match=r"begun with another recipe \(different: train\)"):
+    with pytest.raises(ModelError, match=r"begun with train.lr=0.001, not 0.0005; resume"):
         carry_out(other, where, tmp_path / "s", options(resume=True))
 
 
