@@ -235,6 +235,35 @@ def test_copick_sessions(tmp_path):
         copick_desk(tmp_path, "third", session_id="1")
 
 
+def test_two_desks_before_either_has_decided_get_two_sessions(tmp_path):
+    small.copick(tmp_path)
+    one, two = copick_desk(tmp_path, "one"), copick_desk(tmp_path, "two")
+    assert (one.session_id, two.session_id) == ("1", "2")
+    one.close()
+    assert copick_desk(tmp_path, "one").session_id == "1" and copick_desk(tmp_path, "three").session_id == "3"
+    with pytest.raises(OutputError, match=r"me/2 is kept for .*two; choose another session"):
+        copick_desk(tmp_path, "four", session_id="2")
+
+
+def test_where_no_session_can_be_kept_the_first_write_looks_again(tmp_path):
+    small.copick(tmp_path)
+    (open_project(tmp_path / "copick.json").overlay / ".tomopick").write_text("no folder can be made here")
+    one, two, three = copick_desk(tmp_path, "one"), copick_desk(tmp_path, "two"), copick_desk(tmp_path, "three")
+    assert one.session_id == two.session_id == "1"
+    asked = copick_desk(tmp_path, "asked", session_id="1")
+    one.act("A", {"op": "set", "ids": [0], "state": "rejected"})
+    two.act("A", {"op": "set", "ids": [0], "state": "accepted"})
+    one.act("A", {"op": "set", "ids": [1], "state": "rejected"})
+    assert (one.session_id, two.session_id) == ("1", "2")
+    assert json.loads((tmp_path / "two" / "curation.json").read_text())["session_id"] == "2"
+    assert len(open_project(tmp_path / "copick.json").picks("A", "*:me/1-rejected")) == 2
+    with pytest.raises(OutputError, match="there are picks of me/1 already"):
+        asked.act("A", {"op": "set", "ids": [0], "state": "rejected"})
+    three.close()
+    assert copick_desk(tmp_path, "three").act("A", {"op": "set", "ids": [0], "state": "rejected"}) == [0]
+    assert json.loads((tmp_path / "three" / "curation.json").read_text())["session_id"] == "3"
+
+
 def test_a_desk_goes_on_where_it_was_whatever_becomes_of_the_picks(tmp_path):
     small.copick(tmp_path)
     desk = copick_desk(tmp_path)

@@ -13,7 +13,7 @@ from tomopick.cli import main
 from tomopick.core.errors import OutputError
 from tomopick.core.types import Picks
 from tomopick.data import open_project
-from tomopick.picking.session import next_session, session_for
+from tomopick.picking.session import next_session, reserved_session, session_for
 
 
 def run(*arguments):
@@ -97,3 +97,29 @@ def test_a_session_is_on_the_disk_before_it_is_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", linked)
     project = open_project(small.copick(tmp_path / "in", ("A",)))
     assert session_for(project, tmp_path / "out", "me") == "1" and flushed
+
+
+def test_two_folders_at_once_get_two_sessions_and_one_folder_keeps_its_own(tmp_path):
+    config = small.copick(tmp_path / "in", ("A",))
+    projects = [open_project(config) for _ in range(8)]
+    outs = [tmp_path / f"out{i}" for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        chosen = list(pool.map(lambda p, out: session_for(p, out, "tomopick"), projects, outs))
+    assert sorted(chosen) == [str(n) for n in range(1, 9)]  # none has a pick yet
+    kept = next((tmp_path / "in").rglob(".tomopick")) / "sessions"
+    assert sorted(os.listdir(kept)) == [f"tomopick_{n}" for n in range(1, 9)]
+    (outs[0] / "session.json").unlink()  # killed before it could write that down
+    assert session_for(open_project(config), outs[0], "tomopick") == chosen[0]
+    assert session_for(open_project(config), outs[0], "me") == "1"  # numbers are each user's
+    made(open_project(config), chosen[0])
+    (outs[0] / "session.json").unlink()
+    assert session_for(open_project(config), outs[0], "tomopick") == "9"  # what has picks is not begun anew
+    assert open_project(config).runs() == ["A"]
+
+
+def test_a_project_that_takes_no_file_is_asked_for_the_next_number(tmp_path):
+    project = open_project(small.copick(tmp_path / "in", ("A",)))
+    made(project, "3")
+    (project.overlay / ".tomopick").write_text("a file where the folder would be")
+    assert reserved_session(project, tmp_path / "out", "tomopick") == ("4", False)
+    assert session_for(project, tmp_path / "out", "tomopick") == "4"

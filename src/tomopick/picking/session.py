@@ -1,4 +1,8 @@
-"""Under which session picks go into a project that keeps them: one for each folder of records, chosen once."""
+"""Under which session picks go into a project that keeps them: one for each folder of records, chosen once.
+
+A number that was chosen is kept from then on: in a project on this machine's disks a small file of the overlay says
+whose it is, so that two who begin before either has written a pick get two.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.errors import OutputError, ReadError
-from ..core.files import hidden, remove
+from ..core.files import hidden, remove, sweep
+from ..core.owners import host
 from ..core.records import Records
 from ..core.text import read_json
 from ..data import Project
+from ..data.sources.copick import CopickProject
 
 log = logging.getLogger("tomopick")
 
@@ -20,8 +26,11 @@ SESSION_FILE = "session.json"
 _FIRST = "1"  # copick's own viewer takes session 0 for a tool's, which it does not change
 
 
+_KEPT = Path(".tomopick") / "sessions"  # in the overlay: a file USER_SESSION for each that was chosen
+
+
 def next_session(project: Project, user_id: str, endings: tuple[str, ...] = ()) -> str:
-    """The number beyond every one that a user has in a project.
+    """The number beyond every one that a user has in a project, or that was reserved there for one of its folders.
 
     Args:
         project: with the picks.
@@ -30,15 +39,112 @@ def next_session(project: Project, user_id: str, endings: tuple[str, ...] = ()) 
     """
     if not project.keeps_picks:
         return _FIRST
-    numbers = [0]
+    return str(max(0, *_numbers(project, user_id, endings), *map(int, _reserved(project, user_id))) + 1)
+
+
+def _numbers(project: Project, user_id: str, endings: tuple[str, ...]) -> set[int]:
+    """Those that a user has picks of."""
+    numbers = {0}
     for run in project.runs():
         for entry in project.picks_sets(run):
             session = entry.session_id
             for ending in endings:
                 session = session.removesuffix(ending)
             if entry.user_id == user_id and session.isdecimal():
-                numbers.append(int(session))
-    return str(max(numbers) + 1)
+                numbers.add(int(session))
+    return numbers
+
+
+def reserved_session(project: Project, out: Path, user_id: str, endings: tuple[str, ...] = ()) -> tuple[str, bool]:
+    """The next free session, and whether nobody else can get it any more: not where the overlay cannot be written.
+
+    Args:
+        project: with the picks.
+        out: folder that the session is for; asked again before there are picks, it gets the same.
+        user_id: whose.
+        endings: that a session's number may have.
+    """
+    if not project.keeps_picks:
+        return _FIRST, True
+    taken = _numbers(project, user_id, endings)
+    mine = [n for n, owner in _reserved(project, user_id).items() if owner == _owner(out) and int(n) not in taken]
+    if mine:
+        return min(mine, key=int), True
+    while True:
+        chosen = next_session(project, user_id, endings)
+        done = reserve(project, out, user_id, chosen)
+        if done is not False:
+            return chosen, done is True
+
+
+def reserve(project: Project, out: Path, user_id: str, session_id: str) -> bool | None:
+    """Keeps a session for a folder: True: it is its own now; False: it is another's; None: none can be kept."""
+    folder = _folder(project)
+    if folder is None:
+        return None
+    path = folder / f"{user_id}_{session_id}"
+    try:
+        _put(path, _owner(out))
+        return True
+    except FileExistsError:
+        return _owner_in(path) == _owner(out)
+    except OSError:
+        return None
+
+
+def _put(path: Path, data: dict[str, str]) -> None:
+    """Writes a file that is whole as soon as it is seen; of several processes one succeeds.
+
+    Raises:
+        FileExistsError: another was first.
+        OSError: it cannot be written.
+    """
+    part = hidden(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        with part.open("x", encoding="utf-8") as file:
+            json.dump(data, file)
+            file.flush()
+            os.fsync(file.fileno())  # an empty one after a power cut would be nobody's
+        os.link(part, path)
+    finally:
+        remove(part)
+
+
+def owner_of(project: Project, user_id: str, session_id: str) -> str:
+    """The folder that a session is kept for, as it is told; "" where it is kept for none, or for one that is gone."""
+    folder = _folder(project)
+    owner = {} if folder is None else _owner_in(folder / f"{user_id}_{session_id}")
+    if owner.get("host") == host():
+        return owner["out"] if Path(owner["out"]).exists() else ""
+    return f"{owner['out']} on {owner['host']}" if owner else ""
+
+
+def _folder(project: Project) -> Path | None:
+    overlay = project.overlay if isinstance(project, CopickProject) else None
+    return None if overlay is None else overlay / _KEPT
+
+
+def _reserved(project: Project, user_id: str) -> dict[str, dict[str, str]]:
+    """By number of a user's sessions that are kept, for which folder."""
+    folder = _folder(project)
+    names = [] if folder is None or not folder.is_dir() else sorted(os.listdir(folder))
+    mine = {name: name.removeprefix(f"{user_id}_") for name in names if name.startswith(f"{user_id}_")}
+    return {n: _owner_in(folder / name) for name, n in mine.items() if folder is not None and n.isdecimal()}
+
+
+def _owner(out: Path) -> dict[str, str]:
+    return {"out": str(out.resolve()), "host": host()}
+
+
+def _owner_in(path: Path) -> dict[str, str]:
+    """What a file says of whom it is for; nothing where it is not there, or being written."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {key: str(data[key]) for key in ("out", "host")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def session_for(project: Project, out: Path, user_id: str) -> str:
@@ -55,21 +161,13 @@ def session_for(project: Project, out: Path, user_id: str) -> str:
     known = _read(path, user_id) or _recorded(out, user_id)
     if known:
         return known
-    chosen = next_session(project, user_id)
-    part = hidden(path)
+    chosen, _ = reserved_session(project, out, user_id)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with part.open("x", encoding="utf-8") as file:
-            json.dump({"user_id": user_id, "session_id": chosen}, file)
-            file.flush()
-            os.fsync(file.fileno())  # an empty one after a power cut would be nobody's
         with suppress(FileExistsError):  # another process was first
-            os.link(part, path)
+            _put(path, {"user_id": user_id, "session_id": chosen})
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"{out}: cannot be written ({reason}); check space and permissions") from None
-    finally:
-        remove(part)
     found = _read(path, user_id)
     if not found:  # of another user: each has a session of their own there
         return chosen

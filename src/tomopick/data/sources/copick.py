@@ -178,10 +178,14 @@ class CopickProject:
         """The picks at the positions that a file of this data set states."""
         return self._offset.to_file(picks, self._offset_spacing(picks.run, None))
 
+    @property
+    def overlay(self) -> Path | None:
+        """The folder that is written to; None where it does not lie on this machine."""
+        return local_path(getattr(self.root.config, "overlay_root", None))
+
     def overlay_folder(self, run: str) -> Path | None:
         """The run's folder in the overlay; None where the overlay is not a local folder."""
-        overlay = local_path(getattr(self.root.config, "overlay_root", None))
-        return None if overlay is None else overlay / "ExperimentRuns" / component(run, "run")
+        return None if self.overlay is None else self.overlay / "ExperimentRuns" / component(run, "run")
 
     def _run(self, run: str) -> Any:
         known = self.root.runs

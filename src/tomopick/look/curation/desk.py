@@ -25,7 +25,7 @@ from ...data import Project
 from ...data.choose import require_id
 from ...data.labelled import REJECTED
 from ...data.tables import read_picks_csv, write_picks_csv
-from ...picking.session import next_session
+from ...picking.session import owner_of, reserve, reserved_session
 from .decided import events_of, with_decided
 from .journal import STATES, Entry, Journal, write_events
 
@@ -84,7 +84,7 @@ class Desk:
         self._lines: dict[str, list[tuple[Entry, str, str]]] = {}  # of provenance, by run
         self._lock = threading.RLock()
         self._claim = _claimed(out)
-        self.session_id = ""
+        self.session_id, self._is_kept = "", True
         self.thresholds = {o.name: float(sitting.thresholds.get(o.name, 0.0)) for o in sitting.objects}
         try:
             self._open_record()
@@ -192,6 +192,7 @@ class Desk:
         found = {state: journal.picks(state, self.thresholds) for state in STATES}
         new = {state: picks for state, picks in found.items() if not _same(picks, written.get(state))}
         if project.keeps_picks:
+            self._require_own_session()
             ends = {"accepted": "", "rejected": REJECTED, "unsure": UNSURE}
             for state, picks in new.items():
                 session = self.session_id + ends[state]
@@ -226,6 +227,7 @@ class Desk:
             try:
                 record = read_json(path, "a record of a curation")
                 user, session, cuts = str(record["user_id"]), str(record["session_id"]), dict(record["thresholds"])
+                self._is_kept = bool(record.get("session_is_kept", True))
             except (ReadError, ValueError, KeyError, TypeError) as error:
                 raise ReadError(f"{path}: no record of a curation ({error!r}); choose a new folder") from None
             if user != sitting.user_id:
@@ -237,27 +239,51 @@ class Desk:
             self.session_id = session
             self.thresholds |= {k: float(v) for k, v in cuts.items() if k in self.thresholds}
             return
-        self.session_id = sitting.session_id or next_session(sitting.project, sitting.user_id, (REJECTED, UNSURE))
-        require_id(self.session_id, "session")
-        if sitting.session_id is not None and _taken(sitting, self.session_id):
-            raise OutputError(
-                f"{sitting.project.uri}: there are picks of {sitting.user_id}/{self.session_id} already; choose "
-                "another session, or none for the next that is free"
-            )
+        self._choose_session()
+        self._write_record()
+
+    def _choose_session(self) -> None:
+        """The session that was asked for, or the next that is free; kept for this folder where the project can be."""
+        project, user = self.sitting.project, self.sitting.user_id
+        asked = self.sitting.session_id
+        if asked is None:
+            self.session_id, self._is_kept = reserved_session(project, self.out, user, (REJECTED, UNSURE))
+            return
+        require_id(asked, "session")
+        self.session_id = asked
+        holder, taken = owner_of(project, user, asked), _taken(self.sitting, asked)
+        if taken or holder not in ("", str(self.out.resolve())):
+            what = f"there are picks of {user}/{asked} already" if taken else f"{user}/{asked} is kept for {holder}"
+            raise OutputError(f"{project.uri}: {what}; choose another session, or none for the next that is free")
+        self._is_kept = not project.keeps_picks or bool(reserve(project, self.out, user, asked))
+
+    def _require_own_session(self) -> None:
+        """Before the first picks are written: where a session could not be kept, another may have been quicker.
+
+        Raises:
+            OutputError: another was, and the session was asked for; else there is a next one.
+        """
+        if self._is_kept:
+            return
+        while _taken(self.sitting, self.session_id):
+            before = self.session_id
+            self._choose_session()  # says it where that one was asked for
+            if self.session_id == before:
+                raise OutputError(f"{self.sitting.project.uri}: no session of {self.sitting.user_id} is free")
+        self._is_kept = True
         self._write_record()
 
     def _write_record(self) -> None:
         record = {"user_id": self.sitting.user_id, "session_id": self.session_id, "thresholds": self.thresholds}
+        record |= {} if self._is_kept else {"session_is_kept": False}
         with atomic_write(self.out / _RECORD) as file:
             file.write(json.dumps({**record, "project": self.sitting.project.uri}, indent=1))
 
 
 def _taken(sitting: Sitting, session: str) -> bool:
-    ends = ("", REJECTED, UNSURE)
-    return any(
-        (entry.user_id, entry.session_id) in {(sitting.user_id, session + end) for end in ends}
-        for run in sitting.picks
-        for entry in sitting.project.picks_sets(run)
+    project, ends = sitting.project, ("", REJECTED, UNSURE)
+    return project.keeps_picks and any(
+        project.has_picks(run, sitting.user_id, session + end) for run in sitting.picks for end in ends
     )
 
 
