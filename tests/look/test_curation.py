@@ -300,6 +300,33 @@ def test_a_folder_becomes_a_project_to_train_on(tmp_path):
     assert (rows[-1]["origin"], rows[-1]["state"], rows[-1]["x"]) == ("added", "accepted", "120.000")
 
 
+def test_a_curation_begins_in_no_folder_that_has_others_picks(tmp_path):
+    place = small.folder(tmp_path / "tomograms")
+    project = open_project(place)
+    picks, other = tmp_path / "picks", tmp_path / "other"
+    for folder, name in ((picks, "A.csv"), (other, "A.negatives.csv")):
+        folder.mkdir()
+        (folder / name).write_bytes((place / "A.csv").read_bytes())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.csv")}
+
+    def started(out):
+        return begin(str(picks), project, {}, ReportOptions(thresholds={"ball": 0.5}), None, "me", None, out)[0]
+
+    for out, why in (
+        (picks, "is the folder of the picks"),
+        (place, "is the folder of the tomograms"),
+        (other, "has a A.negatives.csv that is no curation's"),
+    ):
+        with pytest.raises(OutputError, match=f"`out={out}`: {why}.*name a new one"):
+            started(out)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.csv")} == before
+    assert not list(tmp_path.rglob("curation.json")) and not list(tmp_path.rglob(".curating"))
+    desk = started(tmp_path / "out")
+    desk.act("A", {"op": "set", "ids": [0], "state": "rejected"})
+    desk.close()
+    assert started(tmp_path / "out").journal("A").undoable == 1  # its own tables are no others'
+
+
 def test_what_was_decided_need_not_be_said_again(tmp_path):
     project = open_project(small.folder(tmp_path / "in", ("A", "B"), picks=False))
     at = 100.0 * np.arange(6)[:, None] * [0.2, 1, 0.5] + 50

@@ -99,6 +99,7 @@ def curate_command(
     import asyncio
 
     from ..look.curation.begin import begin
+    from ..look.curation.desk import require_own_folder
     from ..look.curation.server import Curation, serve
     from ..look.page.gather import ReportOptions
     from ..picking.folder import is_model
@@ -107,6 +108,7 @@ def curate_command(
     on = true_runs_of(place, opening, choices)
     options = ReportOptions(**choices)
     out = out or Path(f"curation-{user_id}")
+    require_own_folder(out, what, on.project, on.check())
     if is_model(what):
         what = _prepared(what, on, options, out, shard)
     elif shard is not None:

@@ -16,7 +16,7 @@ from ...data.runs import Runs
 from ..page.gather import ReportOptions, gather_report
 from ..page.tables import safe_colors
 from .decided import decided_in
-from .desk import Desk, Sitting
+from .desk import Desk, Sitting, require_own_folder
 from .server import Finder
 
 _AROUND = 4.0  # radii on either side of a click that the network sees
@@ -45,6 +45,9 @@ def begin(
     Raises:
         TomopickError: picks, project or model that cannot be read, a folder that is another's, no tomograms.
     """
+    on = Runs.of(on)
+    project = on.project
+    require_own_folder(out, what, project, on.check())
     picker = None
     if model is not None:
         from ...picking.load import load_model
@@ -53,8 +56,6 @@ def begin(
 
         picker = Picker(load_model(model), PickOptions(metric=options.metric, keep_below=True, device=options.device))
         options = replace(options, thresholds={**picker.thresholds, **options.thresholds})
-    on = Runs.of(on)
-    project = on.project
     report = gather_report(what, on, opening, replace(options, idle=True))  # any object may be added
     before = {} if decided is None else decided_in(decided, report.objects)
     mine = {run: entries for run, entries in before.items() if run in on.check()}

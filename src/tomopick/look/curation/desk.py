@@ -8,7 +8,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ from .journal import STATES, Entry, Journal, write_events
 DOUBTFUL = 0.15  # a score this near to its threshold is in doubt
 UNSURE = "-unsure"  # behind the session of the accepted ones, in a copick project
 _RECORD = "curation.json"
+_TABLES = {"accepted": ".csv", "rejected": ".negatives.csv", "unsure": ".unsure.csv"}  # behind a run's name
 _PROVENANCE = (
     "pick", "object", "x", "y", "z", "score", "state", "decided", "origin", "found_as", "found_x", "found_y", "found_z",
     "by", "when",
@@ -199,9 +200,8 @@ class Desk:
                 if len(picks) or state == "accepted" or project.has_picks(run, self.sitting.user_id, session):
                     project.write_picks(picks, self.sitting.user_id, session)
         else:
-            ends = {"accepted": ".csv", "rejected": ".negatives.csv", "unsure": ".unsure.csv"}
             for state, picks in new.items():
-                path = self.out / f"{run}{ends[state]}"
+                path = self.out / f"{run}{_TABLES[state]}"
                 if len(picks) or state == "accepted" or path.exists():
                     write_picks_csv(path, project.stated(picks))
             _link(self.out, project, run, self.sitting.tomo_type)
@@ -278,6 +278,33 @@ class Desk:
         record |= {} if self._is_kept else {"session_is_kept": False}
         with atomic_write(self.out / _RECORD) as file:
             file.write(json.dumps({**record, "project": self.sitting.project.uri}, indent=1))
+
+
+def require_own_folder(out: Path, what: str, project: Project, runs: Iterable[str]) -> None:
+    """Refuses to begin a curation where picks are that nobody decided on here: they would be written over.
+
+    Args:
+        out: folder of the decisions.
+        what: the picks, as the user calls them.
+        project: with the tomograms.
+        runs: that are curated.
+
+    Raises:
+        OutputError: the folder is that of the picks or the project, or has tables of the runs already.
+    """
+    if (out / _RECORD).is_file():
+        return
+    for place, held in ((what, "the picks"), (project.uri, "the tomograms")):
+        if out.is_dir() and Path(place).is_dir() and out.samefile(place):
+            raise OutputError(
+                f"`out={out}`: is the folder of {held}; expected one of the curation's own, so name a new one"
+            )
+    tables = [] if project.keeps_picks else [out / f"{run}{end}" for run in sorted(runs) for end in _TABLES.values()]
+    if found := next((path for path in tables if path.exists()), None):
+        raise OutputError(
+            f"`out={out}`: has a {found.name} that is no curation's; expected a folder of the curation's own, so name "
+            "a new one"
+        )
 
 
 def _taken(sitting: Sitting, session: str) -> bool:
