@@ -18,6 +18,8 @@ from browsing import until
 from tomopick.core.errors import OutputError, ReadError, SelectionError
 from tomopick.core.types import Grid, Picks
 from tomopick.data import open_project, write_mrc
+from tomopick.data.surfaces import turned_to
+from tomopick.data.tables import read_picks_csv
 from tomopick.data.volumes.slabs import array_slabs
 from tomopick.look.curation.begin import begin
 from tomopick.look.curation.decided import decided_in, undecided
@@ -325,6 +327,38 @@ def test_a_curation_begins_in_no_folder_that_has_others_picks(tmp_path):
     desk.act("A", {"op": "set", "ids": [0], "state": "rejected"})
     desk.close()
     assert started(tmp_path / "out").journal("A").undoable == 1  # its own tables are no others'
+
+
+def test_rotations_and_distances_stay_with_a_pick_that_was_not_moved(tmp_path):
+    project = open_project(small.folder(tmp_path / "in", ("A",), picks=False))
+    turns = turned_to(np.array([[0, 1.0, 0], [1, 0, 0], [0, 0, -1], [0, 0.6, 0.8]]))
+    at = 100.0 * np.arange(4)[:, None] * [0.2, 1, 0.5] + 50
+    away = {"distance_gold": np.array([10.0, -20, np.nan, 40]), "threshold": np.full(4, 0.5)}
+    found = Picks("A", at, np.array(["ball"] * 4), np.array([0.9, 0.8, 0.7, 0.2]), turns, away)
+    desk = Desk(sitting_of(project, {"A": found}), tmp_path / "out")
+    desk.act("A", {"op": "set", "ids": [0], "state": "accepted"})
+    desk.act("A", {"op": "move", "id": 1, "to": (at[1] + 15).tolist()})
+    desk.act("A", {"op": "set", "ids": [2], "state": "rejected"})
+    desk.act("A", {"op": "object", "ids": [3], "object": "ring"})  # below its threshold, but a person says so
+    desk.act("A", {"op": "add", "object": "ball", "at": [200, 30, 30]})
+    kept = read_picks_csv(tmp_path / "out" / "A.csv")[""]
+    assert kept.names.tolist() == ["ball", "ball", "ring", "ball"] and [*kept.columns] == ["distance_gold"]
+    np.testing.assert_allclose(kept.columns["distance_gold"], [10, np.nan, 40, np.nan])
+    np.testing.assert_allclose(kept.rotations, [turns[0], np.eye(3), turns[3], np.eye(3)], atol=1e-6)
+    negatives = read_picks_csv(tmp_path / "out" / "A.negatives.csv")[""]
+    np.testing.assert_allclose(negatives.rotations, turns[2:], atol=1e-6)
+    desk.act("A", {"op": "undo"})
+    desk.act("A", {"op": "set", "ids": [1], "state": None})  # moved is moved
+    desk.close()
+    # And from one curation to the next, whose own picks are not turned.
+    entries = decided_in(tmp_path / "out", (small.BALL, small.RING))
+    new = Picks("A", np.array([[60.0, 30, 300]]), np.array(["ball"]), np.array([0.9]))
+    again = Desk(sitting_of(project, {"A": new}, decided=entries), tmp_path / "two")
+    kept = read_picks_csv(tmp_path / "two" / "A.csv")[""]
+    assert kept.names.tolist() == ["ball", "ring", "ball"]
+    np.testing.assert_allclose(kept.rotations, [turns[0], turns[3], np.eye(3)], atol=1e-6)
+    np.testing.assert_allclose(kept.columns["distance_gold"], [10, 40, np.nan])
+    again.close()
 
 
 def test_what_was_decided_need_not_be_said_again(tmp_path):

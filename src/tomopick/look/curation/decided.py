@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ...core.errors import SelectionError
 from ...core.types import PickableObject, Picks
 from ...data.tables import read_picks_csv
 from ...scoring.matching import REACH
-from .journal import Entry, Journal
+from .journal import Entry, Journal, picks_of
 
 _RECORD = "curation.json"  # what a folder of decisions has
 
@@ -61,13 +62,15 @@ def _places(entry: Entry) -> list[tuple[str, tuple[float, float, float]]]:
 def with_decided(picks: Picks, entries: Sequence[Entry], objects: Sequence[PickableObject]) -> Picks:
     """Candidates of a new curation: what was decided as a model once had it, then new picks of other places."""
     old = [e for e in entries if not e.added]
-    kept = Picks(
-        picks.run,
-        np.array([e.found_at or e.position for e in old], dtype=np.float64).reshape(-1, 3),
-        np.array([e.found_as or e.name for e in old], dtype=np.str_),
-        np.array([e.score or 0.0 for e in old]),
-    )
-    return Picks.join(picks.run, [kept, picks.select(undecided(picks, entries, objects))])
+    kept = picks_of(picks.run, [replace(e, name=e.found_as or e.name, position=e.found_at or e.position) for e in old])
+    new = picks.select(undecided(picks, entries, objects))
+    if kept.rotations is not None or new.rotations is not None:  # one of no turn is as in a file: that of none
+        kept, new = (p if p.rotations is not None else replace(p, rotations=_none(len(p))) for p in (kept, new))
+    return Picks.join(picks.run, [kept, new])
+
+
+def _none(n: int) -> np.ndarray:
+    return np.tile(np.eye(3), (n, 1, 1))
 
 
 def events_of(entries: Sequence[Entry], first_added: int) -> list[dict[str, Any]]:

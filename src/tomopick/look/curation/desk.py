@@ -351,10 +351,14 @@ def _now() -> str:
 
 
 def _same(picks: Picks, other: Picks | None) -> bool:
-    return other is not None and all(
-        np.array_equal(a, b)
-        for a, b in ((picks.positions, other.positions), (picks.names, other.names), (picks.scores, other.scores))
-    )
+    if other is None or (picks.rotations is None) != (other.rotations is None) or [*picks.columns] != [*other.columns]:
+        return False
+    numbers = [(picks.positions, other.positions), (picks.scores, other.scores)]
+    numbers += [(picks.columns[title], other.columns[title]) for title in picks.columns]
+    if picks.rotations is not None and other.rotations is not None:
+        numbers.append((picks.rotations, other.rotations))
+    same = np.array_equal(picks.names, other.names)
+    return same and all(np.array_equal(a, b, equal_nan=True) for a, b in numbers)
 
 
 def _provenance(i: int, e: Entry, state: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ...core.errors import OutputError, ReadError, SelectionError
 from ...core.files import atomic_write
 from ...core.reading import parse_json
 from ...core.text import read_text
-from ...core.types import Picks
+from ...core.types import DISTANCE, Picks
 
 STATES = ("accepted", "rejected", "unsure")  # what a person may say; a pick that nobody looked at has none
 
@@ -38,6 +38,8 @@ class Entry:
         added: whether a person added it.
         removed: whether the person who added it took it away again.
         by, when: who decided last, and when [ISO 8601, UTC].
+        turn: its rotation, row by row, if the model's pick had one and lies where it was.
+        distances: from masks [Å], by column, of the same.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Entry:
     removed: bool = False
     by: str = ""
     when: str = ""
+    turn: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
+    distances: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Journal:
@@ -66,10 +70,7 @@ class Journal:
 
     def __init__(self, path: Path, candidates: Picks, objects: Sequence[str]) -> None:
         self.path, self.run, self.objects = path, candidates.run, tuple(objects)
-        self._candidates = [
-            Entry(str(name), _vector(at), float(score))
-            for name, at, score in zip(candidates.names, candidates.positions, candidates.scores)
-        ]
+        self._candidates = list(_found(candidates))
         self.entries: list[Entry] = list(self._candidates)
         self.done = False
         self._applied: list[dict[str, Any]] = []
@@ -191,16 +192,42 @@ class Journal:
 
         A pick that a person says is another object is also a rejected one of the object that it was taken for.
         """
-        rows = [(e.name, e.position, e.score) for e in self.entries if self.state_of(e, thresholds) == state]
+        found = [e for e in self.entries if self.state_of(e, thresholds) == state]
         if state == "rejected":
             renamed = [e for e in self.entries if e.found_as and self.state_of(e, thresholds) != "rejected"]
-            rows += [(e.found_as or "", e.found_at or e.position, e.score) for e in renamed if not e.removed]
-        return Picks(
-            self.run,
-            np.array([at for _, at, _ in rows], dtype=np.float64).reshape(-1, 3),
-            np.array([name for name, _, _ in rows], dtype=np.str_),
-            np.array([1.0 if score is None else score for _, _, score in rows]),
-        )
+            found += [
+                replace(e, name=e.found_as or "", position=e.found_at or e.position) for e in renamed if not e.removed
+            ]
+        return picks_of(self.run, found)
+
+
+def picks_of(run: str, entries: Sequence[Entry]) -> Picks:
+    """The picks of a run, with their distances from masks, and rotations where any has one: of the others, none.
+
+    The threshold that a pick was found with is left out: a table with it would not count what a person accepted below.
+    """
+    turns = None
+    if any(e.turn for e in entries):
+        turns = np.array([e.turn or np.eye(3).ravel() for e in entries]).reshape(-1, 3, 3)
+    titles = dict.fromkeys(title for e in entries for title in e.distances)
+    return Picks(
+        run,
+        np.array([e.position for e in entries], dtype=np.float64).reshape(-1, 3),
+        np.array([e.name for e in entries], dtype=np.str_),
+        np.array([1.0 if e.score is None else e.score for e in entries]),
+        turns,
+        {title: np.array([e.distances.get(title, np.nan) for e in entries]) for title in titles},
+    )
+
+
+def _found(picks: Picks) -> Iterator[Entry]:
+    """Each pick as the model found it."""
+    titles = [title for title in picks.columns if title.startswith(DISTANCE)]
+    away = [dict(zip(titles, row)) for row in zip(*(picks.columns[title].tolist() for title in titles))]
+    turns = None if picks.rotations is None else picks.rotations.reshape(-1, 9).tolist()
+    for i, (name, at, score) in enumerate(zip(picks.names, picks.positions, picks.scores)):
+        turn = None if turns is None else tuple(turns[i])
+        yield Entry(str(name), _vector(at), float(score), turn=turn, distances=away[i] if titles else {})
 
 
 def _vector(values: Any) -> tuple[float, float, float]:
@@ -212,7 +239,7 @@ def _vector(values: Any) -> tuple[float, float, float]:
 
 def _moved(entry: Entry, to: tuple[float, float, float]) -> Entry:
     start = entry.found_at or (None if entry.added else entry.position)
-    return replace(entry, position=to, found_at=start, state="accepted")
+    return replace(entry, position=to, found_at=start, state="accepted", turn=None, distances={})
 
 
 def _renamed(entry: Entry, name: str) -> Entry:
