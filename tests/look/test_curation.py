@@ -9,12 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 import small
 from browsing import until
+from tomopick.cli import main
 from tomopick.core.errors import OutputError, ReadError, SelectionError
 from tomopick.core.types import Grid, Picks
 from tomopick.data import open_project, write_mrc
@@ -28,6 +30,7 @@ from tomopick.look.curation.journal import Journal
 from tomopick.look.curation.planes import Planes, snapped
 from tomopick.look.curation.server import Curation, curation_page, serve
 from tomopick.look.page.gather import ReportOptions
+from tomopick.look.ports import bound
 
 CUTS = {"ball": 0.5, "ring": 0.5}
 
@@ -427,7 +430,7 @@ class Running:
 
         def run():
             asyncio.set_event_loop(self.loop)
-            self.task = self.loop.create_task(serve(self.curation, 0, lambda url: ready.set()))
+            self.task = self.loop.create_task(serve(self.curation, bound(0), lambda url: ready.set()))
             try:
                 self.loop.run_until_complete(self.task)
             except asyncio.CancelledError:
@@ -486,16 +489,63 @@ def test_who_is_refused(running):
     assert "connect-src 'self'" in headers["Content-Security-Policy"] and headers["Referrer-Policy"] == "no-referrer"
 
 
-def test_requests_that_make_no_sense_are_answered(running):
+def test_requests_that_make_no_sense_are_answered(running, caplog):
     served, _ = running
-    for path in ("/api/run?run=nothing", "/api/run", "/api/plane?run=A&axis=x&index=0", "/api/crops?run=A&ids=999"):
+    for path in (
+        "/api/run?run=nothing", "/api/run", "/api/plane?run=A&axis=x&index=0", "/api/plane?run=A&axis=7&index=0",
+        "/api/plane?run=A&axis=-1&index=0", "/api/plane?run=A&axis=0&index=0&low=nan", "/api/crops?run=A&ids=99999",
+        "/api/crops?run=A&ids=-1", "/api/crops?run=A&ids=0,x",
+    ):  # fmt: skip
         status, data, _ = asked(served, path, RIGHT)
-        assert status in (400, 500) and b"Traceback" not in data, path
-    for body in ("[]", "{", '{"run": "A"}', "[" * 50_000, '{"run": "A", "event": {"op": "no"}}'):
+        assert status == 400 and json.loads(data)["error"] and len(data.splitlines()) == 1, path
+    for body in ("[]", "{", '{"run": "A"}', "[" * 50_000, '{"run": "A", "event": {"op": "no"}}',
+                 '{"run": "A", "event": 3}', '{"run": "A", "event": [[[], 1]]}',
+                 '{"run": "A", "event": {"op": "set", "ids": [0, true], "state": "rejected"}}',
+                 '{"run": "A", "event": {"op": "set", "ids": [-1], "state": "rejected"}}'):  # fmt: skip
         status, data, _ = asked(served, "/api/act", RIGHT, body)
         assert status == 400 and b"error" in data
+    for at, thing in (("[9, 9, 9]", 99), ("[9, 9, 9]", -1), ("[9, 9, 9]", "true"), ("[NaN, 9, 9]", 0), ("[9]", 0),
+                      ("9", 0), ("[9, 9, 1e9]", 0)):  # fmt: skip
+        status, data, _ = asked(served, "/api/snap", RIGHT, f'{{"run": "A", "at": {at}, "object": {thing}}}')
+        assert status == 400 and b"error" in data, (at, thing)
+    assert asked(served, "/api/runs", {"X-Token": b"\xff\xfe"})[0] == 403
+    assert asked(served, "/api/act", {**RIGHT, "Content-Type": "text/plain; charset=none-such"}, "{}")[0] == 400
     assert asked(served, "/api/thresholds", RIGHT, '{"thresholds": {"ball": 7}}')[0] == 400
     assert asked(served, "/api/runs", RIGHT)[0] == 200
+    assert not [line for line in caplog.records if line.exc_info]  # no traceback in the terminal
+
+
+def test_no_particle_is_put_outside_of_the_tomogram(running):
+    served, _ = running
+    desk = served.curation.desk
+    n, first = len(desk.journal("A").entries), desk.journal("A").entries[0]
+    for event in (
+        {"op": "add", "object": "ball", "at": [1e9, 5, 5]},
+        {"op": "add", "object": "ball", "at": [5, 5, -5.1]},
+        {"op": "move", "id": 0, "to": [235.1, 5, 5]},
+        {"op": "move", "id": 0},
+    ):
+        status, data, _ = asked(served, "/api/act", RIGHT, json.dumps({"run": "A", "event": event}))
+        assert status == 400 and (b"run A: a position that is" in data or b"outside of the tomogram" in data)
+    assert desk.journal("A").entries[0] == first and len(desk.journal("A").entries) == n
+    edge = {"run": "A", "event": {"op": "add", "object": "ball", "at": [234.9, 5, -4.9]}}  # 24 voxels of 10 Å
+    assert asked(served, "/api/act", RIGHT, json.dumps(edge))[0] == 200
+
+
+def test_a_port_that_cannot_be_had_is_said_before_anything_is_made(tmp_path):
+    place = small.folder(tmp_path / "tomograms")
+    with bound(0) as other:
+        for port, said in ((other.getsockname()[1], "the page cannot be served there"), (99999, "0<=x<=65535")):
+            call = ["curate", place, place, "--out", tmp_path / "out", "--port", port, "--no-browser"]
+            done = CliRunner().invoke(main, [str(a) for a in call])
+            assert done.exit_code == 2 and said in done.stderr and not (tmp_path / "out").exists()
+            call = ["curate", place / "A.csv", place, "--out", tmp_path / "out", "--port", port, "--no-browser"]
+            done = CliRunner().invoke(main, [str(a) for a in call])
+            assert done.exit_code == 2 and said in done.stderr and not (tmp_path / "out").exists()
+        with pytest.raises(
+            OutputError, match=r"`port=\d+`: the page cannot be served there \(.*in use.*\); name another"
+        ):
+            bound(other.getsockname()[1])
 
 
 def test_scores_follow_decisions(running):

@@ -8,9 +8,10 @@ from click.testing import CliRunner
 
 import small
 from tomopick.cli import main
-from tomopick.core.errors import EngineError
+from tomopick.core.errors import EngineError, OutputError
 from tomopick.core.types import Grid, Tomogram
 from tomopick.look import viewing
+from tomopick.look.ports import bound
 
 OBJECTS = (small.BALL, small.RING)
 
@@ -73,3 +74,21 @@ def test_what_is_not_installed_or_not_one_run_is_said(tmp_path, monkeypatch):
     done = CliRunner().invoke(main, ["view", str(place), str(place), "--run", "A", "--with", "napari"])
     assert done.exit_code == 0, done.output
     assert [kind for _, _, kind in seen] == ["image", "points"]
+
+
+def test_a_port_that_another_has_is_said():
+    pytest.importorskip("neuroglancer")
+    with bound(0) as other, pytest.raises(OutputError, match=r"`port=\d+`: the page cannot be served there"):
+        viewing.shown_in_neuroglancer(None, other.getsockname()[1])
+
+
+def test_looking_ends_with_ctrl_c_and_has_nothing_to_go_on_with(tmp_path, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    place = small.folder(tmp_path / "in", ("A",))
+    monkeypatch.setattr(viewing, "neuroglancer_state", lambda *_: None)
+    monkeypatch.setattr(viewing, "shown_in_neuroglancer", lambda *_: (object(), "http://127.0.0.1/"))
+    monkeypatch.setattr("signal.pause", interrupted)
+    done = CliRunner().invoke(main, ["view", str(place), str(place), "--no-browser"])
+    assert done.exit_code == 0 and "Ctrl-C ends it" in done.stderr and "go on" not in done.stderr

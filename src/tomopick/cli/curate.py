@@ -68,7 +68,11 @@ from .outputs import OUT, identified
     "--light", is_flag=True, help="Particles are lighter than what surrounds them: clicks snap to what is light."
 )
 @click.option(
-    "--port", default=0, show_default="one that is free", help="Port of this machine that the page is served at."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default="one that is free",
+    help="Port of this machine that the page is served at.",
 )
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
 @device_option
@@ -99,9 +103,10 @@ def curate_command(
     import asyncio
 
     from ..look.curation.begin import begin
-    from ..look.curation.desk import require_own_folder
+    from ..look.curation.folder import require_own_folder
     from ..look.curation.server import Curation, serve
     from ..look.page.gather import ReportOptions
+    from ..look.ports import bound
     from ..picking.folder import is_model
 
     opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
@@ -109,11 +114,14 @@ def curate_command(
     options = ReportOptions(**choices)
     out = out or Path(f"curation-{user_id}")
     require_own_folder(out, what, on.project, on.check())
+    listening = None if shard else bound(port)  # before anything is made or picked
+    if listening is not None:
+        click.get_current_context().call_on_close(listening.close)
     if is_model(what):
         what = _prepared(what, on, options, out, shard)
     elif shard is not None:
         raise SelectionError(f"--shard shares out what a MODEL picks, and {what} is picks already; leave it out")
-    if shard is not None:
+    if listening is None:
         say(f"once all parts are there, the same command without --shard opens them: tomopick status {what} tells")
         return
     desk, finder = begin(what, on, opening, options, model, user_id, session_id, out, decided)
@@ -129,7 +137,7 @@ def curate_command(
             webbrowser.open(url)
 
     try:
-        asyncio.run(serve(Curation(desk, not light, finder), port, ready))
+        asyncio.run(serve(Curation(desk, not light, finder), listening, ready))
     except KeyboardInterrupt:
         done = sum(line["done"] for line in desk.overview())
         say(f"done: {done} of {counted(len(desk.runs()), 'tomogram')}; go on with the same command")

@@ -54,6 +54,7 @@ FLAGS = {
     "overwrite": "--overwrite",
     "picks": "--picks",
     "pixel_size": "--tilt-series-pixel-size",
+    "port": "--port",
     "precision": "--precision",
     "preset": "--preset",
     "regions": "--region",

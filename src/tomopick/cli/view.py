@@ -27,7 +27,11 @@ from .options import TYPE, device_option, pairs, project_options, say
 @click.option("--threshold", "thresholds", multiple=True, callback=pairs, metavar="OBJECT=VALUE",
               help="The score that the slider of OBJECT opens at, in place of the model's; repeatable.")  # fmt: skip
 @click.option(
-    "--port", default=0, show_default="one that is free", help="Port of this machine that neuroglancer is served at."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default="one that is free",
+    help="Port of this machine that neuroglancer is served at.",
 )
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
 @device_option
@@ -70,5 +74,8 @@ def view_command(
     say("Ctrl-C ends it")
     if not no_browser:
         webbrowser.open(address)
-    while viewer is not None:
-        signal.pause()
+    try:
+        while viewer is not None:
+            signal.pause()
+    except KeyboardInterrupt:
+        return  # looking has no other end, and leaves nothing to go on with

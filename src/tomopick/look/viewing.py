@@ -10,6 +10,7 @@ import numpy as np
 from ..core.errors import EngineError
 from ..core.types import PickableObject, Picks, Tomogram
 from .page.tables import safe_colors
+from .ports import HOST, bound
 
 _HALF = 0.5  # voxel: neuroglancer's voxel i spans i to i + 1, ours is centred at i
 _METRES = 1e-10  # in an Å
@@ -104,9 +105,15 @@ def _imported(name: str) -> Any:
 
 
 def shown_in_neuroglancer(state: Any, port: int = 0) -> tuple[Any, str]:
-    """Serves a state to this machine alone; gives the viewer, which must be kept, and its address."""
+    """Serves a state to this machine alone; gives the viewer, which must be kept, and its address.
+
+    Raises:
+        EngineError: neuroglancer is not installed.
+        OutputError: another program has the port.
+    """
     ng = _imported("neuroglancer")
-    ng.set_server_bind_address("127.0.0.1", port)
+    bound(port).close()  # its own server says nothing of that, and waits
+    ng.set_server_bind_address(HOST, port)
     viewer = ng.Viewer()
     viewer.set_state(state)
     return viewer, str(viewer.get_viewer_url())

@@ -16,7 +16,8 @@ from ...data.runs import Runs
 from ..page.gather import ReportOptions, gather_report
 from ..page.tables import safe_colors
 from .decided import decided_in
-from .desk import Desk, Sitting, require_own_folder
+from .desk import Desk, Sitting
+from .folder import require_own_folder
 from .server import Finder
 
 _AROUND = 4.0  # radii on either side of a click that the network sees

@@ -40,7 +40,7 @@ function arrange() {
 
 /* ---- decisions: one after the other, each on disk before the next is sent */
 let queue = Promise.resolve();
-function act(event) {
+function act(event, back) {
   const run = S.run;
   tell("saving …");
   queue = queue.then(async () => {
@@ -53,7 +53,7 @@ function act(event) {
     S.chosen = S.chosen.filter(i => i < answer.total && S.picks.state[i] !== "removed");
     tell("all saved");
     return answer;
-  }).then(answer => { refresh(event.op !== "set"); return answer; }).catch(error => { tell("NOT SAVED: " + error.message, true); });
+  }).then(answer => { refresh(event.op !== "set"); return answer; }).catch(error => { if (back && run === S.run) back(); tell("NOT SAVED: " + error.message, true); });
   return queue;
 }
 function decide(op) {
@@ -321,7 +321,7 @@ function wire() {
     if (!drag) return;
     const [x, y] = at(e), d = drag;
     drag = null; canvas.classList.remove("moving");
-    if (d.moved && d.near) act({ op: "move", id: d.under, to: place(d.under) });
+    if (d.moved && d.near) act({ op: "move", id: d.under, to: place(d.under) }, () => { [..."zyx"].forEach((axis, k) => { S.picks[axis][d.under] = d.from[k]; }); draw(); });
     else if (!d.moved && S.adding) add(d.panel, x, y).catch(error => tell("NOT SAVED: " + error.message, true));
     else if (!d.moved) {
       const [a, b] = position(d.panel, x, y);

@@ -14,9 +14,8 @@ from ...core.errors import SelectionError
 from ...core.types import PickableObject, Picks
 from ...data.tables import read_picks_csv
 from ...scoring.matching import REACH
+from .folder import RECORD
 from .journal import Entry, Journal, picks_of
-
-_RECORD = "curation.json"  # what a folder of decisions has
 
 
 def decided_in(folder: Path, objects: Sequence[PickableObject]) -> dict[str, list[Entry]]:
@@ -26,8 +25,8 @@ def decided_in(folder: Path, objects: Sequence[PickableObject]) -> dict[str, lis
         SelectionError: no curation's folder.
         ReadError: one that cannot be read.
     """
-    if not (folder / _RECORD).is_file():
-        raise SelectionError(f"`decided`: {folder} is no folder of a curation (it has no {_RECORD}); name one's OUT")
+    if not (folder / RECORD).is_file():
+        raise SelectionError(f"`decided`: {folder} is no folder of a curation (it has no {RECORD}); name one's OUT")
     found: dict[str, list[Entry]] = {}
     for path in sorted((folder / "journal").glob("*.jsonl")):
         run = path.stem

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
-import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -27,12 +25,11 @@ from ...data.labelled import REJECTED
 from ...data.tables import read_picks_csv, write_picks_csv
 from ...picking.session import owner_of, reserve, reserved_session
 from .decided import events_of, with_decided
-from .journal import STATES, Entry, Journal, write_events
+from .folder import RECORD, TABLES, claimed, link_volume
+from .journal import STATES, Entry, Journal, vector, write_events
 
 DOUBTFUL = 0.15  # a score this near to its threshold is in doubt
 UNSURE = "-unsure"  # behind the session of the accepted ones, in a copick project
-_RECORD = "curation.json"
-_TABLES = {"accepted": ".csv", "rejected": ".negatives.csv", "unsure": ".unsure.csv"}  # behind a run's name
 _PROVENANCE = (
     "pick", "object", "x", "y", "z", "score", "state", "decided", "origin", "found_as", "found_x", "found_y", "found_z",
     "by", "when",
@@ -84,7 +81,7 @@ class Desk:
         self._written: dict[str, dict[str, Picks]] = {}
         self._lines: dict[str, list[tuple[Entry, str, str]]] = {}  # of provenance, by run
         self._lock = threading.RLock()
-        self._claim = _claimed(out)
+        self._claim = claimed(out)
         self.session_id, self._is_kept = "", True
         self.thresholds = {o.name: float(sitting.thresholds.get(o.name, 0.0)) for o in sitting.objects}
         try:
@@ -122,10 +119,29 @@ class Desk:
 
     def act(self, run: str, event: Mapping[str, Any]) -> list[int]:
         """Carries out an event on a run and writes what follows from it; gives the numbers of changed picks."""
+        if event.get("op") in ("add", "move"):
+            self.place(run, event.get("at" if event["op"] == "add" else "to"))
         with self._lock:
             changed = self.journal(run).act(event, self.sitting.user_id, _now())
             self._write(run)
             return changed
+
+    def place(self, run: str, at: Any) -> tuple[float, float, float]:
+        """A position that a particle of a run may have, zyx [Å].
+
+        Raises:
+            SelectionError: no such run, no position, or one outside of its tomogram.
+        """
+        if run not in self.sitting.picks:
+            raise SelectionError(f"no run '{run}' is curated here")
+        try:
+            found = vector(at)
+        except (TypeError, ValueError, OverflowError):
+            raise SelectionError(f"run {run}: a position that is not understood; expected z, y, x in Å") from None
+        if not self.sitting.project.grid(run, self.sitting.tomo_type).contains(np.array([found]))[0]:
+            there = ", ".join(f"{v:.4g}" for v in found)
+            raise SelectionError(f"run {run}: z, y, x = {there} Å lies outside of the tomogram; choose a place in it")
+        return found
 
     def set_thresholds(self, thresholds: Mapping[str, float]) -> None:
         """Undecided picks of the runs that were looked at count by these from now on.
@@ -201,10 +217,10 @@ class Desk:
                     project.write_picks(picks, self.sitting.user_id, session)
         else:
             for state, picks in new.items():
-                path = self.out / f"{run}{_TABLES[state]}"
+                path = self.out / f"{run}{TABLES[state]}"
                 if len(picks) or state == "accepted" or path.exists():
                     write_picks_csv(path, project.stated(picks))
-            _link(self.out, project, run, self.sitting.tomo_type)
+            link_volume(self.out, project, run, self.sitting.tomo_type)
         written |= new
         self._write_provenance(journal)
 
@@ -221,7 +237,7 @@ class Desk:
             file.write(_line(_PROVENANCE) + "".join(line for _, _, line in known))
 
     def _open_record(self) -> None:
-        path, sitting = self.out / _RECORD, self.sitting
+        path, sitting = self.out / RECORD, self.sitting
         require_id(sitting.user_id, "user")
         if path.is_file():
             try:
@@ -274,37 +290,14 @@ class Desk:
         self._write_record()
 
     def _write_record(self) -> None:
-        record = {"user_id": self.sitting.user_id, "session_id": self.session_id, "thresholds": self.thresholds}
+        record: dict[str, Any] = {
+            "user_id": self.sitting.user_id,
+            "session_id": self.session_id,
+            "thresholds": self.thresholds,
+        }
         record |= {} if self._is_kept else {"session_is_kept": False}
-        with atomic_write(self.out / _RECORD) as file:
+        with atomic_write(self.out / RECORD) as file:
             file.write(json.dumps({**record, "project": self.sitting.project.uri}, indent=1))
-
-
-def require_own_folder(out: Path, what: str, project: Project, runs: Iterable[str]) -> None:
-    """Refuses to begin a curation where picks are that nobody decided on here: they would be written over.
-
-    Args:
-        out: folder of the decisions.
-        what: the picks, as the user calls them.
-        project: with the tomograms.
-        runs: that are curated.
-
-    Raises:
-        OutputError: the folder is that of the picks or the project, or has tables of the runs already.
-    """
-    if (out / _RECORD).is_file():
-        return
-    for place, held in ((what, "the picks"), (project.uri, "the tomograms")):
-        if out.is_dir() and Path(place).is_dir() and out.samefile(place):
-            raise OutputError(
-                f"`out={out}`: is the folder of {held}; expected one of the curation's own, so name a new one"
-            )
-    tables = [] if project.keeps_picks else [out / f"{run}{end}" for run in sorted(runs) for end in _TABLES.values()]
-    if found := next((path for path in tables if path.exists()), None):
-        raise OutputError(
-            f"`out={out}`: has a {found.name} that is no curation's; expected a folder of the curation's own, so name "
-            "a new one"
-        )
 
 
 def _taken(sitting: Sitting, session: str) -> bool:
@@ -312,38 +305,6 @@ def _taken(sitting: Sitting, session: str) -> bool:
     return project.keeps_picks and any(
         project.has_picks(run, sitting.user_id, session + end) for run in sitting.picks for end in ends
     )
-
-
-def _claimed(out: Path) -> IO[str]:
-    """The folder's lock, held while the file is open; it goes with the process, however that ends."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".curating").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror or error}); check space and permissions"
-        ) from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise OutputError(
-            f"{out}: is being curated by another process; close that one, or choose another folder"
-        ) from None
-    return file
-
-
-def _link(out: Path, project: Project, run: str, tomo_type: str | None) -> None:
-    """The volume beside its picks, so that the folder is a project that can be trained on."""
-    if not project.tomo_types(run):
-        return
-    place = Path(project.stamp(run, tomo_type).place)
-    link = out / place.name
-    if place.exists() and not link.exists() and place.parent.resolve() != out.resolve():
-        try:
-            os.symlink(place, link)
-        except OSError:  # a file system without links: training is then told where the volumes are
-            return
 
 
 def _now() -> str:

@@ -78,7 +78,7 @@ class Journal:
         for event in _read(path):
             try:
                 self._take(event)
-            except (KeyError, TypeError, ValueError, IndexError, SelectionError) as error:
+            except (KeyError, TypeError, ValueError, IndexError, OverflowError, SelectionError) as error:
                 raise ReadError(
                     f"{path}: does not belong to these picks of run {self.run} ({error}); curate into a new folder"
                 ) from None
@@ -106,7 +106,7 @@ class Journal:
         try:
             self._take(full)
             _append(self.path, full)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             self._restore(before, *held)
             raise SelectionError(f"run {self.run}: an event that is not understood ({error!r})") from None
         except (SelectionError, OutputError):
@@ -144,10 +144,10 @@ class Journal:
         if op == "done":
             self.done = bool(event["value"])
         elif op == "add":
-            entry = Entry(self._object(event["object"]), _vector(event["at"]), None, "accepted", added=True)
+            entry = Entry(self._object(event["object"]), vector(event["at"]), None, "accepted", added=True)
             self.entries.append(self._signed(entry, event))
         elif op == "move":
-            self._change([event["id"]], event, lambda e: _moved(e, _vector(event["to"])))
+            self._change([event["id"]], event, lambda e: _moved(e, vector(event["to"])))
         elif op == "set":
             state = event["state"]
             if state is not None and state not in STATES:
@@ -166,7 +166,7 @@ class Journal:
 
     def _change(self, ids: Sequence[int], event: Mapping[str, Any], change: Any) -> None:
         for i in ids:
-            if not 0 <= i < len(self.entries):
+            if type(i) is not int or not 0 <= i < len(self.entries):
                 raise SelectionError(f"run {self.run}: no pick {i}; there are {len(self.entries)}")
         for i in ids:
             self.entries[i] = self._signed(change(self.entries[i]), event)
@@ -227,10 +227,11 @@ def _found(picks: Picks) -> Iterator[Entry]:
     turns = None if picks.rotations is None else picks.rotations.reshape(-1, 9).tolist()
     for i, (name, at, score) in enumerate(zip(picks.names, picks.positions, picks.scores)):
         turn = None if turns is None else tuple(turns[i])
-        yield Entry(str(name), _vector(at), float(score), turn=turn, distances=away[i] if titles else {})
+        yield Entry(str(name), vector(at), float(score), turn=turn, distances=away[i] if titles else {})
 
 
-def _vector(values: Any) -> tuple[float, float, float]:
+def vector(values: Any) -> tuple[float, float, float]:
+    """Three finite numbers; raises `ValueError` or `TypeError` for what is none."""
     z, y, x = (float(v) for v in values)
     if not np.isfinite([z, y, x]).all():
         raise ValueError("a position that is no finite number")

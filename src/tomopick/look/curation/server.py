@@ -6,6 +6,7 @@ import asyncio
 import functools
 import hmac
 import secrets
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
 from typing import Any
@@ -13,14 +14,14 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from ...core.errors import TomopickError
+from ...core.errors import SelectionError, TomopickError
 from ...core.reading import parse_json
 from ...scoring.matching import REACH
 from ...scoring.scores import matched_scores
+from ..ports import HOST
 from .desk import PICK_FIELDS, Desk, rows_of
 from .planes import Planes, snapped
 
-HOST = "127.0.0.1"
 _OPEN = 2  # volumes whose 8-bit copies are held
 _MOST_BODY = 2**22  # bytes of a request
 _POLICY = (
@@ -77,13 +78,13 @@ class Curation:
         given = request.headers.get("X-Token") or (request.query.get("token", "") if request.path == "/" else "")
         if request.host not in names or (origin is not None and origin.removeprefix("http://") not in names):
             return web.Response(status=403, text="open the address that tomopick printed")
-        if not hmac.compare_digest(given.encode(), self.token.encode()):
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self.token.encode()):
             return web.Response(status=403, text="the token is missing: open the address that tomopick printed")
         try:
             response = await handler(request)
         except TomopickError as error:
             response = web.json_response({"error": str(error)}, status=400)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, OverflowError) as error:
             response = web.json_response({"error": f"a request that is not understood ({error!r})"}, status=400)
         response.headers.update({"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
                                  "Referrer-Policy": "no-referrer", "Content-Security-Policy": _POLICY})  # fmt: skip
@@ -122,9 +123,9 @@ class Curation:
     async def _plane(self, request: web.Request) -> web.Response:
         query = request.query
         planes = await self._opened(query["run"])
-        window = float(query.get("low", 0)), float(query.get("high", 255))
+        axis = _among(int(query["axis"]), 3, "axis")
         picture = await _threaded(
-            planes.plane, int(query["axis"]), int(query["index"]), max(1, int(query.get("thickness", 1))), window
+            planes.plane, axis, int(query["index"]), max(1, int(query.get("thickness", 1))), _window(query)
         )
         whole = query["axis"] == "0" or planes.complete == 1
         return web.Response(body=picture, content_type="image/jpeg", headers={"X-Complete": "1" if whole else "0"})
@@ -133,17 +134,16 @@ class Curation:
         query = request.query
         planes, journal = await self._opened(query["run"]), await _threaded(self.desk.journal, query["run"])
         ids = [int(i) for i in query["ids"].split(",") if i][:200]
-        entries = [journal.entries[i] for i in ids]
+        entries = [journal.entries[_among(i, len(journal.entries), "pick")] for i in ids]
         radius = {o.name: o.radius_angstrom for o in self.desk.sitting.objects}
-        window = float(query.get("low", 0)), float(query.get("high", 255))
         positions = np.array([e.position for e in entries]).reshape(-1, 3)
-        picture = await _threaded(planes.crops, positions, [radius[e.name] for e in entries], window)
+        picture = await _threaded(planes.crops, positions, [radius[e.name] for e in entries], _window(query))
         return web.Response(body=picture, content_type="image/jpeg")
 
     async def _act(self, request: web.Request) -> web.Response:
         data = await _body(request)
         run = str(data["run"])
-        changed = await _threaded(self.desk.act, run, data["event"])
+        changed = await _threaded(self.desk.act, run, dict(data["event"]))
         journal = self.desk.journal(run)
         names = [o.name for o in self.desk.sitting.objects]
         there = [i for i in changed if i < len(journal.entries)]
@@ -154,8 +154,8 @@ class Curation:
 
     async def _snap(self, request: web.Request) -> web.Response:
         data = await _body(request)
-        run, at = str(data["run"]), np.array([float(v) for v in data["at"]])
-        index = int(data["object"])
+        run, index = str(data["run"]), _among(data["object"], len(self.desk.sitting.objects), "object")
+        at = np.array(await _threaded(self.desk.place, run, data["at"]))
         o = self.desk.sitting.objects[index]
         if data.get("to") == "heatmap" and self.finder is not None:
             found = await _threaded(self.finder, run, at, index)
@@ -231,19 +231,37 @@ def curation_page() -> str:
     return text
 
 
-async def serve(curation: Curation, port: int, ready: Callable[[str], None]) -> None:
+def _among(number: Any, n: int, what: str) -> int:
+    """A number of `n` things.
+
+    Raises:
+        SelectionError: it is none.
+    """
+    if type(number) is not int or not 0 <= number < n:
+        raise SelectionError(f"no {what} {str(number)[:20]}; there are {n}, from 0")
+    return number
+
+
+def _window(query: Mapping[str, str]) -> tuple[float, float]:
+    """Grey values that become black and white."""
+    low, high = float(query.get("low", 0)), float(query.get("high", 255))
+    if not np.isfinite([low, high]).all():
+        raise SelectionError(f"grey values {low} to {high}; expected finite numbers")
+    return low, high
+
+
+async def serve(curation: Curation, listening: socket.socket, ready: Callable[[str], None]) -> None:
     """Runs until it is cancelled.
 
     Args:
         curation: to serve.
-        port: 0 for one that is free.
+        listening: as from `bound`; it is closed at the end.
         ready: given the address once it answers.
     """
     runner = web.AppRunner(curation.app(), access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, HOST, port)
-        await site.start()
+        await web.SockSite(runner, listening).start()
         curation.port = runner.addresses[0][1]
         ready(curation.url)
         await asyncio.Event().wait()
