@@ -147,8 +147,7 @@ def pick(
         project: with the tomograms; `Runs` where runs or a tomogram type are chosen.
         out: folder of RUN.csv and of the records; where a project keeps picks, of the records alone.
         overwrite: replace what lies there and is not ours.
-        how: fields of `PickOptions`: thresholds, metric, views, device ... Without `session_id`, picks in a project go
-            to the next free session, and again to it for the same `out`.
+        how: fields of `PickOptions`: thresholds, metric ... Without `session_id`, the next free one, kept for `out`.
 
     Raises:
         TomopickError: nothing to pick, or options that do not fit. What is wrong with one run is its result.
@@ -161,7 +160,7 @@ def pick(
     from .picking.options import PickOptions
     from .picking.output import records_of
     from .picking.picker import Picker
-    from .picking.runs import check_objects, pick_runs
+    from .picking.runs import check_objects, check_places, pick_runs
     from .picking.session import session_for
 
     runs = Runs.of(project)
@@ -169,6 +168,7 @@ def pick(
     if not names:
         raise SelectionError(f"{runs.uri}: no runs to pick; expected at least one tomogram")
     options = with_fields(PickOptions(), how)
+    check_places(options.places, runs)
     if "session_id" not in how:
         options = replace(options, session_id=session_for(runs.project, Path(out), options.user_id))
     picker = Picker(load(model), options)

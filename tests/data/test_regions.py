@@ -189,7 +189,7 @@ def test_masks_of_another_voxel_size_and_of_segmentations(tmp_path):
     assert (labelled_in(project, "A").all.on(grid) == (half > 0)).all()
 
     place = copick(tmp_path / "copick")
-    with pytest.raises(SelectionError, match=r"`labelled_in=ball:me/1`: is of none of the runs A, B"):
+    with pytest.raises(SelectionError, match=r"`labelled_in=ball:me/1`: a mask that is of none of the runs A, B"):
         open_project(place, labelled_in=["ball:me/1"])
     project = open_project(place)
     segmentation = project.root.get_run("A").new_segmentation(10.0, "ball", "1", False, user_id="me")

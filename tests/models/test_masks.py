@@ -10,9 +10,11 @@ import small
 from tomopick.cli import main
 from tomopick.core.types import PickableObject
 from tomopick.data import open_project, read_picks_csv
+from tomopick.data.labelled import mask_of
 from tomopick.data.runs import Runs
 from tomopick.models.masks import MaskOptions, make_masks
 from tomopick.picking import placing
+from tomopick.picking.placing import model_masks
 
 KINDS = tuple(PickableObject(n, None, i + 1, is_particle=False) for i, n in enumerate(("sample", "gold", "carbon")))
 
@@ -56,6 +58,19 @@ def test_volumes_of_a_folder(tmp_path, model):
     assert "knows no such thing; did you mean 'gold'" in run(*call, "--objects", "golf").stderr
     nowhere = run("mask", model, place, "--device", "cpu")
     assert nowhere.exit_code == 2 and "--out" in nowhere.stderr
+
+
+def test_what_is_written_lies_where_it_was_made_whatever_the_tomograms_origin(tmp_path, model):
+    place = small.folder(tmp_path / "in", ("A",), picks=False)
+    for origin in (0, 1234.5):
+        with mrcfile.open(place / "A.mrc", "r+") as file:
+            file.header.origin = (origin, -origin, 3 * origin)
+        project = open_project(place)
+        made = model_masks(str(model), project.tomogram("A"), "cpu")["sample"]
+        options = MaskOptions(out=tmp_path / "masks", names=("sample",), device="cpu", overwrite=True)
+        list(make_masks(str(model), Runs(project), options))
+        read = mask_of(project, "A", str(tmp_path / "masks" / "sample"), project.grid("A"), "inside")
+        assert read.grid == made.grid and (read.values == made.values).all()
 
 
 def test_segmentations_of_a_copick_project(tmp_path, model):

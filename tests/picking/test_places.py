@@ -11,6 +11,7 @@ import trimesh
 from click.testing import CliRunner
 
 import small
+import tomopick as tp
 from tomopick.cli import main
 from tomopick.core.errors import SelectionError
 from tomopick.core.types import Grid, Picks
@@ -19,7 +20,7 @@ from tomopick.data.masks import Mask
 from tomopick.data.surfaces import VoxelSurface
 from tomopick.picking.fleet import Job
 from tomopick.picking.load import load_model
-from tomopick.picking.masking import RunPlaces, label_of, masks_mark, places_of_run
+from tomopick.picking.masking import RunPlaces, label_of, masks_mark, places_of_run, require_masks
 from tomopick.picking.options import PickOptions
 from tomopick.picking.picker import Picker
 from tomopick.picking.places import Places
@@ -206,6 +207,26 @@ def test_a_mask_that_would_decide_nothing_is_refused(tmp_path, option):
     ):  # fmt: skip
         done = run("pick", small.trained(), tmp_path / "in", "--out", tmp_path / "out", option, tmp_path / name)
         assert done.exit_code == 2 and why in done.stderr and not list((tmp_path / "out").iterdir()), done.output
+
+
+def test_a_mask_of_any_name_is_of_the_one_run_that_is_picked(tmp_path):
+    data = MemoryProject([small.BALL])
+    for name in "AB":
+        data.add(*small.tomogram(name, 5, SHAPE, 40))
+    write_mrc(tmp_path / "gold.mrc", half().values.astype(np.float32), 10.0)
+    places = Places(outside=(str(tmp_path / "gold.mrc"),))
+    require_masks(places, data, ["A"])
+    found = places_of_run(places, data, "A", GRID, 0.0).surfaces
+    assert (found[places.outside[0]].mask.values == half().values).all() and masks_mark(places, data, "A")
+    with pytest.raises(SelectionError, match=r"is of none of the runs A, B; .*rename it to A\.mrc, or give a folder"):
+        require_masks(places, data, ["A", "B"])
+    (tmp_path / "gold.mrc").rename(tmp_path / "B.mrc")
+    with pytest.raises(SelectionError, match="is of none of the runs A; "):
+        require_masks(Places(outside=(str(tmp_path / "B.mrc"),)), data, ["A"])
+    (tmp_path / "B.mrc").rename(tmp_path / "gold.mrc")
+    with pytest.raises(SelectionError, match="is of none of the runs A, B; "):
+        tp.pick(small.trained(), data, tmp_path / "out", places=places, device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_leaves_nothing_is_said(caplog):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import NoPicksError, SelectionError, SeveralPicksError
+from ..core.errors import NoPicksError, ReadError, SelectionError, SeveralPicksError
 from ..core.messages import counted, listing, near_miss
 from ..core.types import Grid, Picks
 from .choose import SPACING_TOLERANCE, require_one_pair
@@ -16,8 +16,10 @@ from .masks import Mask, fitted_mask, mask_file, read_mask
 from .project import Project
 from .regions import Labelled
 from .sources.copick import CopickProject, Segmentation
-from .volumes.volumes import contents_mark
+from .sources.folder import FolderProject
+from .volumes.volumes import contents_mark, is_volume_name
 
+LABELLED_IN = "labelled_in"  # as which masks are given that say where a run is labelled
 REJECTED = "-rejected"  # behind the session of a curation's picks: what is none
 
 
@@ -110,23 +112,43 @@ def where_labelled(
     return kept, true, [f"{both} lie where their run is not labelled: not scored"]
 
 
-def mask_of(project: Project, run: str, where: str, grid: Grid, field: str = "labelled_in") -> Mask | None:
+def mask_of(
+    project: Project,
+    run: str,
+    where: str,
+    grid: Grid,
+    field: str = LABELLED_IN,
+    chosen: Sequence[str] | None = None,
+) -> Mask | None:
     """The mask of a run that a user names; None where it is of other runs.
 
     Args:
         project: whose runs and segmentations are meant.
         run: its name.
         where: a volume, a folder of volumes, or a segmentation `NAME[:user/session][@spacing]` of a copick project.
-        grid: of the run's tomogram; a mask of as many voxels lies on it.
+        grid: of the run's tomogram; a mask of as many voxels of that size lies on it.
         field: that it was given as, for the messages.
+        chosen: runs that are looked at, as for `read_mask`.
 
     Raises:
         SelectionError: no such file, and no such segmentation or several.
-        ReadError: a mask that cannot be read.
+        ReadError: a mask that cannot be read, or one that says where a run is labelled and marks nothing.
     """
     place = Path(os.path.expanduser(where))
     if place.exists():
-        return read_mask(place, run, project.runs(), grid)
+        header = project.header_grid(run) if isinstance(project, FolderProject) else None
+        mask = read_mask(place, run, project.runs(), grid, header, chosen)
+    else:
+        mask = _segmented(project, run, where, grid, field)
+    if mask is not None and field == LABELLED_IN and not mask.values.any():
+        raise ReadError(
+            f"`{field}={where}`: the mask of run {run} marks nothing, so that nothing would count as labelled; "
+            "expected one that marks where it is, or none"
+        )
+    return mask
+
+
+def _segmented(project: Project, run: str, where: str, grid: Grid, field: str) -> Mask | None:
     found = _segmentations(project, run, where, field)
     wanted = [text for text in found if _is_called(text, where)]
     if len(wanted) > 1:
@@ -136,39 +158,45 @@ def mask_of(project: Project, run: str, where: str, grid: Grid, field: str = "la
     if not wanted:
         return None
     values, own = found[wanted[0]]()
-    return fitted_mask(values, own, grid)
+    return fitted_mask(values, own, grid, found[wanted[0]].where)
 
 
-def has_mask(project: Project, run: str, where: str, field: str = "labelled_in") -> bool:
+def has_mask(
+    project: Project, run: str, where: str, field: str = LABELLED_IN, chosen: Sequence[str] | None = None
+) -> bool:
     """Whether a mask that a user names, as in `mask_of`, is of a run; none is read."""
     place = Path(os.path.expanduser(where))
     if place.exists():
-        return mask_file(place, run, project.runs()) is not None
+        return mask_file(place, run, project.runs(), chosen) is not None
     return any(_is_called(text, where) for text in _segmentations(project, run, where, field))
 
 
-def mask_mark(project: Project, run: str, where: str) -> str:
+def mask_mark(project: Project, run: str, where: str, chosen: Sequence[str] | None = None) -> str:
     """Changes when the mask of a run that a user names, as in `mask_of`, is replaced; empty where it has none."""
     place = Path(os.path.expanduser(where))
     if place.exists():
-        path = mask_file(place, run, project.runs())
+        path = mask_file(place, run, project.runs(), chosen)
         return "" if path is None else contents_mark(path)
     stored = project.segmentations(run) if isinstance(project, CopickProject) else {}
     return next((of.mark() for text, of in stored.items() if _is_called(text, where)), "")
 
 
-def mask_of_none(field: str, where: str, projects: Sequence[Project]) -> SelectionError:
-    """That a mask that a user names is of no run of some projects, and would decide nothing."""
-    runs = [run for project in projects for run in project.runs()]
-    if not Path(os.path.expanduser(where)).exists():
+def mask_of_none(
+    field: str, where: str, projects: Sequence[Project], chosen: Sequence[str] | None = None
+) -> SelectionError:
+    """That a mask that a user names is of no run of some projects, or of those chosen, and would decide nothing."""
+    runs = list(chosen or [run for project in projects for run in project.runs()])
+    place = Path(os.path.expanduser(where))
+    if not place.exists():
         parts = [p for p in projects if isinstance(p, CopickProject)]
         known = sorted({text for p in parts for run in p.runs() for text in p.segmentations(run)})
         if known:
             return SelectionError(f"{parts[0].uri}: no segmentation '{where}'; {near_miss(where, known)}")
-    return SelectionError(
-        f"`{field}={where}`: is of none of the runs {listing(runs)}; expected a volume or a folder of volumes that are "
-        "called like them (of a single run, however it is called), or a segmentation that one of them has"
-    )
+    ending = f".mrc{place.suffix}" if place.suffix == ".gz" else place.suffix
+    remedy = "expected a folder of volumes that are called like them, or a segmentation that one of them has"
+    if is_volume_name(place) and runs:
+        remedy = f"a volume is of the run that it is called after: rename it to {runs[0]}{ending}, or give a folder"
+    return SelectionError(f"`{field}={where}`: a mask that is of none of the runs {listing(runs)}; {remedy}")
 
 
 def _segmentations(project: Project, run: str, where: str, field: str) -> Mapping[str, Segmentation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..data import CopickProject, write_mrc
 from ..data.masks import Mask
 from ..data.runs import Runs
 from ..data.sources.copick_write import write_segmentation
+from ..data.sources.folder import FolderProject
 from ..picking.load import load_model
 from ..picking.placing import model_masks
 
@@ -97,7 +98,12 @@ def _refuse_there(runs: Runs, run: str, names: Sequence[str], options: MaskOptio
 def _write(runs: Runs, run: str, name: str, mask: Mask, grid: Grid, options: MaskOptions) -> None:
     """A volume on the mask's own grid; a segmentation on the tomogram's, which copick asks for."""
     if options.out is not None:
-        write_mrc(_file(options.out, name, run), mask.values.astype(np.float32), mask.grid)
+        # In the frame of the tomogram's own header, as other programs and `read_mask` have it.
+        header = runs.project.header_grid(run) if isinstance(runs.project, FolderProject) else None
+        start = np.array(mask.grid.origin) + (header.origin if header else 0.0)
+        z, y, x = start.tolist()
+        there = replace(mask.grid, origin=(z, y, x))
+        write_mrc(_file(options.out, name, run), mask.values.astype(np.float32), there)
     elif isinstance(runs.project, CopickProject):
         values = mask.on(grid).astype(np.uint8)
         write_segmentation(runs.project, run, name, values, grid, options.user_id, options.session_id)

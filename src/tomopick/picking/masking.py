@@ -238,8 +238,8 @@ def require_masks(places: Places, project: Project, runs: Sequence[str]) -> None
         if path.suffix.lower() in MESH_SUFFIXES and path.is_file():
             continue
         stems = {p.stem for p in path.iterdir() if p.suffix.lower() in MESH_SUFFIXES} if path.is_dir() else set()
-        if not (stems & set(runs) if stems else any(has_mask(project, run, where, option) for run in runs)):
-            raise mask_of_none(option, where, [project])
+        if not (stems & set(runs) if stems else any(has_mask(project, run, where, option, runs) for run in runs)):
+            raise mask_of_none(option, where, [project], runs)
 
 
 def masks_mark(places: Places, project: Project, run: str) -> str:
@@ -248,7 +248,7 @@ def masks_mark(places: Places, project: Project, run: str) -> str:
     for where in dict.fromkeys([*places.inside, *places.outside, *filter(None, [places.orient_to])]):
         path = Path(where).expanduser()
         mesh = _mesh_of(path, run)
-        marks.append(mask_mark(project, run, where) if mesh is None else contents_mark(mesh))
+        marks.append(mask_mark(project, run, where, [run]) if mesh is None else contents_mark(mesh))
     return " ".join(marks)
 
 
@@ -273,7 +273,8 @@ def surface_of(project: Project, run: str, where: str, grid: Grid, field: str = 
     if path.is_dir() and (meshes := [p for p in sorted(path.iterdir()) if p.suffix.lower() in MESH_SUFFIXES]):
         mine = next((p for p in meshes if p.stem == run), None)
         return None if mine is None else read_mesh(mine)
-    mask = mask_of(project, run, where, grid, field)
+    # A volume of another name is of all that are picked: `require_masks` has seen that this is one run.
+    mask = mask_of(project, run, where, grid, field, [run])
     return None if mask is None else VoxelSurface(mask)
 
 

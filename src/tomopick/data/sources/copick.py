@@ -266,7 +266,7 @@ class Segmentation:
 
     def __call__(self) -> tuple[np.ndarray, Grid]:
         """(z, y, x) and where its voxels lie."""
-        return _asking(self.project, lambda: read_zarr(self.stored.zarr(), self.where, uniform=True))
+        return _asking(self.project, lambda: read_zarr(self.stored.zarr(), self.where, mask=True))
 
     def mark(self) -> str:
         """Changes when it is replaced, where it lies on this machine; else with what it says of itself."""

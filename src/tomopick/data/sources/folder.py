@@ -21,7 +21,7 @@ from ..regions import REGIONS_FILE, Regions
 from ..tables import is_picks_csv, read_picks_csv, the_one, write_picks_csv
 from ..volumes.checks import warn_once
 from ..volumes.slabs import Slabs, volume_slabs
-from ..volumes.volumes import contents_mark, is_volume_name, read_volume, volume_grids, volume_run
+from ..volumes.volumes import contents_mark, is_volume_name, read_volume, volume_grids, volume_run, volume_start
 
 log = logging.getLogger("tomopick")
 
@@ -95,6 +95,14 @@ class FolderProject:
         """The grid of `tomogram`, from the header alone."""
         level = self._level(run, tomo_type)
         return volume_grids(self._volumes[run], self._voxel_spacing)[level]
+
+    def header_grid(self, run: str) -> Grid | None:
+        """Where a run's (finest) volume lies by what its file says; None: it does not."""
+        try:
+            grid = volume_grids(self._volumes[run])[0]
+        except (KeyError, ReadError):
+            return None
+        return dataclasses.replace(grid, origin=volume_start(self._volumes[run], grid.voxel_spacing))
 
     def tomogram(self, run: str, tomo_type: str | None = None) -> Tomogram:
         """The tomogram, or a coarser level of its pyramid as "@spacing"."""

@@ -15,7 +15,7 @@ from ...core.errors import ReadError
 from ...core.files import atomic_write
 from ...core.messages import reason_of
 from ...core.reading import require_file
-from ...core.types import Grid
+from ...core.types import FARTHEST, Grid, Vector
 from .checks import checked_spacing, empty_volume, require_room, require_volume, warn_once
 
 ITEM_BYTES = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}  # the modes that hold one real number a voxel
@@ -115,6 +115,31 @@ def read_map(path: Path, voxel_spacing: float | None, remedy: str) -> tuple[np.n
     """
     grid, offset, dtype = _layout(path, _checked_header(path, volume=False), voxel_spacing, remedy)
     return _floats(path, grid.shape, offset, dtype), grid
+
+
+def read_map_grid(path: Path, voxel_spacing: float | None, remedy: str) -> Grid:
+    """The grid of `read_map`, from the header alone."""
+    return _grid(path, _checked_header(path, volume=False), voxel_spacing, remedy)
+
+
+def mrc_start(path: Path, voxel_spacing: float) -> Vector:
+    """Where the header says that the first voxel's centre lies, zyx [Å]: by its ORIGIN, else by its start in voxels.
+
+    IMOD's own origin is that of its coordinates as seen from the first voxel, so of the other sign, unless a flag says
+    so or the header is of MRC2014. Source: IMOD, libiimod/mrcfiles.c.
+
+    Args:
+        path: an MRC file.
+        voxel_spacing: [Å], in which the start is counted.
+    """
+    header = mrc_header(path)
+    origin = np.array([header.origin.z, header.origin.y, header.origin.x], dtype=np.float64)
+    start = np.array([header.nzstart, header.nystart, header.nxstart], dtype=np.float64) * voxel_spacing
+    if np.isfinite(origin).all() and origin.any():
+        stamp, flags = _imod_words(header)
+        start = -origin if stamp == IMOD_STAMP and not flags & 4 and int(header.nversion) == 0 else origin
+    z, y, x = np.clip(start, -FARTHEST, FARTHEST).tolist()
+    return z, y, x
 
 
 def write_mrc(path: str | Path, values: np.ndarray, grid: Grid | float) -> None:
@@ -292,9 +317,15 @@ def _unsigned_bytes(header: Any) -> bool:
     """
     if int(header.mode) != 0:
         return False
-    order = header.mode.dtype.byteorder
-    stamp, flags = np.frombuffer(bytes(header.extra2)[40:48], dtype=np.dtype("i4").newbyteorder(order))
+    stamp, flags = _imod_words(header)
     if stamp == IMOD_STAMP:
         return not flags & 1
     low, high = float(header.dmin), float(header.dmax)
     return high >= 128 and -low <= high - 128
+
+
+def _imod_words(header: Any) -> tuple[int, int]:
+    """IMOD's stamp, and its flags."""
+    order = header.mode.dtype.byteorder
+    stamp, flags = np.frombuffer(bytes(header.extra2)[40:48], dtype=np.dtype("i4").newbyteorder(order)).tolist()
+    return stamp, flags

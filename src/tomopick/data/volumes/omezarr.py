@@ -15,7 +15,7 @@ from ...core.errors import ReadError
 from ...core.messages import reason_of
 from ...core.names import shown
 from ...core.reading import require_file
-from ...core.types import Grid
+from ...core.types import Grid, Vector
 from .checks import checked_spacing, empty_volume, require_volume, warn_once
 from .ngff import read_multiscale
 from .zarr3 import NAME, Array3, read_node
@@ -88,6 +88,17 @@ def read_levels(store: Any, where: str, voxel_spacing: float | None = None) -> t
         levels.append(Level(dataset.path, Grid(shape, spacing, (z, y, x)), stated.leading))
     require_volume(levels[0].grid.shape, where)
     return tuple(levels)
+
+
+def first_voxel(store: Any, where: str) -> Vector:
+    """Where the metadata say that the first voxel of the finest level lies, zyx [Å]; 0 where they do not.
+
+    Raises:
+        ReadError: no OME-Zarr.
+    """
+    stated = read_multiscale(_group(store, where).attributes, where)
+    z, y, x = min(stated.datasets, key=lambda dataset: float(np.mean(dataset.sizes))).shift.tolist()
+    return z, y, x
 
 
 def read_level(store: Any, level: Level, where: str) -> np.ndarray:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import numpy as np
 
 from ...core.errors import ReadError
 from ...core.reading import require_file
-from ...core.types import Grid
-from .mrc import STACK_SUFFIXES, read_mrc, read_mrc_grid
-from .omezarr import read_level, read_levels
+from ...core.types import Grid, Vector
+from .mrc import STACK_SUFFIXES, mrc_start, read_map, read_map_grid, read_mrc, read_mrc_grid
+from .omezarr import first_voxel, read_level, read_levels
 
 log = logging.getLogger("tomopick")
 
@@ -55,27 +56,57 @@ def volume_grids(path: Path, voxel_spacing: float | None = None) -> tuple[Grid, 
     return (read_mrc_grid(path, voxel_spacing),)
 
 
-def read_volume(
-    path: Path, level: int = 0, voxel_spacing: float | None = None, uniform: bool = False
-) -> tuple[np.ndarray, Grid]:
-    """The voxels of one level, (z, y, x) float32 C-contiguous, and their grid; `uniform`: they may all be alike.
+def read_volume(path: Path, level: int = 0, voxel_spacing: float | None = None) -> tuple[np.ndarray, Grid]:
+    """The voxels of one level, (z, y, x) float32 C-contiguous, and their grid.
 
     Raises:
         ReadError: as `volume_grids`; or truncated, constant, or without one finite voxel.
     """
     _require(path)
     if path.suffix.lower() == ".zarr":
-        return read_zarr(path, str(path), level, voxel_spacing, uniform)
+        return read_zarr(path, str(path), level, voxel_spacing)
     values, grid = read_mrc(path, voxel_spacing)
-    return checked(values, str(path), uniform), grid
+    return checked(values, str(path)), grid
 
 
 def read_zarr(
-    store: Any, where: str, level: int = 0, voxel_spacing: float | None = None, uniform: bool = False
+    store: Any, where: str, level: int = 0, voxel_spacing: float | None = None, mask: bool = False
 ) -> tuple[np.ndarray, Grid]:
-    """`read_volume` for an OME-Zarr in a path or store."""
+    """`read_volume` for an OME-Zarr in a path or store; of a mask as `read_mask_volume`."""
     chosen = read_levels(store, where, voxel_spacing)[level]
-    return checked(read_level(store, chosen, where), where, uniform), chosen.grid
+    return checked(read_level(store, chosen, where), where, mask), chosen.grid
+
+
+def mask_grid(path: Path, voxel_spacing: float | None = None) -> Grid:
+    """The grid of a mask, which may be of any shape, its origin by what the file says of its first voxel.
+
+    Raises:
+        ReadError: missing, not a volume, or without a voxel size.
+    """
+    _require(path)
+    if path.suffix.lower() == ".zarr":
+        grid = read_levels(path, str(path), voxel_spacing)[0].grid
+    else:
+        grid = read_map_grid(path, voxel_spacing, "write it there")
+    return replace(grid, origin=volume_start(path, grid.voxel_spacing))
+
+
+def volume_start(path: Path, voxel_spacing: float) -> Vector:
+    """Where a volume's file says that its first voxel lies, zyx [Å]; in which frame only others know."""
+    if path.suffix.lower() == ".zarr":
+        return first_voxel(path, str(path))
+    return mrc_start(path, voxel_spacing)
+
+
+def read_mask_volume(path: Path, voxel_spacing: float | None = None) -> np.ndarray:
+    """The voxels of a mask, (z, y, x) float32; they may all be alike, and those that are no number are 0.
+
+    Raises:
+        ReadError: as `mask_grid`; or truncated, or without one finite voxel.
+    """
+    if path.suffix.lower() == ".zarr":
+        return read_zarr(path, str(path), 0, voxel_spacing, mask=True)[0]
+    return checked(read_map(path, voxel_spacing, "write it there")[0], str(path), mask=True)
 
 
 def contents_mark(store: Any) -> str:
@@ -112,11 +143,11 @@ def _files(folder: Path) -> Iterator[str]:
             yield os.path.join(place, name)
 
 
-def checked(values: np.ndarray, where: str, uniform: bool = False) -> np.ndarray:
-    """The volume itself; what is not finite in it is set to its mean in place, and that is logged.
+def checked(values: np.ndarray, where: str, mask: bool = False) -> np.ndarray:
+    """The volume itself; what is not finite in it is set to its mean in place, in a mask to 0, and that is logged.
 
     Raises:
-        ReadError: constant, or without one finite voxel.
+        ReadError: constant, which a mask may be, or without one finite voxel.
     """
     low, high = float(values.min()), float(values.max())  # NaN where any voxel is
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -126,12 +157,13 @@ def checked(values: np.ndarray, where: str, uniform: bool = False) -> np.ndarray
             raise ReadError(
                 f"{where}: no voxel is a finite number; expected a tomogram, so reconstruct or copy it again"
             )
-        log.warning("%s: %d voxels are not finite; they are set to the mean", where, values.size - n)
-        mean = sum(total for _, total in sums) / n
+        filled = 0.0 if mask else sum(total for _, total in sums) / n
+        told = "they count as not marked" if mask else "they are set to the mean"
+        log.warning("%s: %d voxels are not finite; %s", where, values.size - n, told)
         for section in values:
-            section[~np.isfinite(section)] = mean
+            section[~np.isfinite(section)] = filled
         low, high = float(values.min()), float(values.max())
-    if low == high and not uniform:
+    if low == high and not mask:
         raise ReadError(f"{where}: all voxels are {low:g}; expected a tomogram, so reconstruct or copy it again")
     return values
 
