@@ -20,7 +20,7 @@ from tomopick.data.masks import Mask
 from tomopick.data.surfaces import VoxelSurface
 from tomopick.picking.fleet import Job
 from tomopick.picking.load import load_model
-from tomopick.picking.masking import RunPlaces, label_of, masks_mark, places_of_run, require_masks
+from tomopick.picking.masking import RunPlaces, label_of, labels_of, masks_mark, places_of_run, require_masks
 from tomopick.picking.options import PickOptions
 from tomopick.picking.picker import Picker
 from tomopick.picking.places import Places
@@ -188,6 +188,31 @@ def test_what_is_asked_for_must_make_sense():
     with pytest.raises(SelectionError, match="`inside=nowhere`: there is no such file"):
         places_of_run(Places(inside=("nowhere",)), project(), "A", GRID, 0.0)
     assert [label_of(t) for t in ("a/Mem_1.mrc.gz", "membrane:me/1@10", "x/ÅÄ.ply")] == ["mem-1", "membrane", "mask"]
+
+
+def test_every_mask_has_a_column_of_its_own():
+    for wheres, wanted in (
+        (["m/half.mrc", "gold.mrc"], ["half", "gold"]),
+        (["m/half.mrc", "m/b/half.mrc"], ["m-half", "b-half"]),
+        (["a/m/half.mrc", "b/m/half.mrc"], ["a-m-half", "b-m-half"]),
+        (["half.mrc", "b/half.mrc.gz"], ["half", "b-half"]),
+        (["mem:me/1", "mem:me/2", "mem:me/2@10"], ["mem-me-1", "mem-me-2", "mem-me-2-10"]),
+        (["x/sample", "sample"], ["x-sample", "sample"]),
+        (["Ä.mrc", "Ö.mrc", "mask-2"], ["mask", "mask-2", "mask-2-2"]),
+        (["b/half.mrc", "half.mrc", "b-half.mrc"], ["half", "half-2", "b-half"]),
+    ):
+        found = labels_of(wheres)
+        assert [*found] == wheres and len({*found.values()}) == len(wheres)
+        assert [*found.values()] == wanted, wheres
+
+
+def test_a_mask_called_sample_is_not_that_of_clean(tmp_path):
+    write_mrc(tmp_path / "sample.mrc", half(stop=300).values.astype(np.float32), 10.0)
+    places = Places(inside=(str(tmp_path / "sample.mrc"),), clean="surroundings")
+    picks = Picks("A", np.array([[100.0, 200, 300]]), np.array(["ball"]))
+    kept = places_of_run(places, project(), "A", GRID, 0.0, {"sample": half()}).keep(picks)
+    away = {name: float(column[0]) for name, column in kept.columns.items()}
+    assert away.pop("distance_sample") == pytest.approx(-195) and [*away.values()] == pytest.approx([-95])
 
 
 @pytest.mark.parametrize("option", ["--inside", "--outside", "--orient-to"])

@@ -60,9 +60,9 @@ class RunPlaces:
         for i, name in enumerate(self.clean):
             kept &= self._away(name, picks) <= _doubt(self.surfaces[name]) if i == 0 else self._away(name, picks) > 0
         found = picks.select(kept)
-        for where in self.surfaces:
+        for where, label in labels_of(self.surfaces).items():
             away = self._away(where, found)
-            found = found.with_column(f"{DISTANCE}{label_of(where)}", np.where(np.isfinite(away), away, np.nan))
+            found = found.with_column(f"{DISTANCE}{label}", np.where(np.isfinite(away), away, np.nan))
         if self.facing is not None:
             found = replace(found, rotations=turned_to(self.facing.normals(found.positions)))
         return found
@@ -185,12 +185,34 @@ def _faces(grid: Grid, axis: int) -> tuple[float, float]:
     return grid.origin[axis] - half, grid.origin[axis] + (grid.shape[axis] - 1) * grid.voxel_spacing + half
 
 
-def label_of(where: str) -> str:
-    """What a mask is called in the columns of picks: its file or segmentation, in small letters."""
-    name = Path(where.partition(":")[0]).name.partition("@")[0]
+def label_of(where: str, parts: int = 1) -> str:
+    """What a mask is called in the columns of picks: its file or segmentation, in small letters.
+
+    Args:
+        where: as a user calls it.
+        parts: of a path's end; of a segmentation, more than one are all.
+    """
+    name, _, rest = where.partition(":")
+    path = Path(name)
+    last = path.name.partition("@")[0]
     for ending in (".gz", ".mrc", ".rec", ".map", ".zarr", *MESH_SUFFIXES):
-        name = name.removesuffix(ending)
+        last = last.removesuffix(ending)
+    name = "-".join([*path.parts[:-1][len(path.parts) - parts :], last, *([rest] if parts > 1 else [])])
     return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-") or "mask"
+
+
+def labels_of(wheres: Iterable[str]) -> dict[str, str]:
+    """By mask, what it is called in the columns, each another: by more of its path where two would be called alike."""
+    found: dict[str, str] = {}
+    wheres = list(wheres)
+    for where in wheres:
+        others = [w for w in wheres if w != where]
+        lengths = range(1, len(Path(where).parts) + 2)
+        own = (label_of(where, n) for n in lengths if label_of(where, n) not in {label_of(w, n) for w in others})
+        label = next(own, label_of(where))
+        again = (f"{label}-{k}" for k in range(2, len(wheres) + 2))
+        found[where] = label if label not in found.values() else next(a for a in again if a not in found.values())
+    return found
 
 
 def places_of_run(
@@ -214,11 +236,12 @@ def places_of_run(
     surfaces = {where: surface_of(project, run, where, grid) for where in names}
     for where in (where for where, surface in surfaces.items() if surface is None):
         log.warning(f"run {run}: {where} has no mask of it; that counts as one that marks nothing")
-    surfaces |= {name: VoxelSurface(mask) for name, mask in (clean or {}).items()}
+    marked = {name if name not in surfaces else f"{name} of {places.clean}": m for name, m in (clean or {}).items()}
+    surfaces |= {name: VoxelSurface(mask) for name, mask in marked.items()}
     facing = surfaces.get(places.orient_to)
     if places.orient_to and facing is None:
         facing = surface_of(project, run, places.orient_to, grid, "orient_to")
-    found = RunPlaces(places, grid, surfaces, facing, margin, tuple(clean or ()))
+    found = RunPlaces(places, grid, surfaces, facing, margin, tuple(marked))
     if found.is_empty:
         log.warning(f"run {run}: `border` and `z_range` leave nothing of it, so that nothing can be picked")
     return found
