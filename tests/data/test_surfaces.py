@@ -64,6 +64,32 @@ def test_a_sheet_faces_the_pick_that_is_near(tilt, thick):
     assert np.abs(surface.distances(positions) - (np.abs(side) - thick / 2)).max() < 10.0
 
 
+@pytest.mark.parametrize("thick", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("tilt", [0.0, 3.0, 8.0, 20.0, 35.0, 54.7])
+def test_a_membrane_of_one_or_two_voxels_faces_the_pick_within_two_degrees(tilt, thick):
+    normal = Rotation.from_euler("yx", [0.4 * tilt, tilt], degrees=True).apply([0.0, 0.0, 1.0])[::-1]
+    grid = Grid((64, 64, 64), 10.0)
+    height = grid.positions(np.indices(grid.shape).reshape(3, -1).T) - CENTRE
+    height = (height @ normal).reshape(grid.shape) / 10
+    surface = VoxelSurface(Mask((height <= 0) & (height > -thick), grid))
+    rng = np.random.default_rng(2)
+    along = rng.uniform(-150, 150, (8, 3))
+    along -= np.outer(along @ normal, normal)
+    for off, way in ((10, 1), (30, 1), (-10 * thick - 10, -1), (-10 * thick - 30, -1)):
+        assert degrees(surface.normals(CENTRE + along + off * normal), way * normal[None]).max() < 2.0
+
+
+@pytest.mark.parametrize(("radius", "limits"), [(8, (2.0, 2.0, 4.0)), (12, (2.0, 2.0, 2.5))])
+def test_small_balls_face_outwards(radius, limits):
+    grid = Grid((56, 56, 56), 10.0)
+    at = np.indices(grid.shape).reshape(3, -1).T - [27.3, 28.1, 27.7]
+    surface = VoxelSurface(Mask((np.linalg.norm(at, axis=1) <= radius).reshape(grid.shape), grid))
+    ways = np.random.default_rng(3).normal(size=(24, 3))
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    for off, limit in zip((0.5, 3, -3), limits):
+        assert degrees(surface.normals(10.0 * ([27.3, 28.1, 27.7] + ways * (radius + off))), ways).max() < limit
+
+
 def test_flat_faces_are_measured_exactly():
     values = np.zeros((20, 20, 20), dtype=bool)
     values[:10] = True  # up to z = 95 Å
@@ -106,6 +132,11 @@ def test_what_is_no_mesh_is_refused(tmp_path):
     (tmp_path / "a.ply").write_text("no mesh")
     with pytest.raises(ReadError, match="expected PLY, OBJ, STL or GLB"):
         read_mesh(tmp_path / "a.ply")
+    for text in ("", "ply nonsense", "ply\nformat ascii 1.0\nelement vertex"):
+        (tmp_path / "a.ply").write_text(text)
+        with pytest.raises(ReadError, match=r"a\.ply: cannot be read as a mesh \(.*; expected PLY") as found:
+            read_mesh(tmp_path / "a.ply")
+        assert "list index" not in str(found.value) and "unpack" not in str(found.value), text
 
 
 def test_triangles_that_are_far_too_large_are_not_cut_up(tmp_path):

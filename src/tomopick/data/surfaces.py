@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from ..core.errors import ReadError
 from ..core.reading import require_file
 from ..core.text import BEYOND
+from .facing import Facing
 from .masks import Mask
 
 MESH_SUFFIXES = (".ply", ".obj", ".stl", ".glb")
@@ -23,11 +24,6 @@ _TRIANGLES = 24
 _MOST = 2_000_000  # triangles
 _EDGE = 60.0  # [Å] of triangles at most, so that their centres tell which is near
 _AT_ONCE = 4096  # picks
-_SIGMA = 4.0  # voxels along a surface that a normal is the mean of
-_DEPTH = 1.0  # voxels across it
-_BACK = -0.35  # cosine to a normal from which on a face may be of the same side: a stair's sides look to all sides
-_AROUND = 4  # voxels in which it is told roughly
-_ROUNDS = 6  # of steps along it to where it is nearest
 
 
 class Surface(Protocol):
@@ -91,8 +87,7 @@ class VoxelSurface:
     def normals(self, positions: np.ndarray) -> np.ndarray:
         """(n, 3) zyx [Å] -> (n, 3) unit normals of the nearest surface, outward, zyx; 0 where there is none.
 
-        They are means over a wide patch, for a face alone knows six ways, and stairs of faces repeat themselves over
-        many voxels; and taken where the surface that is so smoothed is nearest.
+        A face alone knows six ways, and stairs of faces repeat themselves over many voxels: see `Facing`.
         """
         indices = self.mask.grid.indices(np.reshape(positions, (-1, 3)))
         found = np.zeros((len(indices), 3))
@@ -100,7 +95,7 @@ class VoxelSurface:
             return found
         for part in _parts(len(indices)):
             points = self._nearest(indices[part])
-            found[part] = [self._facing(index, point) for index, point in zip(indices[part], points)]
+            found[part] = [self._facing.normal(index, point) for index, point in zip(indices[part], points)]
         return found
 
     @cached_property
@@ -111,32 +106,9 @@ class VoxelSurface:
         before = self.mask.values[tuple((centres - 0.5 * way).astype(int).T)]
         return np.where(before[:, None], way, -way)
 
-    def _facing(self, index: np.ndarray, point: np.ndarray) -> np.ndarray:
-        """The way that the surface near a point of it [voxels] faces, where it is nearest to `index`."""
-        centres, normal = self._faces[0], self._roughly(point)
-        for _ in range(_ROUNDS):
-            near = np.array(self._tree.query_ball_point(point, 3 * _SIGMA), dtype=int)
-            # Of a thin sheet the other side's faces look the other way, and lie behind.
-            near = near[self._outward[near] @ normal > _BACK]
-            offsets = centres[near] - point
-            weight = np.exp(-0.5 * ((offsets**2).sum(axis=1) / _SIGMA**2 + (offsets @ normal / _DEPTH) ** 2))
-            if not weight.sum() > 0:
-                break
-            normal = _unit((weight[:, None] * self._outward[near]).sum(axis=0))
-            middle = (weight[:, None] * centres[near]).sum(axis=0) / weight.sum()
-            point = index - ((index - middle) @ normal) * normal
-        return normal
-
-    def _roughly(self, point: np.ndarray) -> np.ndarray:
-        """About which way the surface faces at a point of it [voxels]: away from what is marked around it."""
-        steps = np.arange(-_AROUND, _AROUND + 1)
-        at = np.rint(point).astype(int) + np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-        # What is beyond the volume goes on as its border is.
-        kept = np.clip(at, 0, np.array(self.mask.values.shape) - 1)
-        marked, offsets = self.mask.values[tuple(kept.T)], at - point
-        weight = np.exp(-0.5 * (offsets**2).sum(axis=1) / (_AROUND / 2) ** 2)
-        share = (weight * marked).sum() / weight.sum()
-        return _unit(-((weight * (marked - share))[:, None] * offsets).sum(axis=0))
+    @cached_property
+    def _facing(self) -> Facing:
+        return Facing(self.mask.values, self._faces[0], self._outward, self._tree)
 
 
 @dataclass(frozen=True)
@@ -220,7 +192,10 @@ def read_mesh(path: Path) -> MeshSurface:
                 closed, normals = bool(mesh.is_watertight), np.asarray(mesh.vertex_normals)
                 vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces)
     except Exception as error:  # whatever its readers stumble over
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        # What a reader says of itself (list index out of range) tells nobody what is wrong with the file.
+        told = error.strerror if isinstance(error, OSError) else None
+        kind = path.suffix[1:].upper()
+        reason = told or f"it is not laid out as a {kind}, or ends too early"
         raise ReadError(f"{path}: cannot be read as a mesh ({reason}); expected PLY, OBJ, STL or GLB") from None
     if mesh is None:
         raise ReadError(f"{path}: holds no triangles with finite corners; expected a mesh in Å")
