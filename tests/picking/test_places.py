@@ -185,6 +185,10 @@ def test_what_is_asked_for_must_make_sense():
         Places(within=50.0)
     with pytest.raises(SelectionError, match="is no span"):
         Places(z_range="all")
+    for text in ("-5:5", "5:-5", "9:3"):
+        with pytest.raises(SelectionError, match=f"`z_range={text}`: "):
+            Places(z_range=text)
+    assert Places(z_range="-50:50A") and Places(z_range=":40")  # the first section reaches half a voxel below 0
     with pytest.raises(SelectionError, match="`inside=nowhere`: there is no such file"):
         places_of_run(Places(inside=("nowhere",)), project(), "A", GRID, 0.0)
     assert [label_of(t) for t in ("a/Mem_1.mrc.gz", "membrane:me/1@10", "x/ÅÄ.ply")] == ["mem-1", "membrane", "mask"]

@@ -121,3 +121,19 @@ def test_a_folder_of_tables_that_was_cut_off_is_repeated(tmp_path):
     (tmp_path / "A.csv").write_text("somebody's\n")
     with pytest.raises(OutputError, match=r"A\.csv: exists already"):
         write_tables(tmp_path, found, objects)
+
+
+def test_two_single_tables_are_of_one_run_whatever_they_are_called(tmp_path):
+    first = picks((100, 1.0), (300, 0.9))
+    for name, shift in (("picks", 0.0), ("truth", 4.0), ("far", 5000.0)):
+        write_picks_csv(tmp_path / f"{name}.csv", first.shifted([shift] * 3))
+    call = ["merge", str(tmp_path / "picks.csv"), "", "--object", "ball:100", "--out", str(tmp_path / "out.csv")]
+    call[2] = str(tmp_path / "truth.csv")
+    done = CliRunner().invoke(main, call)
+    assert done.exit_code == 0, done.output
+    (kept,) = read_picks_csv(tmp_path / "out.csv").values()
+    np.testing.assert_allclose(np.sort(kept.positions[:, 2]), [102, 302], atol=0.01)
+    call[2] = str(tmp_path / "far.csv")
+    done = CliRunner().invoke(main, [*call, "--overwrite"])
+    assert done.exit_code == 2 and "no particle that 2 places agree on" in done.stderr and "--agree" in done.stderr
+    assert len(done.stderr.splitlines()[-1:]) == 1 and "memory" not in done.stderr

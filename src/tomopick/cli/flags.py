@@ -89,6 +89,7 @@ FLAGS = {
     "weights_folder": "--pretrained-weights",
     "within": "--within",
     "workers": "--workers",
+    "z_range": "--z-range",
 }
 OF_VERB = {
     "calibrate": {"models": "--folds", "picks": "--truth"},

@@ -40,7 +40,14 @@ class Places:
         if self.z_range:
             from ..data.regions import Span
 
-            Span.parse(self.z_range)
+            try:
+                span = Span.parse(self.z_range)
+            except SelectionError as error:
+                raise SelectionError(f"`z_range={self.z_range}`: {error}") from None
+            if not span.angstrom and min(v for v in (span.start, span.stop, 0.0) if v is not None) < 0:
+                raise SelectionError(
+                    f"`z_range={self.z_range}`: sections are counted from 0; expected 10:40, or Å as 100:400A"
+                )
         for name, needs in (("within", self.inside), ("beyond", self.outside)):
             if getattr(self, name) and not needs:
                 other = {"within": "inside", "beyond": "outside"}[name]

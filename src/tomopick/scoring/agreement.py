@@ -54,7 +54,8 @@ def merge_picks(places: Sequence[str], out: str | Path, options: MergeOptions) -
     """Writes what the places agree on, as one table OUT.csv or a folder of RUN.csv; gives it by run.
 
     Raises:
-        SelectionError: fewer places than are to agree, unknown runs or objects, an object without radius.
+        SelectionError: fewer places than are to agree, nothing that they agree on, unknown runs or objects, an object
+            without radius.
         OutputError: there is something already.
     """
     if not 1 <= options.agree <= len(places):
@@ -76,6 +77,11 @@ def merge_picks(places: Sequence[str], out: str | Path, options: MergeOptions) -
         given = [side.get(run, Picks.empty(run)) for side in sides]
         found[run] = agreed(run, given, wanted, agree=options.agree, within=options.within)
         log.info(f"{run}: {len(found[run])} of {' and '.join(str(len(p)) for p in given)}")
+    if not any(map(len, found.values())):
+        raise SelectionError(
+            f"{', '.join(places)}: no particle that {counted(options.agree, 'place')} agree on; expected picks of one "
+            "object and run within reach of each other, so try a smaller `agree` or a larger `within`"
+        )
     _write(found, wanted, Path(out), options.overwrite)
     return found
 
@@ -153,12 +159,20 @@ def _read(places: Sequence[str], options: MergeOptions) -> tuple[list[dict[str, 
         side = picks_where_any(project, project.runs(), query)
         if not side:
             raise SelectionError(f"{place}: no picks; expected some of every place that is to agree")
-        sides.append(called_alike(side, sorted(sides[0])) if sides else side)
+        sides.append(_named_as(sides[0], side) if sides else side)
         for o in project.objects:
             if o.radius or o.name not in radii:
                 radii[o.name] = o
     names = sorted({name for side in sides for p in side.values() for name in np.unique(p.names).tolist()})
     return sides, tuple(replace(radii.get(n, PickableObject(n, None)), label=i + 1) for i, n in enumerate(names))
+
+
+def _named_as(first: Mapping[str, Picks], side: dict[str, Picks]) -> dict[str, Picks]:
+    """A side under the names of the first; two of a single run each are of one, whatever their files are called."""
+    if len(first) == len(side) == 1:
+        (run,), (picks,) = first, side.values()
+        return {run: replace(picks, run=run)}
+    return called_alike(side, sorted(first))
 
 
 def _write(found: Mapping[str, Picks], objects: Sequence[PickableObject], out: Path, overwrite: bool) -> None:

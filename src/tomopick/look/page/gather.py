@@ -92,7 +92,7 @@ def gather_report(what: str, on: Runs | Project, opening: Mapping[str, Any], opt
     else:
         picks, theirs = _read(what, on, opening, options)
         given = {"thresholds": picked_thresholds(picks, what)[0]}
-    truth = _truth(on, what == on.uri)
+    truth = _truth(on, what == on.uri, options)
     picks, truth, outside = where_labelled(project, picks, truth, on.tomo_type)
     notes += [f"{line}." for line in outside]
     objects = _objects(project.objects, theirs, picks, truth, options.only)
@@ -232,13 +232,14 @@ def _read(
     return picks, objects
 
 
-def _truth(on: Runs, same: bool) -> dict[str, Picks]:
+def _truth(on: Runs, same: bool, options: ReportOptions) -> dict[str, Picks]:
     """The true picks. Where picks and truth are of one project, they must be named: nothing tells them apart."""
     if on.picks is None and same:
-        log.info("no `truth=OBJECT:USER/SESSION` was given: nothing is scored")
+        if not options.idle:
+            log.info("no `truth=OBJECT:USER/SESSION` was given: nothing is scored")
         return {}
     found = picks_where_any(on.project, on.check(), on.picks, "truth")
-    if not found:
+    if not found and (on.picks is not None or not options.idle):  # a curation is asked for no score
         log.info("no run has true picks: nothing is scored")
     return found
 
