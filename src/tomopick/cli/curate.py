@@ -126,23 +126,25 @@ def curate_command(
         return
     desk, finder = begin(what, on, opening, options, model, user_id, session_id, out, decided)
 
-    def ready(url: str) -> None:
-        say(f"decisions are kept in {desk.out}; end with Ctrl-C")
-        number = url.rpartition(":")[2].partition("/")[0]
-        say(f"on another machine, first: ssh -L {number}:127.0.0.1:{number} THIS-MACHINE")
-        echo(url)
-        if not no_browser:
-            import webbrowser
-
-            webbrowser.open(url)
-
     try:
-        asyncio.run(serve(Curation(desk, not light, finder), listening, ready))
+        asyncio.run(serve(Curation(desk, not light, finder), listening, lambda url: _tell(url, desk.out, no_browser)))
     except KeyboardInterrupt:
         done = sum(line["done"] for line in desk.overview())
         say(f"done: {done} of {counted(len(desk.runs()), 'tomogram')}; go on with the same command")
     finally:
         desk.close()
+
+
+def _tell(url: str, out: Path, no_browser: bool) -> None:
+    """Where the page is, and opens it."""
+    say(f"decisions are kept in {out}; end with Ctrl-C")
+    number = url.rpartition(":")[2].partition("/")[0]
+    say(f"on another machine, first: ssh -L {number}:127.0.0.1:{number} THIS-MACHINE")
+    echo(url)
+    if not no_browser:
+        import webbrowser
+
+        webbrowser.open(url)
 
 
 def _prepared(model: str, on: Any, options: Any, out: Path, shard: Shard | None) -> str:

@@ -112,7 +112,7 @@ def _put(path: Path, data: dict[str, str]) -> None:
         remove(part)
 
 
-def owner_of(project: Project, user_id: str, session_id: str) -> str:
+def holder_of(project: Project, user_id: str, session_id: str) -> str:
     """The folder that a session is kept for, as it is told; "" where it is kept for none, or for one that is gone."""
     folder = _folder(project)
     owner = {} if folder is None else _owner_in(folder / f"{user_id}_{session_id}")
@@ -141,9 +141,9 @@ def _owner(out: Path) -> dict[str, str]:
 def _owner_in(path: Path) -> dict[str, str]:
     """What a file says of whom it is for; nothing where it is not there, or being written."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, "for which folder a session is kept")
         return {key: str(data[key]) for key in ("out", "host")}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ReadError, KeyError, TypeError):
         return {}
 
 

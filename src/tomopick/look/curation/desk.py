@@ -23,9 +23,9 @@ from ...data import Project
 from ...data.choose import require_id
 from ...data.labelled import REJECTED
 from ...data.tables import read_picks_csv, write_picks_csv
-from ...picking.session import owner_of, reserve, reserved_session
+from ...picking.session import holder_of, reserve, reserved_session
 from .decided import events_of, with_decided
-from .folder import RECORD, TABLES, claimed, link_volume
+from .folder import RECORD, TABLES, folder_lock, link_volume
 from .journal import STATES, Entry, Journal, vector, write_events
 
 DOUBTFUL = 0.15  # a score this near to its threshold is in doubt
@@ -81,7 +81,7 @@ class Desk:
         self._written: dict[str, dict[str, Picks]] = {}
         self._lines: dict[str, list[tuple[Entry, str, str]]] = {}  # of provenance, by run
         self._lock = threading.RLock()
-        self._claim = claimed(out)
+        self._claim = folder_lock(out)
         self.session_id, self._is_kept = "", True
         self.thresholds = {o.name: float(sitting.thresholds.get(o.name, 0.0)) for o in sitting.objects}
         try:
@@ -267,7 +267,7 @@ class Desk:
             return
         require_id(asked, "session")
         self.session_id = asked
-        holder, taken = owner_of(project, user, asked), _taken(self.sitting, asked)
+        holder, taken = holder_of(project, user, asked), _taken(self.sitting, asked)
         if taken or holder not in ("", str(self.out.resolve())):
             what = f"there are picks of {user}/{asked} already" if taken else f"{user}/{asked} is kept for {holder}"
             raise OutputError(f"{project.uri}: {what}; choose another session, or none for the next that is free")

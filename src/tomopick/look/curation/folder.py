@@ -42,7 +42,7 @@ def require_own_folder(out: Path, what: str, project: Project, runs: Iterable[st
         )
 
 
-def claimed(out: Path) -> IO[str]:
+def folder_lock(out: Path) -> IO[str]:
     """The folder's lock, held while the file is open; it goes with the process, however that ends."""
     try:
         out.mkdir(parents=True, exist_ok=True)
