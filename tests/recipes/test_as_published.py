@@ -102,6 +102,12 @@ def test_semietpicker_is_one_training_whose_start_needs_no_teacher():
     assert not first.recipe.objective.semi_supervised and second.start == first.name == "pretrained"
 
 
+def test_what_is_simulated_is_labelled_completely():
+    first, second = plan_of("light", Wanted(("loss.unlabelled=ignore",), simulated=True)).trainings
+    assert first.simulated and first.recipe.loss.unlabelled == "negative"
+    assert second.recipe.loss.unlabelled == "ignore"
+
+
 def test_pieces_multiply():
     plan = plan_of("light", Wanted(seeds=2, folds=2, subsets=(1, 3), runs=("B", "A", "C")))
     assert len(plan.members) == 8

@@ -345,8 +345,11 @@ def _pretraining(recipe: Recipe, wanted: Wanted, name: str) -> tuple[Training, .
     """The training on simulated runs, if there are any."""
     if not wanted.simulated:
         return ()
-    if recipe.objective.semi_supervised:  # simulated runs are all labelled
+    # Simulated runs are all labelled, and completely.
+    if recipe.objective.semi_supervised:
         recipe = replace(recipe, objective=SupervisedSpec())
+    if recipe.loss.unlabelled != "negative":
+        recipe = recipe.override(["loss.unlabelled=negative"])
     return (Training(f"{PRETRAINED}-{name}" if name else PRETRAINED, recipe, wanted.seed, simulated=True),)
 
 
