@@ -258,17 +258,22 @@ def test_best_and_top_weights(tmp_path):
     assert float(load_file(tmp_path / "top" / "2.safetensors")["weight"]) == 2
 
 
-def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypatch, told):
-    method, out = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model"
+def _pressed_at(step, number, patch):
+    """A signal comes once a step is in the log."""
     keep = checkpoints.append_log
 
     def press(path, rows, lasting=False):
         keep(path, rows, lasting)
-        if any(row["step"] == 5 for row in rows):
-            os.kill(os.getpid(), signal.SIGINT)
+        if any(row["step"] == step for row in rows):
+            os.kill(os.getpid(), number)
 
+    patch.setattr(checkpoints, "append_log", press)
+
+
+def test_ctrl_c_lets_the_step_end_and_is_gone_on_from(whole, tmp_path, monkeypatch, told):
+    method, out = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model"
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "append_log", press)
+        _pressed_at(5, signal.SIGINT, patch)
         before = signal.getsignal(signal.SIGINT)
         with pytest.raises(
             KeyboardInterrupt, match=f"interrupted at step 5 of 8; kept in {out}; `tomopick finish {out}` makes a model"
@@ -569,16 +574,10 @@ def test_an_interrupted_training_has_a_usable_model(tmp_path, caplog):
 
 @pytest.mark.parametrize("judged", [True, False])
 def test_an_interruption_before_the_first_validation_leaves_a_usable_model_too(whole, tmp_path, judged, monkeypatch):
-    method, out, keep = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model", checkpoints.append_log
+    method, out = recipe("train.steps=8", "train.validate_every=3"), tmp_path / "model"
     given = sources() if judged else [replace(source, val_runs=()) for source in sources()]
-
-    def press(path, rows, lasting=False):
-        keep(path, rows, lasting)
-        if any(row["step"] == 2 for row in rows):
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "append_log", press)
+        _pressed_at(2, signal.SIGTERM, patch)
         with pytest.raises(KeyboardInterrupt, match=r"interrupted at step 2 of 8; .* makes a model of its best so far"):
             fit(method, given, out, options())
     found = load_detector(out / "best")

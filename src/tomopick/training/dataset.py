@@ -14,7 +14,7 @@ from ..core.messages import counted, listing
 from ..core.progress import bar
 from ..core.statistics import LIGHT, contrast_at, radial_spectrum, skewness
 from ..core.types import Grid, PickableObject, Picks, Tomogram, is_inverted
-from ..data.labelled import labelled_in, outside_text
+from ..data.labelled import labelled_in
 from ..data.plausible import require_likely
 from ..picking.folder import TrainingFacts
 from ..picking.peaks import distances_of
@@ -27,7 +27,7 @@ from .negatives import negatives_for, require_contrary
 from .patches import LabelledVolume
 from .recipe import Recipe
 from .shelf import Shelf
-from .sources import Source, SourceRuns, no_picks_of
+from .sources import Source, SourceRuns, inside_only, no_picks_of
 from .split import split_run
 
 log = logging.getLogger("tomopick")
@@ -289,25 +289,14 @@ def _tomogram(source: Source, run: str, spacing: float) -> Tomogram:
 
 
 def _inside(source: Source, tomogram: Tomogram, picks: Picks) -> Picks:
-    """The picks, all of which lie inside; or those that do, where the others are to be dropped."""
-    where = f"{source.project.uri}: run {tomogram.run}"
-    inside = tomogram.grid.contains(picks.positions)
-    outside = int((~inside).sum())
-    if outside and not source.drop_outside:
-        raise SelectionError(
-            f"{where}: {outside_text(picks, inside)} lie outside the volume of "
-            f"{'x'.join(map(str, tomogram.grid.shape))} voxels at {tomogram.grid.voxel_spacing:g} Å; are they in Å, "
-            "x y z, and of this tomogram? mend them, or leave them out with `drop_outside`"
-        )
-    if outside:
-        log.info(f"{where}: {outside_text(picks, inside)} lie outside the volume and are left out")
-    picks = picks.select(inside)
+    """The picks that lie in the volume and where it holds specimen."""
+    picks = inside_only(source, tomogram.grid, picks)
     held = tomogram.holds(picks.positions)
     if not held.all():
         n = np.count_nonzero(~held)
         log.warning(
-            f"{where}: {n} of {counted(len(picks), 'pick')} lie where the volume holds no specimen (a blank "
-            "part, or a mask): nothing can be learned from them, so they are left out"
+            f"{source.project.uri}: run {tomogram.run}: {n} of {counted(len(picks), 'pick')} lie where the volume "
+            "holds no specimen (a blank part, or a mask): nothing can be learned from them, so they are left out"
         )
     return picks.select(held)
 

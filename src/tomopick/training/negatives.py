@@ -12,10 +12,10 @@ from ..core.errors import NoPicksError, SelectionError
 from ..core.messages import counted, near_miss
 from ..core.types import Grid, PickableObject, Picks
 from ..data import FolderProject
-from ..data.labelled import REJECTED, outside_text, picks_where_any
+from ..data.labelled import REJECTED, picks_where_any
 from ..data.plausible import FEW, MANY, unlikely
 from .recipe import Recipe
-from .sources import Source, SourceRuns
+from .sources import Source, SourceRuns, inside_only
 
 log = logging.getLogger("tomopick")
 
@@ -108,13 +108,13 @@ def _checked(
     uri = source.project.uri
     _say_strange(source, found)
     found = {run: p.among([o.name for o in objects]) for run, p in found.items()}
-    found = {run: _inside(source, run, p) for run, p in found.items() if len(p)}
+    grids = {run: source.project.grid(run, source.tomo_type) for run, p in found.items() if len(p)}
+    found = {run: inside_only(source, grid, found[run], "negatives") for run, grid in grids.items()}
     if not any(map(len, found.values())):
         log.warning(
             f"{uri}: no negatives of {', '.join(o.name for o in objects)}, which are learned: they teach nothing"
         )
         return {}
-    grids = {run: source.project.grid(run, source.tomo_type) for run in found}
     _require_likely(uri, found, grids)
     for run, picks in found.items():
         _require_other_places(source, run, picks, labels[run], objects)
@@ -134,22 +134,6 @@ def _say_strange(source: Source, found: Mapping[str, Picks]) -> None:
         raise SelectionError(f"{source.project.uri}: {lines[0]}")
     for line in lines:
         log.warning(f"{source.project.uri}: left out: {line}")
-
-
-def _inside(source: Source, run: str, picks: Picks) -> Picks:
-    """Those in the volume; raises where others are not to be dropped."""
-    grid = source.project.grid(run, source.tomo_type)
-    inside = grid.contains(picks.positions)
-    if inside.all():
-        return picks
-    where = f"{source.project.uri}: run {run}: {outside_text(picks, inside, 'negatives')} lie outside the volume"
-    if not source.drop_outside:
-        raise SelectionError(
-            f"{where} of {'x'.join(map(str, grid.shape))} voxels at {grid.voxel_spacing:g} Å; are they in Å, x y z, "
-            "and of this tomogram? mend them, or leave them out with `drop_outside`"
-        )
-    log.info(f"{where} and are left out")
-    return picks.select(inside)
 
 
 def _require_likely(uri: str, found: Mapping[str, Picks], grids: Mapping[str, Grid]) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 
 from ..core.errors import SelectionError, TomopickError
 from ..core.messages import counted, listing, near_miss
-from ..core.types import PickableObject, Picks
+from ..core.types import Grid, PickableObject, Picks
 from ..data import FolderProject, Project
 from ..data.choose import require_run
-from ..data.labelled import picks_where_any
+from ..data.labelled import outside_text, picks_where_any
 from ..data.runs import Runs
 from ..picking.folder import LearnedFrom
 from .recipe import Recipe
@@ -233,6 +233,31 @@ def _place(plan: SourceRuns) -> str | int:
 def _few(found: Sequence[tuple[str | int, str, str]]) -> str:
     names = [run for _, run, _ in found]
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def inside_only(source: Source, grid: Grid, picks: Picks, what: str = "picks") -> Picks:
+    """Those that lie in a run's volume, which are all, or the others are to be dropped.
+
+    Args:
+        source: whose they are.
+        grid: of the volume.
+        picks: of one run.
+        what: they are called in messages.
+
+    Raises:
+        SelectionError: some lie outside and are not to be dropped.
+    """
+    inside = grid.contains(picks.positions)
+    if inside.all():
+        return picks
+    where = f"{source.project.uri}: run {picks.run}: {outside_text(picks, inside, what)} lie outside the volume"
+    if not source.drop_outside:
+        raise SelectionError(
+            f"{where} of {'x'.join(map(str, grid.shape))} voxels at {grid.voxel_spacing:g} Å; are they in Å, "
+            "x y z, and of this tomogram? mend them, or leave them out with `drop_outside`"
+        )
+    log.info(f"{where} and are left out")
+    return picks.select(inside)
 
 
 def require_learnable(
