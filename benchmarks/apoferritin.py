@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import resource
 import tempfile
 import time
@@ -18,13 +19,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage, signal
 
 from kept_runs import labelled_volume
+from matched_filter import MatchedFilter
 from tomopick import (
     Detector,
     FitOptions,
-    Heatmap,
     MemoryProject,
     PickableObject,
     Picks,
@@ -33,8 +33,6 @@ from tomopick import (
     Tomogram,
     fit,
 )
-from tomopick.picking.normalize import RobustNormalization
-from tomopick.picking.peaks import LocalMaxima
 from tomopick.picking.picker import PickOptions
 from tomopick.recipes import get
 from tomopick.scoring.intervals import bootstrap_f1
@@ -47,6 +45,7 @@ OVERRIDES = (
     "train.batch_size=4", "train.steps=400", "train.lr=2e-3", "train.warmup_steps=50", "train.validate_every=100",
 )  # fmt: skip
 OBJECT = PickableObject("apo-ferritin", 60.0)
+REACH = 1.25
 
 
 def split(tomogram: Tomogram, picks: Picks) -> dict[str, tuple[Tomogram, Picks]]:
@@ -66,39 +65,10 @@ def split(tomogram: Tomogram, picks: Picks) -> dict[str, tuple[Tomogram, Picks]]
 
 def matched_filter(parts: Mapping[str, tuple[Tomogram, Picks]]) -> Picks:
     """Normalised cross-correlation with the average training particle, threshold chosen on the strip."""
-    train, truth = parts["train"]
-    reach = 9
-    template = average_subtomogram(RobustNormalization()(train), train.grid.indices(truth.positions), reach)
-    axis = np.arange(-reach, reach + 1)
-    distance = np.sqrt(sum(np.square(a) for a in np.meshgrid(axis, axis, axis, indexing="ij")))
-    mask = (distance <= reach).astype(np.float32)
-    template = (template - template[mask > 0].mean()) * mask
-    template /= np.sqrt((template**2).sum())
-    found = {}
-    for name in ("strip", "test"):
-        part = parts[name][0]
-        values = RobustNormalization()(part)
-        mean = signal.fftconvolve(values, mask, mode="same") / mask.sum()
-        square = signal.fftconvolve(values**2, mask, mode="same") / mask.sum()
-        deviation = np.sqrt(np.maximum(square - mean**2, 1e-3) * mask.sum())
-        score = signal.fftconvolve(values, template[::-1, ::-1, ::-1], mode="same") / deviation
-        heat = Heatmap(name, np.clip(score, 0, 1)[None].astype(np.float32), part.grid, (OBJECT.name,))
-        found[name] = LocalMaxima()(heat, [OBJECT], {OBJECT.name: 0.1})
-    cut = calibrate({"strip": found["strip"]}, {"strip": parts["strip"][1]}, [OBJECT], "f1")[OBJECT.name].threshold
-    return found["test"].select(found["test"].scores >= cut)
-
-
-def average_subtomogram(values: np.ndarray, indices: np.ndarray, reach: int) -> np.ndarray:
-    """Mean of the boxes around fractional voxel indices, each moved to its exact centre."""
-    boxes = []
-    for index in indices:
-        nearest = np.rint(index).astype(int)
-        low, high = nearest - reach - 1, nearest + reach + 2
-        if (low < 0).any() or (high > values.shape).any():
-            continue
-        box = values[tuple(slice(a, b) for a, b in zip(low, high))]
-        boxes.append(ndimage.shift(box, nearest - index, order=1, mode="nearest")[1:-1, 1:-1, 1:-1])
-    return np.mean(boxes, axis=0)
+    matched = MatchedFilter.of_picks([parts["train"]], [OBJECT], REACH)
+    strip, test = (matched.pick(parts[name][0]) for name in ("strip", "test"))
+    cut = calibrate({"strip": strip}, {"strip": parts["strip"][1]}, [OBJECT], "f1")[OBJECT.name].threshold
+    return test.select(test.scores >= cut)
 
 
 def report(label: str, picks: Picks, truth: Picks, extra: Mapping[str, float] | None = None) -> dict:
@@ -112,7 +82,8 @@ def report(label: str, picks: Picks, truth: Picks, extra: Mapping[str, float] | 
         )
         counts = scores.objects[OBJECT.name][0]
         row[f"f1_{radius}"] = {**counts.to_json(), "low": low, "high": high}
-        text += f"   F1 at {radius} r: {counts.fbeta:.3f} [{low:.3f}, {high:.3f}]"
+        text += f"   F1 at {radius} r: {counts.fbeta:.3f}"
+        text += f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) else ""
     print(text + "".join(f"   {k} {v:.1f}" for k, v in (extra or {}).items()), flush=True)
     return row
 

@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage, signal
 
+from matched_filter import MatchedFilter
 from tomopick import FitOptions, PickableObject, Picks, Source, Tomogram, fit, load_model
-from tomopick.core.types import Heatmap
 from tomopick.data import MemoryProject, open_project
 from tomopick.data.runs import Runs
 from tomopick.data.tables import read_picks_csv
 from tomopick.data.volumes.volumes import read_volume
-from tomopick.picking.normalize import RobustNormalization
-from tomopick.picking.peaks import LocalMaxima
 from tomopick.picking.picker import PickOptions
 from tomopick.recipes import get
 from tomopick.recipes.from_maps import MapOptions, for_other_volumes, simulated_with
@@ -50,27 +47,9 @@ def both(picks: Picks, truth: Picks, obj: PickableObject, middle: float) -> dict
 
 
 def matched_filter(tomogram: Tomogram, text: str, truth: Picks, obj: PickableObject) -> float:
-    """Normalised cross-correlation with the density, which looks alike from all sides here; the best F1 it can have."""
-    density = DensityFile.parse(text).load()
-    spacing = tomogram.grid.voxel_spacing
-    template = -ndimage.zoom(density.values, density.spacing / spacing, order=1)
-    reach = round(1.5 * obj.radius_angstrom / spacing)
-    middle = np.array(template.shape) // 2
-    padded = np.pad(template, reach + 1)
-    start = middle + reach + 1 - reach
-    template = padded[tuple(slice(s, s + 2 * reach + 1) for s in start)]
-    axis = np.arange(-reach, reach + 1)
-    distance = np.sqrt(sum(np.square(a) for a in np.meshgrid(axis, axis, axis, indexing="ij")))
-    mask = (distance <= reach).astype(np.float32)
-    template = (template - template[mask > 0].mean()) * mask
-    template /= np.sqrt((template**2).sum())
-    values = RobustNormalization()(tomogram)
-    mean = signal.fftconvolve(values, mask, mode="same") / mask.sum()
-    square = signal.fftconvolve(values**2, mask, mode="same") / mask.sum()
-    deviation = np.sqrt(np.maximum(square - mean**2, 1e-3) * mask.sum())
-    score = signal.fftconvolve(values, template[::-1, ::-1, ::-1], mode="same") / deviation
-    heat = Heatmap("A", np.clip(score, 0, 1)[None].astype(np.float32), tomogram.grid, (obj.name,))
-    found = LocalMaxima()(heat, [obj], {obj.name: 0.05})
+    """The best F1 that the density itself can have, as a template."""
+    densities = {obj.name: DensityFile.parse(text).load()}
+    found = MatchedFilter.of_densities(densities, [obj], tomogram.grid.voxel_spacing).pick(tomogram)
     return calibrate({"A": found}, {"A": truth}, [obj], "f1")[obj.name].value
 
 

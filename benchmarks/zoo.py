@@ -35,6 +35,7 @@ import numpy as np
 import torch
 
 from kept_runs import keep_run, load_run, rows_of
+from matched_filter import MatchedFilter
 from tomopick import (
     Detector,
     FitOptions,
@@ -67,7 +68,6 @@ from tomopick.training.dataset import gather
 from tomopick.training.fit import fit_steps
 from tomopick.training.loop import TrainState
 from tomopick.training.objectives import SupervisedSpec
-from zoo_filter import MatchedFilter
 from zoo_page import write_page
 
 METHODS = ("light", "bpd", "soup_tiny", "semietpicker", "topcup", "soup_medium", "unet25d_convnext",
@@ -263,7 +263,7 @@ class Zoo:
     def score(self, model: Model | MatchedFilter, views: str) -> dict[str, Any]:
         """How well and how fast it picks the runs that nothing has learned from; thresholds from others."""
         if isinstance(model, MatchedFilter):
-            pick, objects = model.pick, CZII_OBJECTS
+            pick, objects = model.pick, model.objects
         else:
             picker = Picker(model, PickOptions(views=views, keep_below=True, device=self.device))
             pick, objects = lambda tomogram: picker.pick(tomogram)[0], picker.objects
@@ -290,9 +290,9 @@ class Zoo:
         plans: dict[str, Any] = {"ensemble": ENSEMBLES, "soup": SOUPS}
         members = plans.get(variant, {}).get(name, ())
         if name == "matched filter":
-            project = self.project(self.sizes.runs()["L"])
             row = {"parameters": 0, "steps": 0, "seconds": 0.0, "tflop": 0.0}
-            return row | self.score(MatchedFilter.of(project, project.runs()), "none")
+            labelled = map(self.read, self.sizes.runs()["L"])
+            return row | self.score(MatchedFilter.of_picks(labelled, CZII_OBJECTS), "none")
         if name == "default":
             model = load_model("default")
             return {**self.cost([model], 1), "steps": 0, "seconds": 0.0} | self.score(model, "none")
