@@ -100,8 +100,8 @@ def test_numbers_that_are_none_are_refused(number):
 
 # What can be mistyped: the line that answers it, and the command; `place` is a folder of volumes, `model` a model.
 TYPOS = {
-    "No such command 'trian'": "trian light place m",
-    "No such option '--step'": "train light place m --step 5",
+    "no such command 'trian'": "trian light place m",
+    "no such option '--step'": "train light place m --step 5",
     "no recipe 'lihgt'; did you mean 'light'?": "train lihgt place m --object ball:40",
     "no recipe 'ligth'; did you mean 'light'?": "recipes ligth",
     "published under the name 'souup'; did you mean 'soup'": "train souup place m --as-published",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import tomopick
 from tomopick.cli import main
@@ -138,3 +139,27 @@ def test_defaults_are_shown():
     for verb, option in EVERY_OPTION:
         stated = isinstance(option.default, int | float | str) and option.default != "" and not option.is_flag
         assert not stated or option.show_default or "Default" in option.help, f"{verb} {option.opts[0]}"
+
+
+@pytest.mark.parametrize("words, parts", [
+    ("pick default x --min-dist 3", ["'--min-dist'", "did you mean '--min-distance'?", "tomopick pick --help"]),
+    ("pick", ["missing argument", "tomopick pick --help"]),
+    ("pick default x --out", ["'--out' requires an argument"]),
+    ("train light a b --minutes soon", ["'--minutes'", "'soon' is no number", "tomopick train --help"]),
+    ("train light a b --patience 1.5", ["'--patience'", "'1.5' is no whole number"]),
+    ("train light a b --minutes -3", ["'--minutes'", "-3.0 is not in the range x>0"]),
+    ("view a b --with nothing", ["'--with'", "'nothing'", "neuroglancer", "tomopick view --help"]),
+    ("export a --out b", ["'--out'; did you mean one of: '--object', '--to'", "(see `tomopick export --help`)"]),
+    ("pikc", ["'pikc'", "did you mean 'pick'?", "tomopick --help"]),
+    ("--nothing", ["'--nothing'", "tomopick --help"]),
+])  # fmt: skip
+def test_wrong_use_is_one_line(words, parts):
+    done = CliRunner().invoke(main, words.split(), prog_name="tomopick")
+    assert done.exit_code == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and all(part in line for part in parts), line
+
+
+def test_nothing_at_all_is_answered_with_the_help():
+    done = CliRunner().invoke(main, [])
+    assert done.exit_code in (0, 2) and "Start here" in done.output and "error" not in done.output

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -73,8 +75,46 @@ HELP_ORDER = {
 }
 
 
+# What click calls things that a user calls otherwise.
+_CLICKS_WORDS = {
+    "is not a valid float range": "is no number", "is not a valid integer range": "is no whole number",
+    "is not a valid float": "is no number", "is not a valid integer": "is no whole number",
+    ". Did you mean": "; did you mean", ". (Did you mean": "; did you mean",
+}  # fmt: skip
+
+
+class _WrongUse(click.UsageError):
+    """A word of the command line that is not understood, told in one line as all that is wrong."""
+
+    def __init__(self, error: click.UsageError) -> None:
+        text = " ".join(error.format_message().split())
+        for theirs, ours in _CLICKS_WORDS.items():
+            text = text.replace(theirs, ours)
+        text = text.rstrip("." if "(" in text else ".)")  # of a bracket that was opened before "did you mean"
+        more = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+        super().__init__(f"{text[:1].lower()}{text[1:]}{more}", error.ctx)
+
+    def show(self, file: Any = None) -> None:
+        """On standard error."""
+        say(f"error: {self.message}")
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (_WrongUse, click.exceptions.NoArgsIsHelpError):
+        raise
+    except click.UsageError as error:
+        raise _WrongUse(error) from None
+
+
 class _Group(click.Group):
     """Lists verbs in the order of work, and turns what a user can cause into one line and exit code 2."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        with _in_one_line():
+            return super().make_context(*args, **more)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The verbs under their headings, none cut off."""
@@ -84,7 +124,11 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with plain_log(bool(ctx.params.get("quiet")), lambda: ctx.invoked_subcommand), ending_cleanly():
+            with (
+                _in_one_line(),
+                plain_log(bool(ctx.params.get("quiet")), lambda: ctx.invoked_subcommand),
+                ending_cleanly(),
+            ):
                 return super().invoke(ctx)
         except TomopickError as error:
             say(with_flags(f"error: {' '.join(str(error).splitlines())}", ctx.invoked_subcommand))
