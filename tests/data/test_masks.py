@@ -135,6 +135,41 @@ def test_voxels_of_a_segmentation_that_are_no_number_are_not_marked(tmp_path):
     assert (labelled_in(project, "A").all.on(grid) == (values == 1)).all()
 
 
+@pytest.mark.parametrize("of_tomogram", [(0.0, 0.0, 0.0), (500.0, 0.0, -100.0)])
+def test_a_segmentation_lies_where_it_says_in_the_frame_of_the_tomogram(tmp_path, of_tomogram):
+    """Each states where its first voxel lies; a segmentation that states nothing begins where the tomogram does."""
+    config = small.copick(tmp_path / "in", ("A",))
+    project = open_project(config)
+    grid = project.grid("A")
+    part = np.ones([n // 4 for n in grid.shape], dtype=np.uint8)
+    run = project.root.get_run("A")
+    for name, spacing in (("box", 20.0), ("unsaid", 20.0), ("same", 10.0)):
+        stored = run.new_segmentation(spacing, name, "1", True, user_id="me")
+        stored.from_numpy(part if spacing == 20 else np.ones(grid.shape, np.uint8))
+        if name != "unsaid":
+            moved(stored.zarr(), np.array(of_tomogram) + (45.0, 85.0, 125.0))
+    for spacing in run.voxel_spacings:
+        for tomogram in spacing.tomograms:
+            moved(tomogram.zarr(), np.array(of_tomogram))
+
+    def first(name):
+        mask = labelled_in(open_project(config, labelled_in=[f"{name}:me/1"]), "A").all
+        return tuple(np.argwhere(mask.on(grid)).min(axis=0))
+
+    # Fine voxels whose centre lies in the coarse one at 45 Å, which reaches from 35 to 55, and so on.
+    assert first("box") == (4, 8, 12)
+    assert first("unsaid") == (0, 0, 0)
+    assert first("same") == (0, 0, 0)  # of as many voxels of that size: it is of the tomogram, whatever it says
+
+
+def moved(store, shift):
+    """States a translation of the first level."""
+    attributes = zarr.open_group(store, mode="r+").attrs
+    stated = attributes["multiscales"]
+    stated[0]["datasets"][0]["coordinateTransformations"].append({"type": "translation", "translation": list(shift)})
+    attributes["multiscales"] = stated
+
+
 def test_soft_edges_are_cut_at_a_half_and_labels_above_0(tmp_path):
     x = np.arange(SHAPE[2])
     soft = np.broadcast_to(np.clip((x - 20) / 8, 0, 1), SHAPE).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ..offset import CoordinateOffset
 from ..picksjson import PicksFile, parse_picks, picks_files
 from ..project import Stamp, one_line
 from ..regions import Regions
-from ..volumes.omezarr import read_levels
+from ..volumes.omezarr import first_voxel, read_levels
 from ..volumes.slabs import Slabs, zarr_slabs
 from ..volumes.volumes import contents_mark, read_zarr
 from .backends import reads
@@ -141,7 +141,7 @@ class CopickProject:
         found = self._run(run).segmentations
         stored = {f"{s.name}:{s.user_id}/{s.session_id}@{s.voxel_size:.3f}": s for s in found}
         where = f"{self.uri}: run {run}, segmentation"
-        return {name: Segmentation(self, s, f"{where} {name}") for name, s in stored.items()}
+        return {name: Segmentation(self, run, s, f"{where} {name}") for name, s in stored.items()}
 
     def write_picks(self, picks: Picks, user_id: str, session_id: str, replace: bool = False) -> None:
         """Writes one picks file an object into the overlay; those of the same user and session are replaced.
@@ -256,17 +256,29 @@ class Segmentation:
 
     Attributes:
         project: it is of.
+        run: it is of.
         stored: copick's.
         where: how messages call it.
     """
 
     project: CopickProject
+    run: str
     stored: Any
     where: str
 
     def __call__(self) -> tuple[np.ndarray, Grid]:
-        """(z, y, x) and where its voxels lie."""
-        return _asking(self.project, lambda: read_zarr(self.stored.zarr(), self.where, mask=True))
+        """(z, y, x) and where its voxels lie in the frame of the run's tomograms, whose first voxel is at 0."""
+        return _asking(self.project, self._read)
+
+    def _read(self) -> tuple[np.ndarray, Grid]:
+        values, grid = read_zarr(self.stored.zarr(), self.where, mask=True)
+        start = np.array(first_voxel(self.stored.zarr(), self.where))
+        if start.any():  # copick's own tools state none: such a segmentation begins where its tomogram does
+            for entry, tomogram in [*self.project._tomograms(self.run).items()][:1]:
+                start -= first_voxel(tomogram.zarr(), f"{self.project.uri}: run {self.run}, {entry}")
+            z, y, x = start.tolist()
+            grid = replace(grid, origin=(z, y, x))
+        return values, grid
 
     def mark(self) -> str:
         """Changes when it is replaced, where it lies on this machine; else with what it says of itself."""
