@@ -111,6 +111,16 @@ def test_one_file_for_each_object_or_together(project, tmp_path):
         export_picks(project, "imod", tmp_path / "all.mod", ExportOptions())
 
 
+def test_runs_of_different_thresholds_each_keep_to_their_own(tmp_path):
+    place, head = tmp_path / "picks", "object,x,y,z,score,threshold\n"
+    place.mkdir()
+    (place / "A.csv").write_text(f"{head}ball,100,100,100,0.4,0.3\nball,200,100,100,0.2,0.3\n")
+    (place / "B.csv").write_text(f"{head}ball,100,100,100,0.9,0.5\nball,200,100,100,0.4,0.5\n")
+    options = ExportOptions(at_thresholds=True)
+    (path,) = export_picks(open_project(place, objects=["ball:50"]), "csv", tmp_path / "e.csv", options)
+    assert {run: p.scores.tolist() for run, p in read_picks_csv(path).items()} == {"A": [0.4], "B": [0.9]}
+
+
 def test_picks_below_their_thresholds_are_told_and_left_out(project, tmp_path, told):
     def written(picks=None, **choices):
         runs, options = Runs(project, picks=picks), ExportOptions(overwrite=True, **choices)

@@ -314,6 +314,50 @@ def test_the_pages_score_is_evaluates_where_objects_have_no_truth(browser, tmp_p
     assert done.exit_code == 0 and [o["name"] for o in data_of(tmp_path / "o.html")["objects"]] == ["ring"]
 
 
+def test_what_has_no_truth_is_nobodys_fault(browser, tmp_path):
+    """Runs and confusion are as in `evaluate`: picks of what nobody labelled are neither right nor wrong."""
+    place = project_of(tmp_path)
+    for path in (place / "tomograms").glob("*.csv"):
+        write_picks_csv(path, read_picks_csv(path)[""].of("ball"))
+    write_picks_csv(place / "tomograms" / "B.csv", Picks.empty("B"))  # labelled, and known to be empty
+    call(report_command, place / "picks", place / "tomograms", "--out", tmp_path / "r.html")
+    assert data_of(tmp_path / "r.html")["confusion"] is None  # of a single object that is scored
+    runs = json.loads(call(main, "evaluate", place / "picks", place / "tomograms", "--json").stdout)["runs"]
+    opened(browser, tmp_path / "r.html")
+    cells = browser.execute_script(
+        "return [...document.querySelectorAll('#runs tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+    )
+    rows = {cell[0][0]: cell[-5:] for cell in cells}
+    assert rows.keys() == runs.keys()
+    for name, (n, truths, precision, recall, f1) in rows.items():
+        counts = runs[name]["objects"]["ball"]
+        assert (int(n), int(truths)) == (counts["tp"] + counts["fp"], counts["tp"] + counts["fn"])
+        assert precision == (f"{counts['precision']:.3f}" if int(n) else "–")
+        assert recall == (f"{counts['recall']:.3f}" if int(truths) else "–")
+        assert f1 == ("–" if runs[name]["f1"] is None else f"{runs[name]['f1']:.3f}")
+    assert rows["B"][1:] == ["0", "0.000", "–", "–"]
+    row = browser.execute_script(
+        "return [...document.querySelectorAll(`#objects tr[data-object='ring'] td[data-label]`)]"
+        ".map(c => c.textContent)"
+    )
+    assert int(row[0]) > 0 and row[1:] == ["0", *["–"] * 6]
+    call(report_command, place / "picks", place / "tomograms", "--out", tmp_path / "o.html", "--objects", "ring")
+    opened(browser, tmp_path / "o.html")
+    assert browser.execute_script("return [...document.querySelectorAll('#summary .figure')].map(f => f.id)") == [
+        "truths", "kept"
+    ]  # fmt: skip
+    assert browser.get_log("browser") == []
+
+
+def test_objects_of_which_there_is_nothing_are_refused(tmp_path):
+    place = project_of(tmp_path)
+    objects = json.loads((place / "tomograms" / "objects.json").read_text())
+    (place / "tomograms" / "objects.json").write_text(json.dumps([*objects, {"name": "rod", "radius": 50}]))
+    done = call(main, "report", place / "picks", place / "tomograms", "--out", tmp_path / "r.html", "--objects", "rod")
+    assert done.exit_code == 2 and not (tmp_path / "r.html").exists()
+    assert "--objects rod: neither picks nor truth of it in" in done.stderr and "; there is ball, ring" in done.stderr
+
+
 def test_report_without_truth_or_with_picks_in_voxels(tmp_path, told):
     place = project_of(tmp_path, truth=False)
     opening = {"objects": ()}

@@ -48,6 +48,31 @@ def test_three_of_which_two_agree():
     assert agreed("A", sides, [BALL], agree=3).positions[:, 2].tolist() == [5.0]
 
 
+def test_what_was_said_of_the_members_is_not_said_of_their_middle():
+    a, b = picks((0, 0.51), (300, 0.9)), picks((10, 0.41), (310, 0.8))
+    a, b = (
+        p.with_column("threshold", np.full(2, cut))
+        .with_column("distance_mask", np.array([5.0, 7.0]))
+        .with_column("turn", p.scores)
+        for p, cut in ((a, 0.5), (b, 0.4))
+    )
+    found = agreed("A", [a, b], [BALL])
+    assert len(found) == 2 and found.is_kept.all() and set(found.columns) == {"turn"}
+
+
+def test_candidates_that_no_picker_kept_agree_on_nothing(tmp_path, told):
+    rows = "object,x,y,z,score,threshold\nball,100,100,100,0.9,0.5\nball,500,100,100,0.2,0.5\n"
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(rows)
+    out = tmp_path / "both.csv"
+    arguments = ["merge", tmp_path / "a.csv", tmp_path / "b.csv", "--object", "ball:50", "--out", out]
+    done = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    assert done.exit_code == 0 and "left out: 1 candidate below the threshold" in done.stderr
+    assert "at_thresholds" not in done.stderr and "at-thresholds" not in done.stderr
+    (found,) = read_picks_csv(out).values()
+    assert found.positions.tolist() == [[100.0, 100.0, 100.0]] and "threshold" not in found.columns
+
+
 def test_objects_do_not_agree_with_one_another_and_rotations_are_the_best_ones():
     turned = np.array([[[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]])
     a, b = replace(picks((0, 0.9)), rotations=turned), replace(picks((4, 0.5)), rotations=np.eye(3)[None])

@@ -383,3 +383,32 @@ def test_a_truth_without_particles_is_said(tmp_path):
     (tmp_path / "picks.csv").write_text("run,object,x,y,z\nA,ball,1,2,3\n")
     with pytest.raises(SelectionError, match="the truth holds no particle; there is nothing to score"):
         Scoring().sides(str(tmp_path / "picks.csv"), str(tmp_path / "truth.csv"))
+
+
+def test_picks_count_by_their_own_thresholds(tmp_path):
+    """Runs that were picked with different thresholds, and candidates that are given for truth."""
+    head, place = "object,x,y,z,score,threshold\n", tmp_path / "picks"
+    place.mkdir()
+    (place / "A.csv").write_text(f"{head}ball,100,100,100,0.4,0.3\nball,900,100,100,0.2,0.3\n")
+    (place / "B.csv").write_text(f"{head}ball,100,100,100,0.9,0.5\nball,900,100,100,0.4,0.5\n")
+    (tmp_path / "truth.csv").write_text("run,object,x,y,z\nA,ball,100,100,100\nB,ball,100,100,100\n")
+    with heard() as lines:
+        scores = Scoring(objects=("ball:50",))(str(place), str(tmp_path / "truth.csv"))
+    counts = scores.matched.objects["ball"][0]
+    assert (counts.tp, counts.fp, counts.fn) == (2, 0, 0)
+    assert "warning: ball: runs were picked with different thresholds; each pick counts by its own" in lines
+    assert "warning: 2 picks below the thresholds that they were picked with do not count" in lines
+    # The other way round: what no model kept is not true.
+    with heard() as lines:
+        scores = Scoring(objects=("ball:50",))(str(tmp_path / "truth.csv"), str(place))
+    assert scores.matched.objects["ball"][0].references == 2
+    assert any(
+        "run A: left out: 1 candidate below the threshold of the model that found them" in line for line in lines
+    )
+
+
+def test_one_set_against_itself_is_said(tmp_path):
+    sides(tmp_path)
+    place = tmp_path / "tomograms"
+    assert f"warning: {place}: picks and truth are the same; choose others" in run("evaluate", place, place).stderr
+    assert "are the same" not in run("evaluate", tmp_path / "picks", place).stderr

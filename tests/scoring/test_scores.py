@@ -14,7 +14,7 @@ from tomopick.core.errors import SelectionError, TomopickError
 from tomopick.core.presets import CZII_OBJECTS
 from tomopick.core.types import PickableObject, Picks
 from tomopick.scoring.figures import rankings
-from tomopick.scoring.intervals import bootstrap_f1
+from tomopick.scoring.intervals import bootstrap, bootstrap_f1, paired_difference
 from tomopick.scoring.scores import Counts, czii_score, match, matched_scores
 
 BALL = PickableObject("ball", 60.0)
@@ -308,6 +308,25 @@ def test_bootstrap_over_runs():
     mixed = {k: good[k] if int(k) % 2 else along_x(k, [9000]) for k in good}
     low, high = bootstrap_f1(mixed, good, [BALL], rng=rng)
     assert low < 0.35 and high > 0.8
+
+
+@pytest.mark.parametrize("metric", ["czii", "f1"])
+def test_a_sample_tells_nothing_of_objects_that_its_runs_lack(metric):
+    """A perfect picker is perfect in every sample, also of runs of which one alone has an object, and one has none."""
+    truth = {k: along_x(k, [0, 1000]) for k in "abc"} | {"d": Picks.empty("d")}
+    truth["a"] = Picks.join("a", [truth["a"], along_x("a", [5000, 6000], "rod")])
+    objects = [BALL, PickableObject("rod", 50.0)]
+    drawn = bootstrap(truth, truth, objects, rng=np.random.default_rng(0), metric=metric)
+    assert (drawn.value, drawn.low, drawn.high) == (1.0, 1.0, 1.0)
+    assert bootstrap_f1(truth, truth, objects, rng=np.random.default_rng(0)) == (1.0, 1.0)
+    paired = paired_difference(truth, truth, truth, objects, rng=np.random.default_rng(0), metric=metric)
+    assert (paired.difference.low, paired.difference.high) == (0.0, 0.0)
+    # What no run has is 0 in the challenge's mean, in the score and in every sample of it.
+    never = bootstrap(
+        truth, truth, [*objects, PickableObject("cube", 50.0)], rng=np.random.default_rng(0), metric=metric
+    )
+    assert never.value == pytest.approx(2 / 3 if metric == "czii" else 1.0)
+    assert never.low == pytest.approx(1 / 2 if metric == "czii" else 1.0) and never.high == pytest.approx(never.value)
 
 
 def test_bootstrap_without_truth():

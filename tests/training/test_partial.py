@@ -24,6 +24,7 @@ from tomopick.scoring.metrics import metric_name
 from tomopick.scoring.thresholds import choose_thresholds
 from tomopick.training.augment import Augmentation, Flip, Rot90
 from tomopick.training.dataset import gather
+from tomopick.training.labelling import labelled
 from tomopick.training.patches import NEGATIVE, LabelledVolume, PatchSampler, PatchSpec, batches
 from tomopick.training.split import split_run
 from tomopick.training.targets import GaussianTarget
@@ -336,3 +337,16 @@ def test_few_that_validate_do_not_set_a_threshold_alone(monkeypatch):
     assert made.facts.scores["f1"]["ball"] == pytest.approx(2 * 13 / (13 + 14))  # of validation, with that threshold
     monkeypatch.setattr(judging, "ENOUGH", 10)
     assert 0.4 < judging.measured(untrained((BALL,)), data, torch.device("cpu")).thresholds["f1"]["ball"] < 0.45
+
+
+def test_candidates_below_their_threshold_are_no_labels(told):
+    """What `pick` wrote with what it did not keep may be learned from: from what it kept."""
+    project = memory("AB")
+    for name in project.runs():
+        picks = project.picks(name)
+        cuts = np.where(np.arange(len(picks)) % 3, 0.5, 2.0)  # every third lies below its own
+        project.add(project.tomogram(name), picks.with_column("threshold", cuts))
+    kept = {name: int(project.picks(name).is_kept.sum()) for name in project.runs()}
+    _, (labels,), _ = labelled(recipe(), [Source(project)])
+    assert {name: len(p) for name, p in labels.items()} == kept
+    assert sum(" below the threshold of the model that found them" in line for line in told) == len(kept)

@@ -140,7 +140,7 @@ def _chosen(of: Runs, options: ExportOptions) -> list[Picks]:
 
 def _scored_high(found: Mapping[str, Picks], project: Project, options: ExportOptions) -> Iterator[Picks]:
     """The picks that score as high as is asked for; says so where there are such as their model did not keep."""
-    cuts, _ = picked_thresholds(found, project.uri)
+    picked, cuts, _ = picked_thresholds(found, project.uri)
     if options.at_thresholds and found and not cuts:
         raise SelectionError(
             f"{project.uri}: these picks tell no thresholds, as picks do that were made with `keep_below`; leave "
@@ -152,9 +152,9 @@ def _scored_high(found: Mapping[str, Picks], project: Project, options: ExportOp
     else:
         lowest = {name: lowest for p in found.values() for name in np.unique(p.names).tolist()}
     below = 0
-    for picks in found.values():
+    for picks in picked.values():
         kept = picks.above(lowest)
-        high = kept.above(cuts)
+        high = kept.select(kept.is_kept)
         below += len(kept) - len(high)
         yield high if options.at_thresholds else kept
     if below and not options.at_thresholds:

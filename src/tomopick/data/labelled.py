@@ -12,6 +12,7 @@ from ..core.errors import NoPicksError, ReadError, SelectionError, SeveralPicksE
 from ..core.messages import counted, listing, near_miss
 from ..core.types import Grid, Picks
 from .choose import SPACING_TOLERANCE, require_one_pair
+from .kept import without_below
 from .masks import Mask, fitted_mask, mask_file, read_mask
 from .project import Project
 from .regions import Labelled
@@ -23,7 +24,9 @@ LABELLED_IN = "labelled_in"  # as which masks are given that say where a run is 
 REJECTED = "-rejected"  # behind the session of a curation's picks: what is none
 
 
-def picks_where_any(project: Project, runs: Sequence[str], query: str | None, field: str = "picks") -> dict[str, Picks]:
+def picks_where_any(
+    project: Project, runs: Sequence[str], query: str | None, field: str = "picks", below: bool = False
+) -> dict[str, Picks]:
     """The picks of those runs that have what the query asks for.
 
     Args:
@@ -31,15 +34,27 @@ def picks_where_any(project: Project, runs: Sequence[str], query: str | None, fi
         runs: to look at.
         query: `object:user/session`.
         field: that the query was given as, for the messages.
+        below: those too that their model did not keep (`PickOptions.keep_below`); candidates are no labels.
 
     Raises:
         SelectionError: none has, or a run has several sets that fit, or the runs together have them of several users
             or sessions and the query does not say which.
     """
     try:
-        return _where_any(project, runs, query)
+        found = _where_any(project, runs, query)
     except SeveralPicksError as error:
         raise SeveralPicksError(error.found, error.wanted, field) from None
+    return found if below else {run: without_below(p, project.uri) for run, p in found.items()}
+
+
+def labelled_picks(project: Project, run: str, query: str | None) -> Picks | None:
+    """`Project.picks` without candidates that their model did not keep.
+
+    Raises:
+        SelectionError: see there.
+    """
+    picks = project.picks(run, query)
+    return None if picks is None else without_below(picks, project.uri)
 
 
 def _where_any(project: Project, runs: Sequence[str], query: str | None) -> dict[str, Picks]:

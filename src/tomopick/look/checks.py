@@ -18,7 +18,7 @@ from ..core.names import plain_line
 from ..core.types import Grid, PickableObject, Picks
 from ..data import Project
 from ..data.choose import SPACING_TOLERANCE
-from ..data.labelled import labelled_in
+from ..data.labelled import labelled_in, labelled_picks
 from ..data.plausible import unlikely, unlikely_runs
 from ..data.runs import Runs
 from ..data.volumes.mrc import mrc_header
@@ -181,7 +181,7 @@ def picks_findings(
     unclear, missing = [], []
     for run in runs:
         try:
-            picks = project.picks(run, query)
+            picks = labelled_picks(project, run, query)
         except NoPicksError as error:
             missing.append(str(error))
             continue
@@ -242,7 +242,7 @@ def part_findings(of: Runs, runs: Sequence[str], grids: Mapping[str, Grid], whol
     project, query = of.project, of.picks
     for run in (run for run in runs if run in grids):
         try:
-            picks = project.picks(run, query)
+            picks = labelled_picks(project, run, query)
             if picks is None:
                 continue
             labelled = labelled_in(project, run, of.tomo_type)

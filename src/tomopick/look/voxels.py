@@ -14,6 +14,7 @@ from ..core.messages import listing, said_of
 from ..core.statistics import LIGHT, contrast_at, skewness
 from ..core.types import Grid, PickableObject, Picks, Tomogram
 from ..data import Project
+from ..data.labelled import labelled_picks
 from ..picking.normalize import RobustNormalization
 from .centring import displacement
 from .checks import OK, WARNING, Finding
@@ -76,7 +77,7 @@ def voxel_findings(seen: Seen, project: Project, query: str | None) -> Iterator[
         text = f"{share:.2%} of its voxels hold no specimen (filled up, or left out by a mask)"
         yield Finding(OK, where, text, "they are left out of the grey scale and are not picked")
     try:
-        picks = project.picks(tomogram.run, query) or Picks.empty(tomogram.run)
+        picks = labelled_picks(project, tomogram.run, query) or Picks.empty(tomogram.run)
     except TomopickError:
         picks = Picks.empty(tomogram.run)  # said by the cheap part
     light, remedy = [], f"pick and train with `invert={tomogram.run}`"
@@ -115,7 +116,7 @@ def light_findings(project: Project, types: Mapping[str, str], query: str | None
 
 
 def _is_light(project: Project, run: str, tomo_type: str, query: str | None) -> bool:
-    picks = project.picks(run, query)
+    picks = labelled_picks(project, run, query)
     if picks is None or project.stamp(run, tomo_type).place.lower().endswith(".gz"):  # which is held whole
         return False
     slabs = project.slabs(run, tomo_type)

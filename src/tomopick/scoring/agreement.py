@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from ..core.errors import SelectionError
 from ..core.messages import counted, near_miss
 from ..core.presets import CZII_OBJECTS
-from ..core.types import PickableObject, Picks
+from ..core.types import DISTANCE, THRESHOLD, PickableObject, Picks
 from ..data import MemoryProject
 from ..data.exporting import ExportOptions, export_picks
 from ..data.labelled import picks_where_any
@@ -93,7 +93,7 @@ def agreed(
 
     Best first, a pick takes to itself what lies within `within` radii: the nearest pick of every other side, while
     others of the same object there are doubles and go. Its score is the mean of those that agree, its rotation the
-    best one's, where all have one.
+    best one's, where all have one; thresholds and distances from masks were of its members and are not its own.
 
     Args:
         run: the name of the run.
@@ -134,7 +134,10 @@ def _groups(run: str, pool: Sequence[Picks], reach: float, agree: int) -> Picks:
             best.append(i)
             places.append(every.positions[members].mean(axis=0))
             scores.append(float(every.scores[members].mean()))
-    found = replace(every.select(np.array(best, dtype=int)), positions=np.array(places), scores=np.array(scores))
+    found = every.select(np.array(best, dtype=int))
+    # A threshold was of another score, and a distance of another place.
+    told = {t: c for t, c in found.columns.items() if t != THRESHOLD and not t.startswith(DISTANCE)}
+    found = replace(found, positions=np.array(places), scores=np.array(scores), columns=told)
     return _apart(found, reach)
 
 

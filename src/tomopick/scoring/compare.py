@@ -13,12 +13,11 @@ import numpy as np
 from ..core.errors import ReadError, SelectionError
 from ..core.messages import near_miss, said_of
 from ..core.presets import CZII_OBJECTS
-from ..core.records import Records
 from ..core.shards import Shard
 from ..core.types import PickableObject, Picks
 from ..data import Project, open_project, read_picks_csv
 from ..data.formats import is_foreign
-from ..data.kept import picked_thresholds
+from ..data.kept import picked_thresholds, without_below
 from ..data.labelled import outside_text, picks_where_any, where_labelled
 from ..data.names import called_alike
 from ..data.objects import with_specs
@@ -32,7 +31,7 @@ from .intervals import Difference, bootstrap, bootstrap_f1, paired_difference
 from .localisation import localisations
 from .matching import REACH
 from .scores import CZII_BETA, czii_score, matched_scores
-from .sides import Made, Make, Sides, require_truth_for, twice_written, usual_distances, without_either
+from .sides import Made, Make, Sides, mistaken, require_truth_for, twice_written, usual_distances, without_either
 
 log = logging.getLogger("tomopick")
 
@@ -104,14 +103,13 @@ class Scoring:
         of = truth if isinstance(truth, Runs) else self.opened(truth)
         truth = of.uri
         found, wanted, objects, official, project, made = self._read_both(candidates, of, make)
+        wanted = {run: without_below(p, truth) for run, p in wanted.items()}
         _require_truth(of, wanted)
         if not any(len(p) for p in wanted.values()):
             raise SelectionError(f"{truth}: the truth holds no particle; there is nothing to score")
         wanted = {run: wanted[run] for run in self._mine(of, wanted)}
         found = {run: p for run, p in found.items() if run in (wanted if self.shard else of.names or found)}
-        notes = []
-        if _from_pick(truth) and not _from_pick(candidates):
-            notes.append(f"{truth} is what pick wrote and counts as true here: the picks come first, then the truth")
+        notes = mistaken(candidates, truth, made is None and self.picks == of.picks)
         missing = sorted(set(wanted) - set(found))
         if missing:
             notes.append(f"{candidates} has no picks of {', '.join(missing)}: all their particles count as missed")
@@ -140,8 +138,11 @@ class Scoring:
             whose = said_of(lacking, "has truth and no picks: all its", "have truth and no picks: all their")
             notes.append(f"{whose} particles count as missed")
         notes += [*twice_written(wanted, objects), *crowded(wanted, objects, usual_distances(objects, made))]
-        cuts, lines = (made.thresholds, []) if made else picked_thresholds(found, candidates)
-        notes += lines
+        if made:
+            cuts = made.thresholds
+        else:
+            found, cuts, lines = picked_thresholds(found, candidates)
+            notes += lines
         for line in notes:
             log.warning(line)
         return Sides(found, wanted, objects, cuts, project, dropped, tuple(notes))
@@ -278,7 +279,7 @@ class Scoring:
     def _read_project(
         self, of: Runs, field: str
     ) -> tuple[dict[str, Picks], tuple[PickableObject, ...], Project | None]:
-        found = picks_where_any(of.project, of.names or of.project.runs(), of.picks, field)
+        found = picks_where_any(of.project, of.names or of.project.runs(), of.picks, field, below=True)
         objects = of.project.objects
         if objects and all(o.radius is None for o in objects):  # known by their names alone, as in a table
             objects = self._known({o.name for o in objects})
@@ -347,11 +348,6 @@ def _require_truth(of: Runs, wanted: Mapping[str, Picks]) -> None:
     for run in of.names or ():
         if run not in wanted:
             raise SelectionError(f"{of.uri}: run '{run}' has no truth; {near_miss(run, sorted(wanted))}")
-
-
-def _from_pick(place: str) -> bool:
-    """Whether a folder of tables has the records that `pick` leaves beside them."""
-    return any((Path(place) / f"{run}.csv").is_file() for run in Records(Path(place) / "records").runs())
 
 
 def _refuse_other_units(run: str, picks: Picks, truth: Picks) -> None:

@@ -53,7 +53,8 @@ def bootstrap(
 ) -> Interval:
     """The CZII score (or the mean F1) and its interval over runs drawn with replacement.
 
-    With two or three runs the interval is too narrow; read it as a lower bound of the uncertainty.
+    Of a sample it is the mean over the objects that have truth in it. With two or three runs the interval is too
+    narrow; read it as a lower bound of the uncertainty.
 
     Raises:
         TomopickError: as `czii_score`, or an unknown metric.
@@ -93,7 +94,8 @@ def bootstrap_f1(
     tp, fp, fn = np.moveaxis(_resample(_draws(len(truth), rng, samples), table), -1, 0)
     # Of a sample, the mean over the objects that have truth in it.
     values = np.where(tp + fn > 0, fbeta(tp, tp + fp, tp + fn), 0.0).sum(axis=1)
-    return _quantiles(values / np.maximum((tp + fn > 0).sum(axis=1), 1))
+    there = (tp + fn > 0).sum(axis=1)
+    return _quantiles(values[there > 0] / there[there > 0])
 
 
 def paired_difference(
@@ -146,9 +148,14 @@ def _tables(
     if not weights.sum() > 0:
         raise TomopickError("no object with truth and a positive weight, so there is no score; check both sides")
 
+    somewhere = table[..., 2].sum(axis=0) > 0
+
     def score(counts: np.ndarray) -> np.ndarray:
         tp, n, m = np.moveaxis(counts, -1, 0)
-        return np.asarray(fbeta(tp, n, m, beta) @ weights / weights.sum())
+        # A sample tells nothing of an object that its runs lack; what no run has counts as 0, as in the score.
+        counted = weights * ((m > 0) | ~somewhere)
+        total = counted.sum(axis=-1)
+        return np.asarray((fbeta(tp, n, m, beta) * counted).sum(axis=-1) / np.where(total > 0, total, np.nan))
 
     return table, score
 
@@ -168,5 +175,5 @@ def _interval(value: float, values: np.ndarray, n: int) -> Interval:
 
 
 def _quantiles(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values, (2.5, 97.5))
+    low, high = np.nanpercentile(values, (2.5, 97.5))  # nan: of runs without any truth
     return float(low), float(high)

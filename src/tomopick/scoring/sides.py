@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import SelectionError
 from ..core.messages import listing
-from ..core.types import MIN_DISTANCE, PickableObject, Picks
+from ..core.records import Records
+from ..core.types import MIN_DISTANCE, THRESHOLD, PickableObject, Picks
 from ..data import Project
 from .curves import duplicates
 
@@ -26,7 +28,7 @@ class Sides:
         picks: run -> picks, those below the thresholds included; also of runs without truth, which are not scored.
         truth: run -> true particles of the runs that are scored.
         objects: that are scored.
-        thresholds: by object, from which on picks count; objects without one count in full.
+        thresholds: by object, from which on picks count that tell no own; objects without one count in full.
         project: with the tomograms, where there is one.
         dropped_outside: picks left out.
         notes: what a reader must know, one line each.
@@ -43,7 +45,8 @@ class Sides:
     @property
     def kept(self) -> dict[str, Picks]:
         """run -> the picks that count."""
-        return {run: p.above(self.thresholds) for run, p in self.picks.items()}
+        told = {run: p.select(p.is_kept) if THRESHOLD in p.columns else p for run, p in self.picks.items()}
+        return {run: p if THRESHOLD in p.columns else p.above(self.thresholds) for run, p in told.items()}
 
 
 @dataclass(frozen=True)
@@ -109,3 +112,17 @@ def without_either(
     if official:
         return objects, [f"{listing(idle)}: neither picks nor truth; 0 in the challenge's weighted mean"]
     return tuple(o for o in objects if o.name in there), [f"{listing(idle)}: neither picks nor truth; left out"]
+
+
+def mistaken(candidates: str, truth: str, same_query: bool) -> list[str]:
+    """What is to be said where the two sides may be the wrong way round, or one."""
+    if same_query and Path(candidates).resolve() == Path(truth).resolve():
+        return [f"{truth}: picks and truth are the same; choose others with `picks` or `truth`"]
+    if _from_pick(truth) and not _from_pick(candidates):
+        return [f"{truth} is what pick wrote and counts as true here: the picks come first, then the truth"]
+    return []
+
+
+def _from_pick(place: str) -> bool:
+    """Whether a folder of tables has the records that `pick` leaves beside them."""
+    return any((Path(place) / f"{run}.csv").is_file() for run in Records(Path(place) / "records").runs())

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..core.errors import SelectionError
 from ..core.types import PickableObject, Picks
 from ..data import open_project
+from ..data.labelled import labelled_picks
 from .maps import DensityFile, templates
 from .phantom import SpecimenSpec
 
@@ -67,7 +68,8 @@ def twins(positions: str | Path, number: int | None = None) -> dict[str, Picks]:
         SelectionError: it has no picks.
     """
     project = open_project(positions)
-    found = {run: picks for run in project.runs() if (picks := project.picks(run)) is not None and len(picks)}
+    every = {run: labelled_picks(project, run, None) for run in project.runs()}
+    found = {run: picks for run, picks in every.items() if picks is not None and len(picks)}
     if not found:
         raise SelectionError(f"{positions}: no run has picks; expected the positions that particles are to take")
     runs, made = list(found), dict[str, Picks]()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ..core.errors import SelectionError
 from ..core.types import PickableObject, Picks
+from ..data.labelled import labelled_picks
 from .recipe import Recipe
 from .sources import Source, SourceRuns, check_unlabelled, objects_of, plans_of, require_learnable
 
@@ -41,7 +42,7 @@ def labelled(
 def _labels(source: Source, run: str, objects: Sequence[PickableObject]) -> Picks:
     """The truth of a run, of the objects that are learned."""
     with source.told():
-        picks = source.project.picks(run, source.picks)
+        picks = labelled_picks(source.project, run, source.picks)
     if picks is None:
         raise SelectionError(f"{source.project.uri}: run {run} has no picks to learn from; name labelled runs")
     return picks.among([o.name for o in objects])

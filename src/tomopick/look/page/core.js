@@ -16,6 +16,8 @@ for (const run of D.runs) for (const o of run.objects) {
   for (const h of o.hits) { h.rank = new Int32Array(bytes(h.rank)); h.truth = new Int32Array(bytes(h.truth)); h.moved = new Float32Array(bytes(h.moved)); }
 }
 const LABELLED = D.runs.filter(r => r.labelled);
+/** Which objects have truth in any run; the others are shown and not scored. */
+const SCORED = D.objects.map((_, k) => LABELLED.some(r => r.objects[k].truths > 0));
 const EMBEDDED = D.runs.filter(r => r.volume);
 const state = { cuts: D.objects.map(o => o.threshold), radius: 0, run: Math.max(0, D.runs.indexOf(EMBEDDED[0])), object: Math.max(0, D.objects.findIndex((_, k) => D.runs.some(r => r.objects[k].scores.length))), paint: "object", contrast: 1,
   shown: D.objects.map(() => true), hits: true, falses: true, misses: true };
@@ -43,6 +45,7 @@ function total(runs, o, cut) {
   return sum;
 }
 const ratio = (a, b) => b > 0 ? a / b : 0;
+const share = (a, b) => b > 0 ? three(a / b) : "–";
 /** As Counts.fbeta: the same order of operations. */
 function fbeta(tp, n, truths, beta) {
   const p = ratio(tp, n), r = ratio(tp, truths), square = beta * beta;
@@ -50,15 +53,16 @@ function fbeta(tp, n, truths, beta) {
 }
 /** F4 of the challenge's hits; a pick may hit several true particles, and precision ends at 1 (Counts.bounded). */
 const nearF = (near, n, truths) => fbeta(near, Math.max(n, near), truths, 4);
-/** CZII score and mean F1 of [object] -> {n, tp, truths, near}. */
+/** CZII score and mean F1 of [object] -> {n, tp, truths, near}; null where nothing tells. */
 function scoresOf(counts) {
   let czii = 0, weights = 0, f1 = 0, objects = 0;
   D.objects.forEach((o, k) => {
     const c = counts[k];
-    czii += o.weight * nearF(c.near, c.n, c.truths); weights += o.weight;
+    // A draw tells nothing of an object that its runs happen to lack.
+    if (c.truths > 0 || !SCORED[k]) { czii += o.weight * nearF(c.near, c.n, c.truths); weights += o.weight; }
     if (c.truths > 0) { f1 += fbeta(c.tp, c.n, c.truths, 1); objects++; }
   });
-  return { czii: weights > 0 ? czii / weights : null, f1: ratio(f1, objects) };
+  return { czii: weights > 0 ? czii / weights : null, f1: objects ? f1 / objects : null };
 }
 /** 95 % intervals of both over runs drawn with replacement; the draws are always the same. */
 function intervals() {
@@ -73,8 +77,8 @@ function intervals() {
     for (let i = 0; i < n; i++) table[Math.floor(random() * n)].forEach((c, k) => { const t = sums[k]; t.n += c.n; t.tp += c.tp; t.truths += c.truths; t.near += c.near; });
     const score = scoresOf(sums); czii.push(score.czii); f1.push(score.f1);
   }
-  const ends = v => { v.sort((a, b) => a - b); return [v[Math.floor(.025 * (v.length - 1))], v[Math.ceil(.975 * (v.length - 1))]]; };
-  return { czii: czii[0] === null ? null : ends(czii), f1: ends(f1) };
+  const ends = all => { const v = all.filter(x => x !== null).sort((a, b) => a - b); return v.length ? [v[Math.floor(.025 * (v.length - 1))], v[Math.ceil(.975 * (v.length - 1))]] : null; };
+  return { czii: ends(czii), f1: ends(f1) };
 }
 /** All scores of an object in the labelled runs, descending, with whether each is right; kept until the radius changes. */
 const pools = new Map();

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import SelectionError
-from ...core.messages import counted, near_miss
+from ...core.messages import counted, listing, near_miss
 from ...core.presets import CZII_OBJECTS
 from ...core.text import read_text
 from ...core.types import PickableObject, Picks, Tomogram
@@ -91,10 +91,14 @@ def gather_report(what: str, on: Runs | Project, opening: Mapping[str, Any], opt
         picks, theirs, given = made.picks, made.objects, {"thresholds": made.thresholds, **model_texts(what)}
     else:
         picks, theirs = _read(what, on, opening, options)
-        given = {"thresholds": picked_thresholds(picks, what)[0]}
+        picks, cuts, lines = picked_thresholds(picks, what)
+        given = {"thresholds": cuts}
+        notes += [f"{line}; the page opens at the highest." for line in lines if "different" in line]
     truth = _truth(on, what == on.uri, options)
     picks, truth, outside = where_labelled(project, picks, truth, on.tomo_type)
     notes += [f"{line}." for line in outside]
+    if options.only is not None and not options.idle:
+        _require_any(options.only, picks, truth, what)
     objects = _objects(project.objects, theirs, picks, truth, options.only)
     objects, idle = (objects, []) if options.idle else without_either(objects, picks, truth)
     notes += idle
@@ -102,13 +106,8 @@ def gather_report(what: str, on: Runs | Project, opening: Mapping[str, Any], opt
         unlabelled = sorted(set(picks) - set(truth))
         if unlabelled:
             log.info(f"{', '.join(unlabelled)}: no truth; shown and not scored")
-        scored = {o.name for o in objects if any(len(t.of(o.name)) for t in truth.values())} or {""}
-        # As `Scoring` does: picks of what has no truth at all are neither right nor wrong.
-        extra = {o.name for o in objects} - scored
-        picked = sorted(extra & {n for p in picks.values() for n in p.names.tolist()})
-        if picked:
-            notes.append(f"{', '.join(picked)}: picked, but without any truth; shown and not scored.")
-        objects = tuple(replace(o, score_weight=0.0) if o.name in extra else o for o in objects)
+        objects, lines = _unscored(objects, picks, truth)
+        notes += lines
     picks = {run: p.among([o.name for o in objects]) for run, p in picks.items()}
     truth = {run: p.among([o.name for o in objects]) for run, p in truth.items()}
     notes += _findings(on, picks, truth, objects)
@@ -124,6 +123,25 @@ def gather_report(what: str, on: Runs | Project, opening: Mapping[str, Any], opt
         given.get("card", ""), given.get("log", ()),
         _unknown(objects, given["thresholds"] if is_model(what) else None), notes,
     )  # fmt: skip
+
+
+def _unscored(
+    objects: tuple[PickableObject, ...], picks: Mapping[str, Picks], truth: Mapping[str, Picks]
+) -> tuple[tuple[PickableObject, ...], list[str]]:
+    """The objects, those without weight of which nothing is true, as in `Scoring`; and a line about their picks."""
+    extra = {o.name for o in objects} - {name for t in truth.values() for name in t.names.tolist()}
+    picked = sorted(extra & {n for p in picks.values() for n in p.names.tolist()})
+    lines = [f"{', '.join(picked)}: picked, but without any truth; shown and not scored."] if picked else []
+    return tuple(replace(o, score_weight=0.0) if o.name in extra else o for o in objects), lines
+
+
+def _require_any(only: Sequence[str], picks: Mapping[str, Picks], truth: Mapping[str, Picks], what: str) -> None:
+    """Raises `SelectionError` where there is nothing of the objects asked for to be looked at."""
+    there = {name for side in (picks, truth) for p in side.values() for name in p.names.tolist()}
+    if there and not there & set(only):
+        raise SelectionError(
+            f"`only={','.join(only)}`: neither picks nor truth of it in {what}; there is {listing(sorted(there))}"
+        )
 
 
 def _title(what: str, place: str) -> str:
@@ -218,7 +236,7 @@ def _read(
     else:
         source = open_taking(what, **{**opening, "voxel_spacing": None}).project
         names = RunNames(runs)
-        found = picks_where_any(source, [run for run in source.runs() if names.find(run)], options.picks)
+        found = picks_where_any(source, [run for run in source.runs() if names.find(run)], options.picks, below=True)
         objects = source.objects  # type: ignore[assignment]
     found = called_alike(found, runs)
     picks = {run: found[run] for run in runs if run in found}

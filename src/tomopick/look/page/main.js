@@ -6,6 +6,7 @@ const COLUMNS = labelled ? ["picks", "truths", "hits", "precision", "recall", "F
 
 function cells(c, ap) {
   if (!labelled) return [c.n];
+  if (!c.truths) return [c.n, 0, ...Array(COLUMNS.length - 2).fill("–")];
   return [c.n, c.truths, c.tp, three(ratio(c.tp, c.n)), three(ratio(c.tp, c.truths)), three(fbeta(c.tp, c.n, c.truths, 1)), three(nearF(c.near, c.n, c.truths)), three(ap)];
 }
 function objectRow(o, k) {
@@ -35,9 +36,14 @@ function refresh() {
     row.classList.toggle("chosen", k === state.object);
   });
   runRows.forEach(({ row, numbers, run }) => {
-    const sum = { n: 0, tp: 0, truths: 0 };
-    D.objects.forEach((_, k) => { const c = countRun(run, k); for (const key in sum) sum[key] += c[key]; numbers[k].textContent = run.labelled ? `${c.tp} / ${c.truths}` + (c.n > c.tp ? ` +${c.n - c.tp}` : "") : c.n; });
-    const f = run.labelled ? [sum.n, sum.truths, three(ratio(sum.tp, sum.n)), three(ratio(sum.tp, sum.truths)), three(fbeta(sum.tp, sum.n, sum.truths, 1))] : [sum.n, "–", "–", "–", "–"];
+    const sum = { n: 0, tp: 0, truths: 0 }, each = [];
+    D.objects.forEach((_, k) => {
+      const c = countRun(run, k), scored = run.labelled && SCORED[k];
+      if (scored || !run.labelled) for (const key in sum) sum[key] += c[key];
+      if (c.truths > 0) each.push(fbeta(c.tp, c.n, c.truths, 1));
+      numbers[k].textContent = scored ? `${c.tp} / ${c.truths}` + (c.n > c.tp ? ` +${c.n - c.tp}` : "") : c.n;
+    });
+    const f = run.labelled ? [sum.n, sum.truths, share(sum.tp, sum.n), share(sum.tp, sum.truths), share(each.reduce((a, b) => a + b, 0), each.length)] : [sum.n, "–", "–", "–", "–"];
     f.slice(0, labelled ? 5 : 1).forEach((text, i) => { numbers[D.objects.length + i].textContent = text; });
     row.classList.toggle("chosen", D.runs[state.run] === run);
   });
@@ -50,9 +56,9 @@ function refresh() {
 function summary(counts) {
   const figures = [], kept = D.objects.reduce((n, _, k) => n + total(D.runs, k).n, 0), add = (id, value, text, small) => figures.push(element("div", { class: "figure", id }, element("b", {}, value), element("span", {}, text), ...(small ? [element("small", {}, small)] : [])));
   if (labelled) {
-    const s = scoresOf(counts), span = intervals(), words = v => v ? `95 % interval ${three(v[0])} to ${three(v[1])}` : "one run: no interval";
+    const s = scoresOf(counts), span = intervals(), words = v => v ? `95 % interval ${three(v[0])} to ${three(v[1])}` : span ? "no interval" : "one run: no interval";
     if (s.czii !== null) add("czii", s.czii.toFixed(4), "CZII score (F4, within half a radius)", words(span && span.czii));
-    add("f1", s.f1.toFixed(4), `mean F1, one to one, within ${D.radii[state.radius]} radii`, words(span && span.f1));
+    if (s.f1 !== null) add("f1", s.f1.toFixed(4), `mean F1, one to one, within ${D.radii[state.radius]} radii`, words(span && span.f1));
     add("truths", counts.reduce((n, c) => n + c.truths, 0), "true particles");
   }
   add("kept", kept, "picks kept", `of ${D.runs.reduce((n, r) => n + r.objects.reduce((m, o) => m + o.scores.length, 0), 0)} candidates`);
@@ -142,7 +148,7 @@ function build() {
   byId("notes").append(...notes.map(t => element("p", { class: "note" }, t)));
   byId("objects").append(element("thead", {}, element("tr", {}, ...["object", "score", "threshold", ...COLUMNS].map(t => element("th", { scope: "col" }, t)))), element("tbody", {}, ...D.objects.map(objectRow)));
   D.objects.forEach((o, k) => byId("tabs").append(element("button", { type: "button", role: "tab", on: { click: () => choose(k) } }, ring(o.color), o.name)));
-  byId("runs").append(element("thead", {}, element("tr", {}, ...["run", ...D.objects.map(o => o.name), "picks", ...(labelled ? ["truths", "precision", "recall", "F1"] : [])].map(t => element("th", { scope: "col" }, t)))));
+  byId("runs").append(element("thead", {}, element("tr", {}, ...["run", ...D.objects.map(o => o.name), "picks", ...(labelled ? ["truths", "precision", "recall", "mean F1"] : [])].map(t => element("th", { scope: "col" }, t)))));
   const body = element("tbody");
   D.runs.forEach((run, k) => {
     const numbers = Array.from({ length: D.objects.length + (labelled ? 5 : 1) }, () => element("td")), name = element("button", { class: "link", type: "button", on: { click: () => setRun(k) } }, run.name + (run.volume ? " ▣" : ""));

@@ -159,8 +159,10 @@ def _object(o: PickableObject, picks: Picks, truth: Picks | None, places: bool) 
 
 
 def _confusion(report: Report, openings: Mapping[str, float]) -> dict[str, Any] | None:
-    if not report.truth or len(report.particles) < 2:
+    there = {name for truth in report.truth.values() for name in truth.names.tolist()}
+    scored = [o for o in report.particles if o.name in there]  # picks of the others are neither right nor wrong
+    if len(scored) < 2:
         return None
-    kept = {run: p.above(openings) for run, p in report.picks.items()}
-    table = confusion(kept, report.truth, report.particles)
+    kept = {run: p.above(openings).among([o.name for o in scored]) for run, p in report.picks.items()}
+    table = confusion(kept, report.truth, scored)
     return {"names": list(table.names), "counts": table.counts.tolist()}
