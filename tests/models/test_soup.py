@@ -102,10 +102,11 @@ def test_the_best_weights_of_one_training(model, tmp_path):
     fit(recipe(*more), [Source(memory())], tmp_path / "m", FitOptions("cpu"))
     found = top_candidates(load_detector(tmp_path / "m"))
     assert [c.name.rpartition("/")[2] for c in found] == ["2", "4", "6"]
+    assert [c.name for c in top_candidates(load_detector(tmp_path / "m" / "top"))] == [c.name for c in found]
     soup = make_soup(found, tmp_path / "s", options())
     for metric, cuts in load_detector(tmp_path / "m").thresholds.items():
         assert soup.thresholds[metric] == pytest.approx(cuts)
-    with pytest.raises(ModelError, match="0 files of weights in its top/, expected two or more"):
+    with pytest.raises(ModelError, match="/top: 0 files of weights, expected two or more"):
         top_candidates(load_detector(trained()))
 
 

@@ -107,10 +107,12 @@ def top_candidates(model: Detector) -> list[Detector]:
     Raises:
         ModelError: there are none to average.
     """
-    files = sorted((Path(model.name) / "top").glob("*.safetensors"), key=lambda p: (len(p.stem), p.stem))
+    place = Path(model.name)
+    place = place if place.name == "top" else place / "top"
+    files = sorted(place.glob("*.safetensors"), key=lambda p: (len(p.stem), p.stem))
     if len(files) < 2:
         raise ModelError(
-            f"{model.name}: {counted(len(files), 'file')} of weights in its top/, expected two or more to average; "
+            f"{place}: {counted(len(files), 'file')} of weights, expected two or more to average; "
             "give several models, or train with a larger train.keep_top"
         )
     found = []
