@@ -147,7 +147,7 @@ def test_a_segmentation_lies_where_it_says_in_the_frame_of_the_tomogram(tmp_path
         stored = run.new_segmentation(spacing, name, "1", True, user_id="me")
         stored.from_numpy(part if spacing == 20 else np.ones(grid.shape, np.uint8))
         if name != "unsaid":
-            moved(stored.zarr(), np.array(of_tomogram) + (45.0, 85.0, 125.0))
+            moved(stored.zarr(), np.add(of_tomogram, (45.0, 85.0, 125.0)))
     for spacing in run.voxel_spacings:
         for tomogram in spacing.tomograms:
             moved(tomogram.zarr(), np.array(of_tomogram))
