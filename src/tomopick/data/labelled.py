@@ -12,12 +12,11 @@ from ..core.errors import NoPicksError, ReadError, SelectionError, SeveralPicksE
 from ..core.messages import counted, listing, near_miss
 from ..core.types import Grid, Picks
 from .choose import SPACING_TOLERANCE, require_one_pair
-from .masks import Mask, fitted_mask, mask_file, read_mask, require_fits
+from .masks import MESH_SUFFIXES, Mask, fitted_mask, mask_file, read_mask, require_fits
 from .project import Project
 from .regions import Labelled
 from .sources.copick import CopickProject, Segmentation
 from .sources.folder import FolderProject
-from .surfaces import MESH_SUFFIXES
 from .volumes.checks import warn_once
 from .volumes.volumes import contents_mark, is_volume_name
 

@@ -17,6 +17,7 @@ from .names import RunNames
 from .volumes.checks import warn_once
 from .volumes.volumes import is_volume_name, mask_grid, read_mask_volume, volume_run
 
+MESH_SUFFIXES = (".ply", ".obj", ".stl", ".glb")
 _DIFFERENT = 0.1  # of a box's length: what a mask may lack or have beyond the tomogram without a word
 _RINGING = 0.1  # by how much a soft mask that was resampled goes beyond 0 and 1
 _SECTIONS = 8  # that are looked at to tell labels from grey values

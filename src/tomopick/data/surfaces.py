@@ -21,7 +21,6 @@ from .masks import Mask
 from .volumes.checks import warn_once
 from .winding import wound
 
-MESH_SUFFIXES = (".ply", ".obj", ".stl", ".glb")
 _FACES = 12  # nearest ones that are looked at: the nearest point may lie on a face whose centre is not the nearest
 _TRIANGLES = 24
 _MOST = 2_000_000  # triangles

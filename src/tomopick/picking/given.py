@@ -12,10 +12,10 @@ from ..core.errors import SelectionError, TomopickError
 from ..core.types import Grid
 from ..data import Project
 from ..data.labelled import has_mask, header_of, mask_mark, mask_of, mask_of_none, require_mask
-from ..data.masks import file_of_run
+from ..data.masks import MESH_SUFFIXES, file_of_run
 from ..data.names import RunNames
 from ..data.regions import Span
-from ..data.surfaces import MESH_SUFFIXES, MeshSurface, Surface, VoxelSurface, read_mesh
+from ..data.surfaces import MeshSurface, Surface, VoxelSurface, read_mesh
 from ..data.volumes.volumes import contents_mark, volume_run
 from .places import Places
 

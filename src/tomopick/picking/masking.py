@@ -15,9 +15,9 @@ from scipy.ndimage import distance_transform_edt
 
 from ..core.types import DISTANCE, Grid, Picks
 from ..data import Project
-from ..data.masks import Mask
+from ..data.masks import MESH_SUFFIXES, Mask
 from ..data.regions import Span
-from ..data.surfaces import MESH_SUFFIXES, Surface, VoxelSurface, turned_to
+from ..data.surfaces import Surface, VoxelSurface, turned_to
 from .given import box_of, objection, require_closed, surface_of
 from .places import Places
 
