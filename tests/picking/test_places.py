@@ -267,6 +267,7 @@ def test_what_leaves_nothing_is_said(caplog):
     for places, told in (
         (Places(border=200.0), r"^run A: `border=200`: leaves nothing of z, y, x = 240, 1280, 1280 Å; [^`]*$"),
         (Places(z_range="100:140"), r"^run A: `z_range=100:140`: 100:140 reaches .* in Å\? write 100:140A: [^`]*$"),
+        (Places(z_range="200:1400"), r"^run A: `z_range=200:1400`: .* in Å\? write 200:1400A: [^`]*$"),
         (Places(border=50.0, z_range="0:20A"), "^run A: `border=50` and `z_range=0:20A`: leaves nothing"),
         (Places(border=200.0, z_range="0:20A"), "^run A: `border=200`: leaves nothing"),
     ):

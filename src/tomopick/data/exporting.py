@@ -39,7 +39,7 @@ class ExportOptions:
         tomograms_star: RELION's tomograms.star: true sizes, names, pixel sizes.
         tilt_series_pixel_size: [Å]; in place of what tomograms.star says.
         voxel_spacing: of the voxels to count in [Å], where there are no tomograms.
-        min_score: picks below it are left out; one for all objects, or by object, with `*` for those that are not named.
+        min_score: picks below it are left out; one for all objects, or by object, with `*` for all that are not named.
         at_thresholds: whether those below the thresholds that they were picked with are left out, where they tell.
         together: all objects in one file; None: where the format tells them apart again.
         folder: `out` is a folder, whether it is there yet or not.
