@@ -73,19 +73,29 @@ def _depths(triangles: np.ndarray, bodies: np.ndarray) -> np.ndarray:
         held = np.flatnonzero((low > low[i]).all(axis=1) & (high < high[i]).all(axis=1))
         if len(held):
             own = triangles[order[starts[i] : starts[i + 1]]]
-            depths[held] += [_crossings(own, point) % 2 for point in points[held]]
+            depths[held] += _crossings(own, points[held]) % 2
     return depths
 
 
-def _crossings(triangles: np.ndarray, point: np.ndarray) -> int:
-    """How often the line from a point upwards goes through triangles."""
-    near = ((triangles.min(axis=1) <= point) | [False, False, True]).all(axis=1)
-    a, b, c = np.moveaxis(triangles[near & (triangles.max(axis=1) >= point).all(axis=1)] - point, 1, 0)
-    # Of the triangle's shadow: the signed areas with the point, which have one sign where it lies in it.
-    shares = np.stack([_cross(b, c), _cross(c, a), _cross(a, b)])
-    through = (shares > 0).all(axis=0) | (shares < 0).all(axis=0)
-    shares, heights = shares[:, through], np.stack([a, b, c])[:, through, 2]
-    return int(((shares * heights).sum(axis=0) / shares.sum(axis=0) > 0).sum())
+def _crossings(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(n,) how often the lines from points upwards go through triangles."""
+    order = np.argsort(triangles[:, :, 0].min(axis=1))
+    triangles = triangles[order]
+    low, high = np.ascontiguousarray(triangles.min(axis=1).T), np.ascontiguousarray(triangles.max(axis=1).T)
+    found = np.zeros(len(points), dtype=int)
+    # No triangle that begins further back than the widest is wide reaches a point.
+    ends = np.searchsorted(low[0], points[:, 0], side="right")
+    begins = np.searchsorted(low[0], points[:, 0] - (high[0] - low[0]).max())
+    for i, (point, begin, end) in enumerate(zip(points, begins, ends)):
+        part = slice(begin, end)
+        near = (high[0, part] >= point[0]) & (low[1, part] <= point[1]) & (high[1, part] >= point[1])
+        a, b, c = np.moveaxis(triangles[part][near] - point, 1, 0)
+        # Of a triangle's shadow: the signed areas with the point, which have one sign where it lies in it.
+        shares = np.stack([_cross(b, c), _cross(c, a), _cross(a, b)])
+        through = (shares > 0).all(axis=0) | (shares < 0).all(axis=0)
+        shares, heights = shares[:, through], np.stack([a, b, c])[:, through, 2]
+        found[i] = np.count_nonzero((shares * heights).sum(axis=0) / shares.sum(axis=0) > 0)
+    return found
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> Any:
