@@ -45,6 +45,20 @@ def test_verbs_and_their_help():
             assert option.param_type_name == "argument" or option.help, option
 
 
+def test_lowest_scores_of_all_and_of_one(folder, tmp_path):
+    for i, (words, found) in enumerate(((["0.1"], 1), (["0.99", "ribosome=0.1"], 1), (["ribosome=0.99", "0.1"], 0))):
+        more = [w for word in words for w in ("--min-score", word)]
+        call = ("export", folder, tmp_path / f"{i}.star", "--to", "relion5", "--object", "ribosome:150", *more)
+        assert "--min-score 0.1,ribosome=0.99" in run(*call, code=2).stderr if not found else run(*call)
+    for words, why in (
+        (["0.1", "0.2"], "'0.2': there is 0.1 before; give one for all objects"),
+        (["x"], "'x' is neither a score nor object=value"),
+        (["0.1", "ribosome=x"], "'ribosome=x' is not object=value"),
+    ):
+        more = [w for word in words for w in ("--min-score", word)]
+        assert why in run("export", folder, tmp_path / "a.star", "--to", "relion5", *more, code=2).stderr
+
+
 def test_export_and_import(folder, tmp_path):
     out = tmp_path / "p.star"
     result = run("export", folder, out, "--to", "relion5", "--min-score", "0.1", "--object", "ribosome:150")

@@ -150,6 +150,10 @@ def test_picks_below_their_thresholds_are_told_and_left_out(project, tmp_path, t
     high = written(picks="*:picker/1", min_score={"ribosome": 0.9})
     assert all((p.of("ribosome").scores >= 0.9).all() for p in high.values())
     assert len(high["TS_1"].of("apo-ferritin")) == len(everything["TS_1"].of("apo-ferritin"))
+    mixed = written(picks="*:picker/1", min_score={"*": 0.3, "ribosome": 0.9})  # one's own wins
+    for run, p in everything.items():
+        wanted = (p.scores >= np.where(p.names == "ribosome", 0.9, 0.3)).sum()
+        assert len(mixed.get(run, ())) == wanted
     with pytest.raises(SelectionError, match="did you mean 'ribosome'"):
         written(picks="*:picker/1", min_score={"ribosom": 0.5})
 
@@ -170,6 +174,8 @@ def test_scores_runs_objects_and_existing_output(project, tmp_path, told):
     export_picks(project, "csv", path, ExportOptions(overwrite=True))
     with pytest.raises(SelectionError, match=r"no picks to export with `min_score=1.5`"):
         export_picks(project, "csv", tmp_path / "b.csv", ExportOptions(min_score=1.5))
+    with pytest.raises(SelectionError, match=r"no picks to export with `min_score=1.5,ribosome=2`"):
+        export_picks(project, "csv", tmp_path / "b.csv", ExportOptions(min_score={"*": 1.5, "ribosome": 2}))
     with pytest.raises(SelectionError, match="no run 'TS_3'"):
         export_picks(Runs(project, ["TS_3"]), "csv", tmp_path / "b.csv", ExportOptions())
     with pytest.raises(SelectionError, match="did you mean 'relion5'"):

@@ -6,12 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from small import copick, folder, memory
+from telling import heard
 from tomopick.core.errors import ReadError, SelectionError
 from tomopick.core.types import Grid, Picks
 from tomopick.data import open_project, write_mrc
 from tomopick.data.labelled import judged, labelled_in
 from tomopick.data.open import open_projects
 from tomopick.data.regions import LabelledBox, Region, Regions, Span
+from tomopick.data.sources.copick_write import write_segmentation
 
 GRID = Grid((10, 20, 30), 10.0)
 
@@ -169,6 +171,32 @@ def test_a_mask_of_no_run_is_refused(tmp_path):
     write_mrc(tmp_path / "masks" / "B.mrc", np.ones(GRID.shape, dtype=np.float32), 10.0)
     there = open_project(place, labelled_in=[str(tmp_path / "masks")])
     assert labelled_in(there, "A") is None and labelled_in(there, "B") is not None
+
+
+def test_a_run_with_other_segmentations_is_as_one_with_none(tmp_path):
+    place = copick(tmp_path / "copick")
+    project = open_project(place)
+    whole = np.ones(project.grid("A").shape, dtype=np.uint8)
+    for run, name in (("A", "ball"), ("B", "ink")):
+        write_segmentation(project, run, name, whole, project.grid(run), "me", "1")
+    project = open_project(place, labelled_in=["ball:me"])
+    picks = {run: project.picks(run) for run in "AB"}
+    with heard() as lines:
+        kept = judged(project, picks)
+        judged(project, picks)
+    assert len(kept["B"]) == len(picks["B"]) and labelled_in(project, "A") and labelled_in(project, "B") is None
+    told = [m for m in lines if "no mask of B, labelled everywhere for lack of one" in m]
+    assert len(told) == 1 and "`labelled_in=ball:me`" in told[0]
+    for where, why in (
+        ("bal", "no segmentation 'bal'; there is ball:me/1"),
+        ("nofile.mrc", "`labelled_in=nofile.mrc`: there is no such file or folder"),
+        ("masks/ball", "`labelled_in=masks/ball`: there is no such file or folder"),
+        ("ball:m", "no segmentation 'ball:m'"),
+    ):
+        with pytest.raises(SelectionError, match=why):
+            open_project(place, labelled_in=[where])
+    for where in ("ball", "ball@10", "ball:me@10", "ball:me/1", "ball:me/1@10"):
+        assert labelled_in(open_project(place, labelled_in=[where]), "A") is not None
 
 
 def test_masks_of_another_voxel_size_and_of_segmentations(tmp_path):

@@ -118,6 +118,51 @@ def test_meshes_of_every_kind(tmp_path, ending):
     assert degrees(surface.normals(positions), way).max() < 2.0
 
 
+@pytest.mark.parametrize("ending", ["ply", "obj", "stl", "glb"])
+def test_which_way_triangles_go_round_does_not_matter(tmp_path, ending):
+    rng = np.random.default_rng(4)
+    far = trimesh.creation.icosphere(subdivisions=3, radius=60.0)
+    far.apply_translation((400.0, 0.0, 0.0))
+    shell = trimesh.creation.icosphere(subdivisions=4, radius=RADIUS)
+    hollow, yolk = (trimesh.creation.icosphere(subdivisions=3, radius=r) for r in (150.0, 50.0))
+    hollow.invert()
+    mesh = trimesh.util.concatenate([far, shell, hollow, yolk])
+    rows = rng.random(len(mesh.faces)) < 0.5
+    at = rng.uniform(-300, 500, (3000, 3))
+    out = np.linalg.norm(at, axis=1)
+    away = np.minimum(np.linalg.norm(at - [400, 0, 0], axis=1) - 60, np.maximum(out - RADIUS, 150 - out))
+    away = np.minimum(away, out - 50)  # inside: the ball beside, the shell, and what it holds
+    clear = np.abs(away) > 5
+    for turned in (rows, np.arange(len(rows)) < len(far.faces), np.arange(len(rows)) < 0):
+        faces = np.where(turned[:, None], mesh.faces[:, ::-1], mesh.faces)
+        trimesh.Trimesh(mesh.vertices, faces, process=False).export(tmp_path / f"a.{ending}")
+        surface = read_mesh(tmp_path / f"a.{ending}")
+        assert surface.closed and ((surface.distances(at[:, ::-1]) < 0) == (away < 0))[clear].all()
+
+
+def test_an_open_mesh_of_mixed_triangles_faces_the_pick_and_a_strip_with_one_side_has_no_inside(tmp_path):
+    sheet = trimesh.creation.box((400.0, 400.0, 0.0)).subdivide_to_size(50.0)
+    flat = sheet.vertices[sheet.faces][:, :, 2].max(axis=1) <= 0
+    flat &= sheet.area_faces > 1
+    plane = trimesh.Trimesh(sheet.vertices, sheet.faces[flat])
+    plane.merge_vertices()
+    plane.update_faces(plane.unique_faces())
+    turned = np.random.default_rng(5).random(len(plane.faces)) < 0.5
+    faces = np.where(turned[:, None], plane.faces[:, ::-1], plane.faces)
+    trimesh.Trimesh(plane.vertices, faces, process=False).export(tmp_path / "a.ply")
+    surface = read_mesh(tmp_path / "a.ply")
+    at = np.array([[40.0, 11.0, 23.0], [-30.0, -70.0, 50.0]])
+    assert not surface.closed
+    np.testing.assert_allclose(surface.normals(at), [[1, 0, 0], [-1, 0, 0]], atol=1e-6)
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    ring = np.stack([np.cos(turn), np.sin(turn), 0 * turn], 1) * 300
+    width = np.stack([np.cos(turn / 2) * np.cos(turn), np.cos(turn / 2) * np.sin(turn), np.sin(turn / 2)], 1) * 40
+    strip = [((a, a + 24, b), (b, a + 24, b + 24)) for a, b in zip(range(23), range(1, 24))]
+    strip.append(((23, 47, 24), (24, 47, 0)))  # half a turn round
+    trimesh.Trimesh(np.concatenate([ring - width, ring + width]), np.concatenate(strip)).export(tmp_path / "b.ply")
+    assert not read_mesh(tmp_path / "b.ply").closed
+
+
 def test_an_open_mesh_has_two_sides_and_large_triangles_are_no_trouble(tmp_path):
     corners = np.array([[0, 0, 100], [3000, 0, 100], [3000, 3000, 100], [0, 3000, 100]], dtype=float)  # xyz
     trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]]).export(tmp_path / "sheet.ply")

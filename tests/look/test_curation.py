@@ -16,16 +16,19 @@ from PIL import Image
 
 import small
 from browsing import until
+from telling import heard
 from tomopick.cli import main
 from tomopick.core.errors import OutputError, ReadError, SelectionError
 from tomopick.core.types import Grid, Picks
 from tomopick.data import open_project, write_mrc
+from tomopick.data.objects import write_objects
 from tomopick.data.surfaces import turned_to
 from tomopick.data.tables import read_picks_csv
 from tomopick.data.volumes.slabs import array_slabs
 from tomopick.look.curation.begin import begin
 from tomopick.look.curation.decided import decided_in, undecided
 from tomopick.look.curation.desk import Desk, Sitting
+from tomopick.look.curation.folder import RECORD
 from tomopick.look.curation.journal import Journal
 from tomopick.look.curation.planes import Planes, snapped
 from tomopick.look.curation.server import Curation, curation_page, serve
@@ -293,7 +296,8 @@ def test_a_folder_becomes_a_project_to_train_on(tmp_path):
     assert finder is None
     desk.act("A", {"op": "set", "ids": [0], "state": "rejected"})
     desk.act("A", {"op": "add", "object": "ball", "at": [100, 110, 120]})
-    made = open_project(tmp_path / "out", objects=["ball:40"])
+    made = open_project(tmp_path / "out")
+    assert [(o.name, o.radius) for o in made.objects] == [(o.name, o.radius) for o in open_project(place).objects]
     assert made.runs() == ["A"] and made.tomogram("A").values.shape == (24, 64, 48)
     n = len(open_project(place).picks("A"))
     assert len(made.picks("A")) == n  # one fewer, one more
@@ -354,7 +358,7 @@ def test_rotations_and_distances_stay_with_a_pick_that_was_not_moved(tmp_path):
     desk.act("A", {"op": "set", "ids": [1], "state": None})  # moved is moved
     desk.close()
     # And from one curation to the next, whose own picks are not turned.
-    entries = decided_in(tmp_path / "out", (small.BALL, small.RING))
+    entries = decided_in(tmp_path / "out")
     new = Picks("A", np.array([[60.0, 30, 300]]), np.array(["ball"]), np.array([0.9]))
     again = Desk(sitting_of(project, {"A": new}, decided=entries), tmp_path / "two")
     kept = read_picks_csv(tmp_path / "two" / "A.csv")[""]
@@ -383,7 +387,7 @@ def test_what_was_decided_need_not_be_said_again(tmp_path):
     # A later model finds the same places, a little aside, in another order, and two more.
     shift = np.concatenate([at[::-1] + 6, [[150, 300, 300], [60, 30, 300]]])
     found = Picks("A", shift, np.array(["ring"] + ["ball"] * 7), np.array([0.8] * 6 + [0.7, 0.2]))
-    entries = decided_in(tmp_path / "one", (small.BALL, small.RING))
+    entries = decided_in(tmp_path / "one")
     assert list(entries) == ["A"]
     assert undecided(found, entries["A"], (small.BALL, small.RING)).tolist() == [True] + [False] * 5 + [True, True]
     again = Desk(
@@ -402,10 +406,48 @@ def test_what_was_decided_need_not_be_said_again(tmp_path):
         assert line["decided"] == 6
     finally:
         again.close()
-    third = decided_in(tmp_path / "two", (small.BALL, small.RING))  # and so on, from folder to folder
+    third = decided_in(tmp_path / "two")  # and so on, from folder to folder
     assert [(e.name, e.state, e.found_as) for e in third["A"]] == [(e.name, e.state, e.found_as) for e in entries["A"]]
     with pytest.raises(SelectionError, match="no folder of a curation"):
-        decided_in(tmp_path / "in", (small.BALL,))
+        decided_in(tmp_path / "in")
+
+
+def test_decisions_about_an_object_that_the_new_picks_do_not_know_are_kept(tmp_path):
+    """With the radius that the earlier folder knows; where nothing does, they are counted and it is said how."""
+    place = small.folder(tmp_path / "in", ("A",), picks=False)
+    project = open_project(place)
+    at = 100.0 * np.arange(3)[:, None] * [0.2, 1, 0.5] + 50
+    first = Picks("A", at, np.array(["ball", "ring", "ball"]), np.array([0.9, 0.8, 0.7]))
+    desk = Desk(sitting_of(project, {"A": first}, user_id="ann"), tmp_path / "one")
+    desk.act("A", {"op": "set", "ids": [0, 1], "state": "accepted"})
+    desk.act("A", {"op": "object", "ids": [2], "object": "ring"})
+    desk.act("A", {"op": "add", "object": "ring", "at": [200, 30, 30]})
+    desk.close()
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "A.csv").write_text("object,x,y,z,score\nball,300,150,60,0.5\n")
+    write_objects(tmp_path / "next" / "objects.json", [small.BALL])
+    call = (str(tmp_path / "next"), project, {}, ReportOptions(), None, "bob", None)
+    for out, more in (("two", (tmp_path / "one",)), ("two", ()), ("three", (tmp_path / "two",))):
+        again, _ = begin(*call, tmp_path / out, *more)  # the second time as one goes on
+        said = sorted((e.name, e.found_as or "") for e in again.journal("A").entries if e.state == "accepted")
+        again.close()
+        assert said == [("ball", ""), ("ring", ""), ("ring", ""), ("ring", "ball")]
+        assert {o.name: o.radius for o in open_project(tmp_path / out).objects} == {
+            "ball": 40.0,
+            "ring": small.RING.radius,
+        }
+    record = json.loads((tmp_path / "one" / RECORD).read_text())
+    (tmp_path / "one" / RECORD).write_text(json.dumps({k: v for k, v in record.items() if k != "radii"}))
+    (tmp_path / "one" / "objects.json").unlink()  # as a curation of before
+    for options, how in (
+        (ReportOptions(), "give its radius with `objects=ring:RADIUS` to keep them"),
+        (ReportOptions(only=["ball"]), "leave `only` out, or name it there, to keep them"),
+    ):
+        with heard() as told:
+            desk, _ = begin(*call[:3], options, *call[4:], tmp_path / f"four-{len(how)}", tmp_path / "one")
+        assert f"warning: 3 decisions about ring left out, which is no object here; {how}" in told
+        assert [e.name for e in desk.journal("A").entries if e.state] == ["ball"]
+        desk.close()
 
 
 def test_doubt_comes_first(tmp_path):

@@ -45,6 +45,11 @@ def test_the_most_doubtful_come_first_and_can_be_curated(tmp_path):
     again = run(*call, "--out", tmp_path / "next")
     assert again.exit_code == 2 and "exists already" in again.stderr
     assert open_project(tmp_path / "next").runs() == ["X", "Y"]
+    (tmp_path / "next" / "X.csv").unlink()
+    (tmp_path / "next" / "Y.csv").rename(tmp_path / "next" / "Z.csv")  # of a run that is not suggested
+    others = run(*call, "--out", tmp_path / "next")
+    assert others.exit_code == 2 and "Z.csv: exists already, of another run; name another --out" in others.stderr
+    assert not (tmp_path / "next" / "X.csv").exists()
 
 
 def test_what_was_decided_is_not_asked_again(tmp_path, monkeypatch):
@@ -74,6 +79,7 @@ def test_what_was_decided_is_not_asked_again(tmp_path, monkeypatch):
         assert sum(line["decided"] for line in desk.overview()) == 5
     finally:
         desk.close()
+    monkeypatch.setattr("tomopick.look.suggest.pick_with", None)  # before anything is picked
     wrong = run(*call, "--decided", place)
     assert wrong.exit_code == 2 and "`" not in wrong.stderr and "--decided" in wrong.stderr
 

@@ -1,5 +1,7 @@
 """Masks that a model makes, and picks that keep to them."""
 
+import re
+
 import mrcfile
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ def model(tmp_path, monkeypatch):
             p.zero_()
     head = network.head
     with torch.no_grad():
-        head.bias.copy_(torch.tensor([1.0, 0.0, 0.0]))  # all is sample, nothing is gold or carbon
+        head.bias.copy_(torch.tensor([0.9, 0.0, 0.0]))  # all is sample, nothing is gold or carbon
     (tmp_path / "model").mkdir()
     made.save(tmp_path / "model")
     placing._ready.cache_clear()
@@ -54,10 +56,37 @@ def test_volumes_of_a_folder(tmp_path, model):
     again = run(*call)
     assert again.exit_code == 2 and "exists already" in again.stderr and not (tmp_path / "masks" / "carbon").exists()
     assert run(*call, "--overwrite").exit_code == 0
-    assert "A: sample 0.00%" in run(*call, "--overwrite", "--threshold", "sample=1.5").stdout
+    assert "A: sample 0.00%" in run(*call, "--overwrite", "--threshold", "sample=0.95").stdout
     assert "knows no such thing; did you mean 'gold'" in run(*call, "--objects", "golf").stderr
+    for cut, why in (
+        ("golt=0.4", "--threshold golt=0.4: .* knows no such thing; did you mean 'gold'"),
+        ("gold=1.5", "--threshold gold=1.5: heatmaps lie between 0 and 1; choose one there"),
+        ("gold=0", "--threshold gold=0: heatmaps lie between 0 and 1"),
+        ("carbon=0.4", "--threshold carbon=0.4: carbon is not marked; name it with --objects too, or leave it out"),
+    ):
+        wrong = run(*call, "--overwrite", "--objects", "sample,gold", "--threshold", cut)
+        assert wrong.exit_code == 2 and re.search(why, wrong.stderr), wrong.output
     nowhere = run("mask", model, place, "--device", "cpu")
     assert nowhere.exit_code == 2 and "--out" in nowhere.stderr
+
+
+def test_masks_of_one_run_that_are_there_leave_the_others_unwritten(tmp_path, model):
+    place = small.folder(tmp_path / "in", ("A", "B", "C"), picks=False)
+    call = ("mask", model, place, "--out", tmp_path / "masks", "--device", "cpu", "--objects")
+    assert run(*call, "sample", "--runs", "B").exit_code == 0
+    assert run(*call, "gold", "--runs", "B,C").exit_code == 0
+    before = sorted((tmp_path / "masks").rglob("*.mrc"))
+    again = run(*call, "sample,gold")
+    assert again.exit_code == 2 and sorted((tmp_path / "masks").rglob("*.mrc")) == before
+    assert "sample/B.mrc: exists already, and not all masks of C; replace masks with --overwrite, " in again.stderr
+    assert "or mark those that have none with --runs A\n" in again.stderr
+    assert run(*call, "sample,gold", "--runs", "A").exit_code == 0  # as it was told
+    config = small.copick(tmp_path / "copick", ("A", "B"))
+    call = ("mask", model, config, "--device", "cpu")
+    assert run(*call, "--runs", "B").exit_code == 0
+    again = run(*call)
+    assert again.exit_code == 2 and "run B: " in again.stderr and "with --runs A\n" in again.stderr
+    assert not open_project(config).segmentations("A")
 
 
 def test_what_is_written_lies_where_it_was_made_whatever_the_tomograms_origin(tmp_path, model):

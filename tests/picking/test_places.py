@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 
 import mrcfile
@@ -12,15 +13,17 @@ from click.testing import CliRunner
 
 import small
 import tomopick as tp
+from telling import heard
 from tomopick.cli import main
-from tomopick.core.errors import SelectionError
+from tomopick.core.errors import ReadError, SelectionError
 from tomopick.core.types import Grid, Picks
 from tomopick.data import MemoryProject, open_project, read_picks_csv, write_mrc
 from tomopick.data.masks import Mask
-from tomopick.data.surfaces import VoxelSurface
+from tomopick.data.surfaces import MeshSurface, VoxelSurface
 from tomopick.picking.fleet import Job
+from tomopick.picking.given import masks_mark, objection, require_masks, surface_of
 from tomopick.picking.load import load_model
-from tomopick.picking.masking import RunPlaces, label_of, labels_of, masks_mark, places_of_run, require_masks
+from tomopick.picking.masking import RunPlaces, label_of, labels_of, places_of_run
 from tomopick.picking.options import PickOptions
 from tomopick.picking.picker import Picker
 from tomopick.picking.places import Places
@@ -260,14 +263,120 @@ def test_a_mask_of_any_name_is_of_the_one_run_that_is_picked(tmp_path):
 
 def test_what_leaves_nothing_is_said(caplog):
     empty = Mask(np.zeros(SHAPE, dtype=bool), GRID)
-    assert not RunPlaces(Places(border=50.0), GRID, {}).is_empty and np.isinf(VoxelSurface(empty).distances([0, 0, 0]))
-    for places in (Places(border=200.0), Places(z_range="500:600"), Places(border=50.0, z_range="0:20A")):
+    assert objection(Places(border=50.0), GRID) is None and np.isinf(VoxelSurface(empty).distances([0, 0, 0]))
+    for places, told in (
+        (Places(border=200.0), r"^run A: `border=200`: leaves nothing of z, y, x = 240, 1280, 1280 Å; [^`]*$"),
+        (Places(z_range="100:140"), r"^run A: `z_range=100:140`: 100:140 reaches .* in Å\? write 100:140A: [^`]*$"),
+        (Places(z_range="200:1400"), r"^run A: `z_range=200:1400`: .* in Å\? write 200:1400A: [^`]*$"),
+        (Places(border=50.0, z_range="0:20A"), "^run A: `border=50` and `z_range=0:20A`: leaves nothing"),
+        (Places(border=200.0, z_range="0:20A"), "^run A: `border=200`: leaves nothing"),
+    ):
         caplog.clear()
         places_of_run(places, project(), "A", GRID, 0.0)
-        assert "leave nothing of it" in caplog.text
+        assert re.search(told, caplog.messages[0]), caplog.text
     for name in ("within", "beyond", "border"):
         with pytest.raises(SelectionError, match=f"`{name}=nan`: expected a finite number"):
             Places(inside=("a",), outside=("b",), **{name: np.nan})
+
+
+def test_what_is_wrong_for_every_run_is_refused_before_out_is_begun(tmp_path):
+    place = small.folder(tmp_path / "in", ("A", "B"), picks=False)
+    grid = open_project(place).grid("A")
+    write_mrc(tmp_path / "masks" / "A.mrc", np.ones((4, 8, 6), np.float32), 80.0)
+    write_mrc(tmp_path / "masks" / "B.mrc", np.ones((4, 8, 6), np.float32), 80.0)
+    for name in "AB":
+        with mrcfile.open(tmp_path / "masks" / f"{name}.mrc", "r+") as file:
+            file.voxel_size = (80.0, 80.0, 20.0)
+    hole = trimesh.creation.icosphere(radius=50)
+    hole.apply_translation(np.array(grid.shape[::-1]) * 5.0)
+    hole.update_faces(np.arange(len(hole.faces)) != 5)
+    hole.export(tmp_path / "hole.ply")
+    call = ("pick", small.trained(), place, "--device", "cpu", "--out", tmp_path / "out")
+    masks, hole = tmp_path / "masks", tmp_path / "hole.ply"
+    for options, told in (
+        (("--z-range", "400:500"), "none of 2 runs can be picked: .*: run A: --z-range 400:500: 400:500 reaches"),
+        (("--runs", "B", "--border", "4000"), "error: .*: run B: --border 4000: leaves nothing of z, y, x = "),
+        (("--inside", masks), "none of 2 runs can be picked: mask .*A.mrc: .* are not cubes; make them cubes$"),
+        (("--inside", hole), "none of 2 runs .*: --inside .*hole.ply: an open mesh, .* with --within$"),
+        (("--outside", hole), "none of 2 runs .*: --outside .*hole.ply: an open mesh, .* with --beyond$"),
+    ):
+        done = run(*call, *options)
+        assert done.exit_code == 2 and re.search(told, done.stderr.strip()), done.output
+        assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
+    near = run(*call, "--inside", hole, "--within", 40, "--orient-to", hole)
+    assert near.exit_code == 0, near.output
+    # Where some can be picked, the others are failures of their own.
+    write_mrc(masks / "B.mrc", np.ones(grid.shape, np.float32), grid.voxel_spacing)
+    some = run(*call, "--overwrite", "--inside", masks)
+    assert some.exit_code == 1 and "1 of 2 runs failed" in some.stderr
+    assert (tmp_path / "out" / "B.csv").is_file()
+
+
+def test_segmentations_of_which_several_fit_are_refused_before_out_is_begun(tmp_path):
+    config = small.copick(tmp_path / "in", ("A",))
+    data = open_project(config)
+    for user in ("me", "you"):
+        made = data.root.get_run("A").new_segmentation(10.0, "ball", "1", user_id=user)
+        made.from_numpy(np.ones(data.grid("A").shape, dtype=np.uint8))
+    call = ("pick", small.trained(), config, "--device", "cpu", "--out", tmp_path / "out")
+    done = run(*call, "--inside", "ball")
+    assert done.exit_code == 2 and "several segmentations 'ball': ball:me/1" in done.stderr
+    typo = run(*call, "--inside", "nofile.mrc")
+    assert typo.exit_code == 2 and "--inside nofile.mrc: there is no such file or folder" in typo.stderr
+    assert not (tmp_path / "out").exists()
+    whole = run(*call, "--inside", "ball:me", "--session-id", "7")  # so much as tells it from the others
+    assert whole.exit_code == 0, whole.output
+
+
+def test_meshes_lie_in_the_frame_of_the_tomograms_header(tmp_path):
+    place = small.folder(tmp_path / "in", ("A",), picks=False)
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=40.0)
+    ball.apply_translation((150.0, 250.0, 100.0))
+    ball.export(tmp_path / "at_0.ply")
+    with mrcfile.open(place / "A.mrc", "r+") as file:
+        file.header.origin = (3000.0, -500.0, 70.0)
+    ball.apply_translation((3000.0, -500.0, 70.0))
+    ball.export(tmp_path / "ball.ply")
+    data = open_project(place)
+    grid, at = data.grid("A"), np.array([[100.0, 250.0, 150.0], [100.0, 250.0, 220.0]])
+    np.testing.assert_allclose(surface_of(data, "A", str(tmp_path / "ball.ply"), grid).distances(at), [-40, 30], atol=1)
+    with pytest.raises(ReadError, match=r"at_0\.ply: lies at z, y, x = .* Å, beside the tomogram at -5 to "):
+        surface_of(data, "A", str(tmp_path / "at_0.ply"), grid)
+    nm = trimesh.creation.icosphere(radius=4.0)
+    nm.apply_translation((3015.0, -475.0, 80.0))
+    nm.export(tmp_path / "nm.ply")
+    with heard() as told:
+        surface_of(data, "A", str(tmp_path / "ball.ply"), grid)
+        surface_of(data, "A", str(tmp_path / "nm.ply"), grid)
+    assert len(told) == 1 and "nm.ply: lies at" in told[0] and "is it in nm or voxels? expected Å" in told[0]
+
+
+def test_meshes_of_a_folder_are_matched_as_volumes_are(tmp_path):
+    place = small.folder(tmp_path / "in", ("TS_1", "TS_2"), picks=False)
+    data, folder = open_project(place), tmp_path / "masks"
+    grid = data.grid("TS_1")
+    folder.mkdir()
+    ball = trimesh.creation.icosphere(radius=60.0)
+    ball.apply_translation((150.0, 250.0, 100.0))
+    ball.export(folder / "rec_TS_1.ply")
+    whole = np.ones(grid.shape, np.float32)
+    write_mrc(folder / "TS_2.mrc", whole, grid.voxel_spacing)
+    places = Places(inside=(str(folder),))
+    require_masks(places, data, ["TS_1"])
+    require_masks(places, data, ["TS_2"])
+    assert isinstance(surface_of(data, "TS_1", str(folder), grid), MeshSurface)
+    assert isinstance(surface_of(data, "TS_2", str(folder), grid), VoxelSurface)
+    for name in ("TS_1.ply", "TS_1.stl", "TS_2.ply"):
+        ball.export(folder / name)
+    write_mrc(tmp_path / "more" / "TS_1.mrc", whole, grid.voxel_spacing)
+    write_mrc(tmp_path / "more" / "TS_1.rec", whole, grid.voxel_spacing)
+    for name, where, two in (
+        ("TS_1", folder, "TS_1.ply, TS_1.stl"),
+        ("TS_2", folder, "TS_2.mrc, TS_2.ply"),
+        ("TS_1", tmp_path / "more", "TS_1.mrc, TS_1.rec"),
+    ):
+        with pytest.raises(ReadError, match=rf"has several masks of run '{name}', {two}; expected one, so keep one"):
+            surface_of(data, name, str(where), grid)
 
 
 def test_a_batch_can_be_told_to_other_processes():

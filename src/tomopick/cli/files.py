@@ -86,7 +86,8 @@ def _open_counted(place: str, project: dict[str, Any]) -> Any:
     "--tilt-series-pixel-size", type=POSITIVE, help="Pixel size of the tilt series in Å: RELION counts in these."
 )
 @click.option("--min-score", multiple=True, callback=scores, metavar="VALUE|OBJECT=VALUE",
-              help="Leave out picks of a lower score: of all objects, or of one; repeatable.")  # fmt: skip
+              help="Leave out picks of a lower score: of all objects, or of one, whose own counts before that of all; "
+              "repeatable.")  # fmt: skip
 @click.option("--at-thresholds", is_flag=True,
               help="Leave out picks below the thresholds that they were picked with (pick --keep-below).")  # fmt: skip
 @click.option(

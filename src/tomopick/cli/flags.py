@@ -20,6 +20,7 @@ FLAGS = {
     "at": "--at",
     "at_thresholds": "--at-thresholds",
     "beyond": "--beyond",
+    "border": "--border",
     "bound": "--bound",
     "coordinate_offset": "--coordinate-offset",
     "coords_angpix": "--coords-angpix",

@@ -210,11 +210,20 @@ def pairs(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 
 
 def scores(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> float | dict[str, float] | None:
-    """`0.3`, or several `object=value` -> one score, or scores by object; None where the option is not given."""
-    if len(value) == 1 and "=" not in value[0]:
-        (found,) = numbers(ctx, param, value[0]) or (0.0,)
-        return found
-    return pairs(ctx, param, value) or None
+    """`0.3`, several `object=value`, or both -> one score, or scores by object with `*` for all others; None: none."""
+    plain = [text for text in value if "=" not in text]
+    own = pairs(ctx, param, tuple(text for text in value if "=" in text))
+    if not plain:
+        return own or None
+    if len(plain) > 1:
+        raise click.BadParameter(f"'{plain[1]}': there is {plain[0]} before; give one for all objects.", param=param)
+    try:
+        (every,) = numbers(ctx, param, plain[0]) or ()
+    except (click.BadParameter, ValueError):
+        raise click.BadParameter(
+            f"'{plain[0]}' is neither a score nor object=value, for example 0.3 or ribosome=0.4", param=param
+        ) from None
+    return {"*": every, **own} if own else every
 
 
 def numbers(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:

@@ -142,7 +142,7 @@ def pick_command(
     from ..picking.fleet import Job, devices_of
     from ..picking.options import PickOptions
     from ..picking.output import records_of
-    from ..picking.runs import pick_run
+    from ..picking.runs import check_places, pick_run
 
     opening = {key: choices.pop(key) for key in ("voxel_spacing", "objects", "coordinate_offset")}
     devices = devices_of(choices["device"], workers)
@@ -158,7 +158,6 @@ def pick_command(
         named_runs(list(choices["invert"]), project, [project])  # says which is not there
     if not wanted:
         raise TomopickError(f"{source}: no runs to pick; expected at least one tomogram")
-    _refuse_masks(choices["places"], project, wanted)
     everything = wanted
     if shard is not None:
         wanted = shard.part(everything)
@@ -167,6 +166,7 @@ def pick_command(
             return
     batch = replace(batch, names=wanted)
     _refuse_type(batch)
+    check_places(choices["places"], replace(batch, names=everything))
     picker = _set_up(job, batch, 2 if dask else len(devices))
     job = _with_session(job, project, session, picker)  # not before all else is known to be right
     expect(records_of(project, out).folder, everything)
@@ -282,14 +282,6 @@ def _by_folder(model: str, files: list[Path]) -> str:
     if len({path.absolute().parent for path in files}) > 1:
         return f"{found}; put the volumes, or links to them, into one folder and give that"
     return f"{found}; write: tomopick pick {model} {files[0].parent}/ --runs {','.join(runs)}"
-
-
-def _refuse_masks(places: Any, project: Any, runs: list[str]) -> None:
-    """Raises where a mask is of none of the runs."""
-    if places:
-        from ..picking.masking import require_masks
-
-        require_masks(places, project, runs)
 
 
 def _refuse_type(batch: Any) -> None:

@@ -39,7 +39,7 @@ class ExportOptions:
         tomograms_star: RELION's tomograms.star: true sizes, names, pixel sizes.
         tilt_series_pixel_size: [Å]; in place of what tomograms.star says.
         voxel_spacing: of the voxels to count in [Å], where there are no tomograms.
-        min_score: picks below it are left out; one for all objects, or by object.
+        min_score: picks below it are left out; one for all objects, or by object, with `*` for all that are not named.
         at_thresholds: whether those below the thresholds that they were picked with are left out, where they tell.
         together: all objects in one file; None: where the format tells them apart again.
         folder: `out` is a folder, whether it is there yet or not.
@@ -129,7 +129,8 @@ def _chosen(of: Runs, options: ExportOptions) -> list[Picks]:
         raise missing
     if not kept:
         low = options.min_score
-        score = ",".join(f"{k}={v:g}" for k, v in low.items()) if isinstance(low, Mapping) else low
+        parts = low.items() if isinstance(low, Mapping) else [("*", low)] if low else []
+        score = ",".join(f"{v:g}" if k == "*" else f"{k}={v:g}" for k, v in parts)
         asked = [f"`{k}={v}`" for k, v in (("picks", of.picks), ("min_score", score)) if v]
         raise SelectionError(
             f"{project.uri}: no picks to export{' with ' + ' and '.join(asked) if asked else ''}; "
@@ -146,11 +147,11 @@ def _scored_high(found: Mapping[str, Picks], project: Project, options: ExportOp
             f"{project.uri}: these picks tell no thresholds, as picks do that were made with `keep_below`; leave "
             "`at_thresholds` out, or give `min_score=OBJECT=VALUE`"
         )
-    lowest = options.min_score or {}
-    if isinstance(lowest, Mapping):
-        require_objects(lowest, [o.name for o in project.objects], project.uri)
-    else:
-        lowest = {name: lowest for p in found.values() for name in np.unique(p.names).tolist()}
+    low = options.min_score or {}
+    named = dict(low) if isinstance(low, Mapping) else {"*": low}
+    every = named.pop("*", 0.0)
+    require_objects(named, [o.name for o in project.objects], project.uri)
+    lowest = {name: every for p in found.values() for name in np.unique(p.names).tolist()} | named
     below = 0
     for picks in picked.values():
         kept = picks.above(lowest)

@@ -13,11 +13,12 @@ from ..core.messages import counted, listing, near_miss
 from ..core.types import Grid, Picks
 from .choose import SPACING_TOLERANCE, require_one_pair
 from .kept import without_below
-from .masks import Mask, fitted_mask, mask_file, read_mask
+from .masks import MESH_SUFFIXES, Mask, fitted_mask, mask_file, read_mask, require_fits
 from .project import Project
 from .regions import Labelled
 from .sources.copick import CopickProject, Segmentation
 from .sources.folder import FolderProject
+from .volumes.checks import warn_once
 from .volumes.volumes import contents_mark, is_volume_name
 
 LABELLED_IN = "labelled_in"  # as which masks are given that say where a run is labelled
@@ -110,7 +111,18 @@ def judged(project: Project, found: Mapping[str, Picks], tomo_type: str | None =
         return dict(found)
     known = set(project.runs())
     regions = {run: labelled_in(project, run, tomo_type) if run in known else None for run in found}
+    say_everywhere(project, [run for run in found if run in known])
     return {run: p if (there := regions[run]) is None else p.select(there.holds(p)) for run, p in found.items()}
+
+
+def say_everywhere(project: Project, runs: Sequence[str]) -> None:
+    """Says once which runs have neither a region nor one of the masks by which others are labelled in part."""
+    masks = project.regions.masks
+    boxed = {part.run for part in project.regions.parts}
+    bare = [r for r in runs if r not in boxed and not any(has_mask(project, r, m) for m in masks)] if masks else []
+    if bare:
+        wheres = " and ".join(f"`{LABELLED_IN}={where}`" for where in masks)
+        warn_once(f"{project.uri}: {wheres}: no mask of {listing(bare)}, labelled everywhere for lack of one")
 
 
 def where_labelled(
@@ -140,7 +152,7 @@ def mask_of(
     Args:
         project: whose runs and segmentations are meant.
         run: its name.
-        where: a volume, a folder of volumes, or a segmentation `NAME[:user/session][@spacing]` of a copick project.
+        where: a volume, a folder of volumes, or a segmentation `NAME[:user[/session]][@spacing]` of a copick project.
         grid: of the run's tomogram; a mask of as many voxels of that size lies on it.
         field: that it was given as, for the messages.
         chosen: runs that are looked at, as for `read_mask`.
@@ -151,8 +163,7 @@ def mask_of(
     """
     place = Path(os.path.expanduser(where))
     if place.exists():
-        header = project.header_grid(run) if isinstance(project, FolderProject) else None
-        mask = read_mask(place, run, project.runs(), grid, header, chosen)
+        mask = read_mask(place, run, project.runs(), grid, header_of(project, run), chosen)
     else:
         mask = _segmented(project, run, where, grid, field)
     if mask is not None and field == LABELLED_IN and not mask.values.any():
@@ -164,16 +175,47 @@ def mask_of(
 
 
 def _segmented(project: Project, run: str, where: str, grid: Grid, field: str) -> Mask | None:
+    found = _segmentation(project, run, where, field)
+    if found is None:
+        return None
+    values, own = found()
+    return fitted_mask(values, own, grid, found.where)
+
+
+def _segmentation(project: Project, run: str, where: str, field: str) -> Segmentation | None:
+    """The one of a run that is called so; None where it has none, whatever others it has."""
     found = _segmentations(project, run, where, field)
     wanted = [text for text in found if _is_called(text, where)]
     if len(wanted) > 1:
-        raise SelectionError(f"{project.uri}: run {run}: several segmentations '{where}': {listing(wanted)}")
-    if found and not wanted:
-        raise SelectionError(f"{project.uri}: run {run}: no segmentation '{where}'; {near_miss(where, list(found))}")
-    if not wanted:
-        return None
-    values, own = found[wanted[0]]()
-    return fitted_mask(values, own, grid, found[wanted[0]].where)
+        raise SelectionError(
+            f"{project.uri}: run {run}: several segmentations '{where}': {listing(wanted)}; expected one, so write "
+            "more of its name"
+        )
+    return found[wanted[0]] if wanted else None
+
+
+def require_mask(
+    project: Project, run: str, where: str, grid: Grid, field: str, chosen: Sequence[str] | None = None
+) -> None:
+    """Raises as `mask_of` for what names and headers tell of the mask of a run; reads no voxels.
+
+    Args:
+        project, run, where, grid, field, chosen: as for `mask_of`.
+
+    Raises:
+        SelectionError: no such file, or several segmentations.
+        ReadError: a volume that is no mask of the tomogram by its header.
+    """
+    place = Path(os.path.expanduser(where))
+    if not place.exists():
+        _segmentation(project, run, where, field)
+    elif (path := mask_file(place, run, project.runs(), chosen)) is not None:
+        require_fits(path, grid, header_of(project, run))
+
+
+def header_of(project: Project, run: str) -> Grid | None:
+    """Where the header of a run's tomogram says that it lies, which masks in files count from; None: at 0."""
+    return project.header_grid(run) if isinstance(project, FolderProject) else None
 
 
 def has_mask(
@@ -215,18 +257,25 @@ def mask_of_none(
 
 
 def _segmentations(project: Project, run: str, where: str, field: str) -> Mapping[str, Segmentation]:
-    if not isinstance(project, CopickProject):
+    if not isinstance(project, CopickProject) or _is_path(where):
         raise SelectionError(
             f"`{field}={where}`: there is no such file or folder; expected a volume of 0 and 1, or a folder of such"
         )
     return project.segmentations(run)
 
 
+def _is_path(where: str) -> bool:
+    """Whether what a user wrote is a path rather than `NAME[:user[/session]][@spacing]`."""
+    path = Path(where)
+    is_file = is_volume_name(path) or path.suffix.lower() in MESH_SUFFIXES
+    return is_file or "/" in where.partition(":")[0]
+
+
 def _is_called(text: str, where: str) -> bool:
-    """Whether a segmentation `NAME:user/session@spacing` is meant by so much of it as is given."""
+    """Whether a segmentation `NAME:user/session@spacing` is meant by so much of it as is given, from NAME on."""
     (own, _, spacing), (asked, _, wanted) = text.rpartition("@"), where.partition("@")
     try:
         same = not wanted or abs(float(spacing) - float(wanted)) <= SPACING_TOLERANCE * float(spacing)
     except ValueError:
         same = False
-    return same and asked in (own, own.partition(":")[0])
+    return same and asked in (own, own.partition(":")[0], own.partition("/")[0])

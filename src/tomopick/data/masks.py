@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import ReadError
+from ..core.messages import listing
 from ..core.types import Grid
 from .choose import SPACING_TOLERANCE
 from .names import RunNames
 from .volumes.checks import warn_once
 from .volumes.volumes import is_volume_name, mask_grid, read_mask_volume, volume_run
 
+MESH_SUFFIXES = (".ply", ".obj", ".stl", ".glb")
 _DIFFERENT = 0.1  # of a box's length: what a mask may lack or have beyond the tomogram without a word
 _RINGING = 0.1  # by how much a soft mask that was resampled goes beyond 0 and 1
 _SECTIONS = 8  # that are looked at to tell labels from grey values
@@ -27,6 +29,7 @@ _SAID = (
     ("expected those of a tomogram", "expected those of a mask"),
     ("expected a volume", "expected a mask, a volume"),
     ("say it with `voxel_spacing`", "write it there"),
+    ("make them cubes, or write it there", "make them cubes"),  # where it is written there, and they are none
 )
 
 
@@ -92,6 +95,19 @@ def read_mask(
         return fitted_mask(values, own, grid, str(path))
 
 
+def require_fits(path: Path, grid: Grid, header: Grid | None = None) -> None:
+    """Raises `ReadError` for a volume that is no mask of a tomogram by its header alone; reads no voxels.
+
+    Args:
+        path: of the volume.
+        grid, header: of the tomogram, as for `read_mask`.
+    """
+    with _of_a_mask():
+        own = _own_grid(path, grid, header)
+        if not _lies_on(own, grid):
+            _compare(own, grid, str(path))
+
+
 def fitted_mask(values: np.ndarray, own: Grid, grid: Grid, where: str) -> Mask:
     """What a volume marks; of as many voxels as the tomogram and of that size, it lies on the tomogram's grid.
 
@@ -107,10 +123,14 @@ def fitted_mask(values: np.ndarray, own: Grid, grid: Grid, where: str) -> Mask:
     found = _marked(values, where)
     if not found.any():
         warn_once(f"mask {where}: marks nothing, for its values are {values.min():.3g} to {values.max():.3g}")
-    if _alike(own, grid.voxel_spacing) and own.shape == grid.shape:
+    if _lies_on(own, grid):
         return Mask(found, grid)
     _compare(own, grid, where)
     return Mask(found, own)
+
+
+def _lies_on(own: Grid, grid: Grid) -> bool:
+    return _alike(own, grid.voxel_spacing) and own.shape == grid.shape
 
 
 def _alike(own: Grid, *spacings: float) -> bool:
@@ -204,7 +224,7 @@ def mask_file(place: Path, run: str, runs: Sequence[str], chosen: Sequence[str] 
     """The volume with the mask of a run, as for `read_mask`; None where it is of other runs.
 
     Raises:
-        ReadError: neither a volume by its name nor a folder.
+        ReadError: neither a volume by its name nor a folder, or a folder with several of the run.
     """
     names = RunNames(runs)
     if is_volume_name(place):
@@ -215,5 +235,25 @@ def mask_file(place: Path, run: str, runs: Sequence[str], chosen: Sequence[str] 
         raise ReadError(
             f"{place}: is no volume by its name, and no folder; expected a mask (.mrc, .rec, .map or .zarr)"
         )
-    volumes = {name: path for path in sorted(place.iterdir()) if (name := volume_run(path)) is not None}
-    return volumes.get(run) or next((path for name, path in volumes.items() if names.find(name) == run), None)
+    return file_of_run(((name, p) for p in place.iterdir() if (name := volume_run(p)) is not None), run, names)
+
+
+def file_of_run(files: Iterable[tuple[str, Path]], run: str, names: RunNames) -> Path | None:
+    """The file of a folder that is called like a run; else the one that is of it by the rule of all others' files.
+
+    Args:
+        files: each with the name that it is called by.
+        run: its name.
+        names: of the runs of the project.
+
+    Raises:
+        ReadError: there are several.
+    """
+    known = sorted(files, key=lambda file: file[1])
+    found = [p for name, p in known if name == run] or [p for name, p in known if names.find(name) == run]
+    if len(found) > 1:
+        raise ReadError(
+            f"{found[0].parent}: has several masks of run '{run}', {listing(p.name for p in found)}; expected one, so "
+            "keep one"
+        )
+    return found[0] if found else None

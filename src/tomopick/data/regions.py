@@ -74,7 +74,7 @@ class Span:
         size = f"{n} voxels along {'zyx'[axis]}, {first:.4g} to {first + (n - 1) * spacing:.4g} Å"
         far = [v for v in (self.start, self.stop) if v is not None and not -n - 1 <= v <= n + 1]
         if far and not self.angstrom:
-            likely = min(self.start or 0, self.stop or 0) >= 0 and max(far) <= (n + 1) * spacing
+            likely = min(self.start or 0, self.stop or 0) >= 0 and min(far) <= (n + 1) * spacing
             fix = f"is it in Å? write {replace(self, angstrom=True)}" if likely else f"expected 0 to {n}"
             return f"{self} reaches beyond its {size}; {fix}"
         low, high = self.bounds(grid, axis)

@@ -15,15 +15,18 @@ from scipy.spatial import cKDTree
 from ..core.errors import ReadError
 from ..core.reading import require_file
 from ..core.text import BEYOND
+from ..core.types import Grid
 from .facing import Facing
 from .masks import Mask
+from .volumes.checks import warn_once
+from .winding import wound
 
-MESH_SUFFIXES = (".ply", ".obj", ".stl", ".glb")
 _FACES = 12  # nearest ones that are looked at: the nearest point may lie on a face whose centre is not the nearest
 _TRIANGLES = 24
 _MOST = 2_000_000  # triangles
 _EDGE = 60.0  # [Å] of triangles at most, so that their centres tell which is near
 _AT_ONCE = 4096  # picks
+_CORNER = 0.1  # of a tomogram along each axis: as much as it would measure if nm were taken for Å
 
 
 class Surface(Protocol):
@@ -171,34 +174,22 @@ class MeshSurface:
         return found
 
 
-def read_mesh(path: Path) -> MeshSurface:
-    """A mesh, whose vertices are x, y, z [Å] in the file.
+def read_mesh(path: Path, grid: Grid | None = None, header: Grid | None = None) -> MeshSurface:
+    """A mesh, whose vertices are x, y, z [Å] in the file; which way its triangles go round there does not matter.
+
+    Args:
+        path: of the file.
+        grid: of the tomogram that it is of; None: of any, wherever it lies.
+        header: where the tomogram's own file says that its voxels lie, which the file's numbers count from, too; None:
+            at 0.
 
     Raises:
-        ReadError: it cannot be read, or holds no triangle.
+        ReadError: it cannot be read, holds no triangle, or lies beside the tomogram.
     """
-    import trimesh
-
-    require_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that are refused below
-            loaded: Any = trimesh.load(path, force="mesh")
-            mesh = loaded if len(loaded.faces) and (np.abs(loaded.vertices) <= BEYOND).all() else None
-            if mesh is not None:
-                mesh.merge_vertices()
-                if mesh.is_watertight and mesh.volume < 0:
-                    mesh.invert()
-                closed, normals = bool(mesh.is_watertight), np.asarray(mesh.vertex_normals)
-                vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces)
-    except Exception as error:  # whatever its readers stumble over
-        # What a reader says of itself (list index out of range) tells nobody what is wrong with the file.
-        told = error.strerror if isinstance(error, OSError) else None
-        kind = path.suffix[1:].upper()
-        reason = told or f"it is not laid out as a {kind}, or ends too early"
-        raise ReadError(f"{path}: cannot be read as a mesh ({reason}); expected PLY, OBJ, STL or GLB") from None
-    if mesh is None:
-        raise ReadError(f"{path}: holds no triangles with finite corners; expected a mesh in Å")
+    vertices, faces, normals, closed = _loaded(path)
+    vertices = vertices - (header.origin[::-1] if header else 0.0)
+    if grid is not None:
+        _require_near(vertices[:, ::-1], grid, path)
     both = np.concatenate([vertices, normals], axis=1)
     while True:  # triangles in four, until none is large; normals go along
         corners = both[:, :3][faces]
@@ -218,6 +209,48 @@ def read_mesh(path: Path) -> MeshSurface:
         parts = [first + np.array(t) for t in ((0, 3, 5), (3, 1, 4), (5, 4, 2), (3, 4, 5))]
         faces = np.concatenate([faces[~large], *parts])
     return MeshSurface(both[:, 2::-1], faces, closed, _unit(both[:, 5:2:-1]))
+
+
+def _loaded(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """(n, 3) vertices x, y, z as the file has them, (m, 3) faces, (n, 3) normals outward, whether it has an inside."""
+    import trimesh
+
+    require_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that are refused below
+            loaded: Any = trimesh.load(path, force="mesh")
+            mesh = loaded if len(loaded.faces) and (np.abs(loaded.vertices) <= BEYOND).all() else None
+            if mesh is not None:
+                mesh.merge_vertices()
+                vertices = np.asarray(mesh.vertices, dtype=np.float64)
+                faces, closed = wound(vertices, np.asarray(mesh.faces), bool(mesh.is_watertight))
+                turned: Any = trimesh.Trimesh(vertices, faces, process=False)
+                normals = np.asarray(turned.vertex_normals)
+    except Exception as error:  # whatever its readers stumble over
+        # What a reader says of itself (list index out of range) tells nobody what is wrong with the file.
+        told = error.strerror if isinstance(error, OSError) else None
+        kind = path.suffix[1:].upper()
+        reason = told or f"it is not laid out as a {kind}, or ends too early"
+        raise ReadError(f"{path}: cannot be read as a mesh ({reason}); expected PLY, OBJ, STL or GLB") from None
+    if mesh is None:
+        raise ReadError(f"{path}: holds no triangles with finite corners; expected a mesh in Å")
+    return vertices, faces, normals, closed
+
+
+def _require_near(vertices: np.ndarray, grid: Grid, path: Path) -> None:
+    """Raises `ReadError` for a mesh, (n, 3) zyx [Å], beside the tomogram, and says what may be in another unit."""
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    first, last = grid.positions(np.full(3, -0.5)), grid.positions(np.array(grid.shape) - 0.5)
+    mine, its = (", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(*ends)) for ends in ((low, high), (first, last)))
+    where = f"{path}: lies at z, y, x = {mine} Å"
+    if (low > last).any() or (high < first).any():
+        raise ReadError(
+            f"{where}, beside the tomogram at {its} Å; expected a mesh of it, so give its x, y, z in Å as the "
+            "tomogram's header counts them"
+        )
+    if (low >= first).all() and (high <= first + _CORNER * (last - first)).all():
+        warn_once(f"mesh {where}, in a corner of the tomogram at {its} Å; is it in nm or voxels? expected Å")
 
 
 def turned_to(normals: np.ndarray) -> np.ndarray:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import SelectionError
+from ..core.errors import OutputError, SelectionError
 from ..core.messages import listing
+from ..core.names import component
 from ..core.types import PickableObject, Picks
 from ..data.runs import Runs
+from ..data.sources.folder import tables_in
 from ..data.tables import write_tables
 from ..picking.familiar import trained_on
 from ..picking.load import load_model
@@ -59,11 +61,15 @@ class Suggestions:
         return {"tomograms": tomograms, "picks": self.rows(), "learned_from": list(self.learned_from)}
 
     def write(self, out: Path) -> None:
-        """RUN.csv of the candidates, for `curate`; refuses a folder that holds some.
+        """RUN.csv of the candidates, for `curate`; refuses a folder that holds others.
 
         Raises:
-            OutputError: there are tables already, or the folder cannot be written.
+            OutputError: there are tables already, of these runs or others, or the folder cannot be written.
         """
+        mine = {f"{component(run, 'run')}.csv" for run in self.picks}
+        others = [p for p in tables_in(out) if p.name not in mine] if out.is_dir() else []
+        if others:
+            raise OutputError(f"{others[0]}: exists already, of another run; name another `out`")
         write_tables(out, self.picks, self.objects)
 
 
@@ -95,12 +101,12 @@ def suggest(
         raise SelectionError(
             f"{runs.uri}: the model has learned from {listing(names)}; name the runs meant with `runs`"
         )
+    said = {} if decided is None else decided_in(decided)
     made = pick_with(model, Runs(runs.project, fresh, runs.tomo_type), ReportOptions(metric=metric, device=device))
     away = {
         run: np.abs(p.scores - np.array([made.thresholds[name] for name in p.names.tolist()]))
         for run, p in made.picks.items()
     }
-    said = {} if decided is None else decided_in(decided, made.objects)
     for run, entries in said.items():
         if run in away:
             away[run][~undecided(made.picks[run], entries, made.objects)] = np.inf

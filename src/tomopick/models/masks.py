@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import OutputError, SelectionError
-from ..core.messages import near_miss
+from ..core.messages import SHOWN, listing, near_miss
 from ..core.names import component
 from ..core.types import Grid
 from ..data import CopickProject, write_mrc
@@ -55,19 +55,19 @@ def make_masks(model: str, runs: Runs, options: MaskOptions) -> Iterator[tuple[s
         options: what, and where it goes.
 
     Raises:
-        SelectionError: a name that the model does not know, or a project that keeps no segmentations without `out`.
-        OutputError: masks that are there already, or cannot be written.
+        SelectionError: a name that the model does not know, a threshold that is none, or a project that keeps no
+            segmentations without `out`.
+        OutputError: masks of some run are there already, so that none is made; or they cannot be written.
     """
     known = [o.name for o in load_model(model).objects]
-    for name in [*(options.names or ()), *options.thresholds]:
-        if name not in known:
-            raise SelectionError(f"`only={name}`: {model} knows no such thing; {near_miss(name, known)}")
+    _require_known(model, known, options)
     names = list(options.names or known)
     project = runs.project
     if options.out is None and not isinstance(project, CopickProject):
         raise SelectionError(f"{project.uri}: keeps no segmentations; name a folder for volumes with `out`")
-    for run in runs.check():
-        _refuse_there(runs, run, names, options)
+    wanted = runs.check()
+    _refuse_there(runs, wanted, names, options)
+    for run in wanted:
         tomogram = runs.tomogram(run)
         masks = model_masks(model, tomogram, options.device, options.thresholds)
         for name in names:
@@ -79,20 +79,48 @@ def _file(out: Path, name: str, run: str) -> Path:
     return out / component(name, "mask") / f"{component(run, 'run')}.mrc"
 
 
-def _refuse_there(runs: Runs, run: str, names: Sequence[str], options: MaskOptions) -> None:
+def _require_known(model: str, known: Sequence[str], options: MaskOptions) -> None:
+    """Raises `SelectionError` for names and thresholds that the model has no use for."""
+    asked = [(name, f"only={name}") for name in options.names or ()]
+    asked += [(name, f"thresholds={name}={value:g}") for name, value in options.thresholds.items()]
+    for name, given in asked:
+        if name not in known:
+            raise SelectionError(f"`{given}`: {model} knows no such thing; {near_miss(name, known)}")
+    for name, value in options.thresholds.items():
+        if not 0 < value <= 1:
+            raise SelectionError(f"`thresholds={name}={value:g}`: heatmaps lie between 0 and 1; choose one there")
+        if options.names and name not in options.names:
+            raise SelectionError(
+                f"`thresholds={name}={value:g}`: {name} is not marked; name it with `only` too, or leave it out"
+            )
+
+
+def _refuse_there(runs: Runs, wanted: Sequence[str], names: Sequence[str], options: MaskOptions) -> None:
+    """Raises `OutputError`, before anything is made, where masks of some run are there: nobody knows who made them."""
     if options.overwrite:
         return
-    found = ""
+    there = {run: found for run in wanted if (found := _there(runs, run, names, options))}
+    if not there:
+        return
+    first = next(found for masks in there.values() for found in masks.values())
+    how = ["replace masks with `overwrite`", "name another `out` or `session_id`"]
+    if bare := [run for run in wanted if run not in there]:
+        list_ = f"`runs={','.join(bare)}`" if len(bare) <= SHOWN else "`runs`"
+        how.append(f"mark those that have none with {list_}")
+    begun = [run for run, masks in there.items() if len(masks) < len(names)]
+    some = f", and not all masks of {listing(begun)}" if begun else ""
+    raise OutputError(f"{first}: exists already{some}; {', or '.join(how)}")
+
+
+def _there(runs: Runs, run: str, names: Sequence[str], options: MaskOptions) -> dict[str, str]:
+    """Where masks of a run are already, by name."""
     if options.out is not None:
-        found = next((str(p) for n in names if (p := _file(options.out, n, run)).exists()), "")
-    elif isinstance(runs.project, CopickProject):
-        wanted = [f"{name}:{options.user_id}/{options.session_id}@" for name in names]
-        there = runs.project.segmentations(run)
-        found = next((f"{runs.uri}: run {run}: {t}" for t in there if any(t.startswith(w) for w in wanted)), "")
-    if found:
-        raise OutputError(
-            f"{found}: exists already; name another `out` or `session_id`, or replace it with `overwrite`"
-        )
+        return {n: str(p) for n in names if (p := _file(options.out, n, run)).exists()}
+    if not isinstance(runs.project, CopickProject):
+        return {}
+    wanted = {f"{name}:{options.user_id}/{options.session_id}": name for name in names}
+    stored = ((wanted.get(text.rpartition("@")[0]), text) for text in runs.project.segmentations(run))
+    return {name: f"{runs.uri}: run {run}: {text}" for name, text in stored if name is not None}
 
 
 def _write(runs: Runs, run: str, name: str, mask: Mask, grid: Grid, options: MaskOptions) -> None:

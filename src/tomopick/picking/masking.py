@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,11 +15,10 @@ from scipy.ndimage import distance_transform_edt
 
 from ..core.types import DISTANCE, Grid, Picks
 from ..data import Project
-from ..data.labelled import has_mask, mask_mark, mask_of, mask_of_none
-from ..data.masks import Mask
+from ..data.masks import MESH_SUFFIXES, Mask
 from ..data.regions import Span
-from ..data.surfaces import MESH_SUFFIXES, Surface, VoxelSurface, read_mesh, turned_to
-from ..data.volumes.volumes import contents_mark
+from ..data.surfaces import Surface, VoxelSurface, turned_to
+from .given import box_of, objection, require_closed, surface_of
 from .places import Places
 
 log = logging.getLogger("tomopick")
@@ -76,22 +75,6 @@ class RunPlaces:
         low, high = (np.rint(grid.indices(corners)).astype(int) + np.array([[0], [1]])).clip(0, grid.shape)
         return bool(allowed[tuple(slice(a, b) for a, b in zip(low, high))].any())
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether the border and the range of z leave nothing."""
-        low, high = self._ends
-        return bool((low > high).any())
-
-    @property
-    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
-        """(3,) corners of the box that the border and the range of z leave, zyx [Å]."""
-        ends = self.grid.positions(np.array([[-0.5] * 3, np.array(self.grid.shape) - 0.5]))
-        low, high = ends[0] + self.places.border, ends[1] - self.places.border
-        if self.places.z_range:
-            span = Span.parse(self.places.z_range).bounds(self.grid, 0)
-            low[0], high[0] = max(low[0], span[0]), min(high[0], span[1])
-        return low, high
-
     def _away(self, where: str, picks: Picks) -> np.ndarray:
         surface = self.surfaces[where]
         return np.full(len(picks), np.inf) if surface is None else surface.distances(picks.positions)
@@ -113,7 +96,7 @@ class RunPlaces:
         half = 0.5 * grid.voxel_spacing
         axes = [grid.origin[a] + grid.voxel_spacing * np.arange(n) for a, n in enumerate(grid.shape)]
         allowed = np.ones(grid.shape, dtype=bool)
-        low, high = self._ends
+        low, high = box_of(self.places, self.grid)
         for axis, steps in enumerate(axes):
             there = (steps + half >= low[axis]) & (steps - half <= high[axis])
             allowed &= np.expand_dims(there, [a for a in range(3) if a != axis])
@@ -234,6 +217,7 @@ def places_of_run(
     """
     names = dict.fromkeys([*places.inside, *places.outside])
     surfaces = {where: surface_of(project, run, where, grid) for where in names}
+    require_closed(places, surfaces)
     for where in (where for where, surface in surfaces.items() if surface is None):
         log.warning(f"run {run}: {where} has no mask of it; that counts as one that marks nothing")
     marked = {name if name not in surfaces else f"{name} of {places.clean}": m for name, m in (clean or {}).items()}
@@ -242,63 +226,9 @@ def places_of_run(
     if places.orient_to and facing is None:
         facing = surface_of(project, run, places.orient_to, grid, "orient_to")
     found = RunPlaces(places, grid, surfaces, facing, margin, tuple(marked))
-    if found.is_empty:
-        log.warning(f"run {run}: `border` and `z_range` leave nothing of it, so that nothing can be picked")
+    if why := objection(places, grid):
+        log.warning(f"run {run}: {why}: nothing can be picked")
     return found
-
-
-def require_masks(places: Places, project: Project, runs: Sequence[str]) -> None:
-    """Raises `SelectionError` for a mask that none of the runs has: nothing would be picked, or all, and nobody told.
-
-    Args:
-        places: that were asked for.
-        project: whose masks are meant.
-        runs: that are to be picked.
-    """
-    asked = [("inside", w) for w in places.inside] + [("outside", w) for w in places.outside]
-    for option, where in [*asked, *([("orient_to", places.orient_to)] if places.orient_to else [])]:
-        path = Path(where).expanduser()
-        if path.suffix.lower() in MESH_SUFFIXES and path.is_file():
-            continue
-        stems = {p.stem for p in path.iterdir() if p.suffix.lower() in MESH_SUFFIXES} if path.is_dir() else set()
-        if not (stems & set(runs) if stems else any(has_mask(project, run, where, option, runs) for run in runs)):
-            raise mask_of_none(option, where, [project], runs)
-
-
-def masks_mark(places: Places, project: Project, run: str) -> str:
-    """Changes when a mask of the run is replaced, whatever it is called; empty without masks."""
-    marks = []
-    for where in dict.fromkeys([*places.inside, *places.outside, *filter(None, [places.orient_to])]):
-        path = Path(where).expanduser()
-        mesh = _mesh_of(path, run)
-        marks.append(mask_mark(project, run, where, [run]) if mesh is None else contents_mark(mesh))
-    return " ".join(marks)
-
-
-def _mesh_of(path: Path, run: str) -> Path | None:
-    """The mesh of a run: the file itself, or RUN.ply in a folder."""
-    if path.is_file():
-        return path if path.suffix.lower() in MESH_SUFFIXES else None
-    meshes = sorted(path.iterdir()) if path.is_dir() else []
-    return next((p for p in meshes if p.suffix.lower() in MESH_SUFFIXES and p.stem == run), None)
-
-
-def surface_of(project: Project, run: str, where: str, grid: Grid, field: str = "inside") -> Surface | None:
-    """The surface that a user names: a mesh, a folder of RUN.ply, or whatever `mask_of` takes; None: of other runs.
-
-    Raises:
-        SelectionError: it is not there.
-        ReadError: it cannot be read.
-    """
-    path = Path(where).expanduser()
-    if path.suffix.lower() in MESH_SUFFIXES and path.is_file():
-        return read_mesh(path)
-    if path.is_dir() and (meshes := [p for p in sorted(path.iterdir()) if p.suffix.lower() in MESH_SUFFIXES]):
-        mine = next((p for p in meshes if p.stem == run), None)
-        return None if mine is None else read_mesh(mine)
-    # A volume of another name is of all that are picked: `require_masks` has seen that this is one run.
-    mask = mask_of(project, run, where, grid, field, [run])
-    return None if mask is None else VoxelSurface(mask)
 
 
 def _pooled(mask: Mask, grid: Grid, how: Any) -> np.ndarray:

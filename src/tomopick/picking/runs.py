@@ -24,7 +24,7 @@ from ..core.records import FAILED, PICKED, STARTED, Records
 from ..core.types import Picks
 from ..data import Project, atomic_write
 from ..data.runs import Runs
-from .masking import masks_mark, require_masks
+from .given import masks_mark, require_masks
 from .output import HeatmapFiles, Output, records_of
 from .picker import Picker
 from .places import Places
@@ -79,8 +79,8 @@ def check_objects(picker: Picker, project: Project) -> list[str]:
 
 
 def check_places(places: Places, runs: Runs) -> None:
-    """Raises `SelectionError` for a mask that none of the runs has."""
-    require_masks(places, runs.project, runs.check())
+    """Raises as `require_masks` for a mask that none of the runs has, or what leaves nothing of any of them."""
+    require_masks(places, runs.project, runs.check(), runs.tomo_type)
 
 
 def pick_run(picker: Picker, runs: Runs | Project, run: str, out: str | Path, overwrite: bool = False) -> RunResult:

@@ -14,7 +14,7 @@ from ..core.messages import counted, listing
 from ..core.progress import bar
 from ..core.statistics import LIGHT, contrast_at, radial_spectrum, skewness
 from ..core.types import Grid, PickableObject, Picks, Tomogram, is_inverted
-from ..data.labelled import labelled_in
+from ..data.labelled import labelled_in, say_everywhere
 from ..data.plausible import require_likely
 from ..picking.folder import TrainingFacts
 from ..picking.peaks import distances_of
@@ -262,6 +262,7 @@ def _require_likely(source: Source, picks: Mapping[str, Picks]) -> None:
         grids = {run: source.project.grid(run, source.tomo_type) for run in picks}
     for run, grid in grids.items():
         source.project.regions.require_within(run, grid, source.project.uri)
+    say_everywhere(source.project, list(grids))
     inside = {run: p.select(grids[run].contains(p.positions)) for run, p in picks.items()}
     fix = "mend them, or import them with `pixel_size` (in Å)"
     require_likely(inside, grids, source.project.uri, fix)

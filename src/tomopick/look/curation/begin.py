@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,19 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import SelectionError
-from ...core.types import Picks, Tomogram
+from ...core.messages import counted
+from ...core.types import PickableObject, Picks, Tomogram
 from ...data import Project
 from ...data.runs import Runs
 from ..page.gather import ReportOptions, gather_report
 from ..page.tables import safe_colors
-from .decided import decided_in
+from .decided import decided_in, names_of
 from .desk import Desk, Sitting
-from .folder import require_own_folder
+from .folder import objects_in, require_own_folder
+from .journal import Entry
 from .server import Finder
+
+log = logging.getLogger("tomopick")
 
 _AROUND = 4.0  # radii on either side of a click that the network sees
 
@@ -58,21 +64,59 @@ def begin(
         picker = Picker(load_model(model), PickOptions(metric=options.metric, keep_below=True, device=options.device))
         options = replace(options, thresholds={**picker.thresholds, **options.thresholds})
     report = gather_report(what, on, opening, replace(options, idle=True))  # any object may be added
-    before = {} if decided is None else decided_in(decided, report.objects)
+    before = {} if decided is None else decided_in(decided)
     mine = {run: entries for run, entries in before.items() if run in on.check()}
+    known = _with_decided(report.objects, mine, (out, decided), project, options.only)
+    mine = _of(known, mine)
     picks = {**{run: Picks.empty(run) for run in mine}, **report.picks}
     shown = {run: p for run, p in picks.items() if project.tomo_types(run)}
     if not shown:
         raise SelectionError(f"{on.uri}: no tomogram of a run with picks; curating needs something to look at")
     for run in sorted(shown):
         on.grid(run)  # says which types there are, where several could be meant
-    colors = safe_colors(report.objects)
+    # A page with truth weighs what has none 0; whoever trains or scores on OUT is to have what the picks came with.
+    weighed = {o.name: o.score_weight for o in (*project.objects, *objects_in(Path(what)).values())}
     objects = tuple(
-        replace(o, radius=o.radius_angstrom, color=_rgba(color)) for o, color in zip(report.objects, colors)
+        replace(o, radius=o.radius_angstrom, color=_rgba(c), score_weight=weighed.get(o.name, o.score_weight))
+        for o, c in zip(known, safe_colors(known))
     )
     said = {run: entries for run, entries in mine.items() if run in shown}
     sitting = Sitting(project, shown, report.truth, objects, report.thresholds, on.tomo_type, user_id, session_id, said)
     return Desk(sitting, out), None if picker is None else _finder(picker, project, sitting)
+
+
+def _with_decided(
+    objects: Sequence[PickableObject],
+    decided: Mapping[str, Sequence[Entry]],
+    folders: tuple[Path, Path | None],
+    project: Project,
+    only: Sequence[str] | None,
+) -> tuple[PickableObject, ...]:
+    """The objects, and those that nobody else knows of OUT and of earlier decisions, with the radii that these know.
+
+    What cannot be added is said, with how many decisions are left out for it.
+    """
+    known = {o.name for o in objects}
+    wanted = Counter(name for entries in decided.values() for e in entries for name in names_of(e))
+    out, before = (objects_in(folder) if folder else {} for folder in folders)
+    theirs = {name: o for name, o in before.items() if name in wanted} | out
+    more = {name: o for name, o in theirs.items() if name not in known}
+    if project.keeps_picks or only is not None:
+        more = {}
+    for name in sorted(set(wanted) - known - set(more)):
+        how = f"give its radius with `objects={name}:RADIUS` to keep them"
+        if project.keeps_picks:
+            how = "add it to the project's pickable_objects to keep them"
+        elif only is not None:
+            how = "leave `only` out, or name it there, to keep them"
+        log.warning(f"{counted(wanted[name], 'decision')} about {name} left out, which is no object here; {how}")
+    return (*objects, *more.values())
+
+
+def _of(objects: Sequence[PickableObject], decided: Mapping[str, Sequence[Entry]]) -> dict[str, list[Entry]]:
+    """The decisions about objects that are curated."""
+    known = {o.name for o in objects}
+    return {run: [e for e in entries if names_of(e) <= known] for run, entries in decided.items()}
 
 
 def _finder(picker: Any, project: Project, sitting: Sitting) -> Finder:

@@ -18,8 +18,8 @@ from .folder import RECORD
 from .journal import Entry, Journal, picks_of
 
 
-def decided_in(folder: Path, objects: Sequence[PickableObject]) -> dict[str, list[Entry]]:
-    """By run, what a person said about picks in a curation's folder; what was undecided or taken back is left out.
+def decided_in(folder: Path) -> dict[str, list[Entry]]:
+    """By run, what a person said about picks in a curation's folder, of whatever object; nothing that was taken back.
 
     Raises:
         SelectionError: no curation's folder.
@@ -33,11 +33,13 @@ def decided_in(folder: Path, objects: Sequence[PickableObject]) -> dict[str, lis
         kept = folder / "candidates" / f"{run}.csv"
         tables = read_picks_csv(kept) if kept.is_file() else {}
         picks = Picks.join(run, [*tables.values()]) if tables else Picks.empty(run)
-        names = [*dict.fromkeys([o.name for o in objects] + picks.names.tolist())]
-        known = {o.name for o in objects}
-        entries = [e for e in Journal(path, picks, names).entries if e.state is not None and not e.removed]
-        found[run] = [e for e in entries if {e.name, e.found_as or e.name} <= known]
+        found[run] = [e for e in Journal(path, picks, None).entries if e.state is not None and not e.removed]
     return {run: entries for run, entries in found.items() if entries}
+
+
+def names_of(entry: Entry) -> set[str]:
+    """The objects that a decision is about: what the pick is, and what it was taken for."""
+    return {entry.name, entry.found_as or entry.name}
 
 
 def undecided(picks: Picks, entries: Sequence[Entry], objects: Sequence[PickableObject]) -> np.ndarray:

@@ -22,6 +22,7 @@ from ...core.types import PickableObject, Picks
 from ...data import Project
 from ...data.choose import require_id
 from ...data.labelled import REJECTED
+from ...data.objects import write_objects
 from ...data.tables import read_picks_csv, write_picks_csv
 from ...picking.session import holder_of, reserve, reserved_session
 from .decided import events_of, with_decided
@@ -79,6 +80,7 @@ class Desk:
         self.sitting, self.out = sitting, out
         self._journals: dict[str, Journal] = {}
         self._written: dict[str, dict[str, Picks]] = {}
+        self._listed: set[str] = set()  # objects that were put beside the tables
         self._lines: dict[str, list[tuple[Entry, str, str]]] = {}  # of provenance, by run
         self._lock = threading.RLock()
         self._claim = folder_lock(out)
@@ -221,8 +223,16 @@ class Desk:
                 if len(picks) or state == "accepted" or path.exists():
                     write_picks_csv(path, project.stated(picks))
             link_volume(self.out, project, run, self.sitting.tomo_type)
+            self._list(found["accepted"])
         written |= new
         self._write_provenance(journal)
+
+    def _list(self, picks: Picks) -> None:
+        """Objects that picks are of, beside the tables, so that whoever trains on them knows their radii."""
+        names = set(picks.names.tolist()) - self._listed
+        if names:
+            write_objects(self.out / "objects.json", [o for o in self.sitting.objects if o.name in names])
+            self._listed |= names
 
     def _write_provenance(self, journal: Journal) -> None:
         known = self._lines.setdefault(journal.run, [])
@@ -294,6 +304,7 @@ class Desk:
             "user_id": self.sitting.user_id,
             "session_id": self.session_id,
             "thresholds": self.thresholds,
+            "radii": {o.name: o.radius for o in self.sitting.objects},
         }
         record |= {} if self._is_kept else {"session_is_kept": False}
         with atomic_write(self.out / RECORD) as file:

@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from ...core.errors import OutputError
+from ...core.errors import OutputError, ReadError
+from ...core.text import read_json
+from ...core.types import PickableObject
 from ...data import Project
+from ...data.objects import read_objects
 
 RECORD = "curation.json"  # what a folder of decisions has
 TABLES = {"accepted": ".csv", "rejected": ".negatives.csv", "unsure": ".unsure.csv"}  # behind a run's name
@@ -40,6 +43,26 @@ def require_own_folder(out: Path, what: str, project: Project, runs: Iterable[st
             f"`out={out}`: has a {found.name} that is no curation's; expected a folder of the curation's own, so name "
             "a new one"
         )
+
+
+def objects_in(folder: Path) -> dict[str, PickableObject]:
+    """By name, the objects whose radii a folder of picks, or of a curation, knows; none where it is no such folder.
+
+    Raises:
+        ReadError: its `objects.json` or its record cannot be read.
+    """
+    listed, record = folder / "objects.json", folder / RECORD
+    found = {o.name: o for o in read_objects(listed) if o.radius} if listed.is_file() else {}
+    if record.is_file():
+        data = read_json(record, "a record of a curation")
+        radii = data.get("radii", {}) if isinstance(data, dict) else {}
+        try:
+            found = {name: PickableObject(name, float(radius)) for name, radius in dict(radii).items()} | found
+        except (TypeError, ValueError):
+            raise ReadError(
+                f"{record}: no record of a curation (its radii are {radii!r}); choose a new folder"
+            ) from None
+    return found
 
 
 def folder_lock(out: Path) -> IO[str]:

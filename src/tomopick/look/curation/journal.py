@@ -62,14 +62,14 @@ class Journal:
     Args:
         path: of the journal, JSON lines; made at the first event.
         candidates: the model's picks, in the order that their numbers follow.
-        objects: names that a pick may have.
+        objects: names that a pick may have; None: any.
 
     Raises:
         ReadError: the file is no journal, or one of other picks.
     """
 
-    def __init__(self, path: Path, candidates: Picks, objects: Sequence[str]) -> None:
-        self.path, self.run, self.objects = path, candidates.run, tuple(objects)
+    def __init__(self, path: Path, candidates: Picks, objects: Sequence[str] | None) -> None:
+        self.path, self.run, self.objects = path, candidates.run, None if objects is None else tuple(objects)
         self._candidates = list(_found(candidates))
         self.entries: list[Entry] = list(self._candidates)
         self.done = False
@@ -175,7 +175,7 @@ class Journal:
         return replace(entry, by=str(event.get("by", "")), when=str(event.get("when", "")))
 
     def _object(self, name: Any) -> str:
-        if name not in self.objects:
+        if self.objects is not None and name not in self.objects:
             raise SelectionError(f"no object '{name}'; there is {', '.join(self.objects)}")
         return str(name)
 
