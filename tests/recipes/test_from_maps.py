@@ -98,3 +98,9 @@ def test_what_is_no_map(density, tmp_path):
         with pytest.raises(error, match=match):
             simulated_with([text], tmp_path / "sim", MapOptions())
     assert not (tmp_path / "sim").exists()
+
+
+def test_a_voxel_size_that_is_missing_is_asked_for_by_its_own_field(tmp_path):
+    write_mrc(tmp_path / "m.mrc", np.eye(8, dtype=np.float32)[None] * np.ones((8, 1, 1)), 1.0)
+    with pytest.raises(ReadError, match=r"`maps=m=.*m\.mrc,voxel=Å`"):
+        simulated_with([f"{tmp_path}/m.mrc"], tmp_path / "sim", MapOptions())

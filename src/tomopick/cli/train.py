@@ -69,7 +69,7 @@ from .train_ranks import follow, led, named_devices, side_by_side
 @click.option("--add", multiple=True, callback=early.objects, metavar="NAME[:RADIUS]",
               help="Learn this object beside all that --init-from knows, which it does not forget.")  # fmt: skip
 @click.option("--from-map", "maps", multiple=True, callback=early.densities,
-              metavar="[NAME=]FILE[,radius=Å][,mass=kDa]",
+              metavar="[NAME=]FILE[,radius=Å][,mass=kDa][,voxel=Å]",
               help="Learn this map or atomic model, from runs simulated for it; no PROJECT is needed.")  # fmt: skip
 @click.option(
     "--like",

@@ -142,7 +142,7 @@ def _shells(density: Density) -> tuple[float, np.ndarray]:
 
 def _parsed(text: str) -> DensityFile:
     file = DensityFile.parse(text, "maps")
-    file.load()
+    file.load("maps")
     return file
 
 
