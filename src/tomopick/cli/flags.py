@@ -42,6 +42,7 @@ FLAGS = {
     "metric": "--metric",
     "min_distances": "--min-distance",
     "min_score": "--min-score",
+    "minutes": "--minutes",
     "name": "--as",
     "names": "--names",
     "objects": "--object",

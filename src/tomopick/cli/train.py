@@ -22,7 +22,7 @@ from .on import OnCommand
 from .options import (
     DEVICE,
     DROP,
-    POSITIVE,
+    MINUTES,
     TYPE,
     all_labelled_option,
     comma,
@@ -145,7 +145,7 @@ from .train_ranks import follow, led, named_devices, side_by_side
 )  # fmt: skip
 @click.option(
     "--minutes",
-    type=POSITIVE,
+    type=MINUTES,
     help="How long it may take; how many steps fit follows from how long the first ones took. Default: the recipe's "
     "train.steps.",
 )
@@ -318,7 +318,8 @@ def _carry_out(
 def finish_command(model: Path) -> None:
     """Make a model of an interrupted training: its best weights so far, with the thresholds measured for them.
 
-    MODEL is the folder that train was writing. A training that was not interrupted finishes by itself.
+    MODEL is the folder that train was writing; of several trainings each has its own, MODEL/members/NAME. A training
+    that was not interrupted finishes by itself.
 
     \b
     Example:  tomopick finish model/
