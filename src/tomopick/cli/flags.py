@@ -38,6 +38,7 @@ FLAGS = {
     "keep_below": "--keep-below",
     "labelled_in": "--labelled-in",
     "layout": "--star-layout",
+    "like.tomo_type": "--like-tomo-type",
     "maps": "--from-map",
     "metric": "--metric",
     "min_distances": "--min-distance",

@@ -76,6 +76,8 @@ from .train_ranks import follow, led, named_devices, side_by_side
     metavar="TOMOGRAMS",
     help="With --from-map: simulate with voxel size, thickness, power spectrum, contrast and tilts of these tomograms.",
 )
+@click.option("--like-tomo-type", metavar="TYPE[@SPACING]",
+              help="The kind of tomogram to read of --like. Default: the only one there.")  # fmt: skip
 @click.option("--drop-outside", is_flag=True, help=DROP)
 @invert_option
 @click.option("--unlabelled-runs", callback=comma,
