@@ -95,7 +95,7 @@ def test_what_refuses_one_of_torchruns_processes_ends_the_others_at_once(place, 
     assert "forcefully exiting" not in said  # 30 s later
 
 
-def test_a_rank_that_waits_for_the_others_ends_when_it_is_asked_to(tmp_path):
+def test_a_rank_that_waits_for_the_others_ends_when_it_is_asked_to():
     store = TCPStore("127.0.0.1", 0, 2, True, wait_for_workers=False)
     place = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     code = (
@@ -103,15 +103,15 @@ def test_a_rank_that_waits_for_the_others_ends_when_it_is_asked_to(tmp_path):
         "with ending_cleanly():\n print('waits', flush=True)\n with among_ranks('cpu'): pass"
     )
     more = {**os.environ, **place, "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=more)
-    assert process.stdout.readline() == "waits\n"
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(2)
-    process.terminate()
-    try:
-        assert process.wait(10) == -signal.SIGTERM
-    finally:
-        process.kill()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=more) as process:
+        assert process.stdout.readline() == "waits\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        process.terminate()
+        try:
+            assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()
 
 
 def refusal(*arguments):
