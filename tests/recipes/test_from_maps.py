@@ -118,6 +118,13 @@ def test_what_is_no_map(density, tmp_path):
     assert not (tmp_path / "sim").exists()
 
 
+def test_a_density_that_does_not_fit_into_the_runs_is_refused(density, tmp_path, monkeypatch):
+    monkeypatch.setattr(from_maps, "_shells", None)  # which makes room for it
+    with pytest.raises(ReadError, match=r"my_protein\.mrc: its density is 1\d{3} Å across and does not fit .*960 Å"):
+        simulated_with([f"{density},voxel=70"], tmp_path / "sim", MapOptions(looks=Looks(10.0)))
+    assert not (tmp_path / "sim").exists()
+
+
 def test_a_voxel_size_that_is_missing_is_asked_for_by_its_own_field(tmp_path):
     write_mrc(tmp_path / "m.mrc", np.eye(8, dtype=np.float32)[None] * np.ones((8, 1, 1)), 1.0)
     with pytest.raises(ReadError, match=r"`maps=m=.*m\.mrc,voxel=Å`"):
