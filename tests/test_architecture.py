@@ -333,7 +333,7 @@ FLAGS = {
         *["--device", "--no-browser", "--picks", "--port", "--run", "--threshold", "--tomo-type", "--with", *PROJECT],
     ],
     "train": [
-        *["--add", "--all-labelled", "--from-map", "--like", "--negatives", "--on", "--shard"],
+        *["--add", "--all-labelled", "--from-map", "--like", "--like-tomo-type", "--negatives", "--on", "--shard"],
         *["--as-published", "--device", "--drop-outside", "--dry-run", "--folds", "--init-from", "--invert"],
         *["--minutes", "--objects", "--patience", "--picks", "--pretrain", "--pretrain-picks", "--pretrain-tomo-type"],
         *["--pretrain-val-runs", "--pretrained-weights", "--resume", "--seed", "--seeds", "--subset", "--tomo-type"],

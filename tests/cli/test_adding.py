@@ -34,6 +34,11 @@ def said(place, *words):
         (["--init-from", "M", "--add", "ring:30", "--object", "ball:77"], "error: --object ball:77: "),
         (["--init-from", "M", "--add", "ring:30", "--object", "ring:77"], "error: --add ring:30: 'ring:77' was given"),
         (["--init-from", "M", "--add", "ring:30", "--from-map", __file__], "leave --add out"),
+        (
+            ["--init-from", "M", "--add", "ring:30", "--pretrain", __file__],
+            "error: --add ring: what is pretrained on "
+            "--pretrain learns the objects that are there, and nothing can be added to it; leave one of them out",
+        ),
     ],
 )
 def test_what_cannot_be_added_is_said_before_the_projects_are_looked_over(place, words, line):

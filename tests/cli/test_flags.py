@@ -147,7 +147,7 @@ def test_defaults_are_shown():
     ("pick default x --out", ["'--out' requires an argument"]),
     ("train light a b --minutes soon", ["'--minutes'", "'soon' is no number", "tomopick train --help"]),
     ("train light a b --patience 1.5", ["'--patience'", "'1.5' is no whole number"]),
-    ("train light a b --minutes -3", ["'--minutes'", "-3.0 is not in the range x>0"]),
+    ("train light a b --minutes -3", ["'--minutes'", "-3.0 is not in the range 0<x<=525600"]),
     ("view a b --with nothing", ["'--with'", "'nothing'", "neuroglancer", "tomopick view --help"]),
     ("export a --out b", ["'--out'; did you mean one of: '--object', '--to'", "(see `tomopick export --help`)"]),
     ("pikc", ["'pikc'", "did you mean 'pick'?", "tomopick --help"]),

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from click.testing import CliRunner
+from torch.distributed import TCPStore
 
 from small import TINY, folder
 from tomopick.cli import main
@@ -82,6 +83,35 @@ def test_members_are_trained_side_by_side(place, tmp_path):
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 0, said
     assert is_model(str(tmp_path / "model")) and {"part 1:", "part 2:"} <= {line[:7] for line in said.splitlines()}
+
+
+@pytest.mark.slow
+def test_what_refuses_one_of_torchruns_processes_ends_the_others_at_once(place, tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    run = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+    process = start(place, tmp_path, "--device", "cpu", before=run)
+    said = process.communicate(timeout=200)[1]
+    assert process.returncode and "holds no training to go on with" in said
+    assert "forcefully exiting" not in said  # 30 s later
+
+
+def test_a_rank_that_waits_for_the_others_ends_when_it_is_asked_to():
+    store = TCPStore("127.0.0.1", 0, 2, True, wait_for_workers=False)
+    place = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    code = (
+        "from tomopick.core.signals import ending_cleanly; from tomopick.training.rank_processes import among_ranks\n"
+        "with ending_cleanly():\n print('waits', flush=True)\n with among_ranks('cpu'): pass"
+    )
+    more = {**os.environ, **place, "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=more) as process:
+        assert process.stdout.readline() == "waits\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        process.terminate()
+        try:
+            assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()
 
 
 def refusal(*arguments):

@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 
-from small import BALL, RING, TINY, memory
+from small import BALL, RING, TINY, memory, trained
 from telling import interrupted_at
 from tomopick import FitOptions, Runs, Source, recipes
 from tomopick.core.errors import ModelError, OutputError, RecipeError, SelectionError
@@ -312,8 +312,8 @@ def test_folds_whose_weights_are_averaged_make_one_member_each(tmp_path):
 def test_on_all_runs_means_all_unless_some_are_named():
     recipe = recipes.get("light").override(list(SMALL))
     plan = Plan("light", (Training("a", recipe, val_runs=()),))
-    assert [row[1:] for row in runs_of(plan, grounds("ABCDE"), options())] == [(5, 0, 0)]
-    assert [row[1:] for row in runs_of(plan, grounds("ABCDE", val_runs=["B"]), options())] == [(4, 1, 0)]
+    assert [row[1:4] for row in runs_of(plan, grounds("ABCDE"), options())] == [(5, 0, 0)]
+    assert [row[1:4] for row in runs_of(plan, grounds("ABCDE", val_runs=["B"]), options())] == [(4, 1, 0)]
 
 
 def test_a_look_ahead_tells_runs_steps_and_what_they_cost(tmp_path):
@@ -355,6 +355,43 @@ def test_a_look_ahead_says_what_the_training_would(tmp_path):
             source.project.add(source.project.tomogram(run), only)
     with pytest.raises(SelectionError, match="object 'ring' has no picks in the training runs"):
         look_ahead(plan_of("light", wanted(both)), both, options())
+
+
+def test_a_look_ahead_takes_the_steps_that_the_training_does(tmp_path):
+    where, small = grounds("ABCD", {}, val_runs=["D"]), (*SMALL, "train.steps_from_model=1", "network.widths=2,2")
+    plan = plan_of("light", wanted(where, small))
+    rows = look_ahead(plan, where, options())
+    assert [(r.name, r.steps) for r in rows] == [("pretrained", 2), ("light", 1)]
+    carry_out(plan, where, tmp_path / "m", options())
+    logs = (tmp_path / folder / "log.jsonl" for folder in ("m-pretrained", "m"))
+    assert [len(log.read_text().splitlines()) for log in logs] == [2, 1]
+    alone = grounds("ABCD", val_runs=["D"])
+    one = plan_of("light", wanted(alone, small))
+    assert [r.steps for r in look_ahead(one, alone, options())] == [2]
+    assert [r.steps for r in look_ahead(one, alone, options(init_from=str(trained())))] == [1]
+
+
+def test_a_look_ahead_knows_what_a_model_holds_to_which_is_added(tmp_path):
+    held = Grounds((Source(memory("ABCD", (BALL, RING), **FEW), val_runs=["D"]),), (("denoised",),), None)
+    for source in held.sources:
+        for run in source.project.runs():
+            source.project.add(source.project.tomogram(run), source.project.picks(run).of("ring"))
+    plan = plan_of("light", wanted(held, (*QUICK, "train.steps_from_model=1")))
+    given = options(init_from=str(trained()), add=("ring",))
+    assert [r.steps for r in look_ahead(plan, held, given)] == [2]
+    made = carry_out(plan, held, tmp_path / "m", given)
+    assert [o.name for o in made.objects] == ["ball", "ring"]
+    with pytest.raises(SelectionError, match=r"`add=ball`: .* knows it already"):
+        look_ahead(plan, held, options(init_from=str(trained()), add=("ball",)))
+
+
+def test_nothing_is_added_to_what_is_pretrained(tmp_path):
+    where = grounds("ABCD", {}, val_runs=["D"])
+    plan, given = plan_of("light", wanted(where)), options(init_from=str(trained()), add=("ring",))
+    for carried_out in (look_ahead, lambda *a: carry_out(*a[:2], tmp_path / "m", a[2])):
+        with pytest.raises(SelectionError, match=r"`add=ring`: what is pretrained on `simulated` learns the objects"):
+            carried_out(plan, where, given)
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("size", [1, 2])

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from small import copick
 from tomopick import recipes
-from tomopick.core.errors import ReadError, SelectionError
+from tomopick.cli.maps import with_simulated
+from tomopick.core.errors import ReadError, SelectionError, TomopickError
 from tomopick.core.types import Grid, Tomogram
 from tomopick.data import MemoryProject, open_project, write_mrc
 from tomopick.data.runs import Runs
@@ -48,6 +50,22 @@ def test_runs_are_like_a_users_own():
     assert MapOptions(looks=looks).shape == (80, 192, 192)
     with pytest.raises(SelectionError, match="no tomogram to simulate the like of"):
         Looks.of(Runs(MemoryProject()))
+
+
+def test_the_kind_of_tomogram_that_runs_are_to_be_like_is_said(tmp_path, monkeypatch):
+    config, asked = copick(tmp_path / "mine", tomo_types=("denoised", "wbp")), []
+    monkeypatch.setattr(from_maps, "simulated_with", lambda maps, out, options: (asked.append(options), (out, ()))[1])
+    given = {"maps": ("m.mrc",), "like": str(config), "dry_run": False, "voxel_spacing": None, "seed": 0, "minutes": 0}
+
+    def simulated(**more):
+        return with_simulated([], tmp_path / "m", None, {**given, **more})
+
+    with pytest.raises(SelectionError, match=r"several tomograms; say which with `like\.tomo_type`"):
+        simulated(like_tomo_type=None)
+    simulated(like_tomo_type="wbp")
+    assert asked[0].looks.sections == 24 and asked[0].tomo_type == "denoised"
+    with pytest.raises(TomopickError, match="--like-tomo-type is of the tomograms to simulate the like of; say which"):
+        simulated(like_tomo_type="wbp", like=None)
 
 
 def test_a_map_becomes_runs_that_can_be_learned_from(density, tmp_path, caplog):
@@ -98,3 +116,16 @@ def test_what_is_no_map(density, tmp_path):
         with pytest.raises(error, match=match):
             simulated_with([text], tmp_path / "sim", MapOptions())
     assert not (tmp_path / "sim").exists()
+
+
+def test_a_density_that_does_not_fit_into_the_runs_is_refused(density, tmp_path, monkeypatch):
+    monkeypatch.setattr(from_maps, "_shells", None)  # which makes room for it
+    with pytest.raises(ReadError, match=r"my_protein\.mrc: its density is 1\d{3} Å across and does not fit .*960 Å"):
+        simulated_with([f"{density},voxel=70"], tmp_path / "sim", MapOptions(looks=Looks(10.0)))
+    assert not (tmp_path / "sim").exists()
+
+
+def test_a_voxel_size_that_is_missing_is_asked_for_by_its_own_field(tmp_path):
+    write_mrc(tmp_path / "m.mrc", np.eye(8, dtype=np.float32)[None] * np.ones((8, 1, 1)), 1.0)
+    with pytest.raises(ReadError, match=r"`maps=m=.*m\.mrc,voxel=Å`"):
+        simulated_with([f"{tmp_path}/m.mrc"], tmp_path / "sim", MapOptions())

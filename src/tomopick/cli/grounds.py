@@ -29,10 +29,12 @@ def hold(choices: dict[str, Any], learn: list[str] | None) -> None:
         raise TomopickError("--from-map names what is learned beside all that --init-from knows; leave --add out")
     from ..data.objects import object_and_radius, require_one_radius
     from ..picking.load import load_detector
-    from ..training.transfer import held_objects
+    from ..training.transfer import held_objects, require_addable
 
+    names = [spec.partition(":")[0] for spec in choices["add"]]
+    require_addable(names, bool(choices["pretrain"]))
     start = load_detector(choices["init_from"]) if choices["init_from"] else None
-    known = {o.name: o for o in held_objects(start, [spec.partition(":")[0] for spec in choices["add"]], learn)}
+    known = {o.name: o for o in held_objects(start, names, learn)}
     for spec in choices["objects"]:
         name, radius = object_and_radius(spec)
         if start is not None and name in known and radius and not isclose(radius, known[name].radius_angstrom):

@@ -16,6 +16,8 @@ def with_simulated(
 
     The time that it takes is part of what the training may take.
     """
+    if choices["like_tomo_type"] and not choices["like"]:
+        raise TomopickError("--like-tomo-type is of the tomograms to simulate the like of; say which: --like TOMOGRAMS")
     if not choices["maps"]:
         if choices["like"]:
             raise TomopickError("--like says what simulated runs are to be like; give a map: --from-map FILE")
@@ -27,11 +29,15 @@ def with_simulated(
     from ..look.simulated import draw_simulated
     from ..recipes.from_maps import MapOptions, simulated_with
     from ..recipes.looks import Looks
+    from ..training.sources import Source
 
     began, place = time.monotonic(), out.absolute().parent / f"{out.name}-simulated"
     looks = Looks()
     if choices["like"]:
-        looks = Looks.of(Runs(open_project(choices["like"], voxel_spacing=choices["voxel_spacing"])))
+        project = open_project(choices["like"], voxel_spacing=choices["voxel_spacing"])
+        runs = Runs(project, tomo_type=choices["like_tomo_type"])
+        with Source(runs, role="like").told():
+            looks = Looks.of(runs)
     options = MapOptions(looks=looks, seed=choices["seed"], draw=draw_simulated)
     config, names = simulated_with(choices["maps"], place, options)
     if choices["minutes"]:

@@ -35,6 +35,7 @@ class _Finite(click.FloatRange):
 
 
 POSITIVE = _Finite(min=0, min_open=True)
+MINUTES = _Finite(min=0, min_open=True, max=525_600)  # as `training.pace.MOST_MINUTES`, without PyTorch
 FINITE = _Finite()
 UP_TO_ONE = _Finite(min=0, max=1)
 

@@ -22,7 +22,7 @@ from .on import OnCommand
 from .options import (
     DEVICE,
     DROP,
-    POSITIVE,
+    MINUTES,
     TYPE,
     all_labelled_option,
     comma,
@@ -69,13 +69,15 @@ from .train_ranks import follow, led, named_devices, side_by_side
 @click.option("--add", multiple=True, callback=early.objects, metavar="NAME[:RADIUS]",
               help="Learn this object beside all that --init-from knows, which it does not forget.")  # fmt: skip
 @click.option("--from-map", "maps", multiple=True, callback=early.densities,
-              metavar="[NAME=]FILE[,radius=Å][,mass=kDa]",
+              metavar="[NAME=]FILE[,radius=Å][,mass=kDa][,voxel=Å]",
               help="Learn this map or atomic model, from runs simulated for it; no PROJECT is needed.")  # fmt: skip
 @click.option(
     "--like",
     metavar="TOMOGRAMS",
     help="With --from-map: simulate with voxel size, thickness, power spectrum, contrast and tilts of these tomograms.",
 )
+@click.option("--like-tomo-type", metavar="TYPE[@SPACING]",
+              help="The kind of tomogram to read of --like. Default: the only one there.")  # fmt: skip
 @click.option("--drop-outside", is_flag=True, help=DROP)
 @invert_option
 @click.option("--unlabelled-runs", callback=comma,
@@ -145,7 +147,7 @@ from .train_ranks import follow, led, named_devices, side_by_side
 )  # fmt: skip
 @click.option(
     "--minutes",
-    type=POSITIVE,
+    type=MINUTES,
     help="How long it may take; how many steps fit follows from how long the first ones took. Default: the recipe's "
     "train.steps.",
 )
@@ -318,7 +320,8 @@ def _carry_out(
 def finish_command(model: Path) -> None:
     """Make a model of an interrupted training: its best weights so far, with the thresholds measured for them.
 
-    MODEL is the folder that train was writing. A training that was not interrupted finishes by itself.
+    MODEL is the folder that train was writing; of several trainings each has its own, MODEL/members/NAME. A training
+    that was not interrupted finishes by itself.
 
     \b
     Example:  tomopick finish model/

@@ -49,6 +49,26 @@ def ending_cleanly() -> Iterator[None]:
 
 
 @contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Signals that ask this process to end do so themselves, for who waits where none of our handlers would be run.
+
+    Nothing is cleaned up. In another thread than the main one nothing changes, and what is ignored stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ASKING}
+    ours = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in ours:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def held_interrupt(
     numbers: tuple[int, ...] = (signal.SIGINT, *ASKING), once: float = 0.0
 ) -> Iterator[Callable[[], type[KeyboardInterrupt] | None]]:

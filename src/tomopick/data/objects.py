@@ -173,7 +173,7 @@ def density_parts(text: str, field: str = "densities") -> tuple[str, str, dict[s
         field: that it was given as, for the message.
 
     Raises:
-        SelectionError: not of this form.
+        SelectionError: not of this form, or a figure is given twice.
     """
     given, form = f"`{field}={text}`", DENSITY_FORM
     if field == "maps":
@@ -185,6 +185,8 @@ def density_parts(text: str, field: str = "densities") -> tuple[str, str, dict[s
         key, _, number = (part.strip() for part in option.partition("="))
         if key not in _FIGURES:
             raise SelectionError(f"{given}: expected {form}, and no '{option.strip()}'; {near_miss(key, _FIGURES)}")
+        if key in values:
+            raise SelectionError(f"{given}: {key} is given twice; expected it once")
         try:
             values[key] = float(number)
         except ValueError:

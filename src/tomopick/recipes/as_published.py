@@ -14,6 +14,7 @@ from ..core.errors import ModelError, OutputError, SelectionError
 from ..core.files import is_vacant
 from ..core.messages import untold
 from ..core.shards import Shard
+from ..core.types import PickableObject
 from ..data import atomic_write
 from ..models.combine import CombineOptions, put_together
 from ..models.soup import SoupOptions, make_soup
@@ -25,7 +26,8 @@ from ..picking.load import load_detector, load_model
 from ..training.fit import FitOptions, fit
 from ..training.labelling import labelled
 from ..training.resuming import check_same, refused_without_trace, require_place
-from ..training.sources import Source, plans_of
+from ..training.sources import Source
+from ..training.transfer import held_objects
 from .plans import Plan, Training
 from .shares import Grounds, RunShares
 
@@ -154,20 +156,26 @@ def _carry_out(plan: Plan, grounds: Grounds, out: Path, options: FitOptions) -> 
     return replace(ensemble, checksum=checksum, name=str(out))
 
 
-def runs_of(plan: Plan, grounds: Grounds, options: FitOptions) -> list[tuple[Training, int, int, int]]:
-    """How many training, validation and unlabelled runs each training of a plan has.
+def runs_of(
+    plan: Plan, grounds: Grounds, options: FitOptions, start: Detector | None = None
+) -> list[tuple[Training, int, int, int, tuple[PickableObject, ...]]]:
+    """How many training, validation and unlabelled runs each training of a plan has, and which objects it learns.
+
+    `start` is the model of `options.init_from`.
 
     Raises:
-        SelectionError: the runs, or what is labelled in them, do not suffice for the plan.
+        SelectionError: the runs, or what is labelled in them, do not suffice for the plan, or nothing can be added.
     """
     shares, found = RunShares.of(plan, grounds, options), []
+    known = held_objects(start, options.add, options.objects)
     for training in plan.trainings:
         sources = shares.sources(training)
+        names = options.add or _names(training, sources, options)
         with untold():
-            labelled(training.recipe, sources, _names(training, sources, options), training.seed)
-        plans = plans_of(sources, training.seed)
+            plans, _, objects = labelled(training.recipe, sources, names, training.seed, known)
         parts = [(len(p.train), len(p.val), len(p.unlabelled)) for p in plans]
-        found.append((training, *(sum(column) for column in zip(*parts))))
+        train, val, unlabelled = (sum(column) for column in zip(*parts))
+        found.append((training, train, val, unlabelled, objects))
     return found
 
 

@@ -10,11 +10,11 @@ import torch
 
 from ..core.types import PickableObject
 from ..networks.engines import autocast, choose_device, place
+from ..picking.load import load_detector
 from ..training.fit import FitOptions
 from ..training.objectives import normalisable
 from ..training.recipe import Recipe
-from ..training.sources import objects_of
-from ..training.transfer import start_of
+from ..training.transfer import start_of, steps_from
 from .as_published import runs_of
 from .plans import Plan
 from .shares import Grounds
@@ -94,13 +94,17 @@ def look_ahead(plan: Plan, grounds: Grounds, options: FitOptions) -> list[Planne
         TomopickError: as carrying the plan out would at once.
     """
     device = choose_device(options.device)
-    objects: Sequence[PickableObject] = objects_of([s for s in grounds.sources if s.labelled], options.objects)
+    model = load_detector(options.init_from) if options.init_from else None
     measured: dict[str, _Cost] = {}
+    known: dict[str, Sequence[PickableObject]] = {}  # by the models that the trainings make
     found = []
-    for training, train, val, unlabelled in runs_of(plan, grounds, options):
-        recipe = training.recipe
+    for training, train, val, unlabelled, objects in runs_of(plan, grounds, options, model):
+        recipe, known[training.name] = training.recipe, objects
+        if training.start or model is not None:
+            its = known[training.start] if training.start else model.objects if model is not None else ()
+            recipe = steps_from(recipe, its, objects)
         # Trainings differ in much else that costs nothing.
-        key = f"{recipe.network} {recipe.patch.shape} {recipe.train.batch_size > 1}"
+        key = f"{recipe.network} {recipe.patch.shape} {recipe.train.batch_size > 1} {len(objects)}"
         cost = measured.get(key) or _Cost.of(recipe, len(objects), device)
         measured[key] = cost
         spec, patches = recipe.train, float(recipe.train.batch_size)

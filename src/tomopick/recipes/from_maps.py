@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import SelectionError
+from ..core.errors import ReadError, SelectionError
 from ..core.messages import counted, listing
 from ..core.presets import CZII_OBJECTS
 from ..core.types import Grid, Shape
@@ -83,7 +83,7 @@ def simulated_with(maps: Sequence[str], out: Path, options: MapOptions) -> tuple
 
     Raises:
         SelectionError: not of this form, or two of one name.
-        ReadError: a file that cannot be read, or holds no density.
+        ReadError: a file that cannot be read, or holds no density, or one that does not fit into the runs.
         OutputError: `out` holds something else.
     """
     files = [_parsed(text) for text in maps]
@@ -92,6 +92,7 @@ def simulated_with(maps: Sequence[str], out: Path, options: MapOptions) -> tuple
         raise SelectionError(f"`maps={twice}`: given twice; expected one file for an object: name them apart")
     z, y, x = options.shape
     spacing = options.looks.voxel_spacing
+    _require_fit(files, options)
     share = REFERENCE_VOLUME / (z * y * x * spacing**3)
     low, high = (min(n * share, 1e4) for n in _COPIES)
     settings = options.looks.settings()
@@ -118,6 +119,18 @@ def simulated_with(maps: Sequence[str], out: Path, options: MapOptions) -> tuple
     return out / "copick.json", tuple(file.name for file in files)
 
 
+def _require_fit(files: Sequence[DensityFile], options: MapOptions) -> None:
+    """Raises `ReadError` for a density that is too large for the runs, before it is compared with anything."""
+    spacing = options.looks.voxel_spacing
+    for file in files:
+        across, room = 2 * file.load().radius, min(options.shape) * spacing
+        if across + 4 * spacing >= room:
+            raise ReadError(
+                f"{file.path}: its density is {across:.0f} Å across and does not fit into the simulated runs, of "
+                f"{room:.0f} Å; expected a smaller one: check its voxel size"
+            )
+
+
 def _others(files: Sequence[DensityFile]) -> list[str]:
     """The objects that are in simulated runs besides those of the maps."""
     return [name for name in _BUILT_IN if name not in {file.name for file in files}]
@@ -142,7 +155,7 @@ def _shells(density: Density) -> tuple[float, np.ndarray]:
 
 def _parsed(text: str) -> DensityFile:
     file = DensityFile.parse(text, "maps")
-    file.load()
+    file.load("maps")
     return file
 
 

@@ -15,6 +15,7 @@ from ..data.labelled import picks_where_any
 from ..data.runs import Runs
 from ..training.fit import FitOptions
 from ..training.sources import Source, plans_of
+from ..training.transfer import require_addable
 from .plans import Plan, Training
 
 _SHUFFLE = 0x73756273  # tells the order of the runs from other random numbers of one seed
@@ -70,7 +71,8 @@ class RunShares:
 
     @classmethod
     def of(cls, plan: Plan, grounds: Grounds, options: FitOptions) -> RunShares:
-        """Raises `SelectionError` where the runs do not suffice for the plan."""
+        """Raises `SelectionError` where the runs do not suffice for the plan, or nothing can be added in it."""
+        require_addable(options.add, any(t.simulated for t in plan.trainings))
         seed = min(t.seed for t in plan.trainings)
         folded = any(t.val_runs is not None for t in plan.trainings)
         with untold() if folded else nullcontext():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ..core.errors import ReadError
-from ..core.messages import reason_of
+from ..core.messages import listing, reason_of
 from .density import BLOB_SIGMA, ICE_POTENTIAL, PROTEIN_VOLUME
 
 # Integral of an atom's potential [V Å^3] over its scattering factor at 0 [Å]: h^2 / (2 pi m e).
@@ -21,6 +24,8 @@ SCATTERING_VOLTS = 47.878
 BONDING = 0.87
 # Volume of nucleic acid: 0.55 cm^3/g, a density of 1.8 g/cm^3. Source: Voss & Gerstein 2005, J Mol Biol 346, 477 (RNA).
 NUCLEIC_VOLUME = 913.0  # [Å^3/kDa]
+# Columns of mmCIF without which there are no atoms.
+_COLUMNS = ("id", "type_symbol", "label_alt_id", "label_asym_id", "Cartn_x", "Cartn_y", "Cartn_z")
 SPACING = 2.5  # [Å] of the lattice that the atoms are put on: a third of the blur
 
 
@@ -45,7 +50,7 @@ def read_atoms(path: Path) -> Atoms:
     Water is left out; hydrogens that a residue has but the file has not are added to its other atoms.
 
     Raises:
-        ReadError: not such a file, or without atoms.
+        ReadError: not such a file, or without atoms, or with a coordinate that is no number.
     """
     import gemmi
 
@@ -54,10 +59,12 @@ def read_atoms(path: Path) -> Atoms:
     except (RuntimeError, ValueError, OSError, IndexError) as error:
         reason = reason_of(error)
         raise ReadError(f"{path}: cannot be read as PDB or mmCIF ({reason}); expected an atomic model") from None
+    _require_places(structure, path)
     structure.remove_waters()
     structure.remove_empty_chains()
     if len(structure) == 0 or not structure[0].count_atom_sites():
-        raise ReadError(f"{path}: no atoms; expected an atomic model in PDB or mmCIF")
+        lacks = _missing_columns(path) if structure.input_format == gemmi.CoorFormat.Mmcif else ""
+        raise ReadError(f"{path}: no atoms{lacks}; expected an atomic model in PDB or mmCIF")
     model = structure[0]
     if len(structure.assemblies):
         first = structure.assemblies[0]
@@ -76,6 +83,43 @@ def read_atoms(path: Path) -> Atoms:
     if not (len(table) and table[:, 3].sum() > 0 and np.isfinite(table).all()):
         raise ReadError(f"{path}: no atoms that scatter more than ice; expected an atomic model in PDB or mmCIF")
     return Atoms(table[:, :3], table[:, 3], float(table[:, 4].sum() / 1000))
+
+
+def _require_places(structure: Any, path: Path) -> None:
+    """Raises `ReadError` for an atom with a coordinate that is no number: gemmi takes such for 0 or NaN."""
+    import gemmi
+
+    wrong = _not_numbers(path) if structure.input_format == gemmi.CoorFormat.Pdb else iter(())
+    places = ((f"atom {found.atom.serial}", found.atom.pos) for model in structure for found in model.all())
+    astray = ((where, ", ".join(f"{n:g}" for n in at)) for where, at in places if not all(map(math.isfinite, at)))
+    for where, text in (*wrong, *astray):
+        raise ReadError(f"{path}: {where}: its place is '{text}'; expected three numbers [Å], so mend the file")
+
+
+def _not_numbers(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a PDB file with atoms whose coordinates are no numbers, and what they are."""
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            fields = [line[at : at + 8].decode(errors="replace") for at in (30, 38, 46)]
+            if line.startswith((b"ATOM", b"HETATM")) and not all(map(_is_number, fields)):
+                yield f"line {number}", " ".join("".join(fields).split())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _missing_columns(path: Path) -> str:
+    """What keeps the atoms of an mmCIF file from being read, for a message; "" for nothing."""
+    import gemmi
+
+    tags = {tag for block in gemmi.cif.read(str(path)) for item in block if item.loop for tag in item.loop.tags}
+    there = {tag.partition(".")[2] for tag in tags if tag.startswith("_atom_site.")}
+    missing = [f"_atom_site.{name}" for name in _COLUMNS if name not in there]
+    return f", for its columns lack {listing(missing)}" if there and missing else ""
 
 
 def _residue(residue: Any) -> list[tuple[float, float, float, float, float]]:

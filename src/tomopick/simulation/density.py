@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
 
-from ..core.errors import TomopickError
+from ..core.errors import ReadError, TomopickError
 from ..core.types import Grid
 
 # Mean inner potential of vitreous ice. Source: Vulović et al. 2013, J Struct Biol 183, 19; free atoms give the same:
@@ -25,6 +25,8 @@ PROTEIN_CONTRAST = 2.5  # [V]
 PROTEIN_VOLUME = 1212.0  # [Å^3/kDa]
 BLOB_SIGMA = 7.0  # [Å]; about a resolution of 16 Å, the finest that a tomogram of 10 Å voxels shows
 
+# Of a density that is read. Source: PBCV-1, of the largest particles with a map (Zhang et al. 2011, PNAS 108, 14837).
+_LARGEST = 2_000.0  # [Å] along an axis
 _RIM = 3  # voxels of nothing around a map
 
 Sampled = tuple[np.ndarray, np.ndarray]
@@ -57,6 +59,24 @@ class Density(Protocol):
             start: (3,) index of the box's first voxel; box: (z, y, x) potential above ice [V].
         """
         ...
+
+
+def require_extent(extent: np.ndarray, what: str, remedy: str) -> None:
+    """Refuses what is larger than any particle, before room is made for it.
+
+    Args:
+        extent: (3,) zyx [Å].
+        what: file and what of it extends, for the message.
+        remedy: what to look at.
+
+    Raises:
+        ReadError: too large along an axis.
+    """
+    if not np.max(extent) <= _LARGEST:
+        size = " x ".join(f"{n:,.0f}" for n in extent[::-1])
+        raise ReadError(
+            f"{what} over {size} Å (x, y, z); expected a particle of {_LARGEST:,.0f} Å at most: check {remedy}"
+        )
 
 
 def box_around(centre: np.ndarray, reach: float, grid: Grid) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,20 @@ from ..data import read_map
 from ..data.objects import density_parts
 from .atoms import potential_of, read_atoms
 from .bodies import density_of, is_built_in
-from .density import BLOB_SIGMA, PROTEIN_CONTRAST, PROTEIN_VOLUME, MapDensity
+from .density import BLOB_SIGMA, PROTEIN_CONTRAST, PROTEIN_VOLUME, MapDensity, require_extent
+
+log = logging.getLogger("tomopick")
 
 _COARSE = 10.0  # [Å] voxels of which `BLOB_SIGMA` is the natural blur
 _FINE = 2.5  # [Å] spacing to which finer maps are averaged before they are blurred
 _FILLED = 0.54  # of the volume that a map occupies is protein: 0.43..0.69 for 19 maps of known mass at 10 Å
 _NOISE = 3.0  # root-mean-squares of the negative density, below which positive density counts as noise, too
+_FLOOR = 0.2  # of a map's top, at most, counts as noise because as much is negative: rims of density are, too
+_DROWNED = 1 / 3  # of a map's top, above which what counts as noise leaves too little of the density
+_SHIFTED = 1e-3  # of a map's range, and ...
+_SHIFTED_BY = 0.25  # ... of its noise, by which a background is off 0 where it is subtracted; less changes nothing
+_SHOWS = 0.01  # of a map's top, from which a voxel counts as density
+_RIM = 0.2  # of the voxels on a map's faces with density: one that fills its box; of 19 maps none has any there
 _RADIUS_SHARE = 0.95  # of the mass that an object's radius holds: 88..113 % of the CZII radii for their maps
 
 # What the maps of the folder that polnet ships hold, by PDB entry: the labelled kinds, with the name of the object ...
@@ -69,13 +78,17 @@ class DensityFile:
         name, path, values = density_parts(text, field)
         return cls(name, path, values.get("radius"), values.get("mass"), values.get("voxel"))
 
-    def load(self) -> MapDensity:
-        """The density, blurred to what tomograms show.
+    def load(self, field: str = "densities") -> MapDensity:
+        """The density, blurred to what tomograms show; `field` is as of `parse`.
 
         Raises:
-            ReadError: a file that cannot be read, or holds no positive density.
+            ReadError: a file that cannot be read, or holds no positive density, or one that is hidden by noise, fills
+                its box or is larger than any particle.
         """
-        return _load(self)
+        try:
+            return _load(self)
+        except ReadError as error:
+            raise ReadError(str(error).replace("`densities=", f"`{field}=")) from None
 
     def object(self, label: int) -> PickableObject:
         """The object of this density, to be picked."""
@@ -100,13 +113,19 @@ def _from_map(path: Path, file: DensityFile) -> tuple[np.ndarray, float, float]:
     """Values, spacing [Å] and the mass that the occupied volume implies [kDa]."""
     remedy = f"say it: `densities={file.name}={file.path},voxel=Å`"
     values, grid = read_map(path, file.voxel_spacing, remedy)
+    if min(grid.shape) == 1:
+        size = "x".join(str(n) for n in grid.shape if n > 1) or "1"
+        raise ReadError(f"{path}: one section of {size} voxels; expected a density map, of three dimensions")
     values = cleaned(values, str(path))
+    require_extent(np.array(values.shape) * grid.voxel_spacing, f"{path}: its density extends", "its voxel size")
     values, spacing = blurred(values, grid.voxel_spacing)
     return values, spacing, implied_mass(values, spacing)
 
 
 def _from_atoms(path: Path, file: DensityFile) -> tuple[np.ndarray, float, float]:
     atoms = read_atoms(path)
+    astray = "that no atom lies astray, and its biological assembly"
+    require_extent(np.ptp(atoms.positions, axis=0), f"{path}: its atoms extend", astray)
     values, spacing = potential_of(atoms)
     thin = np.ascontiguousarray(values[::2, ::2, ::2])  # blurred enough for the double spacing
     return thin, 2 * spacing, float(atoms.weights.sum() / (PROTEIN_VOLUME * PROTEIN_CONTRAST))
@@ -119,26 +138,64 @@ _READERS: dict[str, Callable[[Path, DensityFile], tuple[np.ndarray, float, float
 
 
 def cleaned(values: np.ndarray, where: str) -> np.ndarray:
-    """The positive density of a map; what is no larger than its negative noise goes with the negative.
+    """The positive density of a map above its background; what is no larger than its noise goes with the negative.
+
+    What the faces of the map hold is its background: their median, and how far they are spread is noise.
+
+    Args:
+        values: (z, y, x).
+        where: its file, for messages.
 
     Raises:
-        ReadError: no density, or mostly negative.
+        ReadError: no density, or mostly negative, or no larger than its noise, or up to the border of its box.
     """
     if not np.isfinite(values).all():
         raise ReadError(f"{where}: values that are not finite; expected a density map")
     top, bottom = float(values.max()), float(values.min())
     if top == bottom:
         raise ReadError(f"{where}: an empty map, {top:g} everywhere; expected positive density")
+    values, spread = _above_background(values, where)
+    top, bottom = float(values.max()), float(values.min())
     if -bottom > top:
         raise ReadError(
             f"{where}: mostly negative, {bottom:.3g} to {top:.3g}; expected positive density, so turn its sign around"
         )
+    if _NOISE * spread > _DROWNED * top:
+        raise ReadError(
+            f"{where}: noise of {spread:.3g} around a density of {top:.3g} at most; expected a map that stands out of "
+            "it, so low-pass it or mask it"
+        )
     below = values[values < 0]
     floor = _NOISE * float(np.sqrt(np.mean(below.astype(np.float64) ** 2))) if len(below) else 0.0
-    kept = np.where(values > min(floor, 0.2 * top), values, 0)
-    where_kept = np.nonzero(kept > 0.01 * top)
+    kept = np.where(values > max(min(floor, _FLOOR * top), _NOISE * spread), values, 0)
+    filled = float(np.mean(_faces(kept) > _SHOWS * top))
+    if filled > _RIM:
+        raise ReadError(
+            f"{where}: density on {100 * filled:.0f} % of the border of its box; expected a particle with nothing "
+            "around it, so mask it or give it a larger box"
+        )
+    where_kept = np.nonzero(kept > _SHOWS * top)
     box = tuple(slice(max(0, i.min() - 1), i.max() + 2) for i in where_kept)
     return np.asarray(kept[box])
+
+
+def _above_background(values: np.ndarray, where: str) -> tuple[np.ndarray, float]:
+    """A map without a background that is clearly not 0, and how far its background is spread (as a sigma)."""
+    rim = _faces(values).astype(np.float64)
+    background = float(np.median(rim))
+    spread = 1.4826 * float(np.median(np.abs(rim - background)))
+    across = float(values.max()) - float(values.min())
+    if spread < _SHIFTED * across:
+        spread = 0.0  # of rounding
+    if abs(background) <= max(_SHIFTED * across, _SHIFTED_BY * spread):
+        return values, spread
+    log.info(f"{where}: {background:.3g} all around its density, which is subtracted")
+    return values - values.dtype.type(background), spread
+
+
+def _faces(values: np.ndarray) -> np.ndarray:
+    """The voxels on the six faces of a map, those of edges as often as they are on faces."""
+    return np.concatenate([values.take(end, axis).ravel() for axis in range(3) for end in (0, -1)])
 
 
 def blurred(values: np.ndarray, spacing: float) -> tuple[np.ndarray, float]:

@@ -16,15 +16,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..core.claims import claimed
-from ..core.errors import ModelError
+from ..core.errors import ModelError, RecipeError
 from ..core.messages import counted, reason_of
 from ..core.progress import bar
 from ..core.signals import held_interrupt
 from ..networks.engines import choose_device
 from ..picking.cards import provenance, save_with_card
 from ..picking.detector import Detector
-from ..picking.folder import read_log
-from ..picking.load import load_detector
+from ..picking.ensemble import Ensemble
+from ..picking.folder import ENSEMBLE, PLAN, read_log
+from ..picking.load import load_detector, load_model
 from ..scoring.metrics import DEFAULT_THRESHOLDS
 from ..scoring.score_maps import heights
 from .checkpoints import GATHERED, StepLog, keep_best, keep_weights, save_last, stale
@@ -32,7 +33,7 @@ from .dataset import Data, gather
 from .distillation import objective_of
 from .heap import kept_heap
 from .loop import SELECT, TrainState, train
-from .pace import MEASURED, Deadline, Pace, announce, fitted
+from .pace import MEASURED, MOST_MINUTES, Deadline, Pace, announce, fitted
 from .patches import BATCHES_AHEAD, PatchSampler
 from .ranks import ALONE, Ranks, batch_norms_over
 from .recipe import Recipe
@@ -79,6 +80,10 @@ class FitOptions:
     patience: int = 0
     draw: Callable[[Sequence[Mapping[str, Any]], Path], None] | None = None
     ranks: Ranks = ALONE
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0 < self.minutes <= MOST_MINUTES:
+            raise RecipeError(f"`minutes={self.minutes:g}`: expected more than 0 and at most {MOST_MINUTES:,}, a year")
 
 
 def fit(recipe: Recipe, sources: Sequence[Source], out: str | Path, options: FitOptions | None = None) -> Detector:
@@ -145,20 +150,22 @@ def _fit(recipe: Recipe, sources: Sequence[Source], out: Path, options: FitOptio
     before = _before(recipe, detector, state, data) if start is not None and ranks.leads else None
     held = held_interrupt(once=0.0 if ranks.size == 1 else _ONCE)
     with held as interrupted, batch_norms_over(network, ranks), kept_heap(device):
-        watched = None
+        watched, ended = None, False
         if options.minutes and state.step < MEASURED:
             end = 60 * options.minutes + began
-            recipe = _timed(recipe, detector, state, data, out, options, end)
+            timed = _timed(recipe, detector, state, data, out, options, end, interrupted)
+            ended, recipe = timed is None, timed or recipe
             # The stages of a semi-supervised training are shares of its steps, which then stay.
             watched = None if recipe.objective.semi_supervised else Deadline(end, state.step)
-        while True:
+        while not ended:
             detector = replace(detector, recipe_json=recipe.to_json())
             rows = fit_steps(recipe, detector, state, data, out, options)
             usable = partial(_usable, detector, state, data, recipe, out)
-            if _taken(rows, recipe, state, out, ranks, interrupted, watched, usable):
-                break
-            assert watched is not None
-            recipe = _kept(replace(recipe, train=watched.fitted(recipe.train, state.step)), out, ranks)
+            leaves = partial(_misses, watched, recipe.train.steps, ranks)
+            ended = _taken(rows, recipe, state, out, ranks, interrupted, leaves, usable)
+            if not ended:
+                assert watched is not None
+                recipe = _kept(replace(recipe, train=watched.fitted(recipe.train, state.step)), out, ranks)
     _compare(state, before, SELECT[recipe.train.select], options.init_from)
     return finish(detector, data, out, device) if ranks.leads else detector
 
@@ -190,10 +197,10 @@ def _taken(
     out: Path,
     ranks: Ranks,
     interrupted: Callable[[], type[BaseException] | None],
-    watched: Deadline | None,
+    leaves: Callable[[int], bool],
     usable: Callable[[], None],
 ) -> bool:
-    """Takes the steps; False where they no longer fit the time that is watched.
+    """Takes the steps; False where it `leaves` them behind one, for others.
 
     Interrupted it saves the state, and has what it reached made `usable`.
     """
@@ -202,7 +209,7 @@ def _taken(
             stop = interrupted()
             if ranks.any(stop is not None):
                 break
-            if watched is not None and ranks.says(watched.missed(recipe.train.steps, row["step"])):
+            if leaves(row["step"]):
                 return False
         else:
             return True
@@ -214,6 +221,11 @@ def _taken(
         f"interrupted at step {row['step']} of {recipe.train.steps}; kept in {out}; "
         f"`tomopick finish {out}` makes a model of its best so far"
     )
+
+
+def _misses(watched: Deadline | None, steps: int, ranks: Ranks, step: int) -> bool:
+    """Whether the steps no longer fit the time that is watched."""
+    return watched is not None and ranks.says(watched.missed(steps, step))
 
 
 def _usable(detector: Detector, state: TrainState, data: Data, recipe: Recipe, out: Path) -> None:
@@ -232,17 +244,21 @@ def _as_led(recipe: Recipe, ranks: Ranks) -> Recipe:
 
 
 def _timed(
-    recipe: Recipe, detector: Detector, state: TrainState, data: Data, out: Path, options: FitOptions, end: float
-) -> Recipe:
-    """Takes the first steps and gives the recipe whose others fit the time until `end` (of the monotonic clock)."""
+    recipe: Recipe, detector: Detector, state: TrainState, data: Data, out: Path, options: FitOptions, end: float,
+    interrupted: Callable[[], type[BaseException] | None],
+) -> Recipe | None:  # fmt: skip
+    """Takes the first steps and gives the recipe whose others fit the time until `end` (of the monotonic clock).
+
+    None where another rank was interrupted meanwhile.
+    """
     ahead = BATCHES_AHEAD * options.workers
     # However few steps it was meant to have, enough for the measurement are there.
-    spec = replace(recipe.train, steps=max(recipe.train.steps, 2 * MEASURED + ahead))
+    spec = replace(recipe.train, steps=max(recipe.train.steps, state.step + 2 * MEASURED + ahead))
     pace, trial = Pace(state, spec, trial=True, ahead=ahead), replace(recipe, train=spec)
-    with closing(fit_steps(trial, detector, state, data, out, options, pace)) as rows:
-        for row in rows:
-            if row["step"] >= pace.enough:
-                break
+    rows = fit_steps(trial, detector, state, data, out, options, pace)
+    usable = partial(_usable, detector, state, data, recipe, out)
+    if _taken(rows, recipe, state, out, options.ranks, interrupted, lambda step: pace.seconds is not None, usable):
+        return None
     assert pace.seconds is not None
     recipe = replace(recipe, train=fitted(recipe.train, pace.seconds, end - time.monotonic(), state.step))
     return _kept(recipe, out, options.ranks)
@@ -353,19 +369,20 @@ def finish(detector: Detector, data: Data, out: Path, device: torch.device) -> D
     return replace(detector, checksum=save_with_card(detector, out))
 
 
-def finish_early(out: Path) -> Detector:
+def finish_early(out: Path) -> Detector | Ensemble:
     """Makes an unfinished training's best weights so far its model, with the thresholds that were best for them.
 
     A finished one stays as it is: who was cut off may repeat it.
 
     Raises:
-        ModelError: no training, or none that was validated yet.
+        ModelError: no training, or none that was validated yet, or several that are not all finished.
         OutputError: it is still being trained.
     """
-    if (out / "detector.json").is_file():
+    if any((out / name).is_file() for name in ("detector.json", ENSEMBLE, PLAN)):
         with claimed(out):
+            made = load_model(out)
             log.info(f"{out}: is finished already")
-            return Detector.load(out)
+            return made
     if not (out / "best" / "detector.json").is_file():
         raise ModelError(f"{out}: no training with a validation behind it; expected one that was interrupted later")
     with claimed(out):

@@ -25,6 +25,7 @@ from .patches import Batch
 from .ranks import ALONE, Ranks
 from .schedules import Cosine, Schedule
 
+MOST_COUNTED = 1_000_000_000  # steps, or whatever else is counted of a training
 SELECT = {"f1": "F1", "czii": "F4"}  # by what the best weights are told, and its name
 
 
@@ -68,6 +69,9 @@ class TrainSpec:
     schedule: Schedule = field(default_factory=Cosine)
 
     def __post_init__(self) -> None:
+        counts = ("steps", "batch_size", "keep_top", "validate_every", "steps_from_model", "warmup_steps")
+        for name in (name for name in counts if getattr(self, name) > MOST_COUNTED):
+            raise RecipeError(f"train.{name} is {getattr(self, name):.3g}; it must be at most {MOST_COUNTED:,}")
         for name in ("validate_every", "steps_from_model"):
             if getattr(self, name) < 0:
                 raise RecipeError(f"train.{name} is {getattr(self, name)}; it must be at least 0")

@@ -14,10 +14,11 @@ import torch
 from ..core.crowding import Waiting
 from ..core.messages import counted
 from ..core.progress import duration
-from .loop import TrainSpec, TrainState
+from .loop import MOST_COUNTED, TrainSpec, TrainState
 
 log = logging.getLogger("tomopick")
 
+MOST_MINUTES = 525_600  # that a training may take
 MEASURED = 10  # steps after which the rest is reckoned
 SLOW = 2  # the first steps, which do not count
 SOON = 120.0  # [s] until the first validation, at most
@@ -127,7 +128,7 @@ class Deadline:
     def fitted(self, spec: TrainSpec, step: int) -> TrainSpec:
         """The training whose steps end in time, with some left for what comes behind them."""
         now = time.monotonic()
-        steps = step + max(1, int(self._left(now) / self._each(step, now)))
+        steps = min(MOST_COUNTED, step + max(1, int(self._left(now) / self._each(step, now))))
         log.info(f"the pace has changed: {counted(steps, 'step')} fit the time, not {spec.steps}")
         self._begin(step)
         return replace(spec, steps=steps)
@@ -148,7 +149,7 @@ def fitted(spec: TrainSpec, seconds_a_step: float, seconds_left: float, step: in
         seconds_left: until it is to end, the last validation included.
         step: how many were taken already.
     """
-    steps = step + max(1, int(seconds_left * (1 - SHARE) / seconds_a_step))
+    steps = min(MOST_COUNTED, step + max(1, int(seconds_left * (1 - SHARE) / seconds_a_step)))
     found = replace(spec, steps=steps, warmup_steps=min(spec.warmup_steps, math.ceil(steps / 10)))
     log.info(f"{counted(steps, 'step')} fit the time; warm-up {found.warmup_steps}")
     return found

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, Any
@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from ..core.errors import TomopickError
 from ..core.messages import reason_of
-from ..core.signals import cores_here, ended_how, environment_of_child
+from ..core.signals import cores_here, ended_how, ending_at_once, environment_of_child
 from .ranks import ALONE, RankLost, Ranks
 
 log = logging.getLogger("tomopick")
@@ -60,11 +60,12 @@ def among_ranks(device: str) -> Iterator[Ranks]:
     if rank is None:
         yield ALONE
         return
-    size, store = int(os.environ["WORLD_SIZE"]), _store()
+    with ending_at_once():  # torchrun asks for it where another rank was refused before it came here
+        size, store = int(os.environ["WORLD_SIZE"]), _store()
     if LED in os.environ:
         threading.Thread(target=_end_with_the_leader, daemon=True).start()
     try:
-        with _connected(rank, size, device, store, lambda: _told(store, size)) as ranks:
+        with _connected(rank, size, device, store, lambda: _told(store, size), ending_at_once()) as ranks:
             yield ranks
     except RankLost:
         raise
@@ -102,13 +103,17 @@ def _told(store: Any, size: int) -> str:
 
 
 @contextmanager
-def _connected(rank: int, size: int, device: str, store: Any, told: Any) -> Iterator[Ranks]:
+def _connected(
+    rank: int, size: int, device: str, store: Any, told: Any, meeting: AbstractContextManager[None] | None = None
+) -> Iterator[Ranks]:
+    """A rank among the others; `meeting` them, it may have other signal handlers."""
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(torch.device(device))
     try:
         kind = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        distributed.init_process_group(kind, store=store, rank=rank, world_size=size, timeout=_SILENCE)
+        with meeting or nullcontext():
+            distributed.init_process_group(kind, store=store, rank=rank, world_size=size, timeout=_SILENCE)
     except (RuntimeError, ValueError) as error:
         reason = reason_of(error)
         raise RankLost(f"the {size} processes of this training cannot talk to each other ({reason})") from error

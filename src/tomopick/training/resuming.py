@@ -83,7 +83,7 @@ def _data_of(detector: Detector, seed: int, data: Data) -> dict[str, Any]:
     return {
         "seed": seed, "objects": [o.name for o in detector.objects], "runs": runs,
         "tomogram types": list(facts.tomo_types), "inverted runs": list(facts.provenance.get("inverted", ())),
-        "labels": _told_of([*data.train, *data.val]),
+        "labels": _told_of([*data.train, *data.val]), "labelled parts": _parts_of([*data.train, *data.val]),
     }  # fmt: skip
 
 
@@ -98,6 +98,20 @@ def _told_of(volumes: Sequence[LabelledVolume]) -> str:
         masks = {name: None if mask is None else int(np.count_nonzero(mask)) for name, mask in volume.known.items()}
         sums.update(f"{volume.grid} {sorted(masks.items())}".encode())
     return f"{n} picks ({sums.hexdigest()[:8]})"
+
+
+def _parts_of(volumes: Sequence[LabelledVolume]) -> str:
+    """How many voxels of volumes that are labelled in part are, and by what the very same ones are known again."""
+    sums, n = hashlib.sha256(), 0
+    for volume in volumes:
+        packed: dict[int, bytes] = {}  # objects mostly share a mask
+        for name, mask in sorted(volume.known.items()):
+            if mask is None:
+                continue
+            if id(mask) not in packed:
+                packed[id(mask)], n = np.packbits(mask).tobytes(), n + int(np.count_nonzero(mask))
+            sums.update(f"{volume.picks.run} {name} {mask.shape}".encode() + packed[id(mask)])
+    return f"{n} voxels ({sums.hexdigest()[:8]})" if n else ""
 
 
 def gone_on(
@@ -123,6 +137,9 @@ def gone_on(
                 f"{out}: was begun with {key} {had}, not {has}; "
                 "resume with the same data and seed, or train into a new folder"
             )
+    steps = _begun(out).train.steps
+    if recipe.train.steps > steps:
+        log.info(f"goes on to step {recipe.train.steps}, not {steps}; the schedule is stretched over all")
     cut_log(out / "log.jsonl", state.step)
     write_recipe(recipe, out)  # which may be longer than it was begun
     log.info(f"resumes at step {state.step} of {recipe.train.steps}")
@@ -149,9 +166,7 @@ def check_same(recipe: Recipe, out: Path, timed: bool = False) -> Recipe:
     Raises:
         ModelError: it was begun with another.
     """
-    written = read_record(out / "recipe.json")
-    written.pop("format_version", None)
-    begun = Recipe.from_json(written)
+    begun = _begun(out)
     recipe = recipe if recipe.voxel_spacing else replace(recipe, voxel_spacing=begun.voxel_spacing)
     if timed:
         train = replace(recipe.train, steps=begun.train.steps, warmup_steps=begun.train.warmup_steps)
@@ -168,6 +183,11 @@ def check_same(recipe: Recipe, out: Path, timed: bool = False) -> Recipe:
             f"{out}: was begun with {listing(different)}; resume with the same recipe and overrides (train.steps may "
             f"be larger){fewer}, or train into a new folder"
         )
-    if longer:
-        log.info(f"goes on to step {recipe.train.steps}, not {begun.train.steps}; the schedule is stretched over all")
     return recipe
+
+
+def _begun(out: Path) -> Recipe:
+    """The recipe that the training in a folder was begun with."""
+    written = read_record(out / "recipe.json")
+    written.pop("format_version", None)
+    return Recipe.from_json(written)

@@ -24,7 +24,7 @@ from .recipe import Recipe
 log = logging.getLogger("tomopick")
 
 # By role of a source, the fields that the command line has once more for it.
-_OWN = {"simulated": "tomo_type|picks|val_runs", "unlabelled": "tomo_type"}
+_OWN = {"simulated": "tomo_type|picks|val_runs", "unlabelled": "tomo_type", "like": "tomo_type"}
 HELD_BACK = 0.2  # share of the only run, or of the runs, kept for validation where none is named
 
 
@@ -43,8 +43,8 @@ class Source:
             beside them. Of a folder always its `RUN.negatives.csv`.
         all_labelled: nothing is said where picks fill only a part of their run.
         unlabelled_runs: to learn from without labels, for a semi-supervised recipe; what picks they have is not read.
-        role: `simulated` where it is pretrained on, `unlabelled` where nothing in it is labelled; messages name its
-            fields so, as `simulated.tomo_type`.
+        role: `simulated` where it is pretrained on, `unlabelled` where nothing in it is labelled, `like` where runs
+            are simulated like it; messages name its fields so, as `simulated.tomo_type`.
     """
 
     runs: Runs

@@ -62,14 +62,19 @@ def start_lasts(start: Detector, labels: Mapping[str, int]) -> bool:
 
 def fewer_steps(recipe: Recipe, start: Detector, objects: Sequence[PickableObject], told: bool = True) -> Recipe:
     """The recipe with the steps that are enough where the model knows all of these objects."""
-    if not _knows(start, (o.name for o in objects)):
-        return replace(recipe, train=replace(recipe.train, steps_from_model=0))
-    before, train = recipe.train.steps, recipe.train.for_known_objects()
-    if told and train.steps < before:
+    before, recipe = recipe.train.steps, steps_from(recipe, start.objects, objects)
+    if told and recipe.train.steps < before:
         log.info(
-            f"{start.name} knows all of these objects: {train.steps} steps in place of {before}; "
+            f"{start.name} knows all of these objects: {recipe.train.steps} steps in place of {before}; "
             f"where they look otherwise there: train.steps={before}"
         )
+    return recipe
+
+
+def steps_from(recipe: Recipe, known: Sequence[PickableObject], objects: Sequence[PickableObject]) -> Recipe:
+    """The recipe with its steps where it learns `objects` from a model of those that are `known`."""
+    all_known = {o.name for o in objects} <= {o.name for o in known}
+    train = recipe.train.for_known_objects() if all_known else replace(recipe.train, steps_from_model=0)
     return replace(recipe, train=train)
 
 
@@ -94,6 +99,15 @@ def held_objects(
         if name in known:
             raise SelectionError(f"`add={name}`: {start.name} knows it already; leave `add` out to go on with it")
     return start.objects
+
+
+def require_addable(add: Sequence[str], simulated: bool) -> None:
+    """Raises `SelectionError` where objects are added in a plan that begins with simulated runs, and none is there."""
+    if add and simulated:
+        raise SelectionError(
+            f"`add={add[0]}`: what is pretrained on `simulated` learns the objects that are there, and nothing can be "
+            "added to it; leave one of them out"
+        )
 
 
 def holding(detector: Detector, start: Detector, held: Sequence[str], data: Data) -> Detector:
