@@ -5,6 +5,8 @@
 Only the picks of the lower quarter of y are given. F1 on the high-y half, from the shipped model and from random
 weights: with the region stated, with the same quarter cropped by hand, and with nothing said. Then 10, 25, 50 and 100
 picks drawn from the low-y half as the only labels of it, learned from as positive among unlabelled.
+
+`--json FILE --picture FILE.png` draws the second part of what was measured before, and measures nothing.
 """
 
 from __future__ import annotations
@@ -48,10 +50,29 @@ def trained(tomogram: Tomogram, picks: Picks, options: FitOptions, overrides: Se
         return fit(get("light").override(overrides), [Source(project)], Path(folder) / "model", options)
 
 
+def draw(rows: Sequence[dict], out: Path) -> None:
+    """F1 against the number of picks that were given, for each way to take the rest."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.8), dpi=110, layout="constrained")
+    axes = figure.add_subplot(xscale="log", ylim=(0, 1.02), xticks=FEW, xticklabels=[str(n) for n in FEW])
+    axes.minorticks_off()
+    axes.set_xlabel("picks that were given, of a half of the tomogram")
+    axes.set_ylabel("F1 at half a radius, other half")
+    for how, text, style in (("pu", "the rest unknown (pu)", "o-"), ("negative", "the rest background", "s--")):
+        mine = sorted((r["picks"], r["f1"]) for r in rows if r["labels"].endswith(f"unlabelled={how}"))
+        axes.plot(*zip(*mine), style, label=text)
+    for row in (row for row in rows if row["labels"] == "all of the half"):
+        axes.axhline(row["f1"], color="0.4", linestyle=":", label=f"all {row['picks']} picks of the half")
+    axes.grid(color="0.92")
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(out)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--volume", type=Path, required=True)
-    parser.add_argument("--picks", type=Path, required=True)
+    parser.add_argument("--volume", type=Path)
+    parser.add_argument("--picks", type=Path)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--set", action="append", default=[], help="section.field=value")
     parser.add_argument("--seeds", default="0", help="by comma")
@@ -60,7 +81,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", default="quarter,few", help="quarter, few, or both with a comma")
     parser.add_argument("--json", type=Path, help="the figures, rewritten after each training")
+    parser.add_argument("--picture", type=Path, help="draw what --json holds, and measure nothing")
     args = parser.parse_args()
+    if args.picture:
+        return draw(json.loads(args.json.read_text()), args.picture)
+    if args.volume is None or args.picks is None:
+        parser.error("--volume and --picks are needed to measure")
     logging.basicConfig(format="%(message)s")
     logging.getLogger("tomopick").setLevel("INFO")
 
