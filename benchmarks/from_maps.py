@@ -67,7 +67,8 @@ def main() -> None:
     def note(label: str, scores: dict[str, float]) -> None:
         rows[label] = scores
         print(label, {name: round(value, 3) for name, value in scores.items()}, flush=True)
-        atomic_write(args.work / "scores.json", json.dumps(rows, indent=1))
+        with atomic_write(args.work / "scores.json") as file:
+            json.dump(rows, file, indent=1)
 
     print("particles", {o.name: sum(len(p.of(o.name)) for p in truth.values()) for o in objects}, flush=True)
     spacing = next(iter(tomograms.values())).grid.voxel_spacing
