@@ -71,7 +71,7 @@ def test_a_soup_of_two_models_and_of_one_training(place, tmp_path):
     alone = copy_of(place / "a", tmp_path / "alone")
     (alone / "top").mkdir()
     copyfile(alone / "weights.safetensors", alone / "top" / "6.safetensors")
-    assert "1 file of weights in its top/" in refused("soup", alone, tmp_path / "t")
+    assert "alone/top: 1 file of weights" in refused("soup", alone, tmp_path / "t")
 
 
 @pytest.mark.parametrize("verb", ["ensemble", "soup"])
