@@ -91,12 +91,13 @@ def main() -> None:
             fit(for_other_volumes(get("light")).override(args.set), [Source(open_project(config))], out, how)
             print(f"{label}: {(time.monotonic() - began) / 60:.1f} min", flush=True)
         model = load_model(str(out))
-        picks = {run: model.pick(t, options=PickOptions(device=args.device)).picks for run, t in tomograms.items()}
+        how = PickOptions(device=args.device, keep_below=True)
+        every = {run: model.pick(t, options=how).picks for run, t in tomograms.items()}
+        picks = {run: p.select(p.is_kept) for run, p in every.items()}
         own = [o for o in objects if o.name in {m.name for m in model.objects}]
         f1 = matched_scores(picks, truth, own).objects
         note(f"model of {label}", {o.name: f1[o.name][0].fbeta for o in own})
-        best = calibrate({run: model.pick(t, options=PickOptions(device=args.device, keep_below=True)).picks
-                          for run, t in tomograms.items()}, truth, own, "f1", 0.002)  # fmt: skip
+        best = calibrate(every, truth, own, "f1", 0.002)
         note(f"model of {label}, best thresholds", {name: cut.value for name, cut in best.items()})
 
 

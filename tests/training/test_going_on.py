@@ -10,13 +10,14 @@ import pytest
 from small import memory, recipe
 from tomopick import FitOptions, Source, fit
 from tomopick.core.errors import ModelError, RecipeError
+from tomopick.core.progress import MOST_MINUTES
 from tomopick.data.regions import Regions
 from tomopick.picking.folder import PLAN
 from tomopick.picking.load import load_detector
 from tomopick.training import checkpoints
 from tomopick.training.fit import finish_early
 from tomopick.training.loop import MOST_COUNTED, TrainSpec
-from tomopick.training.pace import MEASURED, MOST_MINUTES, fitted
+from tomopick.training.pace import MEASURED, fitted
 from tomopick.training.patches import LabelledVolume
 from tomopick.training.resuming import _parts_of
 from trainings import fit_until, losses, options, sources

@@ -17,7 +17,7 @@ import click
 from ..core.errors import TomopickError
 from ..core.messages import counted, near_miss
 from ..core.names import plain_line
-from ..core.progress import on_terminal
+from ..core.progress import MOST_MINUTES, on_terminal
 from ..core.shards import Shard
 from ..core.text import read_text
 from . import early
@@ -35,7 +35,7 @@ class _Finite(click.FloatRange):
 
 
 POSITIVE = _Finite(min=0, min_open=True)
-MINUTES = _Finite(min=0, min_open=True, max=525_600)  # as `training.pace.MOST_MINUTES`, without PyTorch
+MINUTES = _Finite(min=0, min_open=True, max=MOST_MINUTES)
 FINITE = _Finite()
 UP_TO_ONE = _Finite(min=0, max=1)
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 log = logging.getLogger("tomopick")
 
+MOST_MINUTES = 525_600  # that anything may be asked to take: a year
 EVERY = 60.0  # [s] between two lines where there is no terminal
 
 

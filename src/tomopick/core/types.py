@@ -78,6 +78,11 @@ class Grid:
         shape = tuple(max(1, n // factor) for n in self.shape)
         return Grid(_shape(shape), self.voxel_spacing * factor, _vector(np.asarray(self.origin) + shift))
 
+    @property
+    def box(self) -> np.ndarray:
+        """(2, 3) zyx [Å]: the corners of the box between the outer faces of the border voxels."""
+        return self.positions(np.array([[-0.5] * 3, np.asarray(self.shape) - 0.5]))
+
     def contains(self, positions: np.ndarray) -> np.ndarray:
         """(n, 3) positions, zyx [Å] -> (n,) bool: inside the outer faces of the border voxels."""
         indices = self.indices(np.reshape(positions, (-1, 3)))

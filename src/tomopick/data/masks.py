@@ -155,9 +155,9 @@ def _own_grid(path: Path, grid: Grid, header: Grid | None) -> Grid:
 
 def _compare(own: Grid, grid: Grid, where: str) -> None:
     """Says how a mask's box and the tomogram's differ, if they do; raises where they have nothing in common."""
-    boxes = [np.stack([g.positions(np.full(3, -0.5)), g.positions(np.array(g.shape) - 0.5)]) for g in (own, grid)]
+    boxes = own.box, grid.box
     common = np.minimum(boxes[0][1], boxes[1][1]) - np.maximum(boxes[0][0], boxes[1][0])
-    mine, its = (", ".join(f"{a:.0f} to {b:.0f}" for a, b in box.T) for box in boxes)
+    mine, its = map(box_text, boxes)
     what = f"mask {where}: lies at z, y, x = {mine} Å"
     if (common <= 0).any():
         raise ReadError(
@@ -167,6 +167,11 @@ def _compare(own: Grid, grid: Grid, where: str) -> None:
     spans = [box[1] - box[0] for box in boxes]
     if (common < (1 - _DIFFERENT) * np.maximum(*spans)).any():
         warn_once(f"{what}, the tomogram at {its} Å: beyond its box a mask marks nothing; are its axes z, y, x?")
+
+
+def box_text(box: np.ndarray) -> str:
+    """From where to where a box, (2, 3) zyx [Å], reaches along each axis, for messages."""
+    return ", ".join(f"{a:.0f} to {b:.0f}" for a, b in box.T)
 
 
 def _marked(values: np.ndarray, where: str) -> np.ndarray:

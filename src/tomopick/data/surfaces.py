@@ -17,7 +17,7 @@ from ..core.reading import require_file
 from ..core.text import BEYOND
 from ..core.types import Grid
 from .facing import Facing
-from .masks import Mask
+from .masks import Mask, box_text
 from .volumes.checks import warn_once
 from .winding import wound
 
@@ -240,10 +240,9 @@ def _loaded(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
 
 def _require_near(vertices: np.ndarray, grid: Grid, path: Path) -> None:
     """Raises `ReadError` for a mesh, (n, 3) zyx [Å], beside the tomogram, and says what may be in another unit."""
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
-    first, last = grid.positions(np.full(3, -0.5)), grid.positions(np.array(grid.shape) - 0.5)
-    mine, its = (", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(*ends)) for ends in ((low, high), (first, last)))
-    where = f"{path}: lies at z, y, x = {mine} Å"
+    low, high = box = np.stack([vertices.min(axis=0), vertices.max(axis=0)])
+    first, last = grid.box
+    its, where = box_text(grid.box), f"{path}: lies at z, y, x = {box_text(box)} Å"
     if (low > last).any() or (high < first).any():
         raise ReadError(
             f"{where}, beside the tomogram at {its} Å; expected a mesh of it, so give its x, y, z in Å as the "

@@ -209,8 +209,7 @@ def _rings(picks: Picks, truth: Picks | None, objects: Sequence[PickableObject])
 
 def _edges(grid: Grid) -> list[tuple[float, float]]:
     """Outer faces of the border voxels along z, y, x [Å]."""
-    h = grid.voxel_spacing
-    return [(o - h / 2, o + (n - 0.5) * h) for o, n in zip(grid.origin, grid.shape)]
+    return [(low, high) for low, high in grid.box.T.tolist()]
 
 
 def _busiest(grid: Grid, positions: np.ndarray, thickness: float) -> Vector:

@@ -14,10 +14,10 @@ from ..core.messages import SHOWN, listing, near_miss
 from ..core.names import component
 from ..core.types import Grid
 from ..data import CopickProject, write_mrc
+from ..data.labelled import header_of
 from ..data.masks import Mask
 from ..data.runs import Runs
 from ..data.sources.copick_write import write_segmentation
-from ..data.sources.folder import FolderProject
 from ..picking.load import load_model
 from ..picking.placing import model_masks
 
@@ -127,7 +127,7 @@ def _write(runs: Runs, run: str, name: str, mask: Mask, grid: Grid, options: Mas
     """A volume on the mask's own grid; a segmentation on the tomogram's, which copick asks for."""
     if options.out is not None:
         # In the frame of the tomogram's own header, as other programs and `read_mask` have it.
-        header = runs.project.header_grid(run) if isinstance(runs.project, FolderProject) else None
+        header = header_of(runs.project, run)
         start = np.array(mask.grid.origin) + (header.origin if header else 0.0)
         z, y, x = start.tolist()
         there = replace(mask.grid, origin=(z, y, x))

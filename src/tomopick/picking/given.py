@@ -83,8 +83,8 @@ def _is_some(places: Places, grid: Grid) -> bool:
 
 def box_of(places: Places, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """(3,) corners of the box that the border and the range of z leave, zyx [Å]."""
-    ends = grid.positions(np.array([[-0.5] * 3, np.array(grid.shape) - 0.5]))
-    low, high = ends[0] + places.border, ends[1] - places.border
+    low, high = grid.box
+    low, high = low + places.border, high - places.border
     if places.z_range:
         span = Span.parse(places.z_range).bounds(grid, 0)
         low[0], high[0] = max(low[0], span[0]), min(high[0], span[1])

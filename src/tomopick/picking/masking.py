@@ -81,7 +81,7 @@ class RunPlaces:
 
     def _box(self, positions: np.ndarray) -> np.ndarray:
         """(n, 3) zyx [Å] -> (n,) bool: away from the faces and in the range of z."""
-        ends = self.grid.positions(np.array([[-0.5] * 3, np.array(self.grid.shape) - 0.5]))
+        ends = self.grid.box
         kept = ((positions >= ends[0] + self.places.border) & (positions <= ends[1] - self.places.border)).all(axis=1)
         if self.places.z_range:
             low, high = Span.parse(self.places.z_range).bounds(self.grid, 0)
@@ -141,7 +141,7 @@ class RunPlaces:
         """(z, y, x) bool: cells that lie in a mask's box with all that the tomogram has of them."""
         found = np.ones(grid.shape, dtype=bool)
         for axis in range(3):
-            (low, high), (first, last) = (_faces(g, axis) for g in (own, self.grid))
+            (low, high), (first, last) = own.box[:, axis], self.grid.box[:, axis]
             middles = grid.origin[axis] + grid.voxel_spacing * np.arange(grid.shape[axis])
             start = np.maximum(middles - grid.voxel_spacing / 2, first)
             stop = np.minimum(middles + grid.voxel_spacing / 2, last)
@@ -160,12 +160,6 @@ class RunPlaces:
 def _doubt(surface: Surface | None) -> float:
     """By how much the surface of what a model marked may be wrong [Å]: half a voxel of its grid."""
     return surface.mask.grid.voxel_spacing / 2 if isinstance(surface, VoxelSurface) else 0.0
-
-
-def _faces(grid: Grid, axis: int) -> tuple[float, float]:
-    """Where a grid begins and ends along an axis [Å]."""
-    half = grid.voxel_spacing / 2
-    return grid.origin[axis] - half, grid.origin[axis] + (grid.shape[axis] - 1) * grid.voxel_spacing + half
 
 
 def label_of(where: str, parts: int = 1) -> str:

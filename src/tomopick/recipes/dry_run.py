@@ -96,13 +96,14 @@ def look_ahead(plan: Plan, grounds: Grounds, options: FitOptions) -> list[Planne
     device = choose_device(options.device)
     model = load_detector(options.init_from) if options.init_from else None
     measured: dict[str, _Cost] = {}
-    known: dict[str, Sequence[PickableObject]] = {}  # by the models that the trainings make
+    # By the models that the trainings make; "": the one that is given.
+    known: dict[str, Sequence[PickableObject]] = {} if model is None else {"": model.objects}
     found = []
     for training, train, val, unlabelled, objects in runs_of(plan, grounds, options, model):
-        recipe, known[training.name] = training.recipe, objects
-        if training.start or model is not None:
-            its = known[training.start] if training.start else model.objects if model is not None else ()
-            recipe = steps_from(recipe, its, objects)
+        recipe = training.recipe
+        if training.start in known:
+            recipe = steps_from(recipe, known[training.start], objects)
+        known[training.name] = objects
         # Trainings differ in much else that costs nothing.
         key = f"{recipe.network} {recipe.patch.shape} {recipe.train.batch_size > 1} {len(objects)}"
         cost = measured.get(key) or _Cost.of(recipe, len(objects), device)

@@ -15,7 +15,7 @@ from ..core.messages import counted, listing
 from ..core.presets import CZII_OBJECTS
 from ..core.types import Grid, Shape
 from ..simulation.bodies import density_of
-from ..simulation.density import Density
+from ..simulation.density import Density, has_room
 from ..simulation.maps import DensityFile
 from ..simulation.phantom import REFERENCE_VOLUME
 from ..simulation.projects import Draw, simulate_project
@@ -121,13 +121,13 @@ def simulated_with(maps: Sequence[str], out: Path, options: MapOptions) -> tuple
 
 def _require_fit(files: Sequence[DensityFile], options: MapOptions) -> None:
     """Raises `ReadError` for a density that is too large for the runs, before it is compared with anything."""
-    spacing = options.looks.voxel_spacing
+    grid = Grid(options.shape, options.looks.voxel_spacing)
     for file in files:
-        across, room = 2 * file.load().radius, min(options.shape) * spacing
-        if across + 4 * spacing >= room:
+        if not has_room(file.load(), grid):
             raise ReadError(
-                f"{file.path}: its density is {across:.0f} Å across and does not fit into the simulated runs, of "
-                f"{room:.0f} Å; expected a smaller one: check its voxel size"
+                f"{file.path}: its density is {2 * file.load().radius:.0f} Å across and does not fit into the "
+                f"simulated runs, of {min(grid.shape) * grid.voxel_spacing:.0f} Å; expected a smaller one: check its "
+                "voxel size"
             )
 
 

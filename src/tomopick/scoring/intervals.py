@@ -95,7 +95,7 @@ def bootstrap_f1(
     # Of a sample, the mean over the objects that have truth in it.
     values = np.where(tp + fn > 0, fbeta(tp, tp + fp, tp + fn), 0.0).sum(axis=1)
     there = (tp + fn > 0).sum(axis=1)
-    return _quantiles(values[there > 0] / there[there > 0])
+    return _quantiles(values / np.where(there > 0, there, np.nan))
 
 
 def paired_difference(

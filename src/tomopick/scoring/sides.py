@@ -45,8 +45,10 @@ class Sides:
     @property
     def kept(self) -> dict[str, Picks]:
         """run -> the picks that count."""
-        told = {run: p.select(p.is_kept) if THRESHOLD in p.columns else p for run, p in self.picks.items()}
-        return {run: p if THRESHOLD in p.columns else p.above(self.thresholds) for run, p in told.items()}
+        return {
+            run: p.select(p.is_kept) if THRESHOLD in p.columns else p.above(self.thresholds)
+            for run, p in self.picks.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,10 @@ def _not_numbers(path: Path) -> Iterator[tuple[str, str]]:
     """The lines of a PDB file with atoms whose coordinates are no numbers, and what they are."""
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if not line.startswith((b"ATOM", b"HETATM")):
+                continue
             fields = [line[at : at + 8].decode(errors="replace") for at in (30, 38, 46)]
-            if line.startswith((b"ATOM", b"HETATM")) and not all(map(_is_number, fields)):
+            if not all(map(_is_number, fields)):
                 yield f"line {number}", " ".join("".join(fields).split())
 
 

@@ -61,6 +61,11 @@ class Density(Protocol):
         ...
 
 
+def has_room(density: Density, grid: Grid) -> bool:
+    """Whether a volume is large enough for a density, with two voxels to either side."""
+    return 2 * density.radius + 4 * grid.voxel_spacing < min(grid.shape) * grid.voxel_spacing
+
+
 def require_extent(extent: np.ndarray, what: str, remedy: str) -> None:
     """Refuses what is larger than any particle, before room is made for it.
 

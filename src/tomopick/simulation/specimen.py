@@ -17,7 +17,7 @@ from scipy.ndimage import binary_erosion, binary_fill_holes
 from scipy.spatial.transform import Rotation
 
 from ..core.types import Grid, Picks
-from .density import Density
+from .density import Density, has_room
 from .layer import Barren, Layer
 
 _KINDS = ("gold", "carbon", "membrane", "frost")  # of what is marked besides particles
@@ -96,7 +96,7 @@ class Specimen:
 
     def holds(self, density: Density) -> bool:
         """Whether the volume is large enough for it."""
-        return 2 * density.radius + 4 * self.grid.voxel_spacing < min(self.grid.shape) * self.grid.voxel_spacing
+        return has_room(density, self.grid)
 
     def add(self, density: Density, count: int, habits: Habits, *, labelled: bool = True) -> int:
         """Places `count` particles at random, without overlap; tells how many fitted."""
@@ -288,7 +288,7 @@ class Specimen:
 
 def _leaves(layer: Layer, grid: Grid, margin: float) -> bool:
     """Whether the ice over the volume and its margin reaches beyond the volume's first or last plane."""
-    ends = np.array(grid.positions(np.array([[-0.5] * 3, np.array(grid.shape) - 0.5])))
+    ends = grid.box
     y, x = (np.linspace(a - margin, b + margin, 33) for a, b in ends.T[1:])
     low, high = layer(np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2))
     return bool(low.min() < ends[0, 0] - 1e-3 or high.max() > ends[1, 0] + 1e-3)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from ..core.claims import claimed
 from ..core.errors import ModelError, RecipeError
 from ..core.messages import counted, reason_of
-from ..core.progress import bar
+from ..core.progress import MOST_MINUTES, bar
 from ..core.signals import held_interrupt
 from ..networks.engines import choose_device
 from ..picking.cards import provenance, save_with_card
@@ -33,7 +33,7 @@ from .dataset import Data, gather
 from .distillation import objective_of
 from .heap import kept_heap
 from .loop import SELECT, TrainState, train
-from .pace import MEASURED, MOST_MINUTES, Deadline, Pace, announce, fitted
+from .pace import MEASURED, Deadline, Pace, announce, fitted
 from .patches import BATCHES_AHEAD, PatchSampler
 from .ranks import ALONE, Ranks, batch_norms_over
 from .recipe import Recipe

@@ -18,7 +18,6 @@ from .loop import MOST_COUNTED, TrainSpec, TrainState
 
 log = logging.getLogger("tomopick")
 
-MOST_MINUTES = 525_600  # that a training may take
 MEASURED = 10  # steps after which the rest is reckoned
 SLOW = 2  # the first steps, which do not count
 SOON = 120.0  # [s] until the first validation, at most

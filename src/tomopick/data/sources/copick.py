@@ -271,14 +271,16 @@ class Segmentation:
         return _asking(self.project, self._read)
 
     def _read(self) -> tuple[np.ndarray, Grid]:
-        values, grid = read_zarr(self.stored.zarr(), self.where, mask=True)
-        start = np.array(first_voxel(self.stored.zarr(), self.where))
-        if start.any():  # copick's own tools state none: such a segmentation begins where its tomogram does
-            for entry, tomogram in [*self.project._tomograms(self.run).items()][:1]:
-                start -= first_voxel(tomogram.zarr(), f"{self.project.uri}: run {self.run}, {entry}")
-            z, y, x = start.tolist()
-            grid = replace(grid, origin=(z, y, x))
-        return values, grid
+        store = self.stored.zarr()
+        values, grid = read_zarr(store, self.where, mask=True)
+        start = np.array(first_voxel(store, self.where))
+        if not start.any():  # copick's own tools state none: such a segmentation begins where its tomogram does
+            return values, grid
+        tomogram = next(iter(self.project._tomograms(self.run).values()), None)
+        if tomogram is not None:
+            start -= first_voxel(tomogram.zarr(), f"{self.project.uri}: run {self.run}, {tomogram.tomo_type}")
+        z, y, x = start.tolist()
+        return values, replace(grid, origin=(z, y, x))
 
     def mark(self) -> str:
         """Changes when it is replaced, where it lies on this machine; else with what it says of itself."""
